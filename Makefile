@@ -1,0 +1,46 @@
+# Everything a developer or a stranger runs. `make help` lists it.
+# Extra arguments for what is run: make demo ARGS=--headless, make test ARGS='-k maglev'
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test soak lint bench bench-quick clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: ## install what is missing (Debian, Ubuntu) and make .venv; costs nothing when nothing is missing
+	@scripts/setup.sh
+
+demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, faults and a flood
+	@exec .venv/bin/cdnctl demo $(ARGS)
+
+test: setup ## the tests that gate a change
+	$(PYTHON) -m pytest tests -m "not soak and not bench" $(ARGS)
+
+soak: setup ## the tests that take minutes
+	$(PYTHON) -m pytest tests -m soak $(ARGS)
+
+lint: setup ## style, types, and who may import whom
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict cdnctl
+	.venv/bin/lint-imports
+	@shopt -s nullglob; files=(bpf/*.[ch]); \
+	if (( $${#files[@]} )); then \
+		echo "clang-format --dry-run -Werror $${files[*]}"; \
+		.venv/bin/clang-format --dry-run -Werror "$${files[@]}"; \
+	fi
+
+bench: setup ## nanoseconds per decision, into bench.json
+	$(PYTHON) -m tests.bench $(ARGS)
+
+bench-quick: setup ## the same, fewer rounds
+	$(PYTHON) -m tests.bench --quick $(ARGS)
+
+clean: ## remove .venv and everything that was generated
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist bench.json
+	rm -f snapshot_report.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,86 @@
+"""Where things are: sockets, state, pins, and the files that come with the program.
+
+Every function is cheap and makes nothing. The three places that a test, a lab or a second edge may
+want elsewhere can be moved by an environment variable: `CDNCTL_RUN_DIR`, `CDNCTL_STATE_DIR`,
+`CDNCTL_CONFIG`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+NAME = re.compile(r"[a-z0-9-]{1,32}")
+"""What edges, CDNs and services may be called: safe in a path, a label and a table cell."""
+
+BPFFS = Path("/sys/fs/bpf")
+OPERATORS_GROUP = "cdnctl"
+"""Members may watch and change the edge."""
+VIEWERS_GROUP = "cdnctl-view"
+"""Members may watch."""
+
+
+def check_name(name: str) -> str:
+    """Return `name`, or raise ValueError if it is no valid name (it becomes part of paths)."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no valid name: 1 to 32 of a-z, 0-9 and '-'")
+    return name
+
+
+def run_dir() -> Path:
+    """Sockets and locks; gone after a boot."""
+    return Path(os.environ.get("CDNCTL_RUN_DIR") or "/run/cdnctl")
+
+
+def config_path() -> Path:
+    """The operator's file."""
+    return Path(os.environ.get("CDNCTL_CONFIG") or "/etc/cdnctl/cdnctl.toml")
+
+
+def state_dir(edge: str) -> Path:
+    """What operators changed at run time, and the journal, of one edge."""
+    return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
+
+
+def socket_path(edge: str) -> Path:
+    """Where the agent takes commands: 0660 root:cdnctl, or 0600 where that group does not exist."""
+    return run_dir() / f"{check_name(edge)}.sock"
+
+
+def view_socket_path(edge: str) -> Path:
+    """Where the agent can only be watched: 0660 root:cdnctl-view, or 0600 without that group."""
+    return run_dir() / f"{check_name(edge)}.view.sock"
+
+
+def lock_path(edge: str) -> Path:
+    """Held by flock by the one agent of this edge."""
+    return run_dir() / f"{check_name(edge)}.lock"
+
+
+def pin_dir(edge: str) -> Path:
+    """The edge's maps and program in bpffs, which outlive every process."""
+    return BPFFS / "cdnctl" / check_name(edge)
+
+
+def bpf_dir() -> Path:
+    """The C sources of the data path."""
+    return _shipped("bpf")
+
+
+def share_dir() -> Path:
+    """Examples and other files for people and other programs."""
+    return PACKAGE / "share"
+
+
+def theme_dirs() -> tuple[Path, ...]:
+    """Directories of theme files; a theme in a later one replaces its namesake in an earlier one."""
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return _shipped("themes"), Path("/etc/cdnctl/themes"), user / "cdnctl" / "themes"
+
+
+def _shipped(name: str) -> Path:
+    """A directory that stands at the root of a checkout, and in `_data` of an installed package."""
+    installed = PACKAGE / "_data" / name
+    return installed if installed.is_dir() else PACKAGE.parent / name

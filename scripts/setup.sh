@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what is missing to run, test and show cdnctl on Debian or Ubuntu, and makes .venv.
+# Run again it only looks; it installs again when pyproject.toml or this file has changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+stamp=.venv/.set-up
+system_python=/usr/bin/python3 # the one that sees the distribution's BCC
+
+# What the stamp holds: the text that decides what is installed (contents, not times: git sets those).
+fingerprint() {
+	sha256sum pyproject.toml scripts/setup.sh | sha256sum
+}
+
+missing_packages() {
+	[[ -e /usr/lib/python3/dist-packages/bcc/__init__.py ]] || echo python3-bpfcc # compiles and loads the data path
+	compgen -G '/usr/lib/*/libbpf.so.1' >/dev/null || echo libbpf1    # pins and test runs
+	[[ -e /usr/include/linux/bpf.h ]] || echo linux-libc-dev          # headers where the kernel's are absent
+	[[ -x $system_python ]] && "$system_python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+	command -v ip >/dev/null || echo iproute2       # the lab's and the operator's tool
+	command -v ethtool >/dev/null || echo ethtool   # the lab turns checksum offload off
+	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
+	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
+	command -v ps >/dev/null || echo procps
+}
+
+install_packages() {
+	local packages=("$@")
+	if ! command -v apt-get >/dev/null; then
+		echo "setup: missing: ${packages[*]} (Debian's names); this is not Debian or Ubuntu: install them by hand" >&2
+		exit 1
+	fi
+	if ((EUID != 0)); then
+		echo "setup: packages are missing. Run this line, then 'make setup' again:" >&2
+		echo "  sudo apt-get install -y --no-install-recommends ${packages[*]}" >&2
+		exit 1
+	fi
+	echo "setup: installing ${packages[*]}"
+	without_services apt_install "${packages[@]}"
+}
+
+apt_install() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get install -qq -y --no-install-recommends "$@" >/dev/null && return
+	apt-get update -qq # only now: lists may be absent or old
+	apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+# Debian starts what it installs; the lab wants nginx's program, not its service on port 80.
+without_services() {
+	local policy=/usr/sbin/policy-rc.d status=0
+	if [[ -e $policy ]]; then # somebody's own policy stands
+		"$@"
+		return
+	fi
+	trap "rm -f $policy" EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+	"$@" </dev/null || status=$?
+	rm -f "$policy"
+	trap - EXIT
+	return "$status"
+}
+
+make_environment() {
+	"$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+		echo "setup: $system_python is $("$system_python" -V); 3.11 or newer is needed (Debian 12, Ubuntu 24.04)" >&2
+		exit 1
+	}
+	echo "setup: making .venv"
+	# Kept when it is there and sound: pip then only adds what changed.
+	.venv/bin/python -c 'import pip, bcc' 2>/dev/null ||
+		"$system_python" -m venv --clear --system-site-packages .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+}
+
+mapfile -t missing < <(missing_packages)
+if ((${#missing[@]})); then
+	install_packages "${missing[@]}"
+fi
+if [[ ! -x .venv/bin/cdnctl || ! -e $stamp || $(<"$stamp") != "$(fingerprint)" ]]; then
+	rm -f "$stamp"
+	make_environment
+	fingerprint >"$stamp"
+fi
