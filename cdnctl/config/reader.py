@@ -1,0 +1,127 @@
+"""Reads TOML tables into typed Structs and collects every mistake, instead of stopping at the first.
+
+The type of a field says what is right, and its `Meta(description=...)` says it in an operator's words:
+
+    weight: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")]
+
+What no type can say (is this text an address?) is a function from the value to the value, raising
+ValueError, put into the annotation beside the Meta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class Problem(Struct, frozen=True):
+    """One mistake in a file."""
+
+    file: str
+    key: str
+    """Where in the file, as in `cdn[2].weight` (the second [[cdn]]); empty for the file itself."""
+    value: str
+    """What stands there, as in the file; empty when nothing does."""
+    expected: str
+    """What would be right."""
+
+    def __str__(self) -> str:
+        where = [self.file, f"{self.key} = {self.value}" if self.value else self.key, self.expected]
+        return ": ".join(part for part in where if part)
+
+
+class TableReader:
+    """Checks the tables of one file; `problems` grows as it goes."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+
+    def wrong(self, key: str, value: object, expected: str) -> None:
+        """Note a mistake; a `value` of None means that nothing is there."""
+        self.problems.append(Problem(self.file, key, "" if value is None else shown(value), expected))
+
+    def table(self, kind: type[Struct], key: str, raw: object) -> dict[str, Any]:
+        """The fields of `kind` that are right in `raw`, defaults included; the others are missing."""
+        if not isinstance(raw, dict):
+            self.wrong(key, raw, f"a table headed [{key}] is needed")
+            return {}
+        hints = get_type_hints(kind, include_extras=True)
+        for name, value in raw.items():
+            if name not in hints:
+                self.wrong(f"{key}.{name}", value, f"no such key here; there are {', '.join(hints)}")
+        good: dict[str, Any] = {}
+        for field in msgspec.structs.fields(kind):
+            if field.name in raw:
+                good |= self._field(hints[field.name], f"{key}.{field.name}", field.name, raw[field.name])
+            elif field.required:
+                self.wrong(f"{key}.{field.name}", None, f"is needed: {description(hints[field.name])}")
+            else:
+                good[field.name] = field.default
+        return good
+
+    def tables(self, kind: type[Struct], key: str, raw: object) -> list[dict[str, Any]]:
+        """`table` of each member of an array of tables; at least one is needed."""
+        if not isinstance(raw, list) or not raw:
+            self.wrong(key, raw or None, f"one or more tables are needed, each headed [[{key}]]")
+            return []
+        return [self.table(kind, f"{key}[{number}]", each) for number, each in enumerate(raw, 1)]
+
+    def _field(self, hint: Any, key: str, name: str, raw: object) -> dict[str, Any]:
+        member = _member(hint)
+        if member is not None and isinstance(raw, list) and raw:
+            # One by one, so that each wrong member is reported and the right ones are kept.
+            found = [self._field(member, f"{key}[{n}]", "", each) for n, each in enumerate(raw, 1)]
+            raw = [each[""] for each in found if each]
+            if not raw:
+                return {}
+        try:
+            value = msgspec.convert(raw, hint)
+            for check in _checks(hint):
+                value = check(value)
+        except (msgspec.ValidationError, ValueError):
+            self.wrong(key, raw, f"expected {description(hint)}")
+            return {}
+        return {name: value}
+
+
+def shown(value: object) -> str:
+    """`value` about as it stands in a TOML file."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case list():
+            return "[" + ", ".join(map(shown, value)) + "]"
+        case dict():
+            return "{ " + ", ".join(f"{key} = {shown(each)}" for key, each in value.items()) + " }"
+        case _:
+            return str(value)
+
+
+def description(hint: Any) -> str:
+    """What `hint` asks for, in words."""
+    return next((m.description for m in _extras(hint) if isinstance(m, Meta) and m.description), str(hint))
+
+
+def _extras(hint: Any) -> Iterator[Any]:
+    """What is annotated to `hint`, or to a part of it when it is a union."""
+    yield from getattr(hint, "__metadata__", ())
+    if get_origin(hint) is not tuple:
+        for part in get_args(hint):
+            yield from getattr(part, "__metadata__", ())
+
+
+def _checks(hint: Any) -> Iterator[Any]:
+    return (extra for extra in _extras(hint) if callable(extra))
+
+
+def _member(hint: Any) -> Any:
+    """The type of the members, when `hint` is a tuple of any length."""
+    bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    members = get_args(bare)
+    return members[0] if get_origin(bare) is tuple and members[1:] == (...,) else None
