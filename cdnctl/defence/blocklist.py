@@ -1,0 +1,175 @@
+"""The wanted block list: which prefixes are blocked, by whom, for how long.
+
+Several sources (an operator, later feeds) may block the same prefix; each has an entry of its own. The
+kernel knows nothing of sources: for each prefix it has the longest lifetime any of them wants. Every
+change returns the `Delta` between what the kernel has and what it should have, so that only that is
+written.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from cdnctl.model import Block
+
+SHORTEST = 8
+"""A shorter prefix is refused: more than 1/256 of all addresses is never one attacker."""
+
+
+class Delta(Struct, frozen=True):
+    """What to write to the kernel. Lifetimes are wall time in nanoseconds; 0 means never."""
+
+    added: dict[IPv4Network, int] = field(default_factory=dict)
+    """Prefixes that were free so far: they may cut live flows."""
+    changed: dict[IPv4Network, int] = field(default_factory=dict)
+    """Prefixes that stay blocked, with their new end."""
+    removed: tuple[IPv4Network, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+def parse_prefix(text: str) -> IPv4Network:
+    """`198.51.100.7` or `198.51.100.0/24` as a network; raises ValueError with the remedy."""
+    text = text.strip()
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            meant = ip_interface(text)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is neither an address nor a prefix; write 198.51.100.7 or 198.51.100.0/24"
+            ) from None
+        raise ValueError(
+            f"{text} has bits set beyond its /{meant.network.prefixlen};"
+            f" write {meant.network} for the prefix or {meant.ip} for the one address"
+        ) from None
+    if isinstance(network, IPv6Network):
+        raise ValueError(
+            f"{text} is IPv6, which this data path passes untouched; block it in the host's firewall"
+        )
+    if network.prefixlen < SHORTEST:
+        raise ValueError(
+            f"{text} is {network.num_addresses:,} addresses; a /{SHORTEST} is the most one block may cover"
+        )
+    return network
+
+
+class Blocklist:
+    """The wanted set, keyed by prefix and source. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._by_prefix: dict[IPv4Network, dict[str, Block]] = {}
+        self._ends: list[tuple[int, int, str, IPv4Network]] = []
+        """A heap of (end, tie-break, source, prefix); entries that were replaced since stay until due."""
+        self._ties = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many blocks are wanted, those of several sources counted each."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Block]:
+        """Every block, in no order."""
+        return (block for sources in self._by_prefix.values() for block in sources.values())
+
+    def newest(self, count: int) -> list[Block]:
+        """The `count` blocks made last, the newest first."""
+        return heapq.nlargest(count, self, key=lambda block: block.created_ns)
+
+    def find(self, prefix: str | IPv4Network) -> list[Block]:
+        """The blocks of exactly this prefix, one a source. Raises ValueError."""
+        network = parse_prefix(prefix) if isinstance(prefix, str) else prefix
+        return list(self._by_prefix.get(network, {}).values())
+
+    def add(self, block: Block) -> Delta:
+        """Want `block`; it replaces an earlier one of the same prefix and source. Raises ValueError."""
+        network = parse_prefix(block.prefix)
+        before = self._end(network)
+        if before and before <= block.created_ns:
+            before = None  # over, though `expire` has not come round: the kernel lets it pass already
+        sources = self._by_prefix.setdefault(network, {})
+        self._count += block.source not in sources
+        sources[block.source] = replace(block, prefix=show_prefix(network))
+        if block.expires_ns:
+            self._ties += 1
+            heapq.heappush(self._ends, (block.expires_ns, self._ties, block.source, network))
+        return self._delta(network, before)
+
+    def remove(self, prefix: str, source: str) -> Delta:
+        """No longer want the block of this prefix and source. Raises ValueError if there is none."""
+        network = parse_prefix(prefix)
+        sources = self._by_prefix.get(network, {})
+        if source not in sources:
+            raise ValueError(self._no_such_block(network, source, sources))
+        before = self._end(network)
+        self._drop(network, source)
+        return self._delta(network, before)
+
+    def expire(self, now_ns: int) -> tuple[list[Block], Delta]:
+        """Drop the blocks whose end has come; returns them and what it means for the kernel."""
+        gone: list[Block] = []
+        before: dict[IPv4Network, int | None] = {}
+        while self._ends and self._ends[0][0] <= now_ns:
+            end, _, source, network = heapq.heappop(self._ends)
+            block = self._by_prefix.get(network, {}).get(source)
+            if block is None or block.expires_ns != end:
+                continue  # removed or replaced since
+            before.setdefault(network, self._end(network))
+            self._drop(network, source)
+            gone.append(block)
+        deltas = [self._delta(network, end) for network, end in before.items()]
+        return gone, Delta(
+            changed={network: end for delta in deltas for network, end in delta.changed.items()},
+            removed=tuple(network for delta in deltas for network in delta.removed),
+        )
+
+    def kernel_view(self) -> dict[IPv4Network, int]:
+        """What the kernel should hold: each prefix with the latest end any source wants; 0 is never."""
+        return {network: _latest(sources) for network, sources in self._by_prefix.items()}
+
+    def _drop(self, network: IPv4Network, source: str) -> None:
+        sources = self._by_prefix[network]
+        del sources[source]
+        self._count -= 1
+        if not sources:
+            del self._by_prefix[network]
+
+    def _end(self, network: IPv4Network) -> int | None:
+        """When the prefix is free again (0: never); None if it is free now."""
+        sources = self._by_prefix.get(network)
+        return _latest(sources) if sources else None
+
+    def _delta(self, network: IPv4Network, before: int | None) -> Delta:
+        after = self._end(network)
+        if after == before:
+            return Delta()
+        if after is None:
+            return Delta(removed=(network,))
+        return Delta(added={network: after}) if before is None else Delta(changed={network: after})
+
+    def _no_such_block(self, network: IPv4Network, source: str, sources: dict[str, Block]) -> str:
+        shown = show_prefix(network)
+        if sources:
+            return f"{shown} is not blocked by {source} but by {', '.join(sorted(sources))}, and stays so"
+        around = [wider for wider in self._by_prefix if wider.supernet_of(network)]
+        if around:
+            covering = ", ".join(show_prefix(wider) for wider in sorted(around))
+            return f"{shown} is not blocked itself; {covering} is, which covers it: unblock that"
+        return f"{shown} is not blocked; `cdnctl blocks` lists what is"
+
+
+def show_prefix(network: IPv4Network) -> str:
+    """As operators write it: a /32 is an address."""
+    return str(network.network_address) if network.prefixlen == 32 else str(network)
+
+
+def _latest(sources: dict[str, Block]) -> int:
+    ends = [block.expires_ns for block in sources.values()]
+    return 0 if 0 in ends else max(ends)
