@@ -1,0 +1,169 @@
+"""A client that waits: what the command line and scripts talk to the agent with.
+
+Cheap to import (no asyncio): the command line has a tenth of a second to start in.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from cdnctl.agent import protocol
+from cdnctl.agent.edge import no_agent
+from cdnctl.agent.protocol import Role
+from cdnctl.errors import AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
+from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
+
+TIMEOUT_S = 5.0
+
+
+def view_path(path: Path) -> Path:
+    """The view socket beside an agent's main socket."""
+    return path.with_name(f"{path.stem}.view.sock")
+
+
+class Client:
+    """A connection to the agent at `path`; a context manager.
+
+    Falls back to the view socket when this user may only watch (`role` tells). `timeout_s` bounds
+    each wait. Raises NoAgent, AgentSilent or NotPermitted when connecting, and any time the first two.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        client: str = "cli",
+        timeout_s: float = TIMEOUT_S,
+        frames: bool = False,
+        history: int = 0,
+    ) -> None:
+        self.path = path
+        self.timeout_s = timeout_s
+        self._next_id = 1
+        self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
+        self._sock = _connect(path, timeout_s)
+        try:
+            self._send(protocol.ClientHello(client=client, frames=frames, history=history))
+            hello = self._receive(time.monotonic() + timeout_s)
+        except BaseException:
+            self.close()
+            raise
+        if not isinstance(hello, protocol.ServerHello):
+            self.close()
+            raise CdnctlError(f"{path}: the agent did not say hello", "restart it: it may be another version")
+        self.edge = hello.edge
+        self.role: Role = hello.role
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._sock.close()
+
+    def request(self, command: AnyCommand, timeout_s: float | None = None) -> Outcome:
+        """Send one command and wait for its answer; a refusal is an outcome, not an error."""
+        number, self._next_id = self._next_id, self._next_id + 1
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        self._send(protocol.Request(id=number, command=command))
+        while True:
+            message = self._receive(deadline)
+            if isinstance(message, protocol.Answer) and message.id == number:
+                return message.outcome
+            if isinstance(message, protocol.FrameMessage):
+                self._frames.append(message.frame)
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame from now on (after the history asked for), for a client with `frames=True`."""
+        while True:
+            while self._frames:
+                yield self._frames.popleft()
+            message = self._receive(time.monotonic() + self.timeout_s)
+            if isinstance(message, protocol.FrameMessage):
+                yield message.frame
+
+    def _send(self, message: protocol.Up) -> None:
+        self._sock.settimeout(self.timeout_s)
+        try:
+            self._sock.sendall(protocol.encode(message))
+        except TimeoutError:
+            raise silent(self.path, self.timeout_s) from None
+        except BrokenPipeError:
+            pass  # it hung up; its last word, with the reason, is still to be read
+
+    def _receive(self, deadline: float) -> protocol.Down:
+        try:
+            header = self._exactly(protocol.HEADER, deadline)
+            length = protocol.body_length(header, protocol.MAX_DOWN)
+            message = protocol.decode_down(self._exactly(length, deadline))
+        except TimeoutError:
+            raise silent(self.path, self.timeout_s) from None
+        except (EOFError, ConnectionError):
+            raise NoAgent(f"{self.path}: the agent hung up", "its log says why; start it again") from None
+        except protocol.ProtocolError as error:
+            raise CdnctlError(
+                f"{self.path}: the agent sent {error}", "restart the agent after an upgrade"
+            ) from None
+        if isinstance(message, protocol.Refused):
+            raise NoAgent(f"the agent hung up: {message.text}")
+        return message
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            part = self._sock.recv(min(count - len(data), 1 << 18))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+
+def silent(path: Path, waited_s: float) -> AgentSilent:
+    """The error for an agent that is there but does not answer."""
+    return AgentSilent(
+        f"the agent of edge {path.stem} does not answer within {waited_s:g} s: stopped or hung",
+        "the kernel goes on deciding; `cdnctl disarm`, `bypass` and `detach` work without the agent",
+    )
+
+
+def _connect(path: Path, timeout_s: float) -> socket.socket:
+    try:
+        return _connect_to(path, timeout_s)
+    except PermissionError:
+        try:
+            return _connect_to(view_path(path), timeout_s)
+        except (PermissionError, NoAgent):
+            raise NotPermitted(
+                f"{path}: this user may not operate edge {path.stem} (root and group cdnctl may)", sudo_line()
+            ) from None
+
+
+def _connect_to(path: Path, timeout_s: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout_s)
+    try:
+        sock.connect(str(path))
+    except PermissionError:
+        sock.close()
+        raise
+    except (TimeoutError, BlockingIOError):
+        sock.close()
+        raise silent(path, timeout_s) from None
+    except OSError:
+        sock.close()
+        raise no_agent(path.name.partition(".")[0]) from None
+    return sock

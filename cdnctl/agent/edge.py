@@ -1,0 +1,103 @@
+"""Which edge is meant, and where its agent listens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tomllib
+from pathlib import Path
+
+from cdnctl import paths
+from cdnctl.errors import NoAgent, UsageError, sudo_line
+
+_PROBE_S = 0.2
+
+
+def find_edge(edge: str | None = None) -> Path:
+    """The socket of the edge meant: `edge`, else `CDNCTL_EDGE`, else the only agent there is.
+
+    Raises UsageError when several agents run and none is named, NoAgent when none does. The socket
+    of a named edge is returned even if nobody listens: connecting tells.
+    """
+    if name := named_edge(edge):
+        return paths.socket_path(name)
+    found = [path for path in sockets() if _is_alive(path)]
+    if len(found) > 1:
+        names = ", ".join(path.stem for path in found)
+        raise UsageError(
+            f"several edges run here: {names}", f"name one: --edge {found[0].stem}, or CDNCTL_EDGE"
+        )
+    if found:
+        return found[0]
+    raise no_agent()
+
+
+def named_edge(edge: str | None) -> str:
+    """`edge` or `CDNCTL_EDGE`, checked; empty when neither names one."""
+    name = edge or os.environ.get("CDNCTL_EDGE") or ""
+    if not name:
+        return ""
+    try:
+        return paths.check_name(name)
+    except ValueError as error:
+        raise UsageError(f"--edge: {error}") from None
+
+
+def sockets() -> list[Path]:
+    """Where agents listen or did until they were killed, by edge name."""
+    with contextlib.suppress(OSError):
+        return sorted(path for path in paths.run_dir().glob("*.sock") if "." not in path.stem)
+    return []
+
+
+def pinned_edges() -> list[str]:
+    """Edges whose data path is pinned in bpffs, agent or not; empty when bpffs cannot be read."""
+    with contextlib.suppress(OSError):
+        return sorted(path.name for path in (paths.BPFFS / "cdnctl").iterdir() if path.is_dir())
+    return []
+
+
+def edge_of_config(path: Path) -> str:
+    """Just the edge's name in the file, unchecked otherwise; empty when it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return paths.check_name(tomllib.loads(path.read_text())["edge"]["name"])
+    return ""
+
+
+def guess_edge(edge: str | None = None) -> str:
+    """The edge meant when no agent answers: as `find_edge`, then what is pinned, then configured."""
+    known = [path.stem for path in sockets()]
+    for names in ([named_edge(edge)], known, pinned_edges(), [edge_of_config(paths.config_path())]):
+        candidates = [name for name in names if name]
+        if len(candidates) > 1:
+            raise UsageError(f"several edges are here: {', '.join(candidates)}", "name one with --edge")
+        if candidates:
+            return candidates[0]
+    raise UsageError(
+        "no edge is known here: no agent, nothing pinned, no configuration", "name one with --edge"
+    )
+
+
+def no_agent(edge: str = "") -> NoAgent:
+    """The error for an edge nobody serves, with what to do about it."""
+    pinned = pinned_edges()
+    wanted = f"edge {edge}" if edge else "any edge here"
+    start = sudo_line(["cdnctl", *(("--edge", edge) if edge and pinned else ()), "attach"])
+    goes_on = ""
+    if edge in pinned or (not edge and pinned):
+        goes_on = f"; the data path of {edge or ', '.join(pinned)} goes on without one"
+    return NoAgent(f"no agent serves {wanted}{goes_on}", f"start one: {start}")
+
+
+def _is_alive(path: Path) -> bool:
+    """Whether a process listens; one that is stopped or that we may not reach counts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_PROBE_S)
+        try:
+            sock.connect(str(path))
+        except (PermissionError, TimeoutError, BlockingIOError):
+            return True
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,139 @@
+"""What surrounds the server in its process: privileges, namespace, lock, sockets, systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import grp
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdnctl import paths
+from cdnctl.agent.protocol import Role
+from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
+
+# linux/capability.h; BPF may be covered by SYS_ADMIN, as before Linux 5.8.
+_NET_ADMIN, _SYS_ADMIN, _BPF = 12, 21, 39
+_CLONE_NEWNET = 0x40000000
+_BACKLOG = 64
+
+
+def missing_privileges() -> str:
+    """What this process lacks to load and attach the data path; empty when it has all."""
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split(None, 1)[0], 16)
+    lacks = []
+    if not effective >> _NET_ADMIN & 1:
+        lacks.append("CAP_NET_ADMIN")
+    if not effective >> _BPF & 1 and not effective >> _SYS_ADMIN & 1:
+        lacks.append("CAP_BPF")
+    return " and ".join(lacks)
+
+
+def require_privileges() -> None:
+    """Raise NotPermitted, with the line to type, when loading would fail for lack of privileges."""
+    if not (lacks := missing_privileges()):
+        return
+    if os.geteuid() == 0:
+        raise CdnctlError(
+            f"root, but without {lacks}: loading and attaching the data path needs it",
+            "give it to this container or unit",
+        )
+    raise NotPermitted("loading and attaching the data path needs root", sudo_line())
+
+
+def enter_netns(name: str) -> None:
+    """Move this thread (call it before starting others) into the named network namespace."""
+    path = Path("/run/netns") / name
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CdnctlError(
+            f"network namespace {name!r}: {error.strerror} ({path})", "`ip netns list` shows those there are"
+        ) from None
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(handle, _CLONE_NEWNET) != 0:
+            reason = os.strerror(ctypes.get_errno())
+            raise CdnctlError(f"network namespace {name!r}: cannot enter: {reason}", "enter it as root")
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def sole_agent(edge: str) -> Iterator[None]:
+    """Hold the lock of `edge`; raises AgentRuns when another agent holds it."""
+    path = paths.lock_path(edge)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise CdnctlError(
+            f"{path}: {error.strerror}", "the agent keeps its lock and sockets there; make it writable"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise AgentRuns(
+            f"an agent serves edge {edge} already (pid {holder})",
+            f"watch it with `cdnctl --edge {edge}`, or end it with `kill {holder}`",
+        ) from None
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)  # the file stays: removing it would let two agents lock two different files
+
+
+@contextlib.contextmanager
+def listening(edge: str) -> Iterator[dict[Role, socket.socket]]:
+    """The two sockets of `edge`, open to their groups; gone afterwards. Hold the edge's lock."""
+    wanted: list[tuple[Role, Path, str]] = [
+        ("operate", paths.socket_path(edge), paths.OPERATORS_GROUP),
+        ("view", paths.view_socket_path(edge), paths.VIEWERS_GROUP),
+    ]
+    with contextlib.ExitStack() as cleanup:
+        sockets: dict[Role, socket.socket] = {}
+        for role, path, group in wanted:
+            # What is there is left over from an agent that was killed: we hold its lock.
+            path.unlink(missing_ok=True)
+            sockets[role] = cleanup.enter_context(_listen(path, group))
+            cleanup.callback(path.unlink, missing_ok=True)
+        yield sockets
+
+
+def _listen(path: Path, group: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # closed to everybody until it has its group
+    try:
+        sock.bind(str(path))
+    except OSError as error:
+        sock.close()
+        raise CdnctlError(
+            f"{path}: {error.strerror}", "make that directory writable, its path short"
+        ) from None
+    finally:
+        os.umask(before)
+    with contextlib.suppress(KeyError):
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(0o660)
+    sock.listen(_BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, if there is one, that we are `READY=1` or `STOPPING=1`."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(state.encode())

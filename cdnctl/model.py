@@ -1,0 +1,381 @@
+"""What all parts of cdnctl talk about: frames down, commands up.
+
+Pure data. A `Frame` is one picture of an edge, taken every `FRAME_INTERVAL_S`; a `Command` is one
+operator's wish; an `Outcome` is its answer; an `Event` is something that happened. The agent sends
+them over its socket, recordings keep them in files, the console draws them.
+
+Units are in the names: `_ms`, `_ns`, `_s`, `_pps` (packets a second), `_bps` (bits a second),
+`_total` (a count since the program was loaded). Shares and ratios run from 0 to 1. `at_ns` is wall
+time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`bpf_ktime_get_ns`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+FRAME_INTERVAL_S = 0.5
+RATE_WINDOW_S = 5.0
+"""Rates and percentiles in a frame look back over this many seconds."""
+
+Severity = Literal["info", "notice", "warning", "alarm"]
+EndpointState = Literal["in", "out", "probing", "drained"]
+OutReason = Literal["", "dark", "refusing", "slow", "operator"]
+
+
+class Base(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Common settings of every message: immutable, built by keyword."""
+
+
+class Endpoint(Base, frozen=True, kw_only=True):
+    """One address of a CDN, as the kernel's breaker sees it."""
+
+    address: str
+    port: int
+    state: EndpointState
+    reason: OutReason = ""
+    back_in_s: float = 0.0
+    """Seconds until probing starts; 0 when it is in."""
+    ewma_ms: float = 0.0
+    """Peak-EWMA of the handshake: rises at once, falls slowly."""
+    baseline_ms: float = 0.0
+    """Slow average of good handshakes, frozen while out."""
+    limit_ms: float = 0.0
+    """A handshake over this counts as slow."""
+    unanswered: int = 0
+    """Connects since the last answer."""
+    ejections: int = 0
+    """Recent ejections: each makes the next pause longer."""
+
+
+class Cdn(Base, frozen=True, kw_only=True):
+    """One CDN over the last `RATE_WINDOW_S` seconds, and its exact totals."""
+
+    name: str
+    state: EndpointState
+    """`in` when any endpoint is in; `drained` by an operator; else what its endpoints are."""
+    reason: OutReason = ""
+    wanted_weight: int
+    """What configuration or operator ask for."""
+    effective_share: float
+    """Share of the pick table now, after drains and ejections."""
+    share: float
+    """Share of the new flows in the window."""
+    handshake_p50_ms: float | None = None
+    """None when the window holds no sample."""
+    handshake_p95_ms: float | None = None
+    handshake_p99_ms: float | None = None
+    samples: int = 0
+    """Handshakes measured in the window."""
+    new_flows_per_s: float = 0.0
+    to_cdn_pps: float = 0.0
+    from_cdn_pps: float = 0.0
+    to_cdn_bps: float = 0.0
+    from_cdn_bps: float = 0.0
+    new_flows_total: int = 0
+    """New flows steered here, probes and rescued ones included."""
+    probe_flows_total: int = 0
+    """Flows that were sent to an ejected CDN to see whether it is back."""
+    rescued_from_total: int = 0
+    """Connects that went unanswered here and were moved to another CDN."""
+    rescued_to_total: int = 0
+    to_cdn_packets_total: int = 0
+    to_cdn_bytes_total: int = 0
+    from_cdn_packets_total: int = 0
+    from_cdn_bytes_total: int = 0
+    handshakes_total: int = 0
+    ejections_total: int = 0
+    last_new_flow_ns: int = 0
+    """Kernel clock of the last new flow that was not a probe."""
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+
+class Verdict(Base, frozen=True, kw_only=True):
+    """One line of the exact account: every packet ends in exactly one of these."""
+
+    name: str
+    """The name in bpf/abi.h in lower case: `forwarded`, `replied`, `passed`, `blocked`, ..."""
+    drop: bool
+    explanation: str
+    """One sentence an operator understands."""
+    packets_total: int
+    bytes_total: int
+    pps: float
+    bps: float
+
+
+class Talker(Base, frozen=True, kw_only=True):
+    """A busy source, estimated from 1-in-N samples; never exact, see `error`."""
+
+    prefix: str
+    """`198.51.100.7`, or a /24 or /16 when no single source in it stands out."""
+    pps: float
+    bps: float
+    drop_share: float
+    """Share of its packets that were dropped."""
+    cdn: str = ""
+    """The CDN that got most of its packets; empty when none did."""
+    samples: int = 0
+    error: float = 0.0
+    """Relative standard error of `pps`."""
+
+
+class Event(Base, frozen=True, kw_only=True):
+    """Something that happened, in the kernel, the agent, or a scenario."""
+
+    seq: int
+    at_ns: int
+    kind: str
+    """`eject`, `reopen`, `probe`, `rescue`, `command`, `step`, `warning`, `lost`, `attach`, ..."""
+    text: str
+    severity: Severity = "info"
+    cdn: str = ""
+    monotonic_ns: int = 0
+
+
+class Block(Base, frozen=True, kw_only=True):
+    """One blocked prefix as wanted by the agent."""
+
+    prefix: str
+    reason: str = ""
+    source: str = "manual"
+    created_ns: int = 0
+    expires_ns: int = 0
+    """Wall time; 0 means never."""
+    hits: int = 0
+    """Packets dropped by it, estimated from sampled counts."""
+
+
+class Interface(Base, frozen=True, kw_only=True):
+    """An interface the program is (or should be) attached to."""
+
+    name: str
+    mode: Literal["native", "generic", "detached"]
+
+
+class Service(Base, frozen=True, kw_only=True):
+    """A VIP and port that clients connect to."""
+
+    name: str
+    vip: str
+    port: int
+    protocol: str
+    policy: str
+    new_flows_total: int = 0
+
+
+class Watcher(Base, frozen=True, kw_only=True):
+    """Who is connected to the agent."""
+
+    user: str
+    pid: int
+    client: str
+    """`console`, `cli`, `demo`, ..."""
+    role: Literal["operate", "view"]
+    since_ns: int
+
+
+class Actor(Base, frozen=True, kw_only=True):
+    """Who asks for a command, as the kernel tells it (`SO_PEERCRED`); goes into the journal."""
+
+    user: str
+    """The account; `alice as root` when the login account differs from the one in force."""
+    uid: int
+    pid: int
+    client: str = "cli"
+    role: Literal["operate", "view"] = "operate"
+
+
+class Totals(Base, frozen=True, kw_only=True):
+    """The whole edge over the window, and since load."""
+
+    received_pps: float = 0.0
+    received_bps: float = 0.0
+    forwarded_pps: float = 0.0
+    dropped_pps: float = 0.0
+    passed_pps: float = 0.0
+    new_flows_per_s: float = 0.0
+    packets_total: int = 0
+    half_open: int = 0
+    """Half-open flows opened in the last half-open lifetime, at most the table's size (estimate)."""
+    half_open_limit: int = 0
+    rescued_total: int = 0
+    promoted_total: int = 0
+
+
+class Sampling(Base, frozen=True, kw_only=True):
+    """How the perf-buffer samples are doing."""
+
+    one_in: int = 1
+    received_total: int = 0
+    lost_total: int = 0
+    received_per_s: float = 0.0
+    lost_per_s: float = 0.0
+    stale_s: float = 0.0
+    """Seconds since the reader last finished a round; grows when it hangs."""
+
+
+class Frame(Base, frozen=True, kw_only=True):
+    """One picture of the edge."""
+
+    seq: int
+    at_ns: int
+    monotonic_ns: int
+    edge: str
+    armed: bool
+    """False after `disarm`: nothing is dropped, shed or ejected."""
+    bypassed: bool = False
+    generation: int = 0
+    """Policy generation: cached verdicts older than this are checked once again."""
+    interfaces: list[Interface] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+    cdns: list[Cdn] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    talkers: list[Talker] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    """At most `FRAME_BLOCKS` of them, the newest first; `blocks_wanted` counts all."""
+    blocks_wanted: int = 0
+    blocks_enforced: int = 0
+    events: list[Event] = field(default_factory=list)
+    """Those since the previous frame."""
+    watchers: list[Watcher] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+    sampling: Sampling = field(default_factory=Sampling)
+    step: str = ""
+    """The running step of a scenario, for the headline; empty on a real edge."""
+    agent_pid: int = 0
+    agent_started_ns: int = 0
+    dry: bool = False
+
+
+FRAME_BLOCKS = 200
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
+    """An operator's wish. Those that change something take `dry_run` (say what would happen)."""
+
+
+class Change(Command, frozen=True, kw_only=True):
+    """A command that changes the edge; refused on the view socket."""
+
+    reason: str = ""
+    dry_run: bool = False
+
+
+class BlockPrefix(Change, frozen=True, kw_only=True, tag="block"):
+    """Drop everything from `prefix` (an address or CIDR) for `lifetime_s` seconds."""
+
+    prefix: str
+    lifetime_s: float | None = 4 * 3600.0
+    """None: until unblocked."""
+
+
+class Unblock(Change, frozen=True, kw_only=True, tag="unblock"):
+    """Lift a manual block; other sources of the same prefix stay in force."""
+
+    prefix: str
+
+
+class SetWeights(Change, frozen=True, kw_only=True, tag="weight"):
+    """New wanted weights by CDN name (0 to 1000); those not named stay."""
+
+    weights: dict[str, int]
+
+
+class Drain(Change, frozen=True, kw_only=True, tag="drain"):
+    """No new flows to this CDN; live ones stay."""
+
+    cdn: str
+
+
+class Undrain(Change, frozen=True, kw_only=True, tag="undrain"):
+    """New flows to this CDN again."""
+
+    cdn: str
+
+
+class Disarm(Change, frozen=True, kw_only=True, tag="disarm"):
+    """Panic: nothing is dropped, shed or ejected; translation goes on by plain weights."""
+
+
+class Arm(Change, frozen=True, kw_only=True, tag="arm"):
+    """Back from `disarm` or `bypass`."""
+
+
+class Bypass(Change, frozen=True, kw_only=True, tag="bypass"):
+    """The program passes every packet untouched: cuts every translated flow."""
+
+
+class Attach(Change, frozen=True, kw_only=True, tag="attach"):
+    """Attach the loaded program to the configured interfaces."""
+
+
+class Detach(Change, frozen=True, kw_only=True, tag="detach"):
+    """Take the program off its interfaces: cuts every translated flow."""
+
+
+class Stop(Change, frozen=True, kw_only=True, tag="stop"):
+    """End the agent; `detach` first when asked, else the data path stays."""
+
+    detach: bool = False
+
+
+class Note(Change, frozen=True, kw_only=True, tag="note"):
+    """Put a line into the event ticker; `step` also becomes the headline (scenarios use it)."""
+
+    text: str
+    step: str | None = None
+    severity: Severity = "info"
+
+
+class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
+    """All wanted blocks: `Outcome.blocks`."""
+
+
+class Who(Command, frozen=True, kw_only=True, tag="who"):
+    """Who is connected: `Outcome.watchers`."""
+
+
+class GetFrame(Command, frozen=True, kw_only=True, tag="status"):
+    """The newest frame, or that with number `seq` if it is among the last `FRAMES_KEPT`."""
+
+    seq: int | None = None
+
+
+FRAMES_KEPT = 240
+
+AnyChange = (
+    BlockPrefix
+    | Unblock
+    | SetWeights
+    | Drain
+    | Undrain
+    | Disarm
+    | Arm
+    | Bypass
+    | Attach
+    | Detach
+    | Stop
+    | Note
+)
+AnyCommand = AnyChange | ListBlocks | Who | GetFrame
+
+
+class Outcome(Base, frozen=True, kw_only=True):
+    """The answer to one command."""
+
+    ok: bool
+    text: str
+    """What was done, or what would be; on refusal the reason and the remedy."""
+    applied_monotonic_ns: int = 0
+    """Kernel clock right after the last map write of the change; 0 when nothing was written."""
+    warnings: list[str] = field(default_factory=list)
+    shares: dict[str, float] | None = None
+    """For weights and drains: the shares they lead to."""
+    blocks: list[Block] | None = None
+    watchers: list[Watcher] | None = None
+    frame: Frame | None = None
