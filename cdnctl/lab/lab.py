@@ -1,0 +1,423 @@
+"""`Lab`: an edge, its clients and its CDNs, built, driven and taken down."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+import tomli_w
+
+from cdnctl import paths
+from cdnctl.lab import netns, origin, record, topology
+from cdnctl.lab.processes import Generator, LabError, end, start
+from cdnctl.lab.record import TEMPORARY_PREFIX
+from cdnctl.lab.tap import Tap, Taps
+from cdnctl.lab.topology import PORT, SNAT, UPLINK, UPLINK_INDEX, VIP, Site, Topology
+from cdnctl.lab.traffic import Traffic
+
+CDNS = ("aurora", "borealis", "corona")
+HANDSHAKES_MS = (10.0, 13.0, 16.0)
+"""Round trips of the CDNs' links, unless told otherwise; the next ones get 3 ms more each."""
+START_S = 20.0
+"""An agent or nginx that does not answer after this long will not."""
+
+
+class Offered(NamedTuple):
+    """What a generator has sent so far."""
+
+    sent: int
+    begun_ns: int
+    at_ns: int
+    done: bool
+    by_source: dict[str, int]
+
+    @property
+    def pps(self) -> float:
+        """Packets a second since it began."""
+        return self.sent / max(1e-9, (self.at_ns - self.begun_ns) / 1e9)
+
+
+class Load:
+    """A running flood, or known senders."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.pid = generator.process.pid
+        self.offered = self._next()
+
+    def _next(self) -> Offered:
+        answer: dict[str, Any] = self._generator.answer(10.0)
+        return Offered(**{"by_source": {}, **answer})
+
+    def progress(self) -> Offered:
+        """What was sent up to now (at most 0.2 s old)."""
+        while not self.offered.done and self._generator.has_answer():
+            self.offered = self._next()
+        return self.offered
+
+    def wait(self) -> Offered:
+        """Wait for its end, which its own bound on time brings."""
+        while not self.offered.done:
+            self.offered = self._next()
+        self._generator.end()
+        return self.offered
+
+    def stop(self) -> Offered:
+        """End it now."""
+        if not self.offered.done:
+            with contextlib.suppress(LabError):
+                self._generator.order(stop=True)
+        return self.wait()
+
+
+class Lab:
+    """A lab as a context manager: built on entry, gone on exit.
+
+    `name` becomes the edge's name and part of the namespaces' (`cdnctl-NAME-edge`). `edge`, `limits`,
+    `reflex` and `services` add to or replace what the configuration says. `say` hears of progress.
+
+    Build it in a thread that lives as long as the lab: its processes die with that thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cdns: Sequence[str] = CDNS,
+        *,
+        handshakes_ms: Sequence[float] | None = None,
+        weights: Sequence[int] | None = None,
+        edge: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        reflex: Mapping[str, Any] | None = None,
+        cdn: Mapping[str, Any] | None = None,
+        service: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.name = paths.check_name(name)
+        trips = handshakes_ms or [*HANDSHAKES_MS, *(16.0 + 3 * i for i in range(1, 18))][: len(cdns)]
+        self.topology = Topology.plan(name, cdns, [trip / 2 for trip in trips])
+        self.weights = list(weights or [100] * len(cdns))
+        self._settings = {"edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service}
+        self._say = say
+        self.sites: dict[str, Site] = {site.name: site for site in self.topology.sites}
+        self.traffic: Traffic | None = None
+        self.agent: subprocess.Popen[bytes] | None = None
+        self._loads: list[Load] = []
+        self._stack = contextlib.ExitStack()
+        self._record: record.Record | None = None
+        self.left: list[str] | None = None
+        """After `close`: what could not be removed, in words. None before."""
+
+    # --- building and taking down --------------------------------------------------------------
+
+    def __enter__(self) -> Lab:
+        try:
+            self.build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def build(self) -> None:
+        """Remove what a killed lab of this name left, then make everything but the agent.
+
+        LabError says what went wrong; `close` is still to be called then.
+        """
+        if os.geteuid() != 0:
+            raise LabError("a lab needs root: it makes network namespaces", "run it with sudo")
+        missing = [tool for tool in ("nginx", "nsenter", "setpriv") if not shutil.which(tool)]
+        if missing:
+            raise LabError(f"missing: {', '.join(missing)}", "apt-get install nginx util-linux")
+        if not _mounted(paths.BPFFS):
+            raise LabError(f"no bpf file system at {paths.BPFFS}", f"mount -t bpf bpf {paths.BPFFS}")
+        with record.building(self.name):
+            for leftover in record.cleanup(self.name):
+                self._say(f"removed what an earlier lab left: {leftover}")
+            directory = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{self.name}-"))
+            self._record = record.new(self.name, directory, self.topology.namespaces)
+            try:
+                record.refuse_foreign(self._record)
+            except LabError:
+                self._record.pins, self._record.files = [], []
+                raise
+        self.directory = directory
+        self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
+        self._say("namespaces and links")
+        self.topology.build()
+        self._say("wire")
+        self._start_wire()
+        self._say("origins")
+        self._start_origins()
+        self._say("taps")
+        self._attach_taps()
+        self.config_path = self._write_config()
+
+    def close(self) -> list[str]:
+        """End everything and remove it; return what would not go (also in `left`). Idempotent."""
+        with _undisturbed():
+            if self._record is not None and self.left is None:
+                for load in self._loads:
+                    with contextlib.suppress(LabError):
+                        load.stop()
+                if self.agent is not None:
+                    end(self.agent, grace_s=4.0)
+                self._stack.close()
+                self.left = self._record.remove_all()
+        return self.left or []
+
+    def _open_log(self, name: str) -> IO[bytes]:
+        return self._stack.enter_context((self.directory / f"{name}.log").open("wb"))
+
+    def _note(self, process: subprocess.Popen[bytes], what: str) -> None:
+        assert self._record is not None
+        self._record.add(process.pid, what)
+
+    def _generator(self, module: str, namespace: str) -> Generator:
+        generator = Generator(module, namespace, self._logs["lab"])
+        self._note(generator.process, module)
+        return generator
+
+    def _start_wire(self) -> None:
+        self._wire = self._generator("wire", self.topology.wire)
+        self._stack.callback(self._wire.end)
+        self._wire.ask(links={site.name: [site.edge_peer, site.origin_peer] for site in self.sites.values()})
+        for site in self.sites.values():
+            self.set_link(site.name, delay_ms=site.delay_ms)
+
+    def _start_origins(self) -> None:
+        self._origins: dict[str, subprocess.Popen[bytes]] = {}
+        for site in self.sites.values():
+            home = self.directory / site.name
+            command = origin.write(home, site.name, site.endpoint, PORT)
+            self._origins[site.name] = start(command, namespace=site.namespace, stderr=self._logs["lab"])
+            self._note(self._origins[site.name], f"nginx of {site.name}")
+            self._stack.callback(end, self._origins[site.name])
+        for site in self.sites.values():
+            self._await_origin(site)
+
+    def _await_origin(self, site: Site) -> None:
+        deadline = time.monotonic() + START_S
+        while self._origins[site.name].poll() is None and time.monotonic() < deadline:
+            with netns.entered(site.namespace):
+                probe = socket.socket()
+            with probe:
+                if probe.connect_ex((site.endpoint, PORT)) == 0:
+                    return
+            time.sleep(0.02)
+        raise LabError(f"nginx of {site.name} does not come up:\n{self.log('lab')}")
+
+    def _attach_taps(self) -> None:
+        assert self._record is not None
+        self._taps = Taps(Path(self._record.pins[1]), self._logs["lab"])
+        self._stack.callback(self._taps.close)
+        self._taps.attach(self.topology.clients, UPLINK_INDEX)
+        for site in self.sites.values():
+            self._taps.attach(self.topology.wire, site.edge_peer_index)
+
+    def _write_config(self) -> Path:
+        extra = {section: dict(values or {}) for section, values in self._settings.items()}
+        config: dict[str, Any] = {
+            "edge": {
+                "name": self.name,
+                "interfaces": self.topology.edge_links,
+                "snat": list(SNAT),
+                **extra["edge"],
+            },
+            "cdn": [
+                {"name": site.name, "endpoints": [f"{site.endpoint}:{PORT}"], "weight": weight, **extra["cdn"]}
+                for site, weight in zip(self.sites.values(), self.weights, strict=True)
+            ],
+            "service": [{"name": "www", "vip": VIP, "port": PORT, **extra["service"]}],
+        }
+        for section in ("limits", "reflex"):
+            if extra[section]:
+                config[section] = extra[section]
+        path = self.directory / "cdnctl.toml"
+        path.write_text(tomli_w.dumps(config))
+        return path
+
+    def log(self, name: str, lines: int = 40) -> str:
+        """The end of a log: `lab` (generators, nginx) or `agent`."""
+        text = (self.directory / f"{name}.log").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    # --- the agent -----------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the agent's environment says beyond ours: its state stays in the lab's directory."""
+        return {"CDNCTL_STATE_DIR": str(self.directory / "state")}
+
+    def start_agent(self, *arguments: str) -> None:
+        """Start the agent in the edge's namespace and wait until it takes connections."""
+        command = [sys.executable, "-m", "cdnctl", "agent", "-c", str(self.config_path)]
+        command += ["--netns", self.topology.edge, *arguments]
+        log = self._logs["agent"]
+        self.agent = start(command, stdout=log, stderr=log, extra=self.environment)
+        self._note(self.agent, "agent")
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self.agent.poll() is not None:
+                raise LabError(f"the agent ended ({self.agent.returncode}):\n{self.log('agent')}")
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(paths.socket_path(self.name))) == 0:
+                    return
+            time.sleep(0.02)
+        raise LabError(f"the agent does not come up in {START_S:g} s:\n{self.log('agent')}")
+
+    def stop_agent(self, *, kill: bool = False) -> None:
+        """End the agent, by SIGTERM or SIGKILL; the data path is its to keep or to take along."""
+        if self.agent is not None:
+            if kill:
+                self.agent.kill()
+            end(self.agent, grace_s=5.0)
+            self.agent = None
+
+    def pause_agent(self) -> None:
+        """SIGSTOP: the kernel decides alone."""
+        self._agent().send_signal(signal.SIGSTOP)
+
+    def resume_agent(self) -> None:
+        self._agent().send_signal(signal.SIGCONT)
+
+    def _agent(self) -> subprocess.Popen[bytes]:
+        if self.agent is None:
+            raise LabError("no agent was started in this lab")
+        return self.agent
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def set_link(
+        self,
+        cdn: str,
+        *,
+        delay_ms: float | None = None,
+        loss: float | None = None,
+        rate_mbit: float | None = None,
+    ) -> int:
+        """Change a CDN's link, each way; None leaves a setting, a rate of 0 lifts the limit.
+
+        Returns the CLOCK_MONOTONIC time (ns) from which it held.
+        """
+        order: dict[str, object] = {"link": cdn, "delay_ms": delay_ms, "loss": loss}
+        if rate_mbit is not None:
+            order["rate_mbit"] = rate_mbit
+        return int(self._wire.ask(**order)["at_ns"])
+
+    def slow(self, cdn: str, extra_ms: float) -> int:
+        """Add to its round trip; returns when (ns), as the other faults do."""
+        return self.set_link(cdn, delay_ms=self.sites[cdn].delay_ms + extra_ms / 2)
+
+    def darken(self, cdn: str) -> int:
+        """Swallow everything, both ways, also what is in flight."""
+        return self.set_link(cdn, loss=1.0)
+
+    def heal(self, cdn: str) -> int:
+        """Back to the link's own delay, no loss, no limit."""
+        return self.set_link(cdn, delay_ms=self.sites[cdn].delay_ms, loss=0.0, rate_mbit=0)
+
+    def refuse(self, cdn: str) -> int:
+        """Stop its nginx: its kernel answers connects with resets. `restore` starts it again."""
+        end(self._origins[cdn], grace_s=1.0)
+        return time.monotonic_ns()
+
+    def restore(self, cdn: str) -> int:
+        """Start its nginx again."""
+        site = self.sites[cdn]
+        home = self.directory / cdn
+        command = ["nginx", "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")]
+        self._origins[cdn] = start(command, namespace=site.namespace, stderr=self._logs["lab"])
+        self._note(self._origins[cdn], f"nginx of {cdn}")
+        self._stack.callback(end, self._origins[cdn])
+        self._await_origin(site)
+        return time.monotonic_ns()
+
+    def wire_stats(self) -> dict[str, list[dict[str, int]]]:
+        """Frames by link: [towards the CDN, back], each received, sent, lost, overflowed, ..."""
+        stats: dict[str, list[dict[str, int]]] = self._wire.ask(stats=True)["stats"]
+        return stats
+
+    # --- load ----------------------------------------------------------------------------------
+
+    def start_clients(
+        self, *, rate: float = 260.0, pool: int = 60, target: tuple[str, int] = (VIP, PORT)
+    ) -> Traffic:
+        """Start honest clients; their requests appear in the returned `Traffic` (and `self.traffic`)."""
+        self.traffic = Traffic(self.topology.clients, target, rate, pool, self._logs["lab"])
+        assert self._record is not None
+        self._record.add(self.traffic.pid, "clients")
+        self._stack.callback(self.traffic.end)
+        return self.traffic
+
+    def flood(
+        self, pps: float = 60_000, seconds: float = 60.0, prefix: str = topology.FLOOD_PREFIX
+    ) -> Load:
+        """Start a SYN flood on the VIP from random addresses of `prefix`; it is under way on return."""
+        return self._load(seconds, syn={"prefix": prefix, "pps": pps})
+
+    def senders(
+        self, rates: Mapping[str, float], seconds: float, *, kind: str = "ack", size: int = 60
+    ) -> Load:
+        """Start sources of known rates (packets/s each): TCP ACKs or `udp`, frames of `size` bytes."""
+        return self._load(seconds, senders=dict(rates), kind=kind, size=size)
+
+    def _load(self, seconds: float, **what: object) -> Load:
+        with netns.netlink(self.topology.clients) as ip:
+            ours = ip.get_links(ifname=UPLINK)[0].get_attr("IFLA_ADDRESS")
+        with netns.netlink(self.topology.edge) as ip:
+            theirs = ip.get_links(ifname=topology.CLIENTS_LINK)[0].get_attr("IFLA_ADDRESS")
+        generator = self._generator("flood", self.topology.clients)
+        self._stack.callback(generator.end)
+        generator.order(device=UPLINK, mac=[ours, theirs], target=[VIP, PORT], seconds=seconds, **what)
+        load = Load(generator)
+        self._loads.append(load)
+        return load
+
+    # --- looking -------------------------------------------------------------------------------
+
+    def tap(self, where: str) -> Tap:
+        """What has left the edge towards a CDN, or towards `clients`."""
+        if where == topology.CLIENTS_LINK:
+            return self._taps.read(UPLINK_INDEX)
+        return self._taps.read(self.sites[where].edge_peer_index)
+
+    def forward_plainly(self) -> None:
+        """Let the edge's own kernel route, as no agent would: straight to the endpoints."""
+        with netns.entered(self.topology.edge):
+            netns.sysctl("net.ipv4.ip_forward", 1)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Any:
+    """Taking down is not interrupted by a second Ctrl-C (in the main thread; others get none)."""
+    handlers = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handlers[number] = signal.signal(number, signal.SIG_IGN)
+    except ValueError:
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _mounted(path: Path) -> bool:
+    return any(line.split()[1:3] == [str(path), "bpf"] for line in Path("/proc/mounts").read_text().splitlines())

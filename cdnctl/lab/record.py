@@ -1,0 +1,172 @@
+"""What a lab has made, on disk while it runs; and how that is removed by whoever comes next.
+
+The record is written before the first thing is made and removed after the last one is gone, so a lab
+that was killed with -9 has left either nothing or a record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from cdnctl import paths
+from cdnctl.lab import netns
+from cdnctl.lab.processes import Identity, LabError, start_time
+
+TEMPORARY_PREFIX = "cdnctl-lab-"
+END_S = 3.0
+"""How long a process of a dead lab may take to end before it is made to."""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """The things of one lab that outlive its process."""
+
+    name: str
+    owner: Identity
+    directory: str
+    """Temporary files: configuration, logs, state, nginx's home."""
+    namespaces: list[str]
+    pins: list[str]
+    """Directories of bpffs."""
+    files: list[str]
+    """Sockets and locks."""
+    processes: list[Identity] = msgspec.field(default_factory=list)
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        path = record_path(self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(self))
+        fresh.replace(path)
+
+    def add(self, pid: int, what: str) -> None:
+        """Note a process."""
+        self.processes = [p for p in self.processes if p.alive()] + [Identity.of(pid, what)]
+        self.save()
+
+    def leftovers(self) -> list[str]:
+        """What of it is still there, in words; empty when all is gone."""
+        left = [f"process {p.pid} ({p.what})" for p in self.processes if p.alive()]
+        left += [f"namespace {name}" for name in self.namespaces if netns.path(name).exists()]
+        return left + [path for path in (self.directory, *self.pins, *self.files) if os.path.lexists(path)]
+
+    def remove_all(self) -> list[str]:
+        """End the processes, remove everything and the record; return what would not go."""
+        end_all(self.processes)
+        for name in self.namespaces:
+            netns.remove(name)
+        for directory in self.pins:
+            if Path(directory).is_relative_to(paths.BPFFS / "cdnctl"):
+                shutil.rmtree(directory, ignore_errors=True)
+        for file in self.files:
+            if Path(file).parent == paths.run_dir():
+                with contextlib.suppress(OSError):
+                    os.unlink(file)
+        if Path(self.directory).name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(self.directory, ignore_errors=True)
+        left = self.leftovers()
+        if not left:
+            record_path(self.name).unlink(missing_ok=True)
+        # The directories around them go when they are empty and so were made for this lab alone.
+        for parent in (paths.BPFFS / "cdnctl", paths.run_dir()):
+            with contextlib.suppress(OSError):
+                if parent.parent in (paths.BPFFS, Path("/run")):
+                    parent.rmdir()
+        return left
+
+
+def end_all(processes: list[Identity]) -> None:
+    """SIGTERM to those that still are who they were, SIGKILL after `END_S`."""
+    for process in processes:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGCONT)
+    deadline = time.monotonic() + END_S
+    while any(process.alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in processes:
+        process.send(signal.SIGKILL)
+    deadline = time.monotonic() + END_S
+    while any(process.alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def record_path(name: str) -> Path:
+    """Where the record of the lab called `name` is."""
+    return paths.run_dir() / f"lab-{paths.check_name(name)}.json"
+
+
+def load(name: str) -> Record | None:
+    """The record of a lab, running or dead; None when there is none."""
+    try:
+        return msgspec.json.decode(record_path(name).read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise LabError(f"{record_path(name)} is damaged: {error}", "look at it, then remove it") from error
+
+
+def cleanup(name: str) -> list[str]:
+    """Remove what a dead lab of this name left; return what it was, in words.
+
+    LabError when that lab is alive, or when something of it will not go.
+    """
+    record = load(name)
+    if record is None:
+        return []
+    if record.owner.alive() and record.owner.pid != os.getpid():
+        raise LabError(
+            f"a lab called {name} is running (pid {record.owner.pid})", "take another name, with --name"
+        )
+    found = record.leftovers()
+    if left := record.remove_all():
+        raise LabError(f"left by an earlier lab and not to be removed: {', '.join(left)}")
+    return found
+
+
+def new(name: str, directory: Path, namespaces: list[str]) -> Record:
+    """The record of a lab about to be built by this process, saved."""
+    me = os.getpid()
+    record = Record(
+        name=name,
+        owner=Identity(me, start_time(me) or 0, "lab"),
+        directory=str(directory),
+        namespaces=namespaces,
+        pins=[str(paths.pin_dir(name)), str(paths.BPFFS / "cdnctl" / f"{name}-lab")],
+        files=[str(p) for p in (paths.socket_path(name), paths.view_socket_path(name), paths.lock_path(name))],
+    )
+    record.save()
+    return record
+
+
+def refuse_foreign(record: Record) -> None:
+    """LabError when things of these names are there that no lab made: they are somebody's edge."""
+    if strange := [path for path in (*record.pins, *record.files[:2]) if os.path.lexists(path)]:
+        raise LabError(
+            f"an edge called {record.name} seems to be on this box: {', '.join(strange)}",
+            "take another name for the lab, with --name",
+        )
+
+
+@contextlib.contextmanager
+def building(name: str) -> Iterator[None]:
+    """Hold off other labs of this name while looking for leftovers and starting to build."""
+    path = paths.run_dir() / f"lab-{paths.check_name(name)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LabError(f"another lab called {name} is being built") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0)
+ *
+ * What comes out of the edge, seen from the other end of each of its cables. Passes everything and
+ * counts per interface; the clock is the one the edge's own program uses. That it is there at all also
+ * makes native redirects into these cables work: veth wants an XDP program at the receiving end.
+ */
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+
+#define INTERFACES 128 /* the lab numbers its tapped interfaces below this */
+
+struct seen {
+	u64 packets;
+	u64 bytes;
+	u64 syns;          /* opening segments: SYN without ACK */
+	u64 last_syn_ns;
+	u64 flood_packets; /* TCP with the generator's own window */
+	u64 last_flood_ns;
+};
+
+BPF_PERCPU_ARRAY(seen, struct seen, INTERFACES);
+
+int tap(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	int index = ctx->ingress_ifindex;
+	struct seen *seen_here = seen.lookup(&index);
+	struct ethhdr *eth = data;
+	struct iphdr *ip = data + sizeof(*eth);
+	struct tcphdr *tcp = (void *)ip + sizeof(*ip);
+
+	if (!seen_here)
+		return XDP_PASS;
+	seen_here->packets++;
+	seen_here->bytes += end - data;
+	/* nothing in the lab sends IP options */
+	if ((void *)(tcp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != IPPROTO_TCP)
+		return XDP_PASS;
+	if (tcp->syn && !tcp->ack) {
+		seen_here->syns++;
+		seen_here->last_syn_ns = bpf_ktime_get_ns();
+	}
+	if (tcp->window == bpf_htons(FLOOD_WINDOW)) {
+		seen_here->flood_packets++;
+		seen_here->last_flood_ns = bpf_ktime_get_ns();
+	}
+	return XDP_PASS;
+}

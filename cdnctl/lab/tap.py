@@ -1,0 +1,109 @@
+"""Counters at the far ends of the edge's cables, kept by an XDP program (tap.c).
+
+Compiled by a child process (`python -m cdnctl.lab.tap DIRECTORY`), so that the lab does not carry a
+compiler around, and handed over as pins; read through libbpf.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from cdnctl.lab import netns
+from cdnctl.lab.flood import WINDOW
+from cdnctl.lab.processes import LabError, environment
+
+XDP_FLAGS_DRV_MODE = 1 << 2
+SOURCE = Path(__file__).with_name("tap.c")
+COMPILE_S = 60.0
+_SEEN = struct.Struct("=6Q")
+
+
+class Tap(NamedTuple):
+    """What has left the edge through one interface since the lab was built."""
+
+    packets: int
+    bytes: int
+    syns: int
+    """Opening segments: SYN without ACK."""
+    last_syn_ns: int
+    """Kernel clock (CLOCK_MONOTONIC) of the last of them; 0 when there was none."""
+    flood_packets: int
+    """TCP packets with the flood generator's window."""
+    last_flood_ns: int
+
+
+class Taps:
+    """The pinned program and its map."""
+
+    def __init__(self, directory: Path, log: IO[bytes]) -> None:
+        """Compile and pin; LabError with the compiler's words when that fails."""
+        command = [sys.executable, "-m", "cdnctl.lab.tap", str(directory)]
+        try:
+            done = subprocess.run(
+                command, env=environment(), stdout=log, stderr=subprocess.PIPE, timeout=COMPILE_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"compiling the lab's tap took over {COMPILE_S:g} s") from error
+        if done.returncode:
+            raise LabError(f"the lab's tap: {done.stderr.decode(errors='replace').strip()}")
+        self._libbpf = _libbpf()
+        self._program = self._open(directory / "tap")
+        self._map = self._open(directory / "seen")
+        cpus = Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2]
+        self._values = ctypes.create_string_buffer(_SEEN.size * (int(cpus) + 1))
+
+    def _open(self, path: Path) -> int:
+        fd = int(self._libbpf.bpf_obj_get(os.fsencode(path)))
+        if fd < 0:
+            raise LabError(f"cannot open {path}: {os.strerror(ctypes.get_errno())}")
+        return fd
+
+    def attach(self, namespace: str, index: int) -> None:
+        """Attach to an interface, natively."""
+        with netns.netlink(namespace) as ip:
+            ip.link("set", index=index, xdp_fd=self._program, xdp_flags=XDP_FLAGS_DRV_MODE)
+
+    def read(self, index: int) -> Tap:
+        """The counters of the interface with this index, over all CPUs."""
+        key = ctypes.c_uint32(index)
+        if self._libbpf.bpf_map_lookup_elem(self._map, ctypes.byref(key), self._values):
+            raise LabError(f"cannot read the lab's tap: {os.strerror(ctypes.get_errno())}")
+        per_cpu = list(_SEEN.iter_unpack(self._values.raw))
+        packets, size, syns, last_syn, flood, last_flood = zip(*per_cpu, strict=True)
+        return Tap(sum(packets), sum(size), sum(syns), max(last_syn), sum(flood), max(last_flood))
+
+    def close(self) -> None:
+        """Close the descriptors; interfaces and pins keep the program."""
+        os.close(self._program)
+        os.close(self._map)
+
+
+def _libbpf() -> ctypes.CDLL:
+    return ctypes.CDLL("libbpf.so.1", use_errno=True)
+
+
+def pin(directory: Path) -> None:
+    """Compile tap.c, and pin program and map in a new directory of bpffs."""
+    from cdnctl.datapath import toolchain
+
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    module, program = toolchain.compile_xdp(SOURCE.read_text(), "tap", [f"-DFLOOD_WINDOW={WINDOW}"])
+    libbpf = _libbpf()
+    for fd, name in ((program, "tap"), (module["seen"].map_fd, "seen")):
+        if libbpf.bpf_obj_pin(fd, os.fsencode(directory / name)):
+            raise LabError(f"cannot pin {directory / name}: {os.strerror(ctypes.get_errno())}")
+
+
+if __name__ == "__main__":
+    try:
+        pin(Path(sys.argv[1]))
+    except Exception as error:  # shown by the parent, in one piece
+        sys.exit(f"{error}")
