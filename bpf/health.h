@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The reflex: what each endpoint's handshakes say about it, and the breaker that takes it out of
+ * rotation. BPF acts only when a packet comes, so everything timed is judged at the next one.
+ */
+#pragma once
+
+#define NS_PER_US 1000ULL
+#define DARK_FLOOR_NS 30000000ULL	/* an endpoint may always take so long to answer */
+#define DARK_UNKNOWN_NS 1000000000ULL	/* before anything is known of it */
+#define SLOW_MARGIN_US 20000
+#define SLOW_WINDOW_NS 100000000ULL
+#define LEARN_SAMPLES 8
+#define BASELINE_SHIFT 5
+#define EWMA_TAU_NS 1000000000ULL
+#define EWMA_IDLE_HALVING_NS 4000000000ULL
+#define PROBES_TO_REOPEN 3
+#define PROBE_WAIT_NS 1000000000ULL
+#define PROBE_BACKOFF_MAX 3
+#define EJECTION_MEMORY_NS 300000000000ULL
+
+static __always_inline struct health *health_of(__u32 endpoint)
+{
+	return health.lookup(&endpoint);
+}
+
+static __always_inline __u32 slow_limit_us(struct health *h, struct endpoint *endpoint)
+{
+	if (endpoint->limit_us)
+		return endpoint->limit_us;
+	return h->samples < LEARN_SAMPLES ? 0xffffffff : 3 * h->baseline_us + SLOW_MARGIN_US;
+}
+
+/* How long a connect may stay unanswered before it says something. */
+static __always_inline __u64 patience_ns(struct health *h, __u64 floor_ns)
+{
+	__u64 usual = h->samples ? 3 * NS_PER_US * h->baseline_us : DARK_UNKNOWN_NS;
+
+	return usual > floor_ns ? usual : floor_ns;
+}
+
+/*
+ * Take an endpoint out. The weight that is out is one word: reserve, compare, roll back, so that
+ * two CPUs can never between them take more than half, nor the last one.
+ */
+static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h, struct endpoint *endpoint, __u32 reason)
+{
+	__u32 zero = 0;
+	__u64 *out = weight_out.lookup(&zero);
+	__u64 now = exact_now(pkt), pause;
+
+	if (!out || (pkt->mode & MODE_DISARMED))
+		return false;
+	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN)
+		return true; /* the other CPU was first */
+	if (2 * (__sync_fetch_and_add(out, endpoint->weight) + endpoint->weight) > pkt->set->weight_total) {
+		__sync_fetch_and_sub(out, endpoint->weight);
+		h->state = BREAKER_IN;
+		/* said once a second, and judged on fresh evidence then */
+		if (age_ns(now, h->ejected_ns) > NS_PER_S) {
+			h->ejected_ns = now;
+			tell(pkt, EVENT_KEPT, reason, id, 0, h->unanswered, h->ejections);
+		}
+		return false;
+	}
+	h->reserved_weight = endpoint->weight;
+	h->ejections = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS ? h->ejections + 1 : 1;
+	h->ejections_total++;
+	h->ejected_ns = now;
+	h->reason = reason;
+	h->probes_good = 0;
+	h->probes_bad = 0;
+	h->probe_ns = 0;
+	pause = pkt->set->out_ns * h->ejections;
+	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
+	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us, h->ejections);
+	return true;
+}
+
+static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *h)
+{
+	__u32 zero = 0;
+	__u64 *out = weight_out.lookup(&zero);
+
+	if (!out || __sync_val_compare_and_swap(&h->state, BREAKER_OUT, BREAKER_IN) != BREAKER_OUT)
+		return;
+	__sync_fetch_and_sub(out, h->reserved_weight);
+	h->reserved_weight = 0;
+	h->reason = OUT_NONE;
+	h->slow_run = 0;
+	h->refused = 0;
+	tell(pkt, EVENT_REOPEN, 0, id, 0, h->ewma_us, h->ejections);
+}
+
+/*
+ * Dark: enough connects, from more than one network, unanswered for longer than patience, and
+ * nothing answered since. It is the n-th connect since the last answer whose age counts, so a flood
+ * of fresh ones neither hides it nor hurries it.
+ */
+static __always_inline bool dark(struct packet *pkt, struct health *h)
+{
+	__u64 since = h->dark_ns;
+
+	/* an older stamp is of an earlier round: the other CPU has not written its own yet */
+	return h->unanswered >= pkt->set->dark_connects && since > h->last_answer_ns && h->connect_networks > 1 &&
+	       age_ns(coarse_now(pkt), since) > patience_ns(h, DARK_FLOOR_NS);
+}
+
+/* A connect was sent to the endpoint. */
+static __always_inline void note_connect(struct packet *pkt, struct health *h)
+{
+	__u64 n = __sync_fetch_and_add(&h->unanswered, 1) + 1;
+	__u32 prefix = prefix24(pkt->source);
+
+	if (n == 1) {
+		h->connect_prefix = prefix;
+		h->connect_networks = 1;
+	} else if (h->connect_prefix != prefix) {
+		h->connect_networks = 2;
+	}
+	if (n == pkt->set->dark_connects)
+		h->dark_ns = pkt->now;
+}
+
+static __always_inline __u32 bucket_of(__u32 us)
+{
+	__u32 octave = 0, rest = us | 1, bucket;
+
+	if (rest >> 16) {
+		octave += 16;
+		rest >>= 16;
+	}
+	if (rest >> 8) {
+		octave += 8;
+		rest >>= 8;
+	}
+	if (rest >> 4) {
+		octave += 4;
+		rest >>= 4;
+	}
+	if (rest >> 2) {
+		octave += 2;
+		rest >>= 2;
+	}
+	octave += rest >> 1;
+	/* the three bits below the leading one */
+	bucket = octave * 8 + (octave >= 3 ? (us >> (octave - 3)) & 7 : 0);
+	/* the compiler knows the bound and would drop the mask, the verifier wants to see it */
+	asm volatile("" : "+r"(bucket));
+	return bucket & (HANDSHAKE_BUCKETS - 1);
+}
+
+static __always_inline void record_handshake(__u32 cdn, __u32 us)
+{
+	struct handshake_histogram *histogram = handshakes.lookup(&cdn);
+	struct cdn_count *count = count_of(cdn);
+	__u32 bucket = bucket_of(us);
+
+	if (histogram)
+		histogram->bucket[bucket]++;
+	if (count)
+		count->handshakes++;
+}
+
+/* Peak-EWMA (as in Finagle): a worse sample counts at once, a better one by the time that passed. */
+static __always_inline void learn(struct health *h, __u32 us, __u64 now)
+{
+	__u64 passed = age_ns(now, h->ewma_at_ns);
+	__u32 step;
+
+	if (us >= h->ewma_us) {
+		h->ewma_us = us;
+	} else {
+		step = (h->ewma_us - us) >> 4;
+		if (passed > EWMA_TAU_NS)
+			step = h->ewma_us - us;
+		else
+			step += (__u64)(h->ewma_us - us - step) * (passed >> 10) / (EWMA_TAU_NS >> 10);
+		h->ewma_us -= step;
+	}
+	h->ewma_at_ns = now;
+}
+
+static __always_inline void learn_baseline(struct health *h, __u32 us)
+{
+	__s32 difference = us - h->baseline_us;
+
+	if (!h->samples)
+		h->baseline_us = us;
+	else
+		h->baseline_us += h->samples < LEARN_SAMPLES ? difference >> 2 : difference >> BASELINE_SHIFT;
+	if (h->samples < 0xffffffff)
+		h->samples++;
+}
+
+/* Slow: so many over the limit in a row, half of the last tenth of a second, from three networks. */
+static __always_inline __u32 judge_slow(struct packet *pkt, struct health *h, bool slow)
+{
+	__u32 prefix = prefix24(pkt->client);
+	__u64 n;
+
+	if (age_ns(pkt->now, h->window_ns) > SLOW_WINDOW_NS) {
+		h->window_ns = pkt->now;
+		h->window_samples = 0;
+		h->window_slow = 0;
+	}
+	h->window_samples++;
+	if (!slow) {
+		h->slow_run = 0;
+		return OUT_NONE;
+	}
+	h->window_slow++;
+	n = __sync_fetch_and_add(&h->slow_run, 1) + 1;
+	if (n == 1) {
+		h->slow_prefix[0] = prefix;
+		h->slow_networks = 1;
+	} else if (h->slow_networks == 1 && prefix != h->slow_prefix[0]) {
+		h->slow_prefix[1] = prefix;
+		h->slow_networks = 2;
+	} else if (h->slow_networks == 2 && prefix != h->slow_prefix[0] && prefix != h->slow_prefix[1]) {
+		h->slow_networks = 3;
+	}
+	if (n >= pkt->set->slow_connects && 2 * h->window_slow >= h->window_samples &&
+	    h->slow_networks >= pkt->set->distinct_prefixes)
+		return OUT_SLOW;
+	return OUT_NONE;
+}
+
+static __always_inline void judge_probe(struct packet *pkt, struct health *h, bool good, __u32 us)
+{
+	if (h->state != BREAKER_OUT)
+		return;
+	if (!good) {
+		h->probes_good = 0;
+		h->probes_bad++;
+		tell(pkt, EVENT_PROBE_FAILED, h->reason, pkt->endpoint, 0, us, h->ejections);
+		return;
+	}
+	h->probes_bad = 0;
+	h->probe_ns = 0; /* the next may go at once */
+	if (__sync_fetch_and_add(&h->probes_good, 1) + 1 >= PROBES_TO_REOPEN) {
+		h->ewma_us = us;
+		h->ewma_at_ns = pkt->now;
+		reopen(pkt, pkt->endpoint, h);
+	}
+}
+
+/*
+ * The endpoint answered a connect after `us`. `clean` is false when the client had sent its SYN
+ * more than once: which one was answered is unknown then (Karn and Partridge, 1987). Returns why
+ * the endpoint should leave the rotation, if it should.
+ */
+static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h, struct endpoint *endpoint, __u32 us,
+					  bool clean, bool probe)
+{
+	bool slow;
+
+	h->refused = 0;
+	if (!clean)
+		return OUT_NONE;
+	record_handshake(endpoint->cdn, us);
+	slow = us > slow_limit_us(h, endpoint);
+	if (h->state == BREAKER_OUT) {
+		if (probe)
+			judge_probe(pkt, h, !slow, us);
+		return OUT_NONE;
+	}
+	learn(h, us, pkt->now);
+	if (!slow)
+		learn_baseline(h, us);
+	return judge_slow(pkt, h, slow);
+}
+
+/* The endpoint answered a SYN with a reset. */
+static __always_inline __u32 judge_refusal(struct packet *pkt, struct health *h, bool probe)
+{
+	if (h->state == BREAKER_OUT) {
+		if (probe)
+			judge_probe(pkt, h, false, 0);
+		return OUT_NONE;
+	}
+	return __sync_fetch_and_add(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING : OUT_NONE;
+}
+
+/* Any answer to a connect, a SYN-ACK or a reset. */
+static __always_inline void note_answer(struct packet *pkt, struct endpoint *endpoint, __u32 us, bool refused)
+{
+	bool clean = !(pkt->slot->flags & FLOW_RESENT), probe = pkt->slot->flags & FLOW_PROBE;
+	struct health *h = health_of(pkt->endpoint);
+	__u32 reason;
+
+	if (!h)
+		return;
+	h->last_answer_ns = pkt->now;
+	h->unanswered = 0;
+	reason = refused ? judge_refusal(pkt, h, probe) : judge_answer(pkt, h, endpoint, us, clean, probe);
+	if (reason)
+		eject(pkt, pkt->endpoint, h, endpoint, reason);
+}
+
+enum fitness {
+	UNFIT,
+	FIT,
+	FIT_FOR_PROBE,
+};
+
+/* May a new flow go to this endpoint now? Judges darkness on the way, for want of a timer. */
+static __always_inline enum fitness fitness(struct packet *pkt, __u32 id, struct health *h)
+{
+	struct endpoint *endpoint;
+	__u64 now, probe, wait;
+	__u32 bad;
+
+	if (pkt->mode & MODE_DISARMED)
+		return FIT;
+	if (h->state == BREAKER_IN) {
+		if (!dark(pkt, h))
+			return FIT;
+		endpoint = endpoints.lookup(&id);
+		return endpoint && eject(pkt, id, h, endpoint, OUT_DARK) ? UNFIT : FIT;
+	}
+	now = coarse_now(pkt);
+	probe = h->probe_ns;
+	bad = h->probes_bad;
+	wait = PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX);
+	if ((__s64)(now - h->out_until_ns) < 0 || (probe && age_ns(now, probe) < wait))
+		return UNFIT;
+	if (__sync_val_compare_and_swap(&h->probe_ns, probe, now) != probe)
+		return UNFIT;
+	if (probe) { /* the last one was never answered */
+		h->probes_good = 0;
+		h->probes_bad++;
+		tell(pkt, EVENT_PROBE_FAILED, h->reason, id, 0, 0, h->ejections);
+	}
+	return FIT_FOR_PROBE;
+}
+
+/*
+ * What a new flow would pay here, in us: the peak-EWMA, halved for every few seconds without news
+ * so that a CDN once bad is tried again, plus a sixteenth for each connect since its last answer.
+ * The whole of (unanswered + 1) would starve a dark CDN of the very connects that prove it dark.
+ */
+static __always_inline __u32 cost_us(struct packet *pkt, struct health *h)
+{
+	__u64 idle = age_ns(coarse_now(pkt), h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
+	__u32 waiting = h->unanswered < 64 ? h->unanswered : 64;
+
+	return (__u64)(h->ewma_us >> (idle < 31 ? idle : 31)) * (16 + waiting) / 16;
+}

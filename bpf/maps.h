@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Every map, with who writes it and who reads it. All are pinned below PINS, so that they outlive
+ * the process that made them; the sizes in capitals come from the operator's [limits].
+ */
+#pragma once
+
+#define PINNED(type, key, leaf, name, size, flags) BPF_TABLE_PINNED(type, key, leaf, name, size, PINS #name, flags)
+
+/* -- what the agent writes and the kernel reads -- */
+
+/* enum mode_flag; also written by `disarm` and `bypass` when no agent runs */
+PINNED("array", __u32, __u32, mode, 1, 0);
+PINNED("array", __u32, struct settings, settings, 1, 0);
+/* sha256 of the program that the pins belong to; user space only */
+PINNED("array", __u32, struct identity, identity, 1, 0);
+/* VIPs and SNAT addresses: is this packet ours at all? */
+PINNED("hash", __u32, struct local, local_addresses, 256, 0);
+PINNED("hash", struct service_key, __u32, service_ids, MAX_SERVICES, 0);
+PINNED("array", __u32, struct service, services, MAX_SERVICES, 0);
+PINNED("array", __u32, struct pick_table, picks, 2 * MAX_SERVICES, 0);
+PINNED("hash", struct endpoint_key, __u32, endpoint_ids, MAX_ENDPOINTS, 0);
+PINNED("array", __u32, struct endpoint, endpoints, MAX_ENDPOINTS, 0);
+PINNED("lpm_trie", struct prefix_key, __u32, management, 256, BPF_F_NO_PREALLOC);
+/* written through mmap by the agent */
+PINNED("array", __u32, __u64, block_bits, BLOCK_WORDS, BPF_F_MMAPABLE);
+
+/* -- what both write: the agent adds, the kernel deletes what has expired and counts hits -- */
+
+PINNED("hash", __u32, struct block, block_exact, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
+PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
+
+/* -- the kernel's own; the agent reads, and empties none -- */
+
+PINNED("lru_hash", struct flow_key, struct flow, half_open, HALF_OPEN, 0);
+PINNED("lru_hash", struct flow_key, struct flow, established, FLOWS, 0);
+PINNED("array", __u32, struct slot, reverse, SLOTS, 0);
+PINNED("array", __u32, struct health, health, MAX_ENDPOINTS, 0);
+/* weight out of rotation: reserve, compare, roll back */
+PINNED("array", __u32, __u64, weight_out, 1, 0);
+PINNED("percpu_array", __u32, struct hop, hops, MAX_ENDPOINTS, 0);
+PINNED("percpu_array", __u32, struct count, verdicts, VERDICTS, 0);
+PINNED("percpu_array", __u32, struct cdn_count, cdn_counts, MAX_CDNS, 0);
+PINNED("percpu_array", __u32, __u64, service_flows, MAX_SERVICES, 0);
+PINNED("percpu_array", __u32, struct handshake_histogram, handshakes, MAX_CDNS, 0);
+PINNED("percpu_array", __u32, struct cpu_state, cpu_states, 1, 0);
+
+/* -- kernel to agent; made anew for each loaded program -- */
+
+BPF_PERF_OUTPUT(samples);
+BPF_PERF_OUTPUT(events);
