@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 from collections import deque
+from typing import Any
 
 from cdnctl.lab.origin import SIZES, body
 
@@ -66,13 +67,12 @@ class Connection:
 class Clients:
     """The event loop."""
 
-    def __init__(self, order: dict[str, object]) -> None:
-        address, port = order["target"]  # type: ignore[misc]  # JSON
-        self.target = (str(address), int(port))
-        self.host = f"{address}:{port}"
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.target = (str(order["target"][0]), int(order["target"][1]))
+        self.host = f"{self.target[0]}:{self.target[1]}"
         self.rate = 0.0
-        self.pool_size = int(order.get("pool", 60))  # type: ignore[call-overload]
-        self.prefixes: list[str] = list(order["prefixes"])  # type: ignore[call-overload]
+        self.pool_size = int(order.get("pool", 60))
+        self.prefixes: list[str] = order["prefixes"]
         self.poll = select.epoll()
         self.poll.register(0, select.EPOLLIN)
         self.by_fd: dict[int, Connection] = {}
@@ -82,7 +82,7 @@ class Clients:
         self.records: list[tuple[object, ...]] = []
         self.connections = self.asked = 0
         self.orders = b""
-        self.set_rate(float(order["rate"]))  # type: ignore[arg-type]
+        self.set_rate(float(order["rate"]))
 
     def set_rate(self, rate: float) -> None:
         self.rate = rate
@@ -160,9 +160,7 @@ class Clients:
 
     def send(self, connection: Connection) -> None:
         close = "" if connection.keep else "Connection: close\r\n"
-        request = (
-            f"GET /{connection.size}?n={connection.ask} HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n"
-        )
+        request = f"GET /{connection.size}?n={connection.ask} HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n"
         try:
             connection.sock.send(request.encode())
         except OSError as error:

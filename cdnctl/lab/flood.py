@@ -123,7 +123,7 @@ class Frames:
         """Send up to `count` frames from number `first`; return how many the kernel took."""
         count = min(count, self.count - first)
         at = ctypes.c_void_p(self._start + first * ctypes.sizeof(Mmsghdr))
-        return max(0, self._libc.sendmmsg(fd, at, count, 0))
+        return max(0, int(self._libc.sendmmsg(fd, at, count, 0)))
 
 
 class SynFlood:
@@ -183,7 +183,7 @@ class Senders:
         total = sum(rates.values())
         if not rates or min(rates.values()) <= 0:
             raise ValueError("senders need rates above 0")
-        frames, self.order = [], []
+        frames: list[tuple[float, str, bytes]] = []
         rng = random.Random(1)
         # A second's worth of packets in random order: a fixed rhythm could fall in step with 1-in-N.
         for source, rate in rates.items():

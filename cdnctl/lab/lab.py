@@ -9,19 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import tomli_w
 
 from cdnctl import paths
 from cdnctl.lab import netns, origin, record, topology
+from cdnctl.lab.loads import Load
 from cdnctl.lab.processes import Generator, LabError, end, start
-from cdnctl.lab.record import TEMPORARY_PREFIX
 from cdnctl.lab.tap import Tap, Taps
 from cdnctl.lab.topology import PORT, SNAT, UPLINK, UPLINK_INDEX, VIP, Site, Topology
 from cdnctl.lab.traffic import Traffic
@@ -31,54 +30,6 @@ HANDSHAKES_MS = (10.0, 13.0, 16.0)
 """Round trips of the CDNs' links, unless told otherwise; the next ones get 3 ms more each."""
 START_S = 20.0
 """An agent or nginx that does not answer after this long will not."""
-
-
-class Offered(NamedTuple):
-    """What a generator has sent so far."""
-
-    sent: int
-    begun_ns: int
-    at_ns: int
-    done: bool
-    by_source: dict[str, int]
-
-    @property
-    def pps(self) -> float:
-        """Packets a second since it began."""
-        return self.sent / max(1e-9, (self.at_ns - self.begun_ns) / 1e9)
-
-
-class Load:
-    """A running flood, or known senders."""
-
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-        self.pid = generator.process.pid
-        self.offered = self._next()
-
-    def _next(self) -> Offered:
-        answer: dict[str, Any] = self._generator.answer(10.0)
-        return Offered(**{"by_source": {}, **answer})
-
-    def progress(self) -> Offered:
-        """What was sent up to now (at most 0.2 s old)."""
-        while not self.offered.done and self._generator.has_answer():
-            self.offered = self._next()
-        return self.offered
-
-    def wait(self) -> Offered:
-        """Wait for its end, which its own bound on time brings."""
-        while not self.offered.done:
-            self.offered = self._next()
-        self._generator.end()
-        return self.offered
-
-    def stop(self) -> Offered:
-        """End it now."""
-        if not self.offered.done:
-            with contextlib.suppress(LabError):
-                self._generator.order(stop=True)
-        return self.wait()
 
 
 class Lab:
@@ -146,17 +97,8 @@ class Lab:
             raise LabError(f"missing: {', '.join(missing)}", "apt-get install nginx util-linux")
         if not _mounted(paths.BPFFS):
             raise LabError(f"no bpf file system at {paths.BPFFS}", f"mount -t bpf bpf {paths.BPFFS}")
-        with record.building(self.name):
-            for leftover in record.cleanup(self.name):
-                self._say(f"removed what an earlier lab left: {leftover}")
-            directory = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{self.name}-"))
-            self._record = record.new(self.name, directory, self.topology.namespaces)
-            try:
-                record.refuse_foreign(self._record)
-            except LabError:
-                self._record.pins, self._record.files = [], []
-                raise
-        self.directory = directory
+        self._record = record.claim(self.name, self.topology.namespaces, self._say)
+        self.directory = Path(self._record.directory)
         self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
         self._say("namespaces and links")
         self.topology.build()
@@ -240,7 +182,12 @@ class Lab:
                 **extra["edge"],
             },
             "cdn": [
-                {"name": site.name, "endpoints": [f"{site.endpoint}:{PORT}"], "weight": weight, **extra["cdn"]}
+                {
+                    "name": site.name,
+                    "endpoints": [f"{site.endpoint}:{PORT}"],
+                    "weight": weight,
+                    **extra["cdn"],
+                }
                 for site, weight in zip(self.sites.values(), self.weights, strict=True)
             ],
             "service": [{"name": "www", "vip": VIP, "port": PORT, **extra["service"]}],
@@ -365,9 +312,7 @@ class Lab:
         self._stack.callback(self.traffic.end)
         return self.traffic
 
-    def flood(
-        self, pps: float = 60_000, seconds: float = 60.0, prefix: str = topology.FLOOD_PREFIX
-    ) -> Load:
+    def flood(self, pps: float = 60_000, seconds: float = 60.0, prefix: str = topology.FLOOD_PREFIX) -> Load:
         """Start a SYN flood on the VIP from random addresses of `prefix`; it is under way on return."""
         return self._load(seconds, syn={"prefix": prefix, "pps": pps})
 
@@ -420,4 +365,5 @@ def _undisturbed() -> Any:
 
 
 def _mounted(path: Path) -> bool:
-    return any(line.split()[1:3] == [str(path), "bpf"] for line in Path("/proc/mounts").read_text().splitlines())
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    return any(line.split()[1:3] == [str(path), "bpf"] for line in mounts)

@@ -11,8 +11,9 @@ import fcntl
 import os
 import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,8 @@ from cdnctl.lab import netns
 from cdnctl.lab.processes import Identity, LabError, start_time
 
 TEMPORARY_PREFIX = "cdnctl-lab-"
+TAPS = paths.BPFFS / "cdnctl-lab"
+"""Pins of the labs' taps, apart from those of edges."""
 END_S = 3.0
 """How long a process of a dead lab may take to end before it is made to."""
 
@@ -38,6 +41,8 @@ class Record(msgspec.Struct, kw_only=True):
     """Directories of bpffs."""
     files: list[str]
     """Sockets and locks."""
+    made: list[str]
+    """Common directories that were not there before; they go when they are empty."""
     processes: list[Identity] = msgspec.field(default_factory=list)
 
     def save(self) -> None:
@@ -65,7 +70,7 @@ class Record(msgspec.Struct, kw_only=True):
         for name in self.namespaces:
             netns.remove(name)
         for directory in self.pins:
-            if Path(directory).is_relative_to(paths.BPFFS / "cdnctl"):
+            if Path(directory).parent in (paths.BPFFS / "cdnctl", TAPS):
                 shutil.rmtree(directory, ignore_errors=True)
         for file in self.files:
             if Path(file).parent == paths.run_dir():
@@ -76,11 +81,9 @@ class Record(msgspec.Struct, kw_only=True):
         left = self.leftovers()
         if not left:
             record_path(self.name).unlink(missing_ok=True)
-        # The directories around them go when they are empty and so were made for this lab alone.
-        for parent in (paths.BPFFS / "cdnctl", paths.run_dir()):
-            with contextlib.suppress(OSError):
-                if parent.parent in (paths.BPFFS, Path("/run")):
-                    parent.rmdir()
+            for directory in self.made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
         return left
 
 
@@ -132,34 +135,43 @@ def cleanup(name: str) -> list[str]:
     return found
 
 
-def new(name: str, directory: Path, namespaces: list[str]) -> Record:
-    """The record of a lab about to be built by this process, saved."""
-    me = os.getpid()
-    record = Record(
-        name=name,
-        owner=Identity(me, start_time(me) or 0, "lab"),
-        directory=str(directory),
-        namespaces=namespaces,
-        pins=[str(paths.pin_dir(name)), str(paths.BPFFS / "cdnctl" / f"{name}-lab")],
-        files=[str(p) for p in (paths.socket_path(name), paths.view_socket_path(name), paths.lock_path(name))],
-    )
-    record.save()
+def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Record:
+    """Clean up after a dead lab of this name, then open the record of a new one, of this process.
+
+    LabError when the name is taken: by a lab that is alive or just starts, or by somebody's edge.
+    """
+    files = [paths.socket_path(name), paths.view_socket_path(name), paths.lock_path(name)]
+    files.append(files[0].with_suffix(".log"))  # an agent that a console started writes there
+    pins = [paths.pin_dir(name), TAPS / name]
+    common = [paths.run_dir(), paths.BPFFS / "cdnctl", TAPS]
+    earlier = load(name)
+    made = [str(path) for path in common if not path.exists()] + (earlier.made if earlier else [])
+    with _alone(name):
+        for leftover in cleanup(name):
+            say(f"removed what an earlier lab left: {leftover}")
+        if strange := [str(path) for path in (*pins, *files[:2]) if os.path.lexists(path)]:
+            raise LabError(
+                f"an edge called {name} seems to be on this box: {', '.join(strange)}",
+                "take another name for the lab, with --name",
+            )
+        me = os.getpid()
+        record = Record(
+            name=name,
+            owner=Identity(me, start_time(me) or 0, "lab"),
+            directory=tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{name}-"),
+            namespaces=namespaces,
+            pins=[str(path) for path in pins],
+            files=[str(path) for path in files],
+            made=sorted(set(made), reverse=True),
+        )
+        record.save()
     return record
 
 
-def refuse_foreign(record: Record) -> None:
-    """LabError when things of these names are there that no lab made: they are somebody's edge."""
-    if strange := [path for path in (*record.pins, *record.files[:2]) if os.path.lexists(path)]:
-        raise LabError(
-            f"an edge called {record.name} seems to be on this box: {', '.join(strange)}",
-            "take another name for the lab, with --name",
-        )
-
-
 @contextlib.contextmanager
-def building(name: str) -> Iterator[None]:
-    """Hold off other labs of this name while looking for leftovers and starting to build."""
-    path = paths.run_dir() / f"lab-{paths.check_name(name)}.lock"
+def _alone(name: str) -> Iterator[None]:
+    """Hold off other labs of this name while one looks for leftovers and writes its record."""
+    path = record_path(name).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -17,6 +17,8 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyroute2 import IPRoute
+
 from cdnctl.lab import netns
 
 VIP = "203.0.113.80"
@@ -101,8 +103,7 @@ class Topology:
             if len(name) > 11 or name in ("edge", "clients", "wire"):
                 raise ValueError(f"a CDN of a lab cannot be called {name!r} (at most 11 characters)")
         sites = (
-            Site(lab, name, k, delay)
-            for k, (name, delay) in enumerate(zip(cdns, delays_ms, strict=True), 1)
+            Site(lab, name, k, delay) for k, (name, delay) in enumerate(zip(cdns, delays_ms, strict=True), 1)
         )
         return cls(lab, tuple(sites))
 
@@ -208,5 +209,5 @@ def _up(namespace: str, device: str, *addresses: str, gro: bool = False) -> None
             ip.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
 
 
-def _index(ip: netns.IPRoute, device: str) -> int:
+def _index(ip: IPRoute, device: str) -> int:
     return int(ip.link_lookup(ifname=device)[0])
