@@ -63,14 +63,15 @@ class NotPermitted(CdnctlError):
 
 
 def sudo_line(argv: Sequence[str] | None = None) -> str:
-    """The command line as typed, but under sudo: `sudo cdnctl block 198.51.100.7`.
+    """The command line as typed, but under sudo: `sudo cdnctl block 198.51.100.7`; root needs no sudo.
 
     Names the program by its full path when sudo would not find it (a virtual environment), and
     carries cdnctl's own variables over, which sudo drops.
     """
     typed = list(sys.argv if argv is None else argv) or ["cdnctl"]
     settings = [f"{name}={os.environ[name]}" for name in _SETTINGS if os.environ.get(name)]
-    return shlex.join(["sudo", *settings, *_program(typed[0]), *typed[1:]])
+    sudo = [] if os.geteuid() == 0 else ["sudo", *settings]
+    return shlex.join([*sudo, *_program(typed[0]), *typed[1:]])
 
 
 def _program(script: str) -> list[str]:

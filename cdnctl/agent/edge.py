@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import tomllib
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def no_agent(edge: str = "") -> NoAgent:
     """The error for an edge nobody serves, with what to do about it."""
     pinned = pinned_edges()
     wanted = f"edge {edge}" if edge else "any edge here"
-    start = sudo_line(["cdnctl", *(("--edge", edge) if edge and pinned else ()), "attach"])
+    start = sudo_line([sys.argv[0], "attach"])
     goes_on = ""
     if edge in pinned or (not edge and pinned):
         goes_on = f"; the data path of {edge or ', '.join(pinned)} goes on without one"

@@ -117,7 +117,7 @@ def _listen(path: Path, group: str) -> socket.socket:
     except OSError as error:
         sock.close()
         raise CdnctlError(
-            f"{path}: {error.strerror}", "make that directory writable, its path short"
+            f"{path}: {error.strerror or error}", "make that directory writable, its path short"
         ) from None
     finally:
         os.umask(before)

@@ -1,0 +1,80 @@
+"""`cdnctl check`: is a configuration right, and what will it cost? Needs neither root nor an agent."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from cdnctl import paths
+from cdnctl.cli import show
+from cdnctl.config import Config, ConfigError, Problem, load, memory, notes, ports, slots
+
+
+class Report(Struct, kw_only=True):
+    """What `check` found; what `--json` prints."""
+
+    file: str
+    ok: bool = True
+    edge: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    memory_bytes: dict[str, int] = field(default_factory=dict)
+    snat_sum: str = ""
+    """How many flows each endpoint, and all together, can have at once, as arithmetic."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the file and print the report; 1 when something is wrong."""
+    if options.netns:
+        from cdnctl.agent.process import enter_netns
+
+        enter_netns(options.netns)
+    report = examine(options.config or paths.config_path())
+    if options.json:
+        show.print_json(report)
+    else:
+        show.check(report)
+    return 0 if report.ok else 1
+
+
+def examine(file: Path) -> Report:
+    """Everything there is to say about `file`, against the interfaces of this namespace."""
+    try:
+        config = load(file)
+    except ConfigError as error:
+        return Report(file=str(file), ok=False, problems=error.problems)
+    problems = list(_missing_interfaces(config))
+    return Report(
+        file=str(file),
+        ok=not problems,
+        edge=config.edge.name,
+        problems=problems,
+        notes=notes(config),
+        memory_bytes=memory(config),
+        snat_sum=_snat_sum(config),
+    )
+
+
+def _missing_interfaces(config: Config) -> Iterator[Problem]:
+    # Asked of the kernel, not of /sys/class/net: under `nsenter --net` that shows another namespace's.
+    there = [name for _index, name in socket.if_nameindex()]
+    for number, name in enumerate(config.edge.interfaces, 1):
+        if name not in there:
+            key = f"edge.interfaces[{number}]"
+            yield Problem(
+                str(config.path), key, name, f"no such interface here; there are {', '.join(there)}"
+            )
+
+
+def _snat_sum(config: Config) -> str:
+    addresses, each = len(config.edge.snat), ports(config)
+    endpoints = sum(len(cdn.endpoints) for cdn in config.cdns)
+    return (
+        f"{addresses} addresses x {each:,} ports = {addresses * each:,} flows to one endpoint; "
+        f"x {endpoints} endpoints = {addresses * each * endpoints:,} in all "
+        f"(room for {config.limits.endpoints} endpoints: {slots(config):,} slots)"
+    )

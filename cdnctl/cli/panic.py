@@ -1,0 +1,95 @@
+"""The verbs of last resort: `disarm`, `arm`, `bypass`, `detach`.
+
+They ask the agent, and when it is stopped or hangs they write the kernel's maps themselves, as root.
+Those that cut flows say first how many, and are done only on a yes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import msgspec
+
+from cdnctl.agent.blocking import Client
+from cdnctl.agent.edge import find_edge, guess_edge
+from cdnctl.cli import show
+from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
+from cdnctl.model import Arm, Bypass, Detach, Disarm, Outcome, Stop
+
+AGENT_TIMEOUT_S = 1.5
+"""How long an agent may take before we act without it."""
+
+PanicCommand = Disarm | Arm | Bypass | Detach | Stop
+
+
+def run(options: argparse.Namespace, command: PanicCommand) -> int:
+    """Do `command`, with the agent or without; returns the exit status."""
+    try:
+        outcome = _through_agent(options, command)
+    except AgentUnreachable as error:
+        outcome = _directly(options, command, why=error.message)
+    return show.outcome(outcome, options.json)
+
+
+def _through_agent(options: argparse.Namespace, command: PanicCommand) -> Outcome:
+    with Client(find_edge(options.edge), timeout_s=AGENT_TIMEOUT_S) as client:
+        if client.role != "operate":
+            raise NotPermitted(
+                f"this user may only watch edge {client.edge}; this needs root or group cdnctl", sudo_line()
+            )
+        if _cuts(command) and not command.dry_run:
+            plan = client.request(msgspec.structs.replace(command, dry_run=True))
+            if not plan.ok:
+                return plan
+            _confirm(options, plan.text)
+        return client.request(command)
+
+
+def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -> Outcome:
+    from cdnctl.agent.process import require_privileges
+
+    edge = guess_edge(options.edge)
+    require_privileges()
+    if _cuts(command):
+        what = f"{why}; without it: every translated flow of edge {edge} will be cut"
+        if command.dry_run:
+            return Outcome(ok=True, text=what)
+        _confirm(options, what)
+    elif command.dry_run:
+        return Outcome(ok=True, text=f"{why}; would be written into the kernel's maps directly")
+    return Outcome(
+        ok=True, text=_write(command, edge), warnings=[f"{why}: done without it, no journal entry"]
+    )
+
+
+def _write(command: PanicCommand, edge: str) -> str:
+    from cdnctl.datapath import panic
+
+    match command:
+        case Disarm():
+            return panic.disarm(edge)
+        case Arm():
+            return panic.arm(edge)
+        case Bypass():
+            return panic.bypass(edge)
+        case Detach() | Stop():
+            return panic.detach(edge)
+
+
+def _cuts(command: PanicCommand) -> bool:
+    return isinstance(command, Bypass | Detach | Stop)
+
+
+def _confirm(options: argparse.Namespace, plan: str) -> None:
+    """Show what will happen; return only on --yes or a spelled-out yes at a terminal."""
+    if options.yes:
+        if not options.json:
+            print(plan)
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(plan, "nothing was done; say --yes to do it without being asked")
+    print(plan, file=sys.stderr)
+    print("Go on? Type yes; anything else cancels: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise CdnctlError("cancelled, nothing was done")

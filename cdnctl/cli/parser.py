@@ -1,0 +1,161 @@
+"""Verbs, options and their help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cdnctl import __version__
+from cdnctl.cli import verbs
+from cdnctl.model import BlockPrefix
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LIFETIME = re.compile(r"(?:\d+[smhdw])+")
+_LONGEST_S = 10 * 365 * 86400
+_WEIGHT_MAX = 1000
+
+_EXAMPLES = """\
+examples:
+  cdnctl                                    the console; starts an agent when none runs
+  cdnctl check                              is the configuration right, and what does it cost?
+  cdnctl status                             one look, as tables; --json for scripts
+  cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
+  cdnctl weight aurora=60 borealis=40       --dry-run shows the shares it would lead to
+  cdnctl drain aurora                       no new flows to it; live ones stay
+  cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
+  cdnctl demo                               a whole edge with traffic and faults, on this machine
+
+`cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage."""
+    return _parser().parse_args(argv)
+
+
+def lifetime(text: str) -> float | None:
+    """Seconds of `90s`, `4h`, `1d12h`; None for `forever`."""
+    if text == "forever":
+        return None
+    if _LIFETIME.fullmatch(text):
+        seconds = sum(int(n[:12]) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([smhdw])", text))
+        if 0 < seconds <= _LONGEST_S:
+            return float(seconds)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 90s, 30m, 4h, 1d12h, or forever")
+
+
+def weight(text: str) -> tuple[str, int]:
+    """`aurora=60` as name and weight."""
+    name, _, number = text.partition("=")
+    if name and number.isascii() and number.isdigit() and len(number) < 6 and int(number) <= _WEIGHT_MAX:
+        return name, int(number)
+    raise argparse.ArgumentTypeError(
+        f"{text!r}: expected NAME=WEIGHT as in aurora=60, from 0 to {_WEIGHT_MAX}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cdnctl",
+        description="Spread an edge box's traffic over several CDNs, and watch and steer it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cdnctl {__version__}")
+    parser.set_defaults(run=verbs.console, edge=None, config=None, netns=None, json=False)
+    _add_edge(parser)
+    _add_start(parser)
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def verb(
+        name: str, text: str, run: Callable[[argparse.Namespace], int], *, answers: bool = True
+    ) -> argparse.ArgumentParser:
+        made = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        made.set_defaults(run=run)
+        if answers:
+            _add_edge(made)
+            made.add_argument("--json", action="store_true", help="answer in JSON")
+        return made
+
+    def change(
+        name: str, text: str, run: Callable[[argparse.Namespace], int], *, cuts: bool = False
+    ) -> argparse.ArgumentParser:
+        made = verb(name, text, run)
+        made.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
+        made.add_argument("--dry-run", action="store_true", help="only say what would happen")
+        if cuts:
+            made.add_argument("-y", "--yes", action="store_true", help="do not ask before cutting flows")
+        return made
+
+    agent = verb("agent", "load, attach and serve an edge, in the foreground", verbs.agent, answers=False)
+    _add_start(agent)
+    agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
+
+    status = verb("status", "show the edge as it is now", verbs.status)
+    status.add_argument("--frame", type=int, metavar="N", help="that frame instead of the newest")
+    status.add_argument("-w", "--watch", action="store_true", help="again at each new frame, until Ctrl-C")
+
+    block = change("block", "drop everything from an address or prefix", verbs.block)
+    block.add_argument("prefix", metavar="PREFIX", help="as 198.51.100.7 or 198.51.100.0/24")
+    block.add_argument(
+        "--for",
+        dest="lifetime_s",
+        type=lifetime,
+        default=_default_lifetime(),
+        metavar="TIME",
+        help="30m, 4h (the default), 1d12h, or forever",
+    )
+    change("unblock", "lift a block that was set by hand", verbs.unblock).add_argument(
+        "prefix", metavar="PREFIX"
+    )
+    verb("blocks", "list what is blocked", verbs.blocks)
+
+    weights = change("weight", "set how much CDNs should get, relative to each other", verbs.weight)
+    weights.add_argument("weights", type=weight, nargs="+", metavar="CDN=WEIGHT", help="as aurora=60")
+    change("drain", "no new flows to a CDN; live ones stay", verbs.drain).add_argument("cdn", metavar="CDN")
+    change("undrain", "new flows to a CDN again", verbs.undrain).add_argument("cdn", metavar="CDN")
+
+    attach = change("attach", "attach the data path; starts an agent when none runs", verbs.attach)
+    _add_start(attach)
+    detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)
+    detach.add_argument("--stop", action="store_true", help="end the agent as well")
+    change("disarm", "panic: nothing is dropped or ejected, translation goes on", verbs.disarm)
+    change("arm", "back from disarm or bypass", verbs.arm)
+    change("bypass", "pass every packet untouched: cuts every translated flow", verbs.bypass, cuts=True)
+
+    checker = verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check)
+    _add_start(checker)
+    verb("who", "list who is connected to the agent", verbs.who)
+    verb(
+        "demo",
+        "build an edge with traffic and faults on this machine, and play an incident",
+        _unused,
+        answers=False,
+    )
+    return parser
+
+
+def _add_edge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--edge", default=argparse.SUPPRESS, metavar="NAME", help="which edge, when several run here"
+    )
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration file"
+    )
+    parser.add_argument(
+        "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
+    )
+
+
+def _default_lifetime() -> float | None:
+    return BlockPrefix(prefix="").lifetime_s
+
+
+def _unused(_options: argparse.Namespace) -> int:
+    raise AssertionError("main sends demo elsewhere")

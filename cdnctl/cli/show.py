@@ -1,0 +1,255 @@
+"""Answers on stdout: JSON for programs, tables for people.
+
+Rich is imported by the functions that draw a table, and no sooner: it costs as much as all the rest.
+Text from outside (reasons, names) is cleaned and never read as markup.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cdnctl.model import Block, Cdn, Frame, Outcome, Watcher
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cdnctl.cli.check import Report
+
+_PIPE_WIDTH = 160
+"""Columns when stdout is no terminal: wide enough that nothing is cut."""
+_STATE_STYLES = {"in": "green", "out": "bold red", "probing": "yellow", "drained": "cyan"}
+_TALKERS_SHOWN = 10
+_HOME = "\x1b[H\x1b[J"
+
+
+def print_json(value: object) -> None:
+    """One line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def outcome(answer: Outcome, as_json: bool) -> int:
+    """What became of a command; returns the exit status."""
+    if as_json:
+        print_json(answer)
+    elif answer.ok:
+        print(answer.text)
+        if answer.shares:
+            width = max(map(len, answer.shares))
+            for name, share in answer.shares.items():
+                print(f"  {name:<{width}}  {100 * share:5.1f} % of new flows")
+        warnings(answer)
+    else:
+        print(f"cdnctl: {answer.text}", file=sys.stderr)
+        warnings(answer)
+    return 0 if answer.ok else 1
+
+
+def warnings(answer: Outcome) -> None:
+    """The warnings of an answer, on stderr."""
+    for warning in answer.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def frame_again(picture: Frame, as_json: bool) -> None:
+    """One of a series: JSON lines, or a screen drawn over the last one."""
+    if not as_json and sys.stdout.isatty():
+        sys.stdout.write(_HOME)
+    frame(picture, as_json)
+    sys.stdout.flush()
+
+
+def frame(picture: Frame, as_json: bool) -> None:
+    """The state of an edge: `status`."""
+    if as_json:
+        print_json(picture)
+        return
+    out = _console()
+    _headline(out, picture)
+    _cdns(out, picture.cdns)
+    _drops(out, picture)
+    _talkers(out, picture)
+
+
+def blocks(found: Sequence[Block], as_json: bool) -> None:
+    """The list of blocks."""
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        print("nothing is blocked")
+        return
+    from cdnctl.console import format as f
+
+    now = time.time_ns()
+    table = _table("prefix", "lasts", "source", ">hits", "reason")
+    for each in found:
+        left = f.duration((each.expires_ns - now) / 1e9) if each.expires_ns else "forever"
+        _add(table, each.prefix, left, each.source, f.count(each.hits), each.reason)
+    _console().print(table)
+
+
+def watchers(found: Sequence[Watcher], as_json: bool) -> None:
+    """Who is connected."""
+    if as_json:
+        print_json(found)
+        return
+    from cdnctl.console import format as f
+
+    table = _table("user", "client", "may", ">pid", "since")
+    for each in found:
+        _add(table, each.user, each.client, each.role, str(each.pid), f.clock(each.since_ns))
+    _console().print(table)
+
+
+def check(report: Report) -> None:
+    """What `check` found."""
+    if report.problems:
+        print(f"{report.file}: {_plural(len(report.problems), 'mistake')}")
+        for problem in report.problems:
+            print(f"  {problem}")
+    else:
+        print(f"{report.file}: edge {report.edge} is in order")
+    for note in report.notes:
+        print(f"  note: {note}")
+    if not report.memory_bytes:
+        return
+    table = _table("kernel memory, tables full", ">MB")
+    for name, size in report.memory_bytes.items():
+        _add(table, name, f"{size / 1e6:,.1f}")
+    table.add_section()
+    _add(table, "together", f"{sum(report.memory_bytes.values()) / 1e6:,.1f}")
+    _console().print(table)
+    print(f"SNAT ports: {report.snat_sum}")
+
+
+# --- the parts of a status -----------------------------------------------------------------------------
+
+
+def _headline(out: Console, picture: Frame) -> None:
+    from rich.text import Text
+
+    from cdnctl.console import format as f
+
+    if picture.bypassed:
+        state, style = "BYPASSED: every packet passes untouched", "bold red"
+    elif not picture.armed:
+        state, style = "DISARMED: nothing is dropped or ejected", "bold yellow"
+    else:
+        state, style = "armed", "green"
+    line = Text.assemble((f.clean(picture.edge), "bold"), "  ", (state, style), f"  frame {picture.seq}")
+    if picture.step:
+        line.append(f"  {f.clean(picture.step)}", "bold")
+    out.print(line)
+    totals = picture.totals
+    out.print(
+        Text(
+            f"in {f.scaled(totals.received_pps)} pps {f.mbit(totals.received_bps)} Mbit/s, "
+            f"forwarded {f.scaled(totals.forwarded_pps)} pps, dropped {f.scaled(totals.dropped_pps)} pps, "
+            f"passed {f.scaled(totals.passed_pps)} pps, {f.scaled(totals.new_flows_per_s)} new flows/s, "
+            f"half-open {f.count(totals.half_open)} of {f.count(totals.half_open_limit)}"
+        )
+    )
+    names = ", ".join(f"{each.name} ({each.mode})" for each in picture.interfaces) or "none"
+    enforced = f"{picture.blocks_enforced} of {_plural(picture.blocks_wanted, 'block')} enforced"
+    lost = f"{f.scaled(picture.sampling.lost_per_s)} samples/s lost"
+    out.print(
+        Text(f.clean(f"interfaces {names}; {enforced}; 1 in {picture.sampling.one_in} sampled, {lost}"))
+    )
+
+
+def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
+    from rich.text import Text
+
+    from cdnctl.console import format as f
+
+    table = _table(
+        "CDN",
+        "state",
+        ">weight",
+        ">table",
+        ">new flows",
+        ">p50 ms",
+        ">p95 ms",
+        ">p99 ms",
+        ">flows/s",
+        ">Mbit/s",
+    )
+    for cdn in cdns:
+        state = f"{cdn.state} ({cdn.reason})" if cdn.reason else cdn.state
+        table.add_row(
+            Text(f.clean(cdn.name)),
+            Text(state, _STATE_STYLES[cdn.state]),
+            str(cdn.wanted_weight),
+            f.percent(cdn.effective_share),
+            f.percent(cdn.share),
+            f.ms(cdn.handshake_p50_ms),
+            f.ms(cdn.handshake_p95_ms),
+            f.ms(cdn.handshake_p99_ms),
+            f.scaled(cdn.new_flows_per_s),
+            f.mbit(cdn.to_cdn_bps + cdn.from_cdn_bps),
+        )
+    out.print(table)
+
+
+def _drops(out: Console, picture: Frame) -> None:
+    from cdnctl.console import format as f
+
+    dropped = [each for each in picture.verdicts if each.drop and each.packets_total]
+    if not dropped:
+        return
+    table = _table("dropped", ">pps", ">total", "why")
+    for each in sorted(dropped, key=lambda verdict: (-verdict.pps, -verdict.packets_total)):
+        _add(table, each.name, f.scaled(each.pps), f.count(each.packets_total), each.explanation)
+    out.print(table)
+
+
+def _talkers(out: Console, picture: Frame) -> None:
+    from cdnctl.console import format as f
+
+    if not picture.talkers:
+        return
+    table = _table("top talker", ">pps", ">Mbit/s", ">dropped", "CDN")
+    for each in picture.talkers[:_TALKERS_SHOWN]:
+        _add(table, each.prefix, f.scaled(each.pps), f.mbit(each.bps), f.percent(each.drop_share), each.cdn)
+    out.print(table)
+
+
+# --- tables --------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def _table(*headings: str) -> Table:
+    """A table with these columns; a heading that starts with `>` is of numbers, set to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        numbers = heading.startswith(">")
+        table.add_column(heading.removeprefix(">"), justify="right" if numbers else "left", no_wrap=numbers)
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    from rich.text import Text
+
+    from cdnctl.console import format as f
+
+    table.add_row(*(Text(f.clean(cell)) for cell in cells))
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

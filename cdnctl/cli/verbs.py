@@ -1,0 +1,210 @@
+"""What each verb does: one request to the agent, and its answer shown."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from cdnctl.agent.blocking import Client
+from cdnctl.agent.edge import find_edge
+from cdnctl.cli import panic, show
+from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
+from cdnctl.model import (
+    AnyChange,
+    AnyCommand,
+    Arm,
+    Attach,
+    BlockPrefix,
+    Bypass,
+    Detach,
+    Disarm,
+    Drain,
+    GetFrame,
+    ListBlocks,
+    Outcome,
+    SetWeights,
+    Stop,
+    Unblock,
+    Undrain,
+    Who,
+)
+
+ATTACH_TIMEOUT_S = 30.0
+"""Attaching may have to wait for a driver to reset its queues."""
+
+_Change = TypeVar("_Change", bound=AnyChange)
+
+
+def console(options: argparse.Namespace) -> int:
+    """The full-screen console, with an agent started for it when none runs."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "the console needs a terminal", "`cdnctl status` answers without one, `--help` lists all"
+        )
+    path = _agent_for(options)
+    from cdnctl.console.app import run
+
+    return run(path)
+
+
+def agent(options: argparse.Namespace) -> int:
+    """Be the agent."""
+    from cdnctl.agent.main import run
+
+    return run(options.config, netns=options.netns, detach_on_exit=options.detach_on_exit)
+
+
+def status(options: argparse.Namespace) -> int:
+    """The newest frame, a numbered one, or all from now on."""
+    if options.watch:
+        return _watch(options)
+    outcome = _ask(options, GetFrame(seq=options.frame))
+    if outcome.frame is None:
+        return show.outcome(outcome, options.json)
+    show.frame(outcome.frame, options.json)
+    return 0
+
+
+def blocks(options: argparse.Namespace) -> int:
+    """All wanted blocks."""
+    outcome = _ask(options, ListBlocks())
+    if outcome.blocks is None:
+        return show.outcome(outcome, options.json)
+    show.blocks(outcome.blocks, options.json)
+    show.warnings(outcome)
+    return 0
+
+
+def who(options: argparse.Namespace) -> int:
+    """Who is connected."""
+    outcome = _ask(options, Who())
+    if outcome.watchers is None:
+        return show.outcome(outcome, options.json)
+    show.watchers(outcome.watchers, options.json)
+    return 0
+
+
+def block(options: argparse.Namespace) -> int:
+    """Block a prefix."""
+    return _change(options, BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s))
+
+
+def unblock(options: argparse.Namespace) -> int:
+    """Lift a manual block."""
+    return _change(options, Unblock(prefix=options.prefix))
+
+
+def weight(options: argparse.Namespace) -> int:
+    """Set wanted weights."""
+    weights = dict(options.weights)
+    if len(weights) < len(options.weights):
+        raise UsageError("a CDN is named twice", "give each one weight")
+    return _change(options, SetWeights(weights=weights))
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Drain a CDN."""
+    return _change(options, Drain(cdn=options.cdn))
+
+
+def undrain(options: argparse.Namespace) -> int:
+    """Undrain a CDN."""
+    return _change(options, Undrain(cdn=options.cdn))
+
+
+def attach(options: argparse.Namespace) -> int:
+    """Attach; with no agent, start one: that attaches."""
+    path = _running_agent(options)
+    if path is None and options.dry_run:
+        return show.outcome(Outcome(ok=True, text="would start an agent, and attach"), options.json)
+    with Client(path or _agent_for(options)) as client:
+        _require_operator(client)
+        return show.outcome(client.request(_with_common(options, Attach()), ATTACH_TIMEOUT_S), options.json)
+
+
+def detach(options: argparse.Namespace) -> int:
+    """Take the data path off, after saying what that cuts."""
+    command = Stop(detach=True) if options.stop else Detach()
+    return panic.run(options, _with_common(options, command))
+
+
+def bypass(options: argparse.Namespace) -> int:
+    """Pass everything untouched, after saying what that cuts."""
+    return panic.run(options, _with_common(options, Bypass()))
+
+
+def disarm(options: argparse.Namespace) -> int:
+    """Stop dropping and ejecting."""
+    return panic.run(options, _with_common(options, Disarm()))
+
+
+def arm(options: argparse.Namespace) -> int:
+    """Back from disarm or bypass."""
+    return panic.run(options, _with_common(options, Arm()))
+
+
+def check(options: argparse.Namespace) -> int:
+    """Look at a configuration."""
+    from cdnctl.cli.check import run
+
+    return run(options)
+
+
+def _running_agent(options: argparse.Namespace) -> Path | None:
+    """The socket of the agent meant, if it runs and answers."""
+    if options.config is not None:
+        return None  # which edge that is stands in the file
+    try:
+        path = find_edge(options.edge)
+        Client(path).close()
+    except NoAgent:
+        return None
+    return path
+
+
+def _agent_for(options: argparse.Namespace) -> Path:
+    """The socket of the agent meant, started if need be."""
+    if path := _running_agent(options):
+        return path
+    from cdnctl.agent.start import ensure_agent
+
+    path = ensure_agent(options.config, options.netns)
+    if options.edge and options.edge != path.stem:
+        raise CdnctlError(
+            f"the configuration is that of edge {path.stem}, not of {options.edge}",
+            f"name the file of {options.edge}: -c FILE",
+        )
+    return path
+
+
+def _watch(options: argparse.Namespace) -> int:
+    with Client(find_edge(options.edge), frames=True) as client:
+        for frame in client.frames():
+            show.frame_again(frame, options.json)
+    return 0
+
+
+def _ask(options: argparse.Namespace, command: AnyCommand) -> Outcome:
+    with Client(find_edge(options.edge)) as client:
+        return client.request(command)
+
+
+def _change(options: argparse.Namespace, command: AnyChange) -> int:
+    with Client(find_edge(options.edge)) as client:
+        _require_operator(client)
+        return show.outcome(client.request(_with_common(options, command)), options.json)
+
+
+def _with_common(options: argparse.Namespace, command: _Change) -> _Change:
+    return msgspec.structs.replace(command, reason=options.reason, dry_run=options.dry_run)
+
+
+def _require_operator(client: Client) -> None:
+    if client.role != "operate":
+        raise NotPermitted(
+            f"this user may only watch edge {client.edge}; a change needs root or group cdnctl", sudo_line()
+        )

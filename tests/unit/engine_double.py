@@ -1,0 +1,152 @@
+"""A test double of the engine: numbered frames, recorded commands, and a server around it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cdnctl.agent.blocking import Client
+from cdnctl.agent.process import listening
+from cdnctl.agent.server import Server
+from cdnctl.errors import CdnctlError
+from cdnctl.model import (
+    Actor,
+    AnyCommand,
+    Block,
+    BlockPrefix,
+    Bypass,
+    Cdn,
+    Detach,
+    Drain,
+    Endpoint,
+    Event,
+    Frame,
+    Interface,
+    ListBlocks,
+    Outcome,
+    SetWeights,
+    Talker,
+    Unblock,
+    Verdict,
+)
+
+EDGE = "ams1"
+
+
+class EngineDouble:
+    """Counts frames and remembers commands; some names make it fail in a chosen way."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.padding = ""
+        self.asked: list[tuple[AnyCommand, Actor]] = []
+        self.closed_with: bool | None = None
+
+    def frame(self) -> Frame:
+        self.seq += 1
+        return Frame(
+            seq=self.seq,
+            at_ns=time.time_ns(),
+            monotonic_ns=time.monotonic_ns(),
+            edge=EDGE,
+            armed=True,
+            interfaces=[Interface(name="eth0", mode="native")],
+            cdns=[
+                Cdn(
+                    name="aurora",
+                    state="out",
+                    reason="dark",
+                    wanted_weight=60,
+                    effective_share=0.5,
+                    share=0.25,
+                    endpoints=[Endpoint(address="198.51.100.10", port=80, state="out", reason="dark")],
+                )
+            ],
+            verdicts=[
+                Verdict(
+                    name="blocked",
+                    drop=True,
+                    explanation="Its source is on the block list.",
+                    packets_total=7,
+                    bytes_total=420,
+                    pps=3.5,
+                    bps=1680.0,
+                )
+            ],
+            talkers=[Talker(prefix="10.66.0.0/16", pps=50_000.0, bps=2.4e7, drop_share=1.0)],
+            events=[Event(seq=self.seq, at_ns=time.time_ns(), kind="note", text="[/b] " + self.padding)],
+        )
+
+    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        self.asked.append((command, actor))
+        match command:
+            case BlockPrefix(prefix="203.0.113.80"):
+                raise CdnctlError("203.0.113.80 is the VIP of service www", "block something else")
+            case BlockPrefix(prefix="bug"):
+                raise RuntimeError("a bug")
+            case BlockPrefix():
+                return Outcome(ok=True, text=f"blocked {command.prefix}", applied_monotonic_ns=1)
+            case Unblock():
+                return Outcome(ok=False, text=f"{command.prefix} is not blocked by hand")
+            case SetWeights() | Drain():
+                return Outcome(ok=True, text="done", shares={"aurora": 0.6, "borealis": 0.4})
+            case Detach() | Bypass() if command.dry_run:
+                return Outcome(ok=True, text="cuts 12 flows")
+            case ListBlocks():
+                reason = "a [/b] reason \x1b[31m"
+                return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])
+            case _:
+                return Outcome(ok=True, text=f"did {type(command).__name__}")
+
+
+class ServedDouble:
+    """The double, its server, and the thread they run in."""
+
+    def __init__(self) -> None:
+        self.engine = EngineDouble()
+        self.server = Server(self.engine, EDGE)
+        self.path = Path()
+        self.view_path = Path()
+        self.thread = threading.Thread()
+
+    def client(self, **options: object) -> Client:
+        return Client(self.path, timeout_s=5.0, **options)  # type: ignore[arg-type]
+
+    def raw(self) -> socket.socket:
+        """A connection that has said nothing."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(5.0)
+        sock.connect(str(self.path))
+        return sock
+
+
+@contextmanager
+def serving() -> Iterator[ServedDouble]:
+    """The double behind the real server, on the sockets of `CDNCTL_RUN_DIR`."""
+    served = ServedDouble()
+    with listening(EDGE) as sockets:
+        served.path = Path(sockets["operate"].getsockname())
+        served.view_path = Path(sockets["view"].getsockname())
+        ready = threading.Event()
+        loop = asyncio.new_event_loop()
+
+        def run() -> None:
+            loop.call_soon(ready.set)
+            loop.run_until_complete(served.server.serve(sockets))
+            loop.close()
+
+        served.thread = threading.Thread(target=run, daemon=True)
+        served.thread.start()
+        assert ready.wait(5)
+        try:
+            yield served
+        finally:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(served.server.stop)
+            served.thread.join(5)
+            assert not served.thread.is_alive()

@@ -1,0 +1,131 @@
+"""The agent's process: privileges, lock, sockets, and what is said when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cdnctl import paths
+from cdnctl.agent import main, peer, process
+from cdnctl.agent.start import ensure_agent, log_path
+from cdnctl.errors import AgentRuns, CdnctlError, sudo_line
+
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
+
+
+def test_one_agent_an_edge(run_dir: Path) -> None:
+    taken = pytest.raises(AgentRuns, match=rf"edge ams1 already \(pid {os.getpid()}\)")
+    with process.sole_agent("ams1"), process.sole_agent("fra1"), taken:
+        process.sole_agent("ams1").__enter__()
+    with process.sole_agent("ams1"):
+        pass
+
+
+def test_sockets_replace_stale_ones_and_go_away(run_dir: Path) -> None:
+    paths.socket_path("ams1").touch()
+    with process.listening("ams1") as sockets:
+        assert set(sockets) == {"operate", "view"}
+        for path in (paths.socket_path("ams1"), paths.view_socket_path("ams1")):
+            mode = path.stat().st_mode
+            assert stat.S_ISSOCK(mode)
+            assert not mode & stat.S_IRWXO, "others may not even watch"
+    assert list(run_dir.glob("*.sock")) == []
+
+
+def test_a_run_directory_that_cannot_be(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run_dir / "file").touch()
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(run_dir / "file" / "sub"))
+    with pytest.raises(CdnctlError, match="Not a directory"):
+        process.sole_agent("ams1").__enter__()
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(run_dir / ("long" * 30)))
+    (run_dir / ("long" * 30)).mkdir()
+    with pytest.raises(CdnctlError, match="too long"):
+        process.listening("ams1").__enter__()
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_service_manager_is_told(run_dir: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    name = f"\0cdnctl-test-{os.getpid()}" if abstract else str(run_dir / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", name.replace("\0", "@"))
+        process.notify("READY=1")
+        assert manager.recv(100) == b"READY=1"
+    process.notify("READY=1")  # nobody listens: no matter
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    process.notify("READY=1")
+
+
+def test_a_namespace_that_is_missing() -> None:
+    with pytest.raises(CdnctlError, match=r"network namespace 'cdnctl-none': No such file"):
+        process.enter_netns("cdnctl-none")
+
+
+def test_the_peer_is_named_by_the_kernel() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        found = peer.actor(ours, "", "operate")
+    assert (found.uid, found.pid, found.client) == (os.getuid(), os.getpid(), "unnamed")
+
+
+def test_the_sudo_line_works_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CDNCTL_EDGE", "CDNCTL_CONFIG", "CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    typed = ["cdnctl", "block", "198.51.100.7", "--reason", "SYN flood"]
+    assert sudo_line(typed) == "sudo cdnctl block 198.51.100.7 --reason 'SYN flood'"
+    assert sudo_line(["/opt/x/bin/cdnctl", "who"]) == "sudo /opt/x/bin/cdnctl who"
+    assert sudo_line(["/x/cdnctl/__main__.py", "who"]) == f"sudo {sys.executable} -m cdnctl who"
+    monkeypatch.setenv("CDNCTL_EDGE", "ams1")
+    assert sudo_line(["cdnctl", "who"]) == "sudo CDNCTL_EDGE=ams1 cdnctl who"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert sudo_line(["cdnctl", "who"]) == "cdnctl who"
+
+
+def test_a_broken_configuration_is_told_whole(run_dir: Path) -> None:
+    file = run_dir / "cdnctl.toml"
+    file.write_text('[edge]\nname = "AMS 1"\nspeed = 3\n')
+    with pytest.raises(CdnctlError) as raised:
+        main.read_config(file)
+    for mistake in ("edge.name", "edge.speed", "edge.interfaces", "edge.snat"):
+        assert mistake in raised.value.message
+
+
+@needs_root
+def test_what_keeps_a_background_agent_from_starting_is_passed_on(run_dir: Path) -> None:
+    file = run_dir / "cdnctl.toml"
+    file.write_text('[edge]\nname = "ams1"\nspeed = 3\n')
+    with pytest.raises(CdnctlError, match=r"edge\.speed"):
+        ensure_agent(file, timeout_s=20)
+    assert "edge.speed" in log_path("ams1").read_text()
+    assert list(run_dir.glob("*.sock")) == []
+    with pytest.raises(CdnctlError, match="no such file"):
+        ensure_agent(run_dir / "none.toml", timeout_s=20)
+
+
+@needs_root
+@pytest.mark.parametrize("verb", ["agent", "attach"])
+def test_who_is_not_root_gets_the_line_to_type(run_dir: Path, verb: str) -> None:
+    config = paths.share_dir() / "cdnctl.toml.example"
+    done = subprocess.run(
+        [sys.executable, "-m", "cdnctl", verb, "-c", str(config)],
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"-m cdnctl {verb} -c {config}" in done.stderr
+    assert "sudo " in done.stderr
+    assert "Traceback" not in done.stderr
