@@ -5,14 +5,13 @@ They are looked for in whatever could be read, so that one mistake in the file d
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cdnctl.config.values import parse_endpoint
 
 Fields = dict[str, Any]
-"""The fields of a table that were right; a wrong or missing one is not in it."""
+"""The fields of a table that were right. A wrong one is not in it, a wrong member of a list is None."""
 Clash = tuple[str, object, str]
 """Key, value and what would be right."""
 
@@ -21,8 +20,8 @@ def clashes(
     edge: Fields, limits: Fields, reflex: Fields, cdns: list[Fields], services: list[Fields]
 ) -> Iterator[Clash]:
     """Every clash among the fields of the file's tables; `cdns` and `services` in the file's order."""
-    yield from _twice(("edge.interfaces", each) for each in edge.get("interfaces", ()))
-    yield from _twice(("edge.snat", each) for each in edge.get("snat", ()))
+    yield from _twice(_members("edge.interfaces", edge.get("interfaces", ())))
+    yield from _twice(_members("edge.snat", edge.get("snat", ())))
     yield from _twice(_each("cdn", cdns, "name"))
     yield from _twice(_each("service", services, "name"))
     yield from _address_clashes(edge, cdns, services)
@@ -38,12 +37,15 @@ def _each(table: str, tables: list[Fields], key: str) -> Iterator[tuple[str, Any
             yield f"{table}[{number}].{key}", fields[key]
 
 
+def _members(key: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{key}[{number}]", each) for number, each in enumerate(values, 1) if each is not None)
+
+
 def _twice(places: Iterable[tuple[str, Any]]) -> Iterator[Clash]:
     first: dict[Any, str] = {}
     for key, value in places:
         if value in first:
-            where = "" if first[value] == key else f", first at {first[value]}"
-            yield key, value, f"is given twice{where}; each may stand once"
+            yield key, value, f"is given twice, first at {first[value]}; each may stand once"
         first.setdefault(value, key)
 
 
@@ -65,7 +67,9 @@ def _address_clashes(edge: Fields, cdns: list[Fields], services: list[Fields]) -
             if service.keys() >= {"vip", "port"}
         )
     )
-    places = [(key, each) for key, endpoints in _each("cdn", cdns, "endpoints") for each in endpoints]
+    places = [
+        place for key, endpoints in _each("cdn", cdns, "endpoints") for place in _members(key, endpoints)
+    ]
     yield from _twice(places)
     for key, each in places:
         address = parse_endpoint(each)[0]
@@ -102,12 +106,10 @@ def _cdn_clashes(limits: Fields, cdns: list[Fields], services: list[Fields]) -> 
     weights = {cdn["name"]: cdn.get("weight") for cdn in cdns if "name" in cdn}
     all_named = len(weights) == len(cdns)
     for key, names in _each("service", services, "cdns"):
-        for name in names:
+        for place, name in _members(key, names):
             if name not in weights and all_named:
-                yield key, name, f"no such CDN; there are {', '.join(weights)}"
-        for name, times in Counter(names).items():
-            if times > 1:
-                yield key, name, "is given twice; each may stand once"
+                yield place, name, f"no such CDN; there are {', '.join(weights)}"
+        yield from _twice(_members(key, names))
         serving = [weights.get(name) for name in names or weights]
         if serving and all_named and all(weight == 0 for weight in serving):
             yield key, list(names), "every CDN that serves it has weight 0; expected at least one above 0"

@@ -45,7 +45,7 @@ class TableReader:
         self.problems.append(Problem(self.file, key, "" if value is None else shown(value), expected))
 
     def table(self, kind: type[Struct], key: str, raw: object) -> dict[str, Any]:
-        """The fields of `kind` that are right in `raw`, defaults included; the others are missing."""
+        """The fields of `kind` that are right in `raw`, and defaults; see `_field` for the wrong ones."""
         if not isinstance(raw, dict):
             self.wrong(key, raw, f"a table headed [{key}] is needed")
             return {}
@@ -71,13 +71,12 @@ class TableReader:
         return [self.table(kind, f"{key}[{number}]", each) for number, each in enumerate(raw, 1)]
 
     def _field(self, hint: Any, key: str, name: str, raw: object) -> dict[str, Any]:
+        """`{name: value}`, or nothing if it is wrong; a list keeps None in the place of a wrong member."""
         member = _member(hint)
-        if member is not None and isinstance(raw, list) and raw:
-            # One by one, so that each wrong member is reported and the right ones are kept.
+        if member is not None and isinstance(raw, list):
             found = [self._field(member, f"{key}[{n}]", "", each) for n, each in enumerate(raw, 1)]
-            raw = [each[""] for each in found if each]
-            if not raw:
-                return {}
+            if not all(found):
+                return {name: tuple(each.get("") for each in found)}
         try:
             value = msgspec.convert(raw, hint)
             for check in _checks(hint):

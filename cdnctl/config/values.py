@@ -39,10 +39,10 @@ def endpoint(text: str) -> str:
 
 
 Name = Annotated[
-    str, Meta(pattern=f"^{NAME.pattern}$", description="a name in quotes: 1 to 32 of a-z, 0-9 and '-'")
+    str, Meta(pattern=rf"^{NAME.pattern}\Z", description="a name in quotes: 1 to 32 of a-z, 0-9 and '-'")
 ]
 Interface = Annotated[
-    str, Meta(pattern=r"^[^\s/:]{1,15}$", description='the name of an interface, as in "eth0"')
+    str, Meta(pattern=r"^[^\s/:]{1,15}\Z", description='the name of an interface, as in "eth0"')
 ]
 Address = Annotated[str, Meta(description='the IPv4 address of one host, as in "203.0.113.10"'), host_address]
 EndpointKey = Annotated[

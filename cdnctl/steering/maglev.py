@@ -7,8 +7,8 @@ until none is left. When one leaves, the others keep nearly all they had, so tha
 are picked afresh (after an eviction, or on another edge box) go where they went.
 
 Weights are turns: the heaviest endpoint has one in every round, one of half its weight in every other
-round. So shares are right to within a slot or two whatever the weights' sum is; giving out each
-weight's turns in one go would leave the last round, of up to the sum, to whoever comes first.
+round. So shares are right to within a few slots whatever the weights' sum is; giving out each weight's
+turns in one go would leave the last round, of up to the sum, to whoever comes first.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def table(entries: Iterable[Entry]) -> array[int]:
         raise ValueError("no endpoint has a weight above 0")
     heaviest = max(entry.weight for entry in takers)
     # [weight, credit, id, next slot wanted, step]: lists, since this loop is all the cost there is.
-    turns = [[entry.weight, 0, entry.id, *_order(entry.key)] for entry in takers]
+    # Half a turn to begin with rounds shares to the nearest slot instead of down.
+    turns = [[entry.weight, heaviest // 2, entry.id, *_order(entry.key)] for entry in takers]
     owners = array("H", [_FREE]) * SLOTS
     left = SLOTS
     while True:
