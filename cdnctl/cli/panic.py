@@ -51,30 +51,25 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
 
     edge = guess_edge(options.edge)
     require_privileges()
-    if _cuts(command):
-        what = f"{why}; without it: every translated flow of edge {edge} will be cut"
-        if command.dry_run:
-            return Outcome(ok=True, text=what)
-        _confirm(options, what)
-    elif command.dry_run:
-        return Outcome(ok=True, text=f"{why}; would be written into the kernel's maps directly")
-    return Outcome(
-        ok=True, text=_write(command, edge), warnings=[f"{why}: done without it, no journal entry"]
-    )
-
-
-def _write(command: PanicCommand, edge: str) -> str:
     from cdnctl.datapath import panic
 
+    if _cuts(command):
+        plan = f"edge {edge}: this cuts {panic.live_flows(edge)} translated flows"
+        if command.dry_run:
+            return Outcome(ok=True, text=plan, warnings=[why])
+        _confirm(options, plan)
+    elif command.dry_run:
+        return Outcome(ok=True, text=f"edge {edge}: would be written into the kernel's maps", warnings=[why])
     match command:
         case Disarm():
-            return panic.disarm(edge)
+            text = panic.disarm(edge)
         case Arm():
-            return panic.arm(edge)
+            text = panic.arm(edge)
         case Bypass():
-            return panic.bypass(edge)
+            text = panic.bypass(edge)
         case Detach() | Stop():
-            return panic.detach(edge)
+            text = panic.detach(edge)
+    return Outcome(ok=True, text=text, warnings=[f"{why}; done without it, and not in its journal"])
 
 
 def _cuts(command: PanicCommand) -> bool:

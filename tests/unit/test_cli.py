@@ -1,0 +1,383 @@
+"""The command line: what each verb sends, what it prints, how it ends, and what starting it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from engine_double import EDGE, ServedDouble
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdnctl import model, paths
+from cdnctl.cli import main
+from cdnctl.cli.parser import lifetime, weight
+
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
+
+
+def wait_for_frame(served: ServedDouble) -> None:
+    with served.client() as client:
+        while client.request(model.GetFrame()).frame is None:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("block 198.51.100.7", model.BlockPrefix(prefix="198.51.100.7")),
+        (
+            "block 10.66.0.0/16 --for 1d12h --reason flood --dry-run",
+            model.BlockPrefix(prefix="10.66.0.0/16", lifetime_s=36 * 3600.0, reason="flood", dry_run=True),
+        ),
+        ("block 10.66.0.0/16 --for forever", model.BlockPrefix(prefix="10.66.0.0/16", lifetime_s=None)),
+        ("weight aurora=60 borealis=0", model.SetWeights(weights={"aurora": 60, "borealis": 0})),
+        ("drain aurora --reason maintenance", model.Drain(cdn="aurora", reason="maintenance")),
+        ("undrain aurora", model.Undrain(cdn="aurora")),
+        ("attach", model.Attach()),
+        ("detach --yes", model.Detach()),
+        ("detach --stop -y", model.Stop(detach=True)),
+        ("detach --dry-run", model.Detach(dry_run=True)),
+        ("bypass -y --edge ams1", model.Bypass()),
+        ("disarm", model.Disarm()),
+        ("--edge ams1 arm", model.Arm()),
+        ("blocks", model.ListBlocks()),
+    ],
+)
+def test_each_verb_sends_its_command(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], line: str, command: model.AnyCommand
+) -> None:
+    assert main(line.split()) == 0
+    sent, actor = served.engine.asked[-1]
+    assert sent == command
+    assert actor.client == "cli"
+    assert capsys.readouterr().out
+
+
+def test_an_outcome_as_text_and_json(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weight", "aurora=60", "--dry-run"]) == 0
+    assert "aurora     60.0 % of new flows" in capsys.readouterr().out
+    assert main(["weight", "aurora=60", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shares"] == {"aurora": 0.6, "borealis": 0.4}
+
+
+@pytest.mark.parametrize("line", ["unblock 10.0.0.1", "block 203.0.113.80"])
+def test_a_refusal_ends_with_1(served: ServedDouble, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert main(line.split()) == 1
+    assert capsys.readouterr().err.startswith("cdnctl: ")
+    assert main([*line.split(), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_status_as_json_is_the_frame(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_for_frame(served)
+    assert main(["status", "--json"]) == 0
+    frame = msgspec.json.decode(capsys.readouterr().out, type=model.Frame)
+    assert main(["status", "--json", "--frame", str(frame.seq)]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out, type=model.Frame) == frame
+    assert main(["status", "--frame", "1000000"]) == 1
+    assert "is not kept" in capsys.readouterr().err
+
+
+def test_tables_show_what_is_known(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_for_frame(served)
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "ams1",
+        "armed",
+        "aurora",
+        "out (dark)",
+        "blocked",
+        "10.66.0.0/16",
+        "50.0k",
+        "eth0 (native)",
+    ):
+        assert part in shown
+    assert main(["blocks"]) == 0
+    shown = capsys.readouterr().out
+    assert "a [/b] reason" in shown, "text from outside is no markup"
+    assert "\x1b[31m" not in shown
+    assert main(["who"]) == 0
+    assert str(os.getpid()) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["blocks", "who"])
+def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert main([verb, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "block",
+        "block 10.0.0.1 --for 4parsecs",
+        "block 10.0.0.1 --for 0s",
+        "weight aurora",
+        "weight aurora=1001",
+        "weight aurora=-1",
+        "status --frame x",
+    ],
+)
+def test_wrong_usage_ends_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(line.split())
+    assert raised.value.code == 2
+    assert "usage: cdnctl" in capsys.readouterr().err
+
+
+def test_a_cdn_named_twice_is_wrong_usage(served: ServedDouble) -> None:
+    assert main(["weight", "aurora=1", "aurora=2"]) == 2
+    assert served.engine.asked == []
+
+
+@given(st.text(max_size=20))
+def test_arguments_never_break_their_parsers(text: str) -> None:
+    import argparse
+
+    for parse in (lifetime, weight):
+        try:
+            parse(text)
+        except argparse.ArgumentTypeError:
+            continue
+
+
+# --- cutting flows asks first ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["detach", "bypass"])
+def test_cutting_needs_a_yes_without_a_terminal(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert main([verb]) == 2
+    said = capsys.readouterr().err
+    assert "cuts 12 flows" in said
+    assert "--yes" in said
+    assert [command.dry_run for command, _ in served.engine.asked] == [True]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("answer", "status"), [(b"\n", 1), (b"y\n", 1), (b"yes\n", 0)])
+def test_cutting_asks_at_a_terminal(served: ServedDouble, answer: bytes, status: int) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cdnctl", "detach"], stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        shown = b""
+        while b"cancels: " not in shown:
+            shown += os.read(ours, 4096)
+        assert b"cuts 12 flows" in shown
+        os.write(ours, answer)
+        assert process.wait(10) == status
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert len(served.engine.asked) == (2 if status == 0 else 1)
+
+
+# --- without an agent --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def panicked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What was written to the kernel without an agent: (function, edge)."""
+    from cdnctl.agent import edge, process
+    from cdnctl.datapath import panic
+
+    done: list[tuple[str, str]] = []
+    for name in ("disarm", "arm", "bypass", "detach"):
+        monkeypatch.setattr(panic, name, lambda edge, name=name: done.append((name, edge)) or f"{name} done")
+    monkeypatch.setattr(panic, "live_flows", lambda edge: 34)
+    monkeypatch.setattr(process, "require_privileges", lambda: None)
+    monkeypatch.setattr(edge, "pinned_edges", lambda: [EDGE])
+    return done
+
+
+@pytest.mark.parametrize("verb", ["disarm", "arm", "bypass", "detach"])
+def test_panic_works_with_no_agent(
+    run_dir: Path, panicked: list[tuple[str, str]], capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    yes = ["--yes"] if verb in ("bypass", "detach") else []
+    assert main([verb, "--dry-run", *yes]) == 0
+    assert panicked == []
+    assert main([verb, *yes]) == 0
+    assert panicked == [(verb, EDGE)]
+    said = capsys.readouterr()
+    assert f"{verb} done" in said.out
+    assert "no agent serves" in said.err
+
+
+def test_panic_works_with_a_hung_agent(
+    run_dir: Path, panicked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_agent_client import listener
+
+    monkeypatch.setattr("cdnctl.cli.panic.AGENT_TIMEOUT_S", 0.1)
+    with listener(paths.socket_path("fra1")):
+        assert main(["detach"]) == 2
+        assert panicked == []
+        assert main(["disarm"]) == 0
+    assert panicked == [("disarm", "fra1")]
+
+
+@pytest.mark.parametrize("verb", ["status", "blocks", "who", "block 10.0.0.1", "weight a=1", "drain a"])
+def test_no_agent_is_an_error_with_a_remedy(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert main(verb.split()) == 1
+    said = capsys.readouterr().err
+    assert "no agent serves" in said
+    assert "attach" in said
+    assert main([*verb.split(), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_the_console_needs_a_terminal(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "needs a terminal" in capsys.readouterr().err
+
+
+# --- check -------------------------------------------------------------------------------------------
+
+_GOOD = """
+[edge]
+name = "ams1"
+interfaces = ["lo"]
+snat = ["203.0.113.10", "203.0.113.11"]
+[[cdn]]
+name = "aurora"
+endpoints = ["198.51.100.10:443", "198.51.100.11:443"]
+[[service]]
+name = "www"
+vip = "203.0.113.80"
+port = 443
+"""
+
+
+def test_check_adds_it_up(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    assert main(["check", "-c", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "edge ams1 is in order" in said
+    assert "2 addresses x 64,512 ports = 129,024 flows to one endpoint" in said
+    assert "x 2 endpoints = 258,048 in all" in said
+    assert main(["check", "--json", "-c", str(file)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert sum(report["memory_bytes"].values()) > 10_000_000
+
+
+def test_check_names_every_mistake(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run_dir / "cdnctl.toml"
+    file.write_text(_GOOD.replace('"lo"', '"cdnctl-none"'))
+    assert main(["check"]) == 1
+    assert "cdnctl-none: no such interface here; there are" in capsys.readouterr().out
+    file.write_text(_GOOD.replace("port = 443", "port = 0\ncolour = 1").replace("snat", "snot"))
+    assert main(["check", "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert {"service[1].port", "service[1].colour", "edge.snat", "edge.snot"} <= {p["key"] for p in problems}
+    assert main(["check", "-c", str(run_dir / "none.toml")]) == 1
+
+
+# --- as a process ------------------------------------------------------------------------------------
+
+
+def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cdnctl", *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "status",
+        "status --json",
+        "block 198.51.100.7 --for 4h",
+        "weight aurora=60",
+        "blocks",
+        "who",
+        "disarm",
+        "attach",
+        "detach -y",
+        "check -c " + str(paths.share_dir() / "cdnctl.toml.example"),
+        "--help",
+    ],
+)
+def test_a_verb_is_cheap(served: ServedDouble, line: str) -> None:
+    """Under 0.3 s of CPU (the best of two: the box may be busy), and no heavy import."""
+    wait_for_frame(served)
+    code = (
+        "import sys, time\n"
+        "from cdnctl.cli import main\n"
+        f"try: main({line.split()!r})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'textual', 'bcc', 'pyroute2', 'asyncio', 'scapy'} & sys.modules.keys()\n"
+        "print(sorted(heavy), 'rich.table' in sys.modules, time.process_time(), file=sys.stderr)\n"
+    )
+    costs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        )
+        heavy, tables, cost = done.stderr.strip().splitlines()[-1].rsplit(" ", 2)
+        assert heavy == "[]"
+        assert (tables == "True") == (line in ("status", "blocks", "who") or line.startswith("check"))
+        costs.append(float(cost))
+    assert min(costs) < 0.3
+
+
+@needs_root
+def test_who_is_not_in_the_group_gets_the_line_to_type(served: ServedDouble) -> None:
+    for words in (["status"], ["block", "198.51.100.7", "--reason", "SYN flood"], ["disarm"]):
+        done = run(*words, user=NOBODY, group=NOBODY, extra_groups=[])
+        assert done.returncode == 1
+        assert "sudo CDNCTL_" in done.stderr
+        assert done.stderr.rstrip().endswith(" ".join(words).replace("SYN flood", "'SYN flood'"))
+        assert "Traceback" not in done.stderr
+
+
+@needs_root
+def test_a_member_of_the_group_operates_a_viewer_watches(served: ServedDouble) -> None:
+    operators, viewers = 64_000, 64_001
+    for path, group in ((served.path, operators), (served.view_path, viewers)):
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+    assert run("disarm", user=NOBODY, group=NOBODY, extra_groups=[operators]).returncode == 0
+    assert served.engine.asked[-1][1].uid == NOBODY
+    asked = len(served.engine.asked)
+    wait_for_frame(served)
+    assert run("status", user=NOBODY, group=NOBODY, extra_groups=[viewers]).returncode == 0
+    done = run("disarm", user=NOBODY, group=NOBODY, extra_groups=[viewers])
+    assert done.returncode == 1
+    assert "may only watch" in done.stderr
+    assert len(served.engine.asked) == asked
+
+
+def test_watch_goes_on_until_interrupted(served: ServedDouble) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cdnctl", "status", "--watch", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    seqs = [json.loads(process.stdout.readline())["seq"] for _ in range(3)]
+    assert seqs == [seqs[0], seqs[0] + 1, seqs[0] + 2]
+    process.send_signal(signal.SIGINT)
+    process.stdout.close()
+    assert process.wait(10) in (130, 141)
