@@ -67,11 +67,11 @@ make_environment() {
 		echo "setup: $system_python is $("$system_python" -V); 3.11 or newer is needed (Debian 12, Ubuntu 24.04)" >&2
 		exit 1
 	}
-	echo "setup: making .venv"
+	echo "setup: setting up .venv"
 	# Kept when it is there and sound: pip then only adds what changed.
 	.venv/bin/python -c 'import pip, bcc' 2>/dev/null ||
 		"$system_python" -m venv --clear --system-site-packages .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
 mapfile -t missing < <(missing_packages)
