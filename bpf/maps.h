@@ -12,8 +12,8 @@
 /* enum mode_flag; also written by `disarm` and `bypass` when no agent runs */
 PINNED("array", __u32, __u32, mode, 1, 0);
 PINNED("array", __u32, struct settings, settings, 1, 0);
-/* sha256 of the program that the pins belong to; user space only */
-PINNED("array", __u32, struct identity, identity, 1, 0);
+/* sha256 of the program and of the layout that the pins belong to; user space only */
+PINNED("array", __u32, struct identity, identity, 2, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
 PINNED("hash", __u32, struct local, local_addresses, 256, 0);
 PINNED("hash", struct service_key, __u32, service_ids, MAX_SERVICES, 0);

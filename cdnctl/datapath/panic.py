@@ -1,0 +1,73 @@
+"""Disarm, arm, bypass and detach by root's own hand, when no agent answers.
+
+Each is one or two map writes on the pins, or the removal of the attachment: nothing here needs BCC,
+the configuration, or the agent.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cdnctl.datapath import abi, attach
+from cdnctl.datapath.program import Program
+from cdnctl.datapath.tables import Tables
+from cdnctl.errors import CdnctlError
+from cdnctl.paths import pin_dir
+
+
+def _tables(edge: str) -> Tables:
+    if os.geteuid() != 0:
+        raise CdnctlError("the kernel's tables can only be changed by root", "use sudo")
+    try:
+        return Tables(pin_dir(edge))
+    except OSError as error:
+        raise CdnctlError(
+            f"no data path of edge {edge!r} is loaded ({error.strerror or error})", "see `ls /sys/fs/bpf/cdnctl`"
+        ) from error
+
+
+def live_flows(edge: str) -> int:
+    """Translated flows that a bypass or detach would cut."""
+    return _tables(edge).live_flows()
+
+
+def disarm(edge: str) -> str:
+    """Drop, eject and rescue nothing; translation goes on by plain weights."""
+    tables = _tables(edge)
+    tables.mode = (tables.mode | abi.Mode.DISARMED) & ~abi.Mode.BYPASS
+    return f"{edge} is disarmed: nothing is dropped, shed or ejected until `cdnctl arm`"
+
+
+def arm(edge: str) -> str:
+    """Back to normal; what was let through meanwhile is checked again."""
+    tables = _tables(edge)
+    tables.mode = abi.Mode(0)
+    tables.bump_generation()
+    return f"{edge} is armed"
+
+
+def bypass(edge: str) -> str:
+    """Every packet passes untouched."""
+    tables = _tables(edge)
+    flows = tables.live_flows()
+    tables.mode = tables.mode | abi.Mode.BYPASS
+    return f"{edge} is bypassed: every packet passes untouched; {flows} translated flows were cut"
+
+
+def detach(edge: str) -> str:
+    """Take the program off every interface of this network namespace, and its pins away."""
+    tables = _tables(edge)
+    program = Program(edge)
+    try:
+        fd = program.open()
+    except OSError as error:
+        raise CdnctlError(f"no program of edge {edge!r} is pinned", "nothing is attached through cdnctl") from error
+    try:
+        flows = tables.live_flows()
+        names = [name for name, _ in attach.attached_to(fd)]
+        for name in names:
+            attach.detach(name, fd)
+    finally:
+        os.close(fd)
+    program.remove()
+    return f"{edge}: detached from {', '.join(names) or 'nothing'}; {flows} translated flows were cut"

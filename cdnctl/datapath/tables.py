@@ -1,0 +1,203 @@
+"""The pinned maps of an edge, typed: what the agent writes and what it reads."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.kernel import Map
+
+S = TypeVar("S", bound=abi.Structure)
+
+_COUNT = struct.Struct("2Q")
+_CDN_COUNT = struct.Struct("10Q")
+_BUCKETS = struct.Struct(f"{abi.HANDSHAKE_BUCKETS}Q")
+_WORD = struct.Struct("Q")
+
+
+class CdnTotals(NamedTuple):
+    """Exact totals of a CDN since the tables were made."""
+
+    to_cdn_packets: int
+    to_cdn_bytes: int
+    from_cdn_packets: int
+    from_cdn_bytes: int
+    new_flows: int
+    probe_flows: int
+    rescued_from: int
+    rescued_to: int
+    handshakes: int
+    promoted: int
+
+
+def _sum(layout: struct.Struct, raw: bytes) -> tuple[int, ...]:
+    """The values of all CPUs, added up field by field."""
+    return tuple(sum(column) for column in zip(*layout.iter_unpack(raw), strict=True))
+
+
+class Tables:
+    """Raises OSError when a pin is missing: then no data path is loaded."""
+
+    def __init__(self, pins: Path) -> None:
+        def table(name: str, *, per_cpu: bool = False) -> Map:
+            return Map.pinned(pins / name, per_cpu=per_cpu)
+
+        self._mode = table("mode")
+        self._settings = table("settings")
+        self.local_addresses = table("local_addresses")
+        self._service_ids = table("service_ids")
+        self._services = table("services")
+        self._picks = table("picks")
+        self._endpoint_ids = table("endpoint_ids")
+        self._endpoints = table("endpoints")
+        self._management = table("management")
+        self.half_open = table("half_open")
+        self.established = table("established")
+        self.reverse = table("reverse")
+        self._health = table("health")
+        self._weight_out = table("weight_out")
+        self._verdicts = table("verdicts", per_cpu=True)
+        self._cdn_counts = table("cdn_counts", per_cpu=True)
+        self._service_flows = table("service_flows", per_cpu=True)
+        self._handshakes = table("handshakes", per_cpu=True)
+
+    # -- switches --
+
+    @property
+    def mode(self) -> abi.Mode:
+        """What panic has switched off."""
+        return abi.Mode(struct.unpack("I", self._mode.get(abi.key(0)) or bytes(4))[0])
+
+    @mode.setter
+    def mode(self, mode: abi.Mode) -> None:
+        self._mode.put(abi.key(0), struct.pack("I", mode))
+
+    @property
+    def settings(self) -> abi.Settings:
+        """A copy; assign it back to put it into force."""
+        return abi.Settings.from_buffer_copy(self._settings.get(abi.key(0)) or bytes(abi.size(abi.Settings)))
+
+    @settings.setter
+    def settings(self, settings: abi.Settings) -> None:
+        self._settings.put(abi.key(0), bytes(settings))
+
+    def bump_generation(self) -> int:
+        """Have every cached verdict checked once again; returns the new policy generation."""
+        settings = self.settings
+        settings.generation = settings.generation % 0xFFFF_FFFF + 1
+        self.settings = settings
+        return int(settings.generation)
+
+    # -- addresses, services, endpoints --
+
+    def put_local(self, address: str, kind: abi.LocalKind, index: int = 0) -> None:
+        """Declare a VIP or a SNAT address ours."""
+        key = struct.pack("=I", abi.address(address))
+        self.local_addresses.put(key, bytes(abi.Local(kind=kind, index=index)))
+
+    def keep_local(self, addresses: set[str]) -> None:
+        """Disown every other address."""
+        for key in list(self.local_addresses.keys()):
+            if abi.show_address(struct.unpack("=I", key)[0]) not in addresses:
+                self.local_addresses.delete(key)
+
+    def service_ids(self) -> dict[tuple[str, int], int]:
+        """Ids by VIP and port."""
+        found = {}
+        for raw, value in self._service_ids.items():
+            key = abi.ServiceKey.from_buffer_copy(raw)
+            found[abi.show_address(key.vip), abi.show_port(key.port)] = int(struct.unpack("I", value)[0])
+        return found
+
+    def put_service(self, identity: int, vip: str, port: int, policy: abi.Policy, mask: int, picks: array[int]) -> None:
+        """Put a service's pick table and policy into force, whole: the other bank is filled, then flipped to."""
+        old = abi.Service.from_buffer_copy(self._services.get(abi.key(identity)) or bytes(16))
+        bank = 1 - old.bank if old.vip else 0
+        room = array("H", picks)
+        room.extend([0xFFFF] * (abi.PICK_ROOM - len(room)))
+        self._picks.put(abi.key(2 * identity + bank), room.tobytes())
+        service = abi.Service(
+            vip=abi.address(vip), port=abi.port(port), policy=policy, bank=bank, endpoint_mask=mask
+        )
+        self._services.put(abi.key(identity), bytes(service))
+        key = abi.ServiceKey(vip=service.vip, port=service.port, protocol=abi.PROTOCOL_TCP)
+        self._service_ids.put(bytes(key), abi.key(identity))
+
+    def drop_service(self, vip: str, port: int) -> None:
+        """No new flows to it; its live ones go on."""
+        key = abi.ServiceKey(vip=abi.address(vip), port=abi.port(port), protocol=abi.PROTOCOL_TCP)
+        self._service_ids.delete(bytes(key))
+
+    def endpoint_ids(self) -> dict[tuple[str, int], int]:
+        """Ids by address and port."""
+        found = {}
+        for raw, value in self._endpoint_ids.items():
+            key = abi.EndpointKey.from_buffer_copy(raw)
+            found[abi.show_address(key.address), abi.show_port(key.port)] = int(struct.unpack("I", value)[0])
+        return found
+
+    def endpoint(self, identity: int) -> abi.Endpoint:
+        """What the kernel knows of an endpoint."""
+        return abi.Endpoint.from_buffer_copy(self._endpoints.get(abi.key(identity)) or bytes(16))
+
+    def put_endpoint(self, identity: int, address: str, port: int, cdn: int, weight: int, limit_us: int) -> None:
+        """Tell the kernel of an endpoint, or change its weight and limit."""
+        entry = abi.Endpoint(
+            address=abi.address(address), port=abi.port(port), cdn=cdn, weight=weight, limit_us=limit_us
+        )
+        self._endpoints.put(abi.key(identity), bytes(entry))
+        key = abi.EndpointKey(address=entry.address, port=entry.port, protocol=abi.PROTOCOL_TCP)
+        self._endpoint_ids.put(bytes(key), abi.key(identity))
+
+    def set_management(self, networks: list[IPv4Network]) -> None:
+        """The operators' own networks, and no others."""
+        wanted = {network.prefixlen.to_bytes(4, "little") + network.network_address.packed for network in networks}
+        for key in list(self._management.keys()):
+            if key not in wanted:
+                self._management.delete(key)
+        for key in wanted:
+            self._management.put(key, abi.key(1))
+
+    # -- what the kernel found out --
+
+    def health(self, identity: int) -> abi.Health:
+        """The breaker's view of an endpoint."""
+        return abi.Health.from_buffer_copy(self._health.get(abi.key(identity)) or bytes(abi.size(abi.Health)))
+
+    def put_health(self, identity: int, health: abi.Health) -> None:
+        """Overwrite it: for an endpoint id that is given to another endpoint."""
+        self._health.put(abi.key(identity), bytes(health))
+
+    def weight_out(self) -> int:
+        """Weight that ejections have taken out of rotation."""
+        return int(_WORD.unpack(self._weight_out.get(abi.key(0)) or bytes(8))[0])
+
+    def verdicts(self) -> Iterator[tuple[abi.Verdict, int, int]]:
+        """Each verdict with its packets and bytes so far."""
+        for verdict in abi.Verdict:
+            if verdict is not abi.Verdict.GO_ON:
+                packets, octets = _sum(_COUNT, self._verdicts.get(abi.key(verdict)) or bytes(16))
+                yield verdict, packets, octets
+
+    def cdn_totals(self, cdn: int) -> CdnTotals:
+        """Exact totals of a CDN."""
+        return CdnTotals(*_sum(_CDN_COUNT, self._cdn_counts.get(abi.key(cdn)) or bytes(80)))
+
+    def service_flows(self, identity: int) -> int:
+        """New flows of a service so far."""
+        return int(_sum(_WORD, self._service_flows.get(abi.key(identity)) or bytes(8))[0])
+
+    def handshakes(self, cdn: int) -> tuple[int, ...]:
+        """The handshake histogram of a CDN, over all CPUs."""
+        return _sum(_BUCKETS, self._handshakes.get(abi.key(cdn)) or bytes(8 * abi.HANDSHAKE_BUCKETS))
+
+    def live_flows(self) -> int:
+        """Established flows in the table; walks it, so not for every frame."""
+        return sum(1 for _ in self.established.keys())
+
+

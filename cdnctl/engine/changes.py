@@ -1,0 +1,287 @@
+"""Commands: what each does, what it refuses, and the command line that does the same."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cdnctl.datapath import abi
+from cdnctl.defence import blocklist, protected
+from cdnctl.engine import steering
+from cdnctl.errors import CdnctlError
+from cdnctl.model import (
+    Actor,
+    AnyCommand,
+    Arm,
+    Attach,
+    Block,
+    BlockPrefix,
+    Bypass,
+    Change,
+    Detach,
+    Disarm,
+    Drain,
+    ListBlocks,
+    Note,
+    Outcome,
+    SetWeights,
+    Stop,
+    Unblock,
+    Undrain,
+)
+
+if TYPE_CHECKING:
+    from cdnctl.engine.engine import Engine
+
+_LONGEST_LIFETIME_S = 366 * 86400.0
+_LONGEST_TEXT = 500
+MANUAL = "manual"
+
+
+class Changes:
+    """Executes commands on an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._do: dict[type[Any], Callable[[Any], Outcome]] = {
+            BlockPrefix: self._block,
+            Unblock: self._unblock,
+            SetWeights: self._weights,
+            Drain: lambda command: self._drain(command, True),
+            Undrain: lambda command: self._drain(command, False),
+            Disarm: self._disarm,
+            Arm: self._arm,
+            Bypass: self._bypass,
+            Attach: self._attach,
+            Detach: self._detach,
+            Stop: self._stop,
+            Note: self._note,
+            ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks()),
+        }
+
+    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        """One command; changes go into journal and ticker, dry runs into neither."""
+        run = self._do.get(type(command))
+        if run is None:
+            return Outcome(ok=False, text=f"the engine does not know {type(command).__name__}")
+        before = self._picture()
+        try:
+            if isinstance(command, Change) and len(command.reason) > _LONGEST_TEXT:
+                raise ValueError(f"a reason of {len(command.reason)} characters; at most {_LONGEST_TEXT}")
+            outcome = run(command)
+        except (CdnctlError, ValueError) as error:
+            outcome = Outcome(ok=False, text=str(error))
+        except OSError as error:
+            outcome = Outcome(ok=False, text=f"the kernel refused: {error}; see `cdnctl check`")
+        if not isinstance(command, Change) or command.dry_run or isinstance(command, Note):
+            return outcome
+        return self._record(command, actor, outcome, before)
+
+    def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
+        severity = "notice" if outcome.ok else "warning"
+        self._engine.tell("command", f"{actor.user}: {outcome.text.splitlines()[0]}", severity)  # type: ignore[arg-type]
+        try:
+            self._engine.journal.append(actor, command, outcome, before, self._picture(), command_line(command))
+        except OSError as error:
+            warning = f"in force, but not in the journal: {error}"
+            return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
+        return outcome
+
+    def _picture(self) -> dict[str, Any]:
+        state = self._engine.state
+        return {
+            "weights": self._engine.weights(),
+            "drained": list(state.drained),
+            "armed": state.armed,
+            "blocks": len(self._engine.blocklist),
+        }
+
+    def _save(self) -> list[str]:
+        """Warnings; the change is in force already."""
+        try:
+            self._engine.store.save(self._engine.state)
+        except CdnctlError as error:
+            return [str(error)]
+        return []
+
+    # -- block list --
+
+    def _block(self, command: BlockPrefix) -> Outcome:
+        engine = self._engine
+        network = blocklist.parse_prefix(command.prefix)
+        lifetime = command.lifetime_s
+        if lifetime is not None and not 0 < lifetime <= _LONGEST_LIFETIME_S:
+            raise ValueError(f"a lifetime of {lifetime} s; say 1 s to 366 days, or forever")
+        around = protected.surroundings()
+        refusal = protected.refusal(network, protected.protected(engine.config, around))
+        if refusal:
+            raise CdnctlError(f"refused: {refusal}", "block a narrower prefix that leaves it out")
+        if len(engine.blocklist) >= engine.config.limits.block_entries:
+            raise CdnctlError("the block list is full", "unblock something, or raise [limits] block_entries")
+        now_ns = time.time_ns()
+        shown = blocklist.show_prefix(network)
+        block = Block(
+            prefix=shown,
+            reason=command.reason,
+            source=MANUAL,
+            created_ns=now_ns,
+            expires_ns=0 if lifetime is None else now_ns + int(lifetime * 1e9),
+        )
+        how_long = "until unblocked" if lifetime is None else f"for {duration(lifetime)}"
+        warnings = list(around.unread)
+        if command.dry_run:
+            already = ", which is blocked already" if engine.blocklist.find(network) else ""
+            return Outcome(ok=True, text=f"would block {shown} {how_long}{already}", warnings=warnings)
+        engine.write_blocks(engine.blocklist.add(block))
+        applied_ns = time.monotonic_ns()
+        engine.state.blocks = list(engine.blocklist)
+        warnings += self._save()
+        if not engine.state.armed:
+            warnings.append("the edge is disarmed: the block takes effect when it is armed again")
+        return Outcome(
+            ok=True, text=f"blocked {shown} {how_long}", applied_monotonic_ns=applied_ns, warnings=warnings
+        )
+
+    def _unblock(self, command: Unblock) -> Outcome:
+        engine = self._engine
+        shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
+        if command.dry_run:
+            held = engine.blocklist.find(shown)
+            return Outcome(ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked")
+        engine.write_blocks(engine.blocklist.remove(command.prefix, MANUAL))
+        applied_ns = time.monotonic_ns()
+        engine.state.blocks = list(engine.blocklist)
+        return Outcome(ok=True, text=f"unblocked {shown}", applied_monotonic_ns=applied_ns, warnings=self._save())
+
+    # -- steering --
+
+    def _known(self, name: str) -> None:
+        cdns = self._engine.layout.cdns
+        if name not in cdns:
+            raise CdnctlError(f"there is no CDN {name!r}", f"there are {', '.join(cdns)}")
+
+    def _steer(self, weights: dict[str, int], drained: list[str], text: str, dry_run: bool) -> Outcome:
+        engine = self._engine
+        merged = {**engine.weights(), **weights}
+        steering.check(engine.config, merged, drained)
+        shares = steering.split(engine.layout, merged, drained).shares
+        if dry_run:
+            return Outcome(ok=True, text=f"would {text}", shares=shares)
+        engine.state.weights = {**engine.state.weights, **weights}
+        engine.state.drained = drained
+        engine.steer()
+        return Outcome(
+            ok=True, text=text, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
+        )
+
+    def _weights(self, command: SetWeights) -> Outcome:
+        if not command.weights:
+            raise CdnctlError("no weights given", "as in: cdnctl weight aurora=60 borealis=40")
+        for name, weight in command.weights.items():
+            self._known(name)
+            if not 0 <= weight <= 1000:
+                raise CdnctlError(f"weight {weight} of {name}", "weights are whole numbers from 0 to 1000")
+        text = "set weights " + ", ".join(f"{name}={weight}" for name, weight in command.weights.items())
+        return self._steer(dict(command.weights), list(self._engine.state.drained), text, command.dry_run)
+
+    def _drain(self, command: Drain | Undrain, drain: bool) -> Outcome:
+        self._known(command.cdn)
+        drained = [name for name in self._engine.state.drained if name != command.cdn]
+        if drain == (command.cdn in self._engine.drained()):
+            return Outcome(ok=True, text=f"{command.cdn} is {'drained already' if drain else 'not drained'}")
+        if drain:
+            drained.append(command.cdn)
+        verb = "drain" if drain else "undrain"
+        return self._steer({}, drained, f"{verb} {command.cdn}", command.dry_run)
+
+    # -- switches --
+
+    def _disarm(self, command: Disarm) -> Outcome:
+        text = "disarm: nothing is dropped, shed or ejected; new flows follow plain weights"
+        return self._switch(self._engine.tables.mode | abi.Mode.DISARMED, text, command.dry_run)
+
+    def _arm(self, command: Arm) -> Outcome:
+        return self._switch(abi.Mode(0), "arm", command.dry_run)
+
+    def _bypass(self, command: Bypass) -> Outcome:
+        flows = self._engine.tables.live_flows()
+        text = f"bypass: every packet passes untouched; this cuts {flows} translated flows"
+        return self._switch(self._engine.tables.mode | abi.Mode.BYPASS, text, command.dry_run)
+
+    def _switch(self, mode: abi.Mode, text: str, dry_run: bool) -> Outcome:
+        engine = self._engine
+        if dry_run:
+            return Outcome(ok=True, text=f"would {text}")
+        engine.tables.mode = mode
+        engine.state.armed = abi.Mode.DISARMED not in mode
+        if not mode:
+            engine.tables.bump_generation()
+        return Outcome(ok=True, text=text, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save())
+
+    # -- attachment --
+
+    def _attach(self, command: Attach) -> Outcome:
+        names = ", ".join(self._engine.config.edge.interfaces)
+        if command.dry_run:
+            return Outcome(ok=True, text=f"would attach to {names}")
+        self._engine.attach_all()
+        return Outcome(ok=True, text=f"attached to {names}", applied_monotonic_ns=time.monotonic_ns())
+
+    def _detach(self, command: Detach) -> Outcome:
+        flows = self._engine.tables.live_flows()
+        if command.dry_run:
+            names = ", ".join(self._engine.attached) or "nothing"
+            return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")
+        names = ", ".join(self._engine.detach_all()) or "nothing"
+        return Outcome(
+            ok=True,
+            text=f"detached from {names}; {flows} translated flows were cut",
+            applied_monotonic_ns=time.monotonic_ns(),
+        )
+
+    def _stop(self, command: Stop) -> Outcome:
+        what = "and take the data path down" if command.detach else "and leave the data path up"
+        return Outcome(ok=True, text=f"{'would ' if command.dry_run else ''}stop the agent {what}")
+
+    def _note(self, command: Note) -> Outcome:
+        if len(command.text) > _LONGEST_TEXT or len(command.step or "") > _LONGEST_TEXT:
+            raise ValueError(f"a note of more than {_LONGEST_TEXT} characters")
+        if command.dry_run:
+            return Outcome(ok=True, text="would note it")
+        if command.step is not None:
+            self._engine.step = command.step
+        if command.text:
+            self._engine.tell("step" if command.step is not None else "note", command.text, command.severity)
+        return Outcome(ok=True, text="noted")
+
+
+def duration(seconds: float) -> str:
+    """`4h`, `90m`, `45s`: as the command line takes it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def command_line(command: AnyCommand) -> str:
+    """The `cdnctl` line that does the same."""
+    words = ["cdnctl", str(type(command).__struct_config__.tag)]
+    match command:
+        case BlockPrefix():
+            lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
+            words += [command.prefix, "--for", lifetime]
+        case Unblock():
+            words.append(command.prefix)
+        case SetWeights():
+            words += [f"{name}={weight}" for name, weight in command.weights.items()]
+        case Drain() | Undrain():
+            words.append(command.cdn)
+        case Bypass() | Detach():
+            words.append("--yes")
+    if isinstance(command, Change) and command.reason:
+        words += ["--reason", command.reason]
+    return shlex.join(words)

@@ -1,0 +1,326 @@
+"""The engine: loads and attaches the data path, makes frames, carries out commands.
+
+Synchronous, and used from one thread. Every change is refused whole or carried out whole: the kernel
+first, then the state file, then the journal; if one of the latter two fails, the operator is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import time
+from collections import deque
+from typing import Any
+
+from cdnctl.config import Config
+from cdnctl.datapath import abi, attach, network, perf
+from cdnctl.datapath.attach import Attached
+from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.program import Program
+from cdnctl.datapath.tables import Tables
+from cdnctl.defence.blocklist import Blocklist, Delta
+from cdnctl.engine import explain, frames, layout, steering
+from cdnctl.engine.changes import Changes
+from cdnctl.engine.journal import Journal
+from cdnctl.errors import CdnctlError
+from cdnctl.model import FRAME_BLOCKS, Actor, AnyCommand, Event, Frame, Outcome, Severity
+from cdnctl.paths import run_dir, state_dir
+from cdnctl.state import State, StateStore
+
+FIRST_GENERATION = 1
+_RESCUES_TOLD_PER_FRAME = 3
+
+
+class Engine:
+    """One edge. `start` before anything else; `close` leaves the data path up unless told otherwise."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.program = Program(config.edge.name)
+        self.store = StateStore(state_dir(config.edge.name))
+        self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
+        self.state = State()
+        self.blocklist = Blocklist()
+        self.attached: dict[str, Attached] = {}
+        self.step = ""
+        self._events: deque[Event] = deque()
+        self._event_seq = 0
+        self._frame_seq = 0
+        self._started_ns = time.time_ns()
+        self._forwarding = network.Forwarding(run_dir() / f"{config.edge.name}.forwarding.json")
+        self._changes = Changes(self)
+
+    # -- life --
+
+    def start(self) -> None:
+        """Load (or take over) the data path, bring it up to date, attach. Raises CdnctlError."""
+        if os.geteuid() != 0:
+            raise CdnctlError("the agent must be root to load and attach the data path", "use sudo")
+        for name in self.config.edge.interfaces:
+            attach.interface_index(name)
+        self.state = self.store.load()
+        for warning in self.store.warnings:
+            self.tell("warning", warning, "warning")
+        fresh = not self.program.exists()
+        previous = None if fresh else self._open_previous()
+        try:
+            compiled = self.program.ensure(self.config)
+            self.tables = Tables(self.program.pins)
+            self.kernel_blocks = KernelBlocks(self.program.pins)
+            try:
+                self._bring_up_to_date()
+                self.reader = perf.PerfReader(self.program.pins)
+                self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader)
+                self.attach_all(previous)
+            except BaseException:
+                self._undo_start(fresh)
+                raise
+        finally:
+            if previous is not None:
+                os.close(previous)
+        self.observer.observe()
+        how = "compiled and loaded" if compiled else "taken over as it was"
+        self.tell("attach", f"data path {how}, attached to {', '.join(self.attached)}", "notice")
+
+    def close(self, *, detach: bool = False) -> None:
+        """Stop reading; take the data path down too when asked."""
+        if hasattr(self, "reader"):
+            self.reader.close()
+        if detach:
+            self.detach_all()
+            self.program.remove()
+
+    def _open_previous(self) -> int | None:
+        try:
+            return self.program.open()
+        except OSError:
+            return None
+
+    def _undo_start(self, fresh: bool) -> None:
+        """A failed start leaves what it found: nothing, or the data path of before."""
+        if hasattr(self, "reader"):
+            self.reader.close()
+        if fresh:
+            self.detach_all()
+            self.program.remove()
+
+    def attach_all(self, previous: int | None = None) -> None:
+        """Attach to every configured interface; on a failure those just attached are detached again."""
+        program = self.program.open()
+        before = {name for name, _ in attach.attached_to(program)}
+        try:
+            for name in self.config.edge.interfaces:
+                result = attach.attach(name, program, self.config.edge.attach, previous)
+                self.attached[name] = result
+                if result.warning:
+                    self.tell("warning", result.warning, "warning")
+                warning = self._forwarding.enable(name)
+                if warning:
+                    self.tell("warning", warning, "warning")
+        except BaseException as error:
+            for name in set(self.attached) - before:
+                attach.detach(name, program)
+                del self.attached[name]
+            if not self.attached:
+                self._forwarding.restore()
+            if isinstance(error, OSError):
+                raise CdnctlError(f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF") from error
+            raise
+        finally:
+            os.close(program)
+
+    def detach_all(self) -> list[str]:
+        """Take the program off; the pins stay."""
+        self.attached.clear()
+        self._forwarding.restore()
+        try:
+            program = self.program.open()
+        except OSError:
+            return []
+        try:
+            names = [name for name, _ in attach.attached_to(program)]
+            for name in names:
+                attach.detach(name, program)
+        finally:
+            os.close(program)
+        return names
+
+    # -- putting the configuration and the state into the kernel --
+
+    def _bring_up_to_date(self) -> None:
+        config, tables = self.config, self.tables
+        self.layout = layout.plan(config, tables)
+        self._write_settings()
+        self._take_over_mode()
+        self._load_blocks()
+        tables.set_management([ipaddress.IPv4Network(prefix) for prefix in config.edge.management])
+        for warning in network.keep_neighbours(frames.endpoint_addresses(config)):
+            self.tell("warning", warning, "warning")
+        unknown = (set(self.state.weights) | set(self.state.drained)) - set(self.layout.cdns)
+        for name in sorted(unknown):
+            self.tell("warning", f"state.toml speaks of CDN {name}, which the configuration has not: ignored", "warning")
+        self.steer()
+        services = {(service.vip, service.port) for service in config.services}
+        for vip, port in set(tables.service_ids()) - services:
+            tables.drop_service(vip, port)
+        for service in config.services:
+            tables.put_local(service.vip, abi.LocalKind.VIP)
+        for index, address in enumerate(config.edge.snat):
+            tables.put_local(address, abi.LocalKind.SNAT, index)
+        tables.keep_local({*config.edge.snat, *(service.vip for service in config.services)})
+
+    def _write_settings(self) -> None:
+        config, settings = self.config, self.tables.settings
+        first, last = config.edge.snat_ports
+        if not settings.generation:
+            settings.generation = FIRST_GENERATION
+            settings.seed = secrets.randbits(32)
+            settings.sample_one_in = 1
+        settings.port_min_host = first
+        settings.ports = last - first + 1
+        settings.snat_count = len(config.edge.snat)
+        settings.endpoint_stride = config.limits.endpoints
+        for index, address in enumerate(config.edge.snat):
+            settings.snat[index] = abi.address(address)
+        settings.dark_connects = config.reflex.dark_connects
+        settings.refused_connects = config.reflex.refused_connects
+        settings.slow_connects = config.reflex.slow_connects
+        settings.distinct_prefixes = config.reflex.distinct_prefixes
+        settings.out_ns = int(config.reflex.out_s * 1e9)
+        settings.max_out_ns = int(config.reflex.max_out_s * 1e9)
+        settings.rescue_after_ns = int(config.reflex.rescue_after_ms * 1e6)
+        self.tables.settings = settings
+
+    def _take_over_mode(self) -> None:
+        """The kernel's word holds: somebody may have disarmed it while no agent ran."""
+        if abi.Mode.DISARMED in self.tables.mode:
+            self.state.armed = False
+        elif not self.state.armed:
+            self.tables.mode = self.tables.mode | abi.Mode.DISARMED
+
+    def _load_blocks(self) -> None:
+        for block in self.state.blocks:
+            self.blocklist.add(block)
+        self.blocklist.expire(time.time_ns())
+        self.kernel_blocks.load(self.blocklist.kernel_view())
+        self.tables.bump_generation()
+
+    def steer(self) -> None:
+        """Put weights and drains into the kernel. Raises CdnctlError before anything is written."""
+        steering.check(self.config, self.weights(), self.drained())
+        steering.apply(self.config, self.layout, self.tables, self.weights(), self.drained())
+
+    def write_blocks(self, delta: Delta) -> None:
+        """Put a change of the block list into the kernel; new ones cut live flows at once."""
+        for prefix in delta.removed:
+            self.kernel_blocks.remove(prefix)
+        for prefix, expires_ns in {**delta.changed, **delta.added}.items():
+            self.kernel_blocks.put(prefix, expires_ns)
+        if delta.added:
+            self.tables.bump_generation()
+
+    def weights(self) -> dict[str, int]:
+        """What is wanted now: the operators' word, else the configuration's."""
+        return {cdn.name: self.state.weights.get(cdn.name, cdn.weight) for cdn in self.config.cdns}
+
+    def drained(self) -> list[str]:
+        """The CDNs that operators drained."""
+        return [cdn.name for cdn in self.config.cdns if cdn.name in self.state.drained]
+
+    # -- frames --
+
+    def tell(self, kind: str, text: str, severity: Severity = "info", *, cdn: str = "", monotonic_ns: int = 0) -> None:
+        """Put an event into the next frame."""
+        self._event_seq += 1
+        self._events.append(
+            Event(
+                seq=self._event_seq,
+                at_ns=time.time_ns(),
+                kind=kind,
+                text=text,
+                severity=severity,
+                cdn=cdn,
+                monotonic_ns=monotonic_ns or time.monotonic_ns(),
+            )
+        )
+
+    def frame(self) -> Frame:
+        """The next frame, numbered."""
+        now_ns = self.observer.observe()
+        self._expire_blocks()
+        self._tell_reflexes()
+        mode = self.tables.mode
+        verdicts = self.observer.verdicts()
+        wanted = frames.Wanted(
+            self.weights(), self.drained(), steering.split(self.layout, self.weights(), self.drained()).shares
+        )
+        events, self._events = list(self._events), deque()
+        self._frame_seq += 1
+        return Frame(
+            seq=self._frame_seq,
+            at_ns=time.time_ns(),
+            monotonic_ns=now_ns,
+            edge=self.config.edge.name,
+            armed=abi.Mode.DISARMED not in mode,
+            bypassed=abi.Mode.BYPASS in mode,
+            generation=self.tables.settings.generation,
+            interfaces=frames.interfaces(self.config, self.attached),
+            services=self.observer.services(),
+            cdns=self.observer.cdns(wanted, now_ns),
+            verdicts=verdicts,
+            talkers=self.observer.talkers.top(20, self.observer.talker_names()),
+            blocks=self.blocks(FRAME_BLOCKS),
+            blocks_wanted=len(self.blocklist),
+            blocks_enforced=self.kernel_blocks.count(),
+            events=events,
+            totals=self.observer.totals(verdicts),
+            sampling=self.observer.sampling(now_ns),
+            step=self.step,
+            agent_pid=os.getpid(),
+            agent_started_ns=self._started_ns,
+        )
+
+    def blocks(self, count: int | None = None) -> list[Any]:
+        """The wanted blocks, the newest first, with their hits."""
+        from msgspec.structs import replace
+
+        chosen = self.blocklist.newest(len(self.blocklist) if count is None else count)
+        return [replace(block, hits=self.kernel_blocks.hits(ipaddress.IPv4Network(block.prefix))) for block in chosen]
+
+    def _expire_blocks(self) -> None:
+        expired, delta = self.blocklist.expire(time.time_ns())
+        if not expired:
+            return
+        self.write_blocks(delta)
+        self.state.blocks = list(self.blocklist)
+        with contextlib.suppress(CdnctlError):
+            self.store.save(self.state)
+        for block in expired[:5]:
+            self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
+
+    def _tell_reflexes(self) -> None:
+        places = self.layout.by_id()
+        rescues = 0
+        for event in self.reader.take_events():
+            if event.kind == abi.EventKind.RESCUE:
+                rescues += 1
+                if rescues > _RESCUES_TOLD_PER_FRAME:
+                    continue
+            cdn, to_cdn = (
+                places[identity].cdn if identity in places else f"endpoint {identity}"
+                for identity in (event.endpoint, event.to_endpoint)
+            )
+            told = explain.reflex(event.kind, event.reason, cdn, to_cdn, event.value, event.ejections)
+            self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
+        if rescues > _RESCUES_TOLD_PER_FRAME:
+            self.tell("rescue", f"{rescues - _RESCUES_TOLD_PER_FRAME} more connects were rescued", "notice")
+
+    # -- commands --
+
+    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
+        return self._changes.execute(command, actor)
+
+
