@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=verbs.console, edge=None, config=None, netns=None, json=False)
     _add_edge(parser)
     _add_start(parser)
+    parser.add_argument("--read-only", action="store_true", help="the console changes nothing")
+    parser.add_argument("--theme", metavar="NAME", help="the console's colours, from a file in themes/")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(

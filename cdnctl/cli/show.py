@@ -26,6 +26,8 @@ _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
 _STATE_STYLES = {"in": "green", "out": "bold red", "probing": "yellow", "drained": "cyan"}
 _TALKERS_SHOWN = 10
+_TEXT_MIN_WIDTH = 7
+"""Names and states stay readable on a narrow terminal."""
 _HOME = "\x1b[H\x1b[J"
 
 
@@ -169,29 +171,17 @@ def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
 
     from cdnctl.console import format as f
 
-    table = _table(
-        "CDN",
-        "state",
-        ">weight",
-        ">table",
-        ">new flows",
-        ">p50 ms",
-        ">p95 ms",
-        ">p99 ms",
-        ">flows/s",
-        ">Mbit/s",
-    )
+    table = _table("CDN", "state", ">weight", ">table", ">flows", ">p50/p95/p99 ms", ">flows/s", ">Mbit/s")
     for cdn in cdns:
         state = f"{cdn.state} ({cdn.reason})" if cdn.reason else cdn.state
+        percentiles = (cdn.handshake_p50_ms, cdn.handshake_p95_ms, cdn.handshake_p99_ms)
         table.add_row(
             Text(f.clean(cdn.name)),
             Text(state, _STATE_STYLES[cdn.state]),
             str(cdn.wanted_weight),
             f.percent(cdn.effective_share),
             f.percent(cdn.share),
-            f.ms(cdn.handshake_p50_ms),
-            f.ms(cdn.handshake_p95_ms),
-            f.ms(cdn.handshake_p99_ms),
+            "/".join(map(f.ms, percentiles)) if any(percentiles) else f.NONE,
             f.scaled(cdn.new_flows_per_s),
             f.mbit(cdn.to_cdn_bps + cdn.from_cdn_bps),
         )
@@ -236,10 +226,15 @@ def _table(*headings: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         numbers = heading.startswith(">")
-        table.add_column(heading.removeprefix(">"), justify="right" if numbers else "left", no_wrap=numbers)
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if numbers else "left",
+            no_wrap=numbers,
+            min_width=0 if numbers else _TEXT_MIN_WIDTH,
+        )
     return table
 
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
+from cdnctl import paths
 from cdnctl.agent.blocking import Client
-from cdnctl.agent.edge import find_edge
+from cdnctl.agent.edge import edge_of_config, find_edge, named_edge
 from cdnctl.cli import panic, show
 from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
 from cdnctl.model import (
@@ -48,7 +49,7 @@ def console(options: argparse.Namespace) -> int:
     path = _agent_for(options)
     from cdnctl.console.app import run
 
-    return run(path)
+    return run(path.stem, read_only=options.read_only, theme=options.theme, socket=path)
 
 
 def agent(options: argparse.Namespace) -> int:
@@ -172,13 +173,14 @@ def _agent_for(options: argparse.Namespace) -> Path:
         return path
     from cdnctl.agent.start import ensure_agent
 
-    path = ensure_agent(options.config, options.netns)
-    if options.edge and options.edge != path.stem:
+    file = options.config or paths.config_path()
+    wanted, found = named_edge(options.edge), edge_of_config(file)
+    if wanted and found and wanted != found:
         raise CdnctlError(
-            f"the configuration is that of edge {path.stem}, not of {options.edge}",
-            f"name the file of {options.edge}: -c FILE",
+            f"no agent serves edge {wanted}, and {file} is that of edge {found}",
+            f"name the configuration of {wanted}: -c FILE",
         )
-    return path
+    return ensure_agent(file, options.netns)
 
 
 def _watch(options: argparse.Namespace) -> int:

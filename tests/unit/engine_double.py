@@ -45,7 +45,9 @@ class EngineDouble:
         self.seq = 0
         self.padding = ""
         self.asked: list[tuple[AnyCommand, Actor]] = []
-        self.closed_with: bool | None = None
+
+    def close(self, *, detach: bool) -> None:
+        print(f"engine closed, detach={detach}", flush=True)
 
     def frame(self) -> Frame:
         self.seq += 1

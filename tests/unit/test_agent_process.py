@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cdnctl import paths
 from cdnctl.agent import main, peer, process
-from cdnctl.agent.start import ensure_agent, log_path
-from cdnctl.errors import AgentRuns, CdnctlError, sudo_line
+from cdnctl.agent.client import Client, ensure_agent, find_edge
+from cdnctl.agent.start import log_path
+from cdnctl.errors import AgentRuns, CdnctlError, NoAgent, sudo_line
+from cdnctl.model import Stop
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
@@ -109,6 +114,75 @@ def test_what_keeps_a_background_agent_from_starting_is_passed_on(run_dir: Path)
     assert list(run_dir.glob("*.sock")) == []
     with pytest.raises(CdnctlError, match="no such file"):
         ensure_agent(run_dir / "none.toml", timeout_s=20)
+
+
+_AGENT = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from engine_double import EngineDouble
+from cdnctl.agent import main
+main._start_engine = lambda config: EngineDouble()
+sys.exit(main.run(pathlib.Path(sys.argv[2])))
+"""
+
+
+@contextmanager
+def running_agent(run_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """`cdnctl agent` around the test double, once it told its service manager that it is ready."""
+    file = run_dir / "cdnctl.toml"
+    file.write_text((paths.share_dir() / "cdnctl.toml.example").read_text())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        (run_dir / "notify").unlink(missing_ok=True)
+        manager.bind(str(run_dir / "notify"))
+        manager.settimeout(20)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _AGENT, str(Path(__file__).parent), str(file)],
+            env={**os.environ, "NOTIFY_SOCKET": str(run_dir / "notify")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert manager.recv(100) == b"READY=1"
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_agent_and_leaves_the_data_path(run_dir: Path, number: signal.Signals) -> None:
+    with running_agent(run_dir) as process:
+        process.send_signal(number)
+        out, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "engine closed, detach=False" in out
+    assert "left in force" in log
+    assert list(run_dir.glob("*.sock")) == []
+
+
+@needs_root
+def test_stop_may_detach(run_dir: Path) -> None:
+    with running_agent(run_dir) as process:
+        with Client(find_edge()) as client:
+            assert client.request(Stop(detach=True)).ok
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "engine closed, detach=True" in out
+
+
+@needs_root
+def test_a_killed_agent_leaves_nothing_in_the_way(run_dir: Path) -> None:
+    with running_agent(run_dir) as process:
+        process.kill()
+        process.wait()
+    assert len(list(run_dir.glob("*.sock"))) == 2
+    with pytest.raises(NoAgent):
+        find_edge()
+    with running_agent(run_dir):
+        path = find_edge()
+        assert ensure_agent(run_dir / "cdnctl.toml") == path, "the one that runs is taken"
 
 
 @needs_root

@@ -243,6 +243,15 @@ def test_no_agent_is_an_error_with_a_remedy(
     assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
+def test_no_agent_is_started_for_another_edge(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths.config_path().write_text(_GOOD)
+    assert main(["attach", "--edge", "fra1"]) == 1
+    assert "no agent serves edge fra1" in capsys.readouterr().err
+    assert main(["attach", "--dry-run"]) == 0
+    assert "would start an agent" in capsys.readouterr().out
+    assert list(run_dir.glob("*.sock")) == []
+
+
 def test_the_console_needs_a_terminal(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "needs a terminal" in capsys.readouterr().err
