@@ -20,7 +20,16 @@ from msgspec import convert
 from cdnctl.config.clashes import clashes
 from cdnctl.config.cost import memory, notes, ports, slots
 from cdnctl.config.reader import Problem, TableReader
-from cdnctl.config.schema import CdnConfig, Config, Edge, Limits, Reflex, ServiceConfig
+from cdnctl.config.schema import (
+    MAX_CDNS,
+    MAX_SERVICES,
+    CdnConfig,
+    Config,
+    Edge,
+    Limits,
+    Reflex,
+    ServiceConfig,
+)
 from cdnctl.config.values import parse_endpoint
 
 __all__ = [
@@ -75,8 +84,8 @@ def parse(text: str, path: Path) -> Config:
     edge = reader.table(Edge, "edge", raw.get("edge"))
     limits = reader.table(Limits, "limits", raw.get("limits", {}))
     reflex = reader.table(Reflex, "reflex", raw.get("reflex", {}))
-    cdns = reader.tables(CdnConfig, "cdn", raw.get("cdn"))
-    services = reader.tables(ServiceConfig, "service", raw.get("service"))
+    cdns = reader.tables(CdnConfig, "cdn", raw.get("cdn"), most=MAX_CDNS)
+    services = reader.tables(ServiceConfig, "service", raw.get("service"), most=MAX_SERVICES)
     for key, value, expected in clashes(edge, limits, reflex, cdns, services):
         reader.wrong(key, value, expected)
     if reader.problems:

@@ -63,11 +63,13 @@ class TableReader:
                 good[field.name] = field.default
         return good
 
-    def tables(self, kind: type[Struct], key: str, raw: object) -> list[dict[str, Any]]:
-        """`table` of each member of an array of tables; at least one is needed."""
+    def tables(self, kind: type[Struct], key: str, raw: object, most: int) -> list[dict[str, Any]]:
+        """`table` of each member of an array of tables: at least one, at most `most`."""
         if not isinstance(raw, list) or not raw:
             self.wrong(key, raw or None, f"one or more tables are needed, each headed [[{key}]]")
             return []
+        if len(raw) > most:
+            self.wrong(key, len(raw), f"there is room for {most} tables [[{key}]]")
         return [self.table(kind, f"{key}[{number}]", each) for number, each in enumerate(raw, 1)]
 
     def _field(self, hint: Any, key: str, name: str, raw: object) -> dict[str, Any]:

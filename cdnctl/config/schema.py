@@ -21,6 +21,13 @@ from cdnctl.config.values import (
     Weight,
 )
 
+# What the data path has room for. bpf/abi.h says the same; a test holds them together, since nothing
+# up here may import the data path.
+MAX_CDNS = 16
+MAX_ENDPOINTS = 64
+MAX_SERVICES = 32
+MAX_SNAT = 8
+
 
 class Table(Struct, frozen=True, kw_only=True):
     """A table of the file."""
@@ -40,7 +47,7 @@ class Edge(Table, frozen=True, kw_only=True):
     """`auto`: native, else generic with a warning."""
     snat: Annotated[
         tuple[Address, ...],
-        Meta(min_length=1, max_length=256, description="a list of 1 to 256 IPv4 addresses"),
+        Meta(min_length=1, max_length=MAX_SNAT, description=f"a list of 1 to {MAX_SNAT} IPv4 addresses"),
     ]
     """The addresses that CDNs see instead of the clients'."""
     snat_ports: Annotated[
@@ -58,7 +65,9 @@ class Limits(Table, frozen=True, kw_only=True):
     half_open: Entries = 65_536
     """Flows whose handshake is not over; apart, so that a SYN flood cannot evict a session."""
     block_entries: Entries = 1_000_000
-    endpoints: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 16
+    endpoints: Annotated[
+        int, Meta(ge=1, le=MAX_ENDPOINTS, description=f"a whole number from 1 to {MAX_ENDPOINTS}")
+    ] = 16
     """Room for so many endpoints, those of all CDNs together."""
 
 

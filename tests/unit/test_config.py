@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import config, paths
-from cdnctl.config import ConfigError, Problem
+from cdnctl.config import ConfigError, Problem, schema
 
 FILE = Path("cdnctl.toml")
 
@@ -175,6 +175,16 @@ def test_shortfall_of_ports_shows_the_sum() -> None:
     assert f"{65536 - 20000} short" in problem.expected
     raw["limits"] = {"half_open": 20000}
     config.parse(tomli_w.dumps(raw), FILE)
+
+
+def test_no_more_than_the_data_path_has_room_for() -> None:
+    raw = good()
+    raw["service"] = [{"name": f"s{n}", "vip": "203.0.113.80", "port": n} for n in range(1, 34)]
+    problem = only_problem(raw)
+    assert (problem.key, problem.value) == ("service", "33")
+    header = (paths.bpf_dir() / "abi.h").read_text()
+    for name in ("MAX_CDNS", "MAX_ENDPOINTS", "MAX_SERVICES", "MAX_SNAT"):
+        assert f"#define {name} {getattr(schema, name)}\n" in header
 
 
 def test_some_cdn_needs_a_weight() -> None:
