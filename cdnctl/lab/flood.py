@@ -163,14 +163,14 @@ class SynFlood:
         return sent
 
     def _renew(self) -> None:
-        """Other connections from the same frames: their sum, so their checksum, stays the same."""
-        memory = self.frames.memory
-        port, high, low = (memory[word::WORDS] for word in (_PORT, _ISN_HIGH, _ISN_LOW))
+        """Other connections from the same frames: their sum, so their checksum, stays the same.
+
+        Two neighbours of (port, high half, low half) change places, in turns: six orders, then again.
+        """
         self._round += 1
-        if self._round % 2:
-            memory[_ISN_HIGH::WORDS], memory[_ISN_LOW::WORDS] = low, high
-        else:
-            memory[_PORT::WORDS], memory[_ISN_HIGH::WORDS], memory[_ISN_LOW::WORDS] = high, low, port
+        left, right = (_ISN_HIGH, _ISN_LOW) if self._round % 2 else (_PORT, _ISN_HIGH)
+        memory = self.frames.memory
+        memory[left::WORDS], memory[right::WORDS] = memory[right::WORDS], memory[left::WORDS]
 
 
 class Senders:

@@ -312,24 +312,36 @@ class Lab:
         self._stack.callback(self.traffic.end)
         return self.traffic
 
-    def flood(self, pps: float = 60_000, seconds: float = 60.0, prefix: str = topology.FLOOD_PREFIX) -> Load:
-        """Start a SYN flood on the VIP from random addresses of `prefix`; it is under way on return."""
-        return self._load(seconds, syn={"prefix": prefix, "pps": pps})
+    def flood(
+        self,
+        pps: float = 60_000,
+        seconds: float = 60.0,
+        prefix: str = topology.FLOOD_PREFIX,
+        target: tuple[str, int] = (VIP, PORT),
+    ) -> Load:
+        """Start a SYN flood from random addresses of `prefix`; it is under way on return."""
+        return self._load(seconds, target, syn={"prefix": prefix, "pps": pps})
 
     def senders(
-        self, rates: Mapping[str, float], seconds: float, *, kind: str = "ack", size: int = 60
+        self,
+        rates: Mapping[str, float],
+        seconds: float,
+        *,
+        kind: str = "ack",
+        size: int = 60,
+        target: tuple[str, int] = (VIP, PORT),
     ) -> Load:
-        """Start sources of known rates (packets/s each): TCP ACKs or `udp`, frames of `size` bytes."""
-        return self._load(seconds, senders=dict(rates), kind=kind, size=size)
+        """Start sources of known rates (packets/s each): TCP `ack` or `udp`, frames of `size` bytes."""
+        return self._load(seconds, target, senders=dict(rates), kind=kind, size=size)
 
-    def _load(self, seconds: float, **what: object) -> Load:
+    def _load(self, seconds: float, target: tuple[str, int], **what: object) -> Load:
         with netns.netlink(self.topology.clients) as ip:
             ours = ip.get_links(ifname=UPLINK)[0].get_attr("IFLA_ADDRESS")
         with netns.netlink(self.topology.edge) as ip:
             theirs = ip.get_links(ifname=topology.CLIENTS_LINK)[0].get_attr("IFLA_ADDRESS")
         generator = self._generator("flood", self.topology.clients)
         self._stack.callback(generator.end)
-        generator.order(device=UPLINK, mac=[ours, theirs], target=[VIP, PORT], seconds=seconds, **what)
+        generator.order(device=UPLINK, mac=[ours, theirs], target=list(target), seconds=seconds, **what)
         load = Load(generator)
         self._loads.append(load)
         return load

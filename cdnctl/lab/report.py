@@ -1,0 +1,208 @@
+"""What an incident has shown, as claims with bounds: each holds or does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from cdnctl.lab.scenario import Fault, Flood, Incident, Step
+from cdnctl.lab.tap import Tap
+from cdnctl.lab.traffic import Request, quantile, summary
+from cdnctl.model import Frame
+
+MIN_RATE = 200.0
+"""Honest requests a second that the incident is to be played at."""
+DARK_LIMIT_MS = 500.0
+SLOW_LIMIT_MS = 2000.0
+SLOW_SHARE = 5.0
+FAILED_SHARE = 0.01
+MIN_FLOOD_PPS = 50_000.0
+LATE_MS = 10.0
+SERVED_SHARE = 99.0
+BACK_S = 45.0
+
+FLOOD_DROPS = ("blocked", "no_port", "no_room", "no_cdn", "no_route", "no_neighbour")
+"""Verdicts that drop what comes from clients; the other drops meet replies and strays."""
+
+
+class Claim(Struct, frozen=True):
+    """One line of the report."""
+
+    name: str
+    value: float | None
+    """None when it was not measured: a gated claim then does not hold."""
+    unit: str
+    bound: str
+    """`<= 500`, `>= 99`; empty for what is only reported."""
+    holds: bool
+    gate: bool
+
+
+def at_most(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
+    """A claim that a value does not exceed a bound."""
+    return Claim(name, _short(value), unit, f"<= {bound:g}", value is not None and value <= bound, gate)
+
+
+def at_least(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
+    """A claim that a value reaches a bound."""
+    return Claim(name, _short(value), unit, f">= {bound:g}", value is not None and value >= bound, gate)
+
+
+def reported(name: str, value: float | None, unit: str) -> Claim:
+    """A figure without a bound."""
+    return Claim(name, _short(value), unit, "", True, False)
+
+
+def _short(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else round(value, 3)
+
+
+def claims(incident: Incident) -> list[Claim]:
+    """All but the clean-up, which is not yet done; call it when every request is over."""
+    requests = incident.lab.traffic.requests[:] if incident.lab.traffic else []
+    by_step = assign(incident.steps, requests)
+    lines: list[Claim] = []
+    for step in incident.steps:
+        lines += _step(step, by_step[step.name])
+        if fault := incident.faults.get(step.name):
+            lines += _fault(step.name, fault, by_step[step.name])
+    lines += _flood(incident.flood, requests, incident.steps)
+    return lines + _costs(incident)
+
+
+def clean_up(left: Iterable[str]) -> Claim:
+    """That nothing is left."""
+    return at_most("things left after clean-up", len(list(left)), 0, "things")
+
+
+def missing() -> Claim:
+    """Said of an incident that ended early: what it did not come to cannot be claimed."""
+    return Claim("played to its end", 0, "", ">= 1", False, True)
+
+
+def assign(steps: list[Step], requests: Iterable[Request]) -> dict[str, list[Request]]:
+    """Requests by the step they were begun in; those under way at a fault count to the fault's step."""
+    chosen: dict[str, list[Request]] = {step.name: [] for step in steps}
+    over_ns = steps[-1].end_ns if steps else 0
+    for request in requests:
+        if over_ns and request.start_ns >= over_ns:
+            continue  # somebody went on watching
+        end_ns = request.start_ns + int(request.total_ms * 1e6)
+        for step in reversed(steps):
+            if request.start_ns >= step.start_ns or request.start_ns < step.fault_ns <= end_ns:
+                chosen[step.name].append(request)
+                break
+    return chosen
+
+
+def _step(step: Step, requests: list[Request]) -> list[Claim]:
+    if not step.end_ns:
+        return []  # cut short
+    after = [request for request in requests if request.opened_ns >= step.fault_ns]
+    failed = sum(not request.ok for request in after)
+    figures = summary(after)
+    seconds = (step.end_ns - step.start_ns) / 1e9
+    judged = step.name != "flood"
+    lines = [
+        at_least(
+            f"{step.name}: requests sent", len(requests), int(MIN_RATE * seconds), "requests", gate=judged
+        )
+    ]
+    if judged:
+        bound = 0 if step.name == "calm" else int(FAILED_SHARE * len(after))
+        lines.append(at_most(f"{step.name}: requests failed", failed, bound, "requests"))
+    else:
+        lines.append(reported(f"{step.name}, not blocked: requests failed", failed, "requests"))
+    if step.fault_ns:
+        opened = [request for request in requests if request.opened_ns < step.fault_ns]
+        failures = Counter(request.connection for request in opened if not request.ok)
+        lines.append(
+            reported(f"{step.name}: failed on connections open at the fault", failures.total(), "requests")
+        )
+        most = max(failures.values(), default=0)
+        lines.append(
+            at_most(f"{step.name}: failures of one connection open at the fault", most, 1, "requests")
+        )
+    lines.append(reported(f"{step.name}: connect p50", figures.connect_p50_ms, "ms"))
+    lines.append(reported(f"{step.name}: connect p95", figures.connect_p95_ms, "ms"))
+    return lines
+
+
+def _fault(name: str, fault: Fault, requests: list[Request]) -> list[Claim]:
+    limit = DARK_LIMIT_MS if name == "dark" else SLOW_LIMIT_MS
+    last = None if fault.last is None else max(0.0, (fault.last.last_new_flow_ns - fault.at_ns) / 1e6)
+    back = (fault.back_ns - fault.healed_ns) / 1e9 if fault.back_ns else None
+    lines = [at_most(f"{name}: fault to last new flow but probes", last, limit, "ms")]
+    if fault.last is not None:
+        probes = fault.last.probe_flows_total - fault.before.probe_flows_total
+        rescued = fault.last.rescued_from_total - fault.before.rescued_from_total
+        lines.append(reported(f"{name}: probes sent meanwhile", probes, "flows"))
+        if name == "dark":
+            lines.append(at_least(f"{name}: flows rescued", rescued, 1, "flows"))
+        lines.append(reported(f"{name}: opening segments that went there, repeats included", fault.syns, ""))
+    if name == "slow":
+        late = fault.at_ns + int(SLOW_LIMIT_MS * 1e6)
+        new = [r for r in requests if r.kind == "new" and r.ok and late <= r.start_ns < fault.healed_ns]
+        share = 100 * sum(r.cdn == fault.cdn for r in new) / len(new) if new else None
+        lines.append(at_most(f"{name}: its share of new connections after 2 s", share, SLOW_SHARE, "%"))
+    return [*lines, at_most(f"{name}: healed to back in rotation", back, BACK_S, "s")]
+
+
+def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Claim]:
+    if flood.offered is None or flood.before is None or flood.after is None or not flood.blocked_ns:
+        return []
+    offered = flood.offered.sent
+    through = _count(flood.taps_after) - _count(flood.taps_before)
+    dropped = {name: _total(flood.after, name) - _total(flood.before, name) for name in FLOOD_DROPS}
+    received = through + sum(dropped.values())
+    last_ns = max(tap.last_flood_ns for tap in flood.taps_after.values())
+    late_ms = (last_ns - flood.blocked_ns) / 1e6
+    late = 0
+    if late_ms > LATE_MS:
+        late = max(1, _count(flood.taps_after) - _count(flood.taps_at_block))
+    end_ns = steps[-1].end_ns or steps[-1].start_ns
+    honest = [request for request in requests if flood.blocked_ns <= request.start_ns < end_ns]
+    served = 100 * sum(request.ok for request in honest) / len(honest) if honest else None
+    blocked_s = (flood.offered.at_ns - flood.blocked_ns) / 1e9
+    return [
+        at_least("flood: offered", flood.offered.pps, MIN_FLOOD_PPS, "packets/s"),
+        reported("flood: offered", offered, "packets"),
+        at_least("flood: received by the edge", 100 * received / max(1, offered), 90, "% of offered"),
+        reported("flood: let through before the block", through, "packets"),
+        at_least(
+            "flood: dropped by the block", dropped["blocked"], int(0.8 * MIN_FLOOD_PPS * blocked_s), "packets"
+        ),
+        reported("flood: dropped otherwise", sum(dropped.values()) - dropped["blocked"], "packets"),
+        at_most(f"flood: left the edge later than {LATE_MS:g} ms after the block", late, 0, "packets"),
+        reported("flood: last packet to leave, after the block", late_ms, "ms"),
+        at_least("honest requests served from the block on", served, SERVED_SHARE, "%"),
+    ]
+
+
+def _costs(incident: Incident) -> list[Claim]:
+    gauge, frame = incident.gauge, incident.last_frame
+    times = sorted(
+        r.total_ms for r in (incident.lab.traffic.requests if incident.lab.traffic else []) if r.ok
+    )
+    lines = [
+        reported("a decision, calm mix, the kernel's own timing included", gauge.calm_ns, "ns"),
+        reported("a decision, blocked flood, the kernel's own timing included", gauge.blocked_ns, "ns"),
+        reported("agent's processor time", 100 * gauge.agent_cpu, "% of one"),
+        reported("machine busy (clients, wire, origins and flood included)", 100 * gauge.machine_busy, "%"),
+        reported("requests p50", quantile(times, 0.5), "ms"),
+        reported("requests p95", quantile(times, 0.95), "ms"),
+    ]
+    if frame is not None:
+        lines.append(reported("samples lost", frame.sampling.lost_total, "samples"))
+        lines.append(reported("samples received", frame.sampling.received_total, "samples"))
+    return lines
+
+
+def _count(taps: dict[str, Tap]) -> int:
+    return sum(tap.flood_packets for tap in taps.values())
+
+
+def _total(frame: Frame, name: str) -> int:
+    return next((verdict.packets_total for verdict in frame.verdicts if verdict.name == name), 0)

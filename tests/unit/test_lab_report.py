@@ -1,0 +1,99 @@
+"""Which request counts to which step, and what the claims make of it."""
+
+from __future__ import annotations
+
+from cdnctl.lab import report
+from cdnctl.lab.scenario import Step
+from cdnctl.lab.traffic import Request, quantile, summary
+
+S = 1_000_000_000
+
+
+def request(
+    start_s: float, total_ms: float = 20.0, *, opened_s: float | None = None, ok: bool = True
+) -> Request:
+    opened = start_s if opened_s is None else opened_s
+    return Request(
+        start_ns=int(start_s * S),
+        kind="new" if opened_s is None else "keepalive",
+        opened_ns=int(opened * S),
+        connection=int(opened * 1000),
+        connect_ms=10.0,
+        total_ms=total_ms,
+        outcome="ok" if ok else "timeout",
+        cdn="aurora" if ok else "",
+        source="10.1.1.1",
+    )
+
+
+def step(name: str, start_s: float, end_s: float, fault_s: float = 0.0) -> Step:
+    return Step(name, int(start_s * S), int(end_s * S), int(fault_s * S))
+
+
+STEPS = [step("calm", 10, 20), step("dark", 20, 30, 20.1), step("calm again", 30, 40)]
+
+
+def test_a_request_counts_where_it_began() -> None:
+    chosen = report.assign(STEPS, [request(11), request(25), request(31), request(39.99)])
+    assert [len(chosen[name]) for name in ("calm", "dark", "calm again")] == [1, 1, 2]
+
+
+def test_a_request_under_way_at_a_fault_counts_to_the_fault() -> None:
+    chosen = report.assign(STEPS, [request(19.9, 3000.0, ok=False), request(20.05, 10.0)])
+    assert chosen["calm"] == []
+    assert len(chosen["dark"]) == 2
+
+
+def test_what_is_before_and_after_counts_nowhere() -> None:
+    chosen = report.assign(STEPS, [request(9), request(40), request(400)])
+    assert not any(chosen.values())
+
+
+def claim(lines: list[report.Claim], name: str) -> report.Claim:
+    return next(line for line in lines if line.name == name)
+
+
+def test_failures_on_connections_open_at_the_fault_are_apart() -> None:
+    dark = STEPS[1]
+    requests = [request(21 + i / 250) for i in range(2250)]
+    requests += [request(22, 3000.0, opened_s=15 + i / 1000, ok=False) for i in range(20)]
+    lines = report._step(dark, requests)
+    assert claim(lines, "dark: requests sent").value == 2270
+    assert claim(lines, "dark: requests failed").value == 0
+    assert claim(lines, "dark: failed on connections open at the fault").value == 20
+    once = claim(lines, "dark: failures of one connection open at the fault")
+    assert (once.value, once.holds, once.gate) == (1, True, True)
+    lines = report._step(dark, [*requests, request(24, 3000.0, opened_s=15, ok=False)])
+    assert not claim(lines, "dark: failures of one connection open at the fault").holds
+
+
+def test_more_than_one_in_a_hundred_failing_after_a_fault_does_not_hold() -> None:
+    good = [request(21 + i / 250) for i in range(1980)]
+    bad = [request(22 + i / 100, ok=False) for i in range(20)]
+    assert claim(report._step(STEPS[1], good + bad), "dark: requests failed").holds
+    assert not claim(report._step(STEPS[1], good[1:] + bad + bad[:1]), "dark: requests failed").holds
+
+
+def test_calm_forgives_nothing() -> None:
+    lines = report._step(STEPS[0], [request(11 + i / 300) for i in range(2500)] + [request(12, ok=False)])
+    assert not claim(lines, "calm: requests failed").holds
+
+
+def test_a_step_that_was_cut_short_claims_nothing() -> None:
+    assert report._step(Step("calm", 10 * S), [request(11)]) == []
+
+
+def test_what_was_not_measured_does_not_hold() -> None:
+    assert not report.at_most("x", None, 1, "ms").holds
+    assert not report.at_least("x", None, 1, "ms").holds
+    assert report.at_most("x", 1.0, 1, "ms").holds
+    assert report.clean_up([]).holds
+    assert not report.clean_up(["a namespace"]).holds
+
+
+def test_figures() -> None:
+    figures = summary([request(1, 10.0), request(2, 30.0), request(3, ok=False)])
+    assert (figures.sent, figures.failed) == (3, 1)
+    assert (figures.total_p50_ms, figures.total_p95_ms) == (30.0, 30.0)
+    assert quantile([], 0.5) is None
+    assert quantile([1.0], 0.95) == 1.0
