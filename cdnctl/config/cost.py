@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from cdnctl.config.schema import Config
 
-# Bytes an entry takes in the kernel, its share of the table included. Estimates for `check`: what is
-# exact (the value's size) is in bpf/abi.h; the rest is the kernel's own book-keeping.
-FLOW_BYTES = 112
-REVERSE_SLOT_BYTES = 48
+# Bytes an entry takes in the kernel. A slot's is the struct's own size, as arrays have no overhead; the
+# others are estimates: key, value, the kernel's book-keeping (about 50) and a bucket's share.
+FLOW_BYTES = 120
+REVERSE_SLOT_BYTES = 56
 BLOCK_BYTES = 80
-BLOCK_FILTER_BYTES = 2 * 1024 * 1024  # a bit for each IPv4 /24
+BLOCK_FILTER_BYTES = 2**24 * 2 // 8  # two bits for each IPv4 /24
 
 
 def ports(config: Config) -> int:

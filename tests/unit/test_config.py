@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cdnctl import config, paths
 from cdnctl.config import ConfigError, Problem, schema
+from cdnctl.datapath import abi
 
 FILE = Path("cdnctl.toml")
 
@@ -247,7 +249,7 @@ def test_costs() -> None:
     read = config.parse(tomli_w.dumps(good()), FILE)
     assert config.ports(read) == 64512
     assert config.slots(read) == 2 * 16 * 64512
-    assert config.memory(read)["reverse slots"] == config.slots(read) * 48
+    assert config.memory(read)["reverse slots"] == config.slots(read) * ctypes.sizeof(abi.Slot)
     (note,) = config.notes(read)
     assert str(2 * 3 * 64512) in note
 
