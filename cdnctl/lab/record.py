@@ -39,8 +39,6 @@ class Record(msgspec.Struct, kw_only=True):
     namespaces: list[str]
     pins: list[str]
     """Directories of bpffs."""
-    files: list[str]
-    """Sockets and locks."""
     made: list[str]
     """Common directories that were not there before; they go when they are empty."""
     processes: list[Identity] = msgspec.field(default_factory=list)
@@ -58,11 +56,16 @@ class Record(msgspec.Struct, kw_only=True):
         self.processes = [p for p in self.processes if p.alive()] + [Identity.of(pid, what)]
         self.save()
 
+    def files(self) -> list[Path]:
+        """Sockets, locks and whatever else an agent keeps beside them; no name has a dot in it."""
+        return sorted(paths.run_dir().glob(f"{self.name}.*"))
+
     def leftovers(self) -> list[str]:
         """What of it is still there, in words; empty when all is gone."""
         left = [f"process {p.pid} ({p.what})" for p in self.processes if p.alive()]
         left += [f"namespace {name}" for name in self.namespaces if netns.path(name).exists()]
-        return left + [path for path in (self.directory, *self.pins, *self.files) if os.path.lexists(path)]
+        left += [path for path in (self.directory, *self.pins) if os.path.lexists(path)]
+        return left + [str(path) for path in self.files()]
 
     def remove_all(self) -> list[str]:
         """End the processes, remove everything and the record; return what would not go."""
@@ -72,10 +75,9 @@ class Record(msgspec.Struct, kw_only=True):
         for directory in self.pins:
             if Path(directory).parent in (paths.BPFFS / "cdnctl", TAPS):
                 shutil.rmtree(directory, ignore_errors=True)
-        for file in self.files:
-            if Path(file).parent == paths.run_dir():
-                with contextlib.suppress(OSError):
-                    os.unlink(file)
+        for file in self.files():
+            with contextlib.suppress(OSError):
+                file.unlink()
         if Path(self.directory).name.startswith(TEMPORARY_PREFIX):
             shutil.rmtree(self.directory, ignore_errors=True)
         left = self.leftovers()
@@ -140,8 +142,6 @@ def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Recor
 
     LabError when the name is taken: by a lab that is alive or just starts, or by somebody's edge.
     """
-    files = [paths.socket_path(name), paths.view_socket_path(name), paths.lock_path(name)]
-    files.append(files[0].with_suffix(".log"))  # an agent that a console started writes there
     pins = [paths.pin_dir(name), TAPS / name]
     common = [paths.run_dir(), paths.BPFFS / "cdnctl", TAPS]
     earlier = load(name)
@@ -149,7 +149,8 @@ def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Recor
     with _alone(name):
         for leftover in cleanup(name):
             say(f"removed what an earlier lab left: {leftover}")
-        if strange := [str(path) for path in (*pins, *files[:2]) if os.path.lexists(path)]:
+        sockets = (paths.socket_path(name), paths.view_socket_path(name))
+        if strange := [str(path) for path in (*pins, *sockets) if os.path.lexists(path)]:
             raise LabError(
                 f"an edge called {name} seems to be on this box: {', '.join(strange)}",
                 "take another name for the lab, with --name",
@@ -161,7 +162,6 @@ def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Recor
             directory=tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{name}-"),
             namespaces=namespaces,
             pins=[str(path) for path in pins],
-            files=[str(path) for path in files],
             made=sorted(set(made), reverse=True),
         )
         record.save()
