@@ -1,0 +1,55 @@
+"""What the console has seen: the last two minutes of frames and the latest events.
+
+The agent sends its own last frames on connecting, so that a console starts with full plots. A frame
+that comes twice, after a reconnect, counts once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from cdnctl.model import FRAMES_KEPT, Event, Frame
+
+EVENTS_KEPT = 300
+
+Point = tuple[float, float | None]
+"""Seconds on the kernel's clock, and a value or None for a gap."""
+
+
+class History:
+    """Frames and events, oldest first."""
+
+    def __init__(self) -> None:
+        self.frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
+        self.events: deque[tuple[int, Event]] = deque(maxlen=EVENTS_KEPT)
+        """Each with a number of the console's own, which holds over restarts of the agent."""
+        self._events_seen = 0
+        self._last_seq = -1
+
+    @property
+    def newest(self) -> Frame | None:
+        """The last frame taken in; None before the first."""
+        return self.frames[-1] if self.frames else None
+
+    def add(self, frame: Frame) -> bool:
+        """Take a frame in; False for one that is no news (seen already, or older than the newest)."""
+        newest = self.newest
+        if newest is not None:
+            if (frame.agent_pid, frame.agent_started_ns) != (newest.agent_pid, newest.agent_started_ns):
+                self._last_seq = -1  # another agent: it counts from its own start
+                if frame.monotonic_ns < newest.monotonic_ns:
+                    self.frames.clear()  # and after a boot, so does the clock
+            elif frame.seq <= newest.seq:
+                return False
+        self.frames.append(frame)
+        for event in frame.events:
+            if event.seq > self._last_seq:
+                self._last_seq = event.seq
+                self._events_seen += 1
+                self.events.append((self._events_seen, event))
+        return True
+
+    def series(self, value: Callable[[Frame], float | None]) -> Iterator[Point]:
+        """One value of each kept frame over time."""
+        return ((frame.monotonic_ns / 1e9, value(frame)) for frame in self.frames)

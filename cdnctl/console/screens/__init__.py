@@ -1,0 +1,1 @@
+"""Screens put widgets and keys together; dialogs stand over them."""

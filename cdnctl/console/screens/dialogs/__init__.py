@@ -1,0 +1,1 @@
+"""Dialogs: each says what would happen, and changes something only on ctrl+s."""

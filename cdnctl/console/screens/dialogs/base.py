@@ -1,0 +1,223 @@
+"""What all dialogs have in common.
+
+Cancel has the focus, so Enter and Esc close a dialog; only ctrl+s (or a click on the button that
+says so) confirms. While it is open the agent is asked, by a dry run, what would happen, and its
+words are shown. A refused change leaves the dialog open, to read and to correct.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import msgspec
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widget import Widget
+
+from cdnctl.console import keys
+from cdnctl.console.session import Session
+from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.notices import outcome_rows, wrapped
+from cdnctl.model import AnyChange, Outcome
+
+SETTLE_S = 0.12
+"""Typing is let settle for so long before the agent is asked."""
+PREVIEW_LINES = 4
+
+
+class Push(Lines):
+    """A button that shows its key. Only Cancel takes the focus; Enter then presses it."""
+
+    class Pressed(Message):
+        """It was clicked, or Enter was hit on it."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.button = name
+
+    def __init__(self, name: str, label: str, face: str, role: str, *, focusable: bool = False) -> None:
+        super().__init__(id=name, classes="push")
+        self.can_focus = focusable
+        self._parts = (label, face, role)
+
+    def on_mount(self) -> None:
+        self._redraw()
+
+    def relabel(self, label: str, face: str, role: str) -> None:
+        """Another text on the same button."""
+        self._parts = (label, face, role)
+        self._redraw()
+
+    def _redraw(self) -> None:
+        label, face, role = self._parts
+        focused = self.has_focus
+        row: Row = (
+            ("▸ " if focused else "  ", role),
+            (f"{label}  ", f"{role} bold"),
+            (face, "muted"),
+            ("  ", ""),
+        )
+        self.styles.width = sum(len(text) for text, _ in row)
+        self.show([row])
+        self.repaint_all()
+
+    def row_background(self, index: int) -> str:
+        return "on cursor" if self.has_focus else ""
+
+    def on_focus(self) -> None:
+        self._redraw()
+
+    def on_blur(self) -> None:
+        self._redraw()
+
+    def on_click(self) -> None:
+        self.post_message(self.Pressed(self.id or ""))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            self.post_message(self.Pressed(self.id or ""))
+
+
+class Dialog(ModalScreen[Outcome | None]):
+    """A box with a title, a body and buttons; `None` is its result when nothing was changed."""
+
+    BINDINGS = keys.bindings(keys.DIALOG)
+    AUTO_FOCUS = "#cancel"
+    TITLE_TEXT = ""
+    CONFIRM_TEXT = "Confirm"
+    WIDTH = 66
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = self.TITLE_TEXT
+            box.styles.width = self.WIDTH
+            yield from self.body()
+            yield Lines(id="preview")
+            with Horizontal(id="buttons"):
+                yield Push("confirm", self.CONFIRM_TEXT, "ctrl+s", "accent")
+                yield Push("cancel", "Cancel", "esc", "text", focusable=True)
+
+    def body(self) -> Sequence[Widget]:
+        """The widgets between title and buttons."""
+        return ()
+
+    def on_push_pressed(self, message: Push.Pressed) -> None:
+        if message.button == "confirm":
+            self.call_later(self.action_confirm)
+        else:
+            self.action_cancel()
+
+    def action_cancel(self) -> None:
+        """Close it; nothing changes."""
+        self.dismiss(None)
+
+    async def action_confirm(self) -> None:
+        """Do what the dialog says; here nothing."""
+        self.dismiss(None)
+
+    def say(self, rows: Sequence[Row]) -> None:
+        """Show these rows above the buttons."""
+        preview = self.query_one("#preview", Lines)
+        preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
+        preview.show(list(rows)[:PREVIEW_LINES])
+
+    def say_problem(self, text: str) -> None:
+        """Show what is wrong with the input."""
+        self.say(wrapped("✖", text, self.WIDTH - 4, "bad"))
+
+
+class ChangeDialog(Dialog):
+    """A dialog that ends in one change or several, tried out as soon as they can be told."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._asked = 0
+        self._busy = False
+
+    def changes(self) -> list[AnyChange]:
+        """What ctrl+s would send, in this order; ValueError says what is wrong with the input."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self.input_changed()
+
+    def input_changed(self) -> None:
+        """Ask again what would happen, once typing has settled."""
+        self._asked += 1
+        ask: Callable[[], Awaitable[None]] = partial(self._ask, self._asked)
+        self.run_worker(ask, exclusive=True, group="preview")
+
+    async def _ask(self, number: int) -> None:
+        if number > 1:
+            await asyncio.sleep(SETTLE_S)
+        try:
+            wanted = self.changes()
+        except ValueError as error:
+            self.say_problem(str(error))
+            return
+        outcome = await self.dry_run(wanted)
+        if number == self._asked and not self._busy and self.is_attached:
+            self.show_preview(outcome)
+
+    async def dry_run(self, wanted: list[AnyChange]) -> Outcome | None:
+        """What the agent says would happen; None when there is nothing to ask."""
+        if not wanted:
+            return None
+        return await self.session.request(msgspec.structs.replace(wanted[0], dry_run=True))
+
+    def show_preview(self, outcome: Outcome | None) -> None:
+        """Show a dry run's outcome."""
+        if outcome is None:
+            self.say([((" nothing to change", "muted"),)])
+        elif outcome.ok:
+            rows = wrapped("→", outcome.text, self.WIDTH - 4, "text")
+            for warning in outcome.warnings:
+                rows += wrapped("▲", warning, self.WIDTH - 4, "warn")
+            self.say(rows)
+        else:
+            self.say(outcome_rows(outcome, self.WIDTH - 4))
+
+    async def action_confirm(self) -> None:
+        """Send the changes in order; close when all were taken, else show the refusal."""
+        if self._busy:
+            return
+        try:
+            wanted = self.changes()
+        except ValueError as error:
+            self.say_problem(str(error))
+            return
+        if not wanted:
+            self.dismiss(None)
+            return
+        self._busy = True
+        outcome = await self._send(wanted)
+        self._busy = False
+        if not self.is_attached:
+            return
+        if outcome.ok:
+            self.dismiss(outcome)
+        else:
+            self.say(outcome_rows(outcome, self.WIDTH - 4))
+
+    async def _send(self, wanted: list[AnyChange]) -> Outcome:
+        done: list[Outcome] = []
+        for change in wanted:
+            outcome = await self.session.request(change)
+            done.append(outcome)
+            if not outcome.ok:
+                break
+        warnings = [warning for outcome in done for warning in outcome.warnings]
+        if not done[-1].ok and len(done) > 1:
+            warnings.append("done before that: " + "; ".join(outcome.text for outcome in done[:-1]))
+        text = "; ".join(outcome.text for outcome in done) if done[-1].ok else done[-1].text
+        return msgspec.structs.replace(done[-1], text=text, warnings=warnings)

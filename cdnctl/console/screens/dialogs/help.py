@@ -1,0 +1,110 @@
+"""Help: every key, and every word on the screen."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import ModalScreen
+
+from cdnctl.console import keys
+from cdnctl.console.format import fit
+from cdnctl.console.widgets.lines import Lines, Row
+
+WORDS = (
+    ("● in", "takes new flows"),
+    ("✖ out", "ejected: dark (no answers), refusing (resets) or slow"),
+    ("◐ probing", "single new flows try whether it is back"),
+    ("◌ drained", "by an operator: no new flows, live ones stay"),
+    ("want", "weight wanted by configuration or operator, 0 to 1000"),
+    ("eff", "share of the pick table now, after drains and ejections"),
+    ("p50 p95 p99", "handshake at the box, SYN to SYN-ACK, in ms, last 5 s"),
+    ("new/s", "new flows a second"),
+    ("share", "share of the new flows of the last 5 s"),
+    ("rescued", "connects that got no answer and were moved elsewhere"),
+    ("pps, Mbit/s", "packets and megabits a second, last 5 s"),
+    ("k M G", "thousand, million, billion"),
+    ("drop", "talkers: share of the source's packets that were dropped"),
+    ("±", "relative standard error of a sampled rate"),
+    ("1 in N", "every Nth packet is sampled; lost: samples that got lost"),
+    ("blocks", "prefixes wanted, and enforced if that differs"),
+    ("▲ DISARMED", "nothing is dropped or ejected"),
+    ("✖ BYPASSED", "every packet passes untouched, nothing is translated"),
+)
+FACE, WORD = 11, 13
+FRAME = 8
+"""Cells that border, padding and scroll bar take."""
+
+
+class HelpDialog(ModalScreen[None]):
+    """Made from the table of keys; scrolls where it does not fit."""
+
+    BINDINGS = keys.bindings(
+        (keys.Key("escape,enter,question_mark,q", "close", "esc", "close", "close", "In a dialog"),)
+    )
+    AUTO_FOCUS = "#help"
+
+    def compose(self) -> ComposeResult:
+        lines = Lines(id="help")
+        lines.can_focus = True
+        lines.border_title = "Help"
+        lines.border_subtitle = "j k scroll · esc closes"
+        yield lines
+
+    def on_resize(self, event: events.Resize) -> None:
+        lines = self.query_one("#help", Lines)
+        left, right = _keys(), _words()
+        together = _width(left) + 4 + _width(right) + FRAME
+        if together <= event.size.width:
+            rows, width = _side_by_side(left, right, _width(left) + 4), together
+        else:
+            rows, width = [*left, (), *right], max(_width(left), _width(right)) + FRAME
+        lines.styles.width = min(width, event.size.width)
+        lines.styles.max_height = event.size.height - 2
+        lines.styles.height = len(rows) + 2
+        lines.show(rows)
+
+    def on_key(self, event: events.Key) -> None:
+        step = {"j": 1, "k": -1, "pagedown": 10, "pageup": -10}.get(event.key)
+        if step:
+            lines = self.query_one("#help", Lines)
+            lines.scroll_to(y=lines.scroll_offset.y + step, animate=False)
+
+    def action_close(self) -> None:
+        """Close it."""
+        self.dismiss(None)
+
+
+def _keys() -> list[Row]:
+    rows: list[Row] = []
+    group = ""
+    for key in sorted(keys.HELP, key=lambda key: _GROUPS.index(key.group)):
+        if key.group != group:
+            group = key.group
+            rows += [*([()] if rows else []), ((group, "accent bold"),)]
+        rows.append(((fit(key.face, FACE), "text bold"), (key.help, "muted")))
+    return rows
+
+
+_GROUPS = ("Change the edge", "Look", "Move", "Session", "In a dialog")
+
+
+def _words() -> list[Row]:
+    return [
+        (("What the words mean", "accent bold"),),
+        *(((fit(word, WORD), "text bold"), (text, "muted")) for word, text in WORDS),
+    ]
+
+
+def _width(rows: list[Row]) -> int:
+    return max(sum(cell_len(text) for text, _ in row) for row in rows)
+
+
+def _side_by_side(left: list[Row], right: list[Row], at: int) -> list[Row]:
+    rows: list[Row] = []
+    for index in range(max(len(left), len(right))):
+        one = left[index] if index < len(left) else ()
+        used = sum(cell_len(text) for text, _ in one)
+        two = right[index] if index < len(right) else ()
+        rows.append((*one, (" " * (at - used), ""), *two))
+    return rows

@@ -1,0 +1,116 @@
+"""Leave the console: the edge goes on, or it is detached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.widget import Widget
+
+from cdnctl.console import keys
+from cdnctl.console.screens.dialogs.base import ChangeDialog, Push
+from cdnctl.console.screens.dialogs.unblock import PickTable
+from cdnctl.console.session import Session
+from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.table import Column, Record
+from cdnctl.model import AnyChange, Outcome, Stop
+
+LEAVE, DETACH = "leave", "detach"
+_ABOUT: dict[str, tuple[Row, ...]] = {
+    LEAVE: ((("This window ends. The kernel and the agent go on as they are.", "muted"),),),
+    DETACH: ((("The program leaves its interfaces and the agent ends.", "warn"),),),
+}
+
+
+class _Choices(PickTable):
+    COLUMNS = (Column("mark", "", 3, right=False), Column("what", "", 30, right=False, flex=True))
+
+
+class QuitDialog(ChangeDialog):
+    """Enter leaves the edge running, which harms nobody; detaching takes a choice and ctrl+s."""
+
+    TITLE_TEXT = "Quit"
+    CONFIRM_TEXT = "Quit"
+    WIDTH = 66
+    BINDINGS = keys.bindings(keys.PICK)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.choice = LEAVE
+
+    def body(self) -> Sequence[Widget]:
+        table = _Choices("", id="choices")
+        table.can_focus = False
+        table.header = False
+        return (table, Lines(id="about"))
+
+    def on_mount(self) -> None:
+        cancel = self.query_one("#cancel", Push)
+        cancel.relabel("Quit, edge goes on", "enter", "text")
+        self._redraw()
+        super().on_mount()
+
+    def on_push_pressed(self, message: Push.Pressed) -> None:
+        if message.button == "cancel" and self.choice == LEAVE:
+            self.app.exit(0)
+        else:
+            super().on_push_pressed(message)
+
+    def _redraw(self) -> None:
+        texts = {LEAVE: "leave the edge running", DETACH: "detach: cut every translated flow"}
+        if self.session.read_only:
+            texts[DETACH] += "  (read only)"
+        records = []
+        for name, text in texts.items():
+            mark = " ●" if name == self.choice else " ○"
+            off = name == DETACH and self.session.read_only
+            role = "faint" if off else "text bold" if name == self.choice else "muted"
+            records.append(Record(name, {"mark": (mark, "accent"), "what": (text, role)}))
+        self.query_one("#choices", _Choices).fill(records)
+        self.query_one("#about", Lines).show(_ABOUT[self.choice])
+        leaving = self.choice == LEAVE
+        self.query_one("#confirm", Push).relabel(
+            "Quit" if leaving else "Detach and quit", "ctrl+s", "accent" if leaving else "bad"
+        )
+        cancel = self.query_one("#cancel", Push)
+        cancel.relabel("Quit, edge goes on" if leaving else "Cancel", "enter" if leaving else "esc", "text")
+
+    def changes(self) -> list[AnyChange]:
+        return [Stop(detach=True)] if self.choice == DETACH else []
+
+    def show_preview(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            self.say([((" esc stays here", "muted"),)])
+        else:
+            super().show_preview(outcome)
+
+    async def action_confirm(self) -> None:
+        """Quit, after detaching if that was chosen; a refused detach keeps the console."""
+        if self.choice == LEAVE:
+            self.app.exit(0)
+            return
+        outcome = await self._send(self.changes())
+        if outcome.ok:
+            self.app.exit(0)
+        else:
+            self.show_preview(outcome)
+
+    def action_move(self, step: int) -> None:
+        """To the other choice."""
+        self._choose(DETACH if step > 0 else LEAVE)
+
+    def action_move_first(self) -> None:
+        """To leaving."""
+        self._choose(LEAVE)
+
+    def action_move_last(self) -> None:
+        """To detaching."""
+        self._choose(DETACH)
+
+    def _choose(self, choice: str) -> None:
+        if choice == DETACH and self.session.read_only:
+            self.say_problem(f"read only: {self.session.read_only}")
+            return
+        self.choice = choice
+        self.query_one("#choices", _Choices).move_to(0 if choice == LEAVE else 1)
+        self._redraw()
+        self.input_changed()

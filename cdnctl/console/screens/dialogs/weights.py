@@ -1,0 +1,214 @@
+"""Weights and drains, with the shares they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from textual import events
+from textual.widget import Widget
+
+from cdnctl.console import keys
+from cdnctl.console.format import clean, fit, percent
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.unblock import PickTable
+from cdnctl.console.session import Session
+from cdnctl.console.widgets.bars import bar
+from cdnctl.console.widgets.cdns import STATES
+from cdnctl.console.widgets.lines import Row, Span
+from cdnctl.console.widgets.table import Cell, Column, Record
+from cdnctl.model import AnyChange, Cdn, Drain, Outcome, SetWeights, Undrain
+
+HEAVIEST = 1000
+
+
+@dataclass
+class Plan:
+    """What is planned for one CDN."""
+
+    weight: int
+    drained: bool
+
+
+class WeightTable(PickTable):
+    """One row a CDN: its weight and share now, and as planned."""
+
+    COLUMNS = (
+        Column("name", "CDN", 10, right=False, flex=True),
+        Column("state", "state", 9, right=False),
+        Column("now", "weight", 6),
+        Column("share", "share", 5),
+        Column("arrow", "", 1),
+        Column("plan", "planned", 8),
+        Column("then", "share", 5),
+        Column("bar", "", 12, right=False),
+    )
+
+
+class WeightsDialog(ChangeDialog):
+    """Edits the plan of each CDN; nothing is sent before ctrl+s but dry runs."""
+
+    TITLE_TEXT = "Weights and drains"
+    CONFIRM_TEXT = "Apply"
+    WIDTH = 76
+    BINDINGS = keys.bindings(keys.WEIGHTS)
+
+    def __init__(self, session: Session, cdns: Sequence[Cdn], at: str) -> None:
+        """`at` names the CDN under the cursor at first."""
+        super().__init__(session)
+        self._cdns = cdns
+        self._plans = {cdn.name: Plan(cdn.wanted_weight, cdn.state == "drained") for cdn in cdns}
+        self._then: Mapping[str, float] = {cdn.name: cdn.effective_share for cdn in cdns}
+        self._start = next((index for index, cdn in enumerate(cdns) if cdn.name == at), 0)
+        self._typing = False
+
+    def body(self) -> Sequence[Widget]:
+        table = WeightTable("", id="weights")
+        table.can_focus = False
+        table.styles.height = min(14, len(self._cdns) + 2)
+        return (table,)
+
+    def on_mount(self) -> None:
+        self.query_one("#box").border_subtitle = "← → by 5 · type a weight · space drains"
+        self._redraw()
+        self._table.move_to(self._start)
+        super().on_mount()
+
+    @property
+    def _table(self) -> WeightTable:
+        return self.query_one("#weights", WeightTable)
+
+    @property
+    def _here(self) -> Plan:
+        return self._plans[self._cdns[self._table.cursor].name]
+
+    # --- the plan ---------------------------------------------------------------------------------
+
+    def changes(self) -> list[AnyChange]:
+        """Undrains first and drains last, so that no moment in between has fewer CDNs than either end."""
+        undrains: list[AnyChange] = []
+        drains: list[AnyChange] = []
+        weights: dict[str, int] = {}
+        for cdn in self._cdns:
+            plan = self._plans[cdn.name]
+            if plan.weight != cdn.wanted_weight:
+                weights[cdn.name] = plan.weight
+            if plan.drained and cdn.state != "drained":
+                drains.append(Drain(cdn=cdn.name))
+            elif cdn.state == "drained" and not plan.drained:
+                undrains.append(Undrain(cdn=cdn.name))
+        return [*undrains, *([SetWeights(weights=weights)] if weights else []), *drains]
+
+    async def dry_run(self, wanted: list[AnyChange]) -> Outcome | None:
+        """One change is tried as it is. Several are tried as weights (a drain is a weight of 0)."""
+        if not wanted:
+            self._then = {cdn.name: cdn.effective_share for cdn in self._cdns}
+            return None
+        if len(wanted) == 1:
+            outcome = await self.session.request(msgspec.structs.replace(wanted[0], dry_run=True))
+        else:
+            outcome = await self._try_together()
+        if outcome.ok and outcome.shares is not None:
+            self._then = outcome.shares
+        return outcome
+
+    async def _try_together(self) -> Outcome:
+        weights = {name: 0 if plan.drained else plan.weight for name, plan in self._plans.items()}
+        returning = {cdn.name for cdn in self._cdns if cdn.state == "drained"} & {
+            name for name, weight in weights.items() if weight
+        }
+        outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
+        if not outcome.ok or not outcome.shares:
+            return outcome
+        shares = with_returning(outcome.shares, weights, returning)
+        return msgspec.structs.replace(
+            outcome, text="the shares this leads to are shown above", shares=shares
+        )
+
+    def show_preview(self, outcome: Outcome | None) -> None:
+        self._redraw()
+        super().show_preview(outcome)
+
+    # --- the keys ---------------------------------------------------------------------------------
+
+    def action_move(self, step: int) -> None:
+        """Move the cursor, round the ends."""
+        self._typing = False
+        self._table.move_to((self._table.cursor + step) % len(self._cdns))
+
+    def action_step(self, by: int) -> None:
+        """More or less weight."""
+        self._set_weight(self._here.weight + by)
+
+    def action_drain(self) -> None:
+        """Drain, or take back."""
+        self._here.drained = not self._here.drained
+        self._edited()
+
+    def action_erase(self) -> None:
+        """Take the last digit away."""
+        self._set_weight(self._here.weight // 10)
+        self._typing = True
+
+    def on_key(self, event: events.Key) -> None:
+        if event.character and event.character in "0123456789":
+            event.stop()
+            typed = self._here.weight * 10 if self._typing else 0
+            self._set_weight(typed + int(event.character))
+            self._typing = True
+
+    def _set_weight(self, weight: int) -> None:
+        self._here.weight = max(0, min(HEAVIEST, weight))
+        self._typing = False
+        self._edited()
+
+    def _edited(self) -> None:
+        self._redraw()
+        self.input_changed()
+
+    # --- drawing ----------------------------------------------------------------------------------
+
+    def _redraw(self) -> None:
+        self._table.fill([Record(cdn.name, self._cells(cdn, index)) for index, cdn in enumerate(self._cdns)])
+
+    def _cells(self, cdn: Cdn, index: int) -> dict[str, Cell]:
+        plan, series = self._plans[cdn.name], f"s{index}"
+        then = self._then.get(cdn.name, 0.0)
+        changed = plan.weight != cdn.wanted_weight or plan.drained != (cdn.state == "drained")
+        mark: Span = ("▌", series)
+        planned = (
+            ("drained", "warn bold")
+            if plan.drained
+            else (str(plan.weight), "accent bold" if changed else "text")
+        )
+
+        def named(width: int) -> Row:
+            return (mark, (fit(clean(cdn.name, 32), width - 1), "text bold"))
+
+        return {
+            "name": named,
+            "state": STATES.get(cdn.state, ("?", "warn")),
+            "now": (str(cdn.wanted_weight), "muted"),
+            "share": (percent(cdn.effective_share), "muted"),
+            "arrow": ("→", "accent" if changed else "faint"),
+            "plan": planned,
+            "then": (percent(then), "text bold"),
+            "bar": lambda width: bar(then, width, series),
+        }
+
+
+def with_returning(
+    shares: Mapping[str, float], weights: Mapping[str, int], returning: set[str]
+) -> dict[str, float]:
+    """Shares once drained CDNs come back too, from shares without them: all go by weight."""
+    staying = sum(weight for name, weight in weights.items() if name not in returning and shares.get(name))
+    everything = staying + sum(weights[name] for name in returning)
+    if not everything:
+        return dict(shares)
+    return {
+        name: weights[name] / everything
+        if name in returning
+        else shares.get(name, 0.0) * staying / everything
+        for name in weights
+    }

@@ -1,0 +1,116 @@
+"""The console's line to an agent: frames in, commands out, and what to do when it breaks.
+
+`Feed` is all the console wants of a connection (`cdnctl.agent.client.AsyncClient` is one). A session
+keeps one open: when it is lost the display stays, and it tries again, less and less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from cdnctl.console.format import clean
+from cdnctl.console.history import History
+from cdnctl.errors import AgentUnreachable, CdnctlError
+from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, Outcome
+
+STALE_S = 4 * FRAME_INTERVAL_S
+"""Without a new frame for so long the picture is called stale."""
+FIRST_RETRY_S = 0.25
+LAST_RETRY_S = 5.0
+PATIENCE_S = 5.0
+"""How long a console that never saw an agent goes on looking for one."""
+
+
+class Feed(Protocol):
+    """One connection to an agent. Everything may raise CdnctlError."""
+
+    edge: str
+
+    @property
+    def role(self) -> str: ...
+
+    async def connect(self) -> None: ...
+
+    def frames(self) -> AsyncIterator[Frame]: ...
+
+    async def request(self, command: AnyCommand) -> Outcome: ...
+
+    async def close(self) -> None: ...
+
+
+class Session:
+    """Frames into `history`, commands to the agent, over one feed after another."""
+
+    def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
+        """`connect` makes a feed that is not yet connected."""
+        self.history = History()
+        self.edge = ""
+        self.lost = "connecting"
+        """Why there is no connection; empty while there is one."""
+        self.failure: CdnctlError | None = None
+        """Why a session that never came to be was given up."""
+        self.received_at = time.monotonic()
+        """When the last frame came in."""
+        self._connect = connect
+        self._feed: Feed | None = None
+        self._read_only = read_only
+        self._role = ""
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing may be changed from here; empty when it may."""
+        if self._read_only:
+            return "this console was started with --read-only"
+        if self._role == "view":
+            return "this user may watch the edge, not change it (root and group cdnctl may)"
+        return ""
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last frame came in."""
+        return time.monotonic() - self.received_at
+
+    async def run(self, on_news: Callable[[], None]) -> None:
+        """Collect until cancelled; `on_news` is called after each frame and each change of the line.
+
+        Returns only when there never was an agent within `PATIENCE_S`, or none may be reached
+        (`failure` says why).
+        """
+        started, retry_s = time.monotonic(), FIRST_RETRY_S
+        while True:
+            feed = self._connect()
+            try:
+                await feed.connect()
+                self._feed, self.edge, self._role = feed, feed.edge, feed.role
+                self.lost, retry_s = "", FIRST_RETRY_S
+                async for frame in feed.frames():
+                    if self.history.add(frame):
+                        self.received_at = time.monotonic()
+                        on_news()
+                error: CdnctlError = AgentUnreachable("the agent hung up")
+            except CdnctlError as reason:
+                error = reason
+            finally:
+                self._feed = None
+                await feed.close()
+            self.lost = clean(error.message)
+            temporary = isinstance(error, AgentUnreachable) and time.monotonic() - started < PATIENCE_S
+            if not self._role and not temporary:
+                self.failure = error
+                return
+            on_news()
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    async def request(self, command: AnyCommand) -> Outcome:
+        """Send a command; what goes wrong on the way comes back as a refusal."""
+        feed = self._feed
+        if feed is None:
+            return Outcome(ok=False, text=f"no connection to the agent: {self.lost}")
+        try:
+            return await feed.request(command)
+        except CdnctlError as error:
+            return Outcome(ok=False, text=f"no answer, so it may or may not have been done: {error.message}")

@@ -1,0 +1,176 @@
+"""Themes: one TOML file each, read from `paths.theme_dirs()`.
+
+A theme names eleven colours by what they mean and a list of series colours, one a CDN. Widgets never
+name a colour: they give a *role*, a few words such as `bad bold` or `s2` (the third series), and
+the `Palette` turns it into a style. Textual's own widgets take theirs from the same colours.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.style import Style
+from textual.app import App
+from textual.theme import Theme
+
+COLORS = (
+    "background", "surface", "cursor", "line", "faint", "muted", "text", "accent", "good", "warn", "bad",
+)  # fmt: skip
+SERIES_AT_LEAST = 8
+DEFAULT = "midnight"
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class ThemeError(Exception):
+    """A theme file that cannot be used: every problem, each with file, key and what would be right."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of one theme, and the styles they make."""
+
+    name: str
+    dark: bool
+    colors: dict[str, str]
+    series: tuple[str, ...]
+    _styles: dict[str, Style] = field(default_factory=dict, compare=False, repr=False)
+
+    def style(self, role: str) -> Style:
+        """The style of a role: colour names, `s0`, `s1`, ... and `bold`, `reverse`, `underline`, by spaces.
+
+        A colour name after `on` is the background's. Raises KeyError for an unknown word.
+        """
+        found = self._styles.get(role)
+        if found is None:
+            found = self._styles[role] = self._make(role)
+        return found
+
+    def _make(self, role: str) -> Style:
+        color = background = None
+        attributes: dict[str, bool] = {}
+        words = iter(role.split())
+        for word in words:
+            if word in ("bold", "reverse", "underline"):
+                attributes[word] = True
+            elif word == "on":
+                background = self._color(next(words))
+            else:
+                color = self._color(word)
+        return Style(color=color, bgcolor=background, **attributes)  # type: ignore[arg-type]
+
+    def _color(self, word: str) -> str:
+        if word[0] == "s" and word[1:].isdecimal():
+            return self.series[int(word[1:]) % len(self.series)]
+        return self.colors[word]
+
+    def textual_theme(self) -> Theme:
+        """This theme for Textual's own style sheet; ours are its variables `$line`, `$muted`, ..."""
+        colors = self.colors
+        return Theme(
+            name=self.name,
+            dark=self.dark,
+            primary=colors["accent"],
+            secondary=colors["muted"],
+            accent=colors["accent"],
+            success=colors["good"],
+            warning=colors["warn"],
+            error=colors["bad"],
+            foreground=colors["text"],
+            background=colors["background"],
+            surface=colors["surface"],
+            panel=colors["surface"],
+            variables=self.variables(),
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Style sheet variables that Textual does not derive."""
+        colors = self.colors
+        return {
+            "line": colors["line"],
+            "faint": colors["faint"],
+            "muted": colors["muted"],
+            "cursor": colors["cursor"],
+            "text": colors["text"],
+            "text-muted": colors["muted"],
+            "border": colors["accent"],
+            "input-cursor-background": colors["accent"],
+            "input-cursor-foreground": colors["background"],
+            "input-selection-background": colors["cursor"],
+            "block-cursor-background": colors["cursor"],
+            "block-cursor-foreground": colors["text"],
+            "scrollbar": colors["faint"],
+            "scrollbar-hover": colors["muted"],
+            "scrollbar-active": colors["accent"],
+            "scrollbar-background": colors["background"],
+        }
+
+
+def parse(text: str, where: str) -> Palette:
+    """Read one theme; raises ThemeError with all that is wrong in it. `where` names the file."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ThemeError(f"{where}: {error}") from None
+    problems = []
+    colors: Any = data.get("colors")
+    if not isinstance(colors, dict):
+        raise ThemeError(f"{where}: [colors] is missing")
+    for key in data.keys() - {"name", "dark", "colors"}:
+        problems.append(f"{where}: {key}: unknown key; a theme has name, dark and [colors]")
+    for key in colors.keys() - {*COLORS, "series"}:
+        problems.append(f"{where}: colors.{key}: unknown key; known are {', '.join(COLORS)}, series")
+    name, dark = data.get("name"), data.get("dark")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,32}", name):
+        problems.append(f"{where}: name: {name!r}; 1 to 32 of a-z, 0-9 and '-'")
+    if not isinstance(dark, bool):
+        problems.append(f"{where}: dark: {dark!r}; true or false")
+    for key in COLORS:
+        problems += _color_problems(where, f"colors.{key}", colors.get(key))
+    series = colors.get("series")
+    if not isinstance(series, list) or len(series) < SERIES_AT_LEAST:
+        problems.append(f"{where}: colors.series: a list of at least {SERIES_AT_LEAST} colours")
+        series = []
+    for index, color in enumerate(series):
+        problems += _color_problems(where, f"colors.series[{index}]", color)
+    if problems:
+        raise ThemeError("\n".join(problems))
+    assert isinstance(name, str)
+    assert isinstance(dark, bool)
+    return Palette(name=name, dark=dark, colors={key: colors[key] for key in COLORS}, series=tuple(series))
+
+
+def _color_problems(where: str, key: str, value: object) -> list[str]:
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return []
+    return [f'{where}: {key}: {value!r}; a colour is written as "#rrggbb"']
+
+
+def load(directories: Iterable[Path]) -> tuple[dict[str, Palette], list[str]]:
+    """All themes by name, later directories replacing earlier ones, and the problems of broken files.
+
+    The default comes first. A broken file costs its own theme only.
+    """
+    themes: dict[str, Palette] = {}
+    problems: list[str] = []
+    for directory in directories:
+        for path in sorted(directory.glob("*.toml")):
+            try:
+                palette = parse(path.read_text(encoding="utf-8"), path.name)
+            except (ThemeError, OSError, UnicodeDecodeError) as error:
+                problems.append(str(error))
+            else:
+                themes[palette.name] = palette
+    return dict(sorted(themes.items(), key=lambda item: (item[0] != DEFAULT, item[0]))), problems
+
+
+def palette_of(app: App[Any]) -> Palette:
+    """The palette in use; `app` is the console's app (or a test's), which has it as `palette`."""
+    palette = getattr(app, "palette", None)
+    if not isinstance(palette, Palette):
+        raise TypeError("the app has no palette")
+    return palette

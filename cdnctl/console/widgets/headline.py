@@ -1,0 +1,121 @@
+"""The two lines on top: which edge, in what state, and how much goes through it."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from cdnctl.console.format import clean, clock, count, duration, fit, mbit, scaled
+from cdnctl.console.session import STALE_S
+from cdnctl.console.widgets.lines import Lines, Row, Span
+from cdnctl.model import Frame
+
+GAP: Span = ("  ", "")
+
+
+class Headline(Lines):
+    """Draws the newest (or the frozen) frame's totals."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._frame: Frame | None = None
+        self._edge = ""
+        self._age_s = 0.0
+
+    def update(self, frame: Frame | None, edge: str, age_s: float) -> None:
+        """Show `frame`, taken `age_s` seconds ago; before the first one, just the name."""
+        self._frame, self._edge, self._age_s = frame, edge, age_s
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def _redraw(self) -> None:
+        width = self.size.width
+        name: Row = ((" cdnctl ", "background on accent bold"), (f" {clean(self._edge, 32)} ", "text bold"))
+        if self._frame is None:
+            self.show([(*name, (" waiting for the first frame", "muted")), ()])
+            return
+        self.show([self._first(self._frame, name, width), _totals(self._frame, width)])
+
+    def _first(self, frame: Frame, name: Row, width: int) -> Row:
+        right: list[Span] = []
+        if width >= 110:
+            for interface in frame.interfaces[:4]:
+                role = "muted" if interface.mode == "native" else "warn"
+                right += [(f"{clean(interface.name, 15)} {interface.mode}", role), GAP]
+        right += [("frame ", "muted"), (count(frame.seq), "text"), (f"  {clock(frame.at_ns)}  ", "muted")]
+        old = self._age_s >= STALE_S
+        right.append(
+            (f"▲ {duration(self._age_s)} old " if old else "● live ", "warn bold" if old else "good")
+        )
+        left: list[Span] = [*name, (" ", ""), *_state(frame)]
+        room = width - _cells(left) - _cells(right)
+        step = clean(frame.step, 120)
+        if step and room > 12:
+            shown = fit(f"  ▸ {step}", min(room - 2, cell_len(step) + 4))
+            left.append((shown, "accent bold"))
+            room -= cell_len(shown)
+        return (*left, (" " * max(1, room), ""), *right)
+
+
+def _state(frame: Frame) -> Row:
+    if frame.bypassed:
+        return ((" ✖ BYPASSED ", "background on bad bold"),)
+    if not frame.armed:
+        return ((" ▲ DISARMED ", "background on bad bold"),)
+    if frame.dry:
+        return ((" ◌ OBSERVING ", "background on warn bold"),)
+    return (("● ARMED", "good bold"),)
+
+
+def _totals(frame: Frame, width: int) -> Row:
+    totals, sampling = frame.totals, frame.sampling
+    wide = width >= 110
+    lost = sampling.lost_per_s >= 0.5
+    parts: list[Row] = [
+        (("in ", "muted"), (scaled(totals.received_pps), "text bold"), (" pps " if wide else "pps ", "muted"),
+         (mbit(totals.received_bps), "text bold"), (" Mbit/s", "muted")),
+        (("forwarded " if wide else "fwd ", "muted"), (scaled(totals.forwarded_pps), "text bold"),
+         (" pps" if wide else "pps", "muted")),
+        (("dropped " if wide else "drop ", "muted"),
+         (scaled(totals.dropped_pps), "bad bold" if totals.dropped_pps >= 0.5 else "text bold"),
+         (" pps" if wide else "pps", "muted")),
+        (("new flows " if wide else "new ", "muted"), (scaled(totals.new_flows_per_s), "text bold"),
+         ("/s", "muted")),
+    ]  # fmt: skip
+    sampled: list[Span] = [
+        ("sampling 1 in " if wide else "1:", "muted"),
+        (count(sampling.one_in), "text bold"),
+    ]
+    sampled += [(", lost " if wide else " lost ", "muted")]
+    sampled += [
+        (scaled(sampling.lost_per_s if lost else sampling.lost_total), "warn bold" if lost else "text bold")
+    ]
+    sampled += [("/s", "warn")] if lost else []
+    if sampling.stale_s >= STALE_S:
+        sampled.append((f" reader hangs {duration(sampling.stale_s)}", "bad bold"))
+    parts.append(tuple(sampled))
+    if wide:
+        parts.append((("blocks ", "muted"), *_blocks(frame)))
+    if width >= 150:
+        parts.append((("half-open ", "muted"), (scaled(totals.half_open), "text bold"),
+                      (f" of {scaled(totals.half_open_limit)}", "muted")))  # fmt: skip
+        parts.append((("rescued ", "muted"), (scaled(totals.rescued_total), "text bold")))
+    between: Row = (("  │  " if width >= 150 else " │ " if wide else "  ", "faint"),)
+    row: list[Span] = [(" ", "")]
+    for number, part in enumerate(parts):
+        if number and _cells([*row, *between, *part]) > width:
+            break
+        row += (*(between if number else ()), *part)
+    return tuple(row)
+
+
+def _blocks(frame: Frame) -> Row:
+    wanted, enforced = frame.blocks_wanted, frame.blocks_enforced
+    if wanted == enforced:
+        return ((count(wanted), "text bold"),)
+    return ((count(wanted), "text bold"), (f" wanted, {count(enforced)} enforced", "warn"))
+
+
+def _cells(spans: list[Span]) -> int:
+    return sum(cell_len(text) for text, _ in spans)

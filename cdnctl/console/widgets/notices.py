@@ -1,0 +1,141 @@
+"""What the console has to say itself: the banner, the answer line, the footer, the too-small notice."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from functools import partial
+
+from rich.cells import cell_len
+
+from cdnctl.console import keys
+from cdnctl.console.format import clean
+from cdnctl.console.widgets.lines import Lines, Row, Span
+from cdnctl.model import Outcome
+
+ANSWER_S = 5.0
+"""How long an outcome stays; Esc takes it away earlier."""
+ANSWER_LINES = 3
+
+
+class Banner(Lines):
+    """One line right under the headline, there only when something is wrong or frozen."""
+
+    def say(self, spans: Sequence[Span]) -> None:
+        """Show this; nothing takes the line away."""
+        self.display = bool(spans)
+        if spans:
+            first, *rest = spans
+            role = first[1]
+            self.show(
+                [((" ", role), first, *((f"  ·  {text}", role) for text, _ in rest), (" " * 200, role))]
+            )
+        else:
+            self.show([])
+
+
+class AnswerLine(Lines):
+    """The line above the footer: an outcome for a few seconds, else what the focused row means."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._detail: Row = ()
+        self._answer: list[Row] = []
+        self._answers = 0
+
+    def detail(self, row: Row) -> None:
+        """What to show while there is no outcome."""
+        self._detail = row
+        self._redraw()
+
+    def answer(self, outcome: Outcome) -> None:
+        """Show an outcome: what was done in green, warnings in amber, a refusal in red."""
+        self._answer = outcome_rows(outcome, max(20, self.size.width - 2))[:ANSWER_LINES]
+        self._answers += 1
+        self.set_timer(ANSWER_S, partial(self._expire, self._answers))
+        self._redraw()
+
+    def dismiss(self) -> None:
+        """Take the outcome away."""
+        self._answer = []
+        self._redraw()
+
+    def _expire(self, number: int) -> None:
+        if number == self._answers:
+            self.dismiss()
+
+    def _redraw(self) -> None:
+        rows = self._answer or [((" ", ""), *self._detail)]
+        if len(rows) != len(self.rows):
+            self.styles.height = len(rows)
+        self.show(rows)
+
+
+def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
+    """An outcome as rows of at most `width` cells, the worst said first."""
+    rows: list[Row] = []
+    if outcome.ok:
+        rows += wrapped("✔", clean(outcome.text, 1000), width, "good")
+    else:
+        rows += wrapped("✖", f"refused: {clean(outcome.text, 1000)}", width, "bad bold")
+    for warning in outcome.warnings[:4]:
+        rows += wrapped("▲", clean(warning, 500), width, "warn")
+    return rows
+
+
+def wrapped(mark: str, text: str, width: int, role: str) -> list[Row]:
+    """Text in lines of `width`, the first with a mark, the others indented under it."""
+    lines = textwrap.wrap(text, max(10, width - 3)) or [""]
+    return [((f" {mark if number == 0 else ' '} ", role), (line, role)) for number, line in enumerate(lines)]
+
+
+class Footer(Lines):
+    """The keys of the overview, from their table; those that may not be used are grey."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.read_only = False
+        self.labels: dict[str, str] = {}
+        """Labels that depend on the edge's state, by action."""
+
+    def update(self, *, read_only: bool, labels: dict[str, str]) -> None:
+        """What is allowed, and how keys are called now."""
+        self.read_only, self.labels = read_only, labels
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def _redraw(self) -> None:
+        items = {key: self.labels.get(key.action, key.label) for key in keys.footer()}
+        room = self.size.width - 1
+        for key in sorted(items, key=lambda key: key.footer):
+            if (
+                sum(cell_len(item.face) + 1 + cell_len(label) + 2 for item, label in items.items())
+                <= room + 2
+            ):
+                break
+            del items[key]
+        row: list[Span] = [(" ", "")]
+        for key, label in items.items():
+            allowed = not (key.changes and self.read_only)
+            row += [
+                (key.face, "accent bold" if allowed else "faint"),
+                (f" {label}  ", "muted" if allowed else "faint"),
+            ]
+        if self.read_only:
+            row.append(("read only", "warn"))
+        self.show([tuple(row)])
+
+
+class TooSmall(Lines):
+    """Stands in for everything when the terminal is too small."""
+
+    def say(self, width: int, height: int, needed: tuple[int, int]) -> None:
+        """Name the size there is and the size needed."""
+        need = f"cdnctl needs {needed[0]}x{needed[1]}"
+        texts = (need, f"this terminal is {width}x{height}", "make it larger, or q to quit")
+        top = max(0, (height - len(texts)) // 2)
+        rows: list[Row] = [()] * top
+        rows += [((text.center(width), "warn bold" if text is need else "muted"),) for text in texts]
+        self.show(rows)

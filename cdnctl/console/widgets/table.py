@@ -1,0 +1,172 @@
+"""The live table: rows that keep their identity from frame to frame.
+
+Columns say from which table width on they are shown, so one definition serves all layouts. The cursor
+holds a row by its key once it was moved, wherever the row goes; left on top it stays on top. Rows
+that did not change are not drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from textual import events
+
+from cdnctl.console.format import fit
+from cdnctl.console.widgets.lines import Lines, Row, Span
+
+Cell = Span | Callable[[int], Row]
+"""A span that the table fits into its column, or what draws exactly that many cells."""
+Key = str | int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `width` cells, shown in tables at least `from_width` wide (and under `to_width`)."""
+
+    name: str
+    title: str
+    width: int
+    right: bool = True
+    from_width: int = 0
+    to_width: int = 1000
+    flex: bool = False
+    """Takes the room that is left, `width` at least."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row: its identity and its cells by column name."""
+
+    key: Key
+    cells: Mapping[str, Cell]
+
+
+class LiveTable(Lines, can_focus=True):
+    """A table with a pinned header and a cursor."""
+
+    COLUMNS: tuple[Column, ...] = ()
+    EMPTY = ""
+    """Said when there are no rows."""
+
+    def __init__(self, title: str, *, id: str) -> None:
+        super().__init__(pinned=1, id=id, classes="panel")
+        self.border_title = title
+        self.records: list[Record] = []
+        self.cursor = 0
+        self._held: Key | None = None
+        self._sorted_by = ""
+
+    @property
+    def header(self) -> bool:
+        """Whether the columns are named."""
+        return self._pinned == 1
+
+    @header.setter
+    def header(self, shown: bool) -> None:
+        if shown != self.header:
+            self._pinned = int(shown)
+            self._compose_rows()
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def fill(self, records: Sequence[Record]) -> None:
+        """Show these rows; the cursor stays with the row it holds."""
+        self.records = list(records)
+        before = self.cursor
+        if self._held is not None:
+            keys = [record.key for record in self.records]
+            if self._held in keys:
+                self.cursor = keys.index(self._held)
+        self.cursor = max(0, min(self.cursor, len(self.records) - 1))
+        self._compose_rows()
+        if before != self.cursor:
+            self.repaint(before + self._pinned)
+            self.repaint(self.cursor + self._pinned)
+            self._scroll_to_cursor()
+
+    @property
+    def current(self) -> Key | None:
+        """The identity of the row under the cursor; None when the table is empty."""
+        return self.records[self.cursor].key if self.records else None
+
+    def _fitted(self) -> list[tuple[Column, int]]:
+        room = self.size.width
+        shown = [column for column in self.COLUMNS if column.from_width <= room < column.to_width]
+        rest = room - sum(column.width for column in shown) - len(shown)
+        flexible = [column for column in shown if column.flex]
+        share, left = divmod(max(0, rest), max(1, len(flexible)))
+        widths = []
+        for column in shown:
+            extra = share + (left if flexible and column is flexible[0] else 0) if column.flex else 0
+            widths.append((column, column.width + extra))
+        return widths
+
+    def _compose_rows(self) -> None:
+        if not self.size.width:
+            return
+        columns = self._fitted()
+        header: list[Span] = []
+        for column, width in columns:
+            role = "text bold" if column.name == self._sorted_by else "muted"
+            header += [(fit(column.title, width, column.right), role), (" ", "")]
+        rows: list[Row] = [tuple(header)] if self.header else []
+        for record in self.records:
+            spans: list[Span] = []
+            for column, width in columns:
+                spans += (
+                    *_fitted_cell(record.cells.get(column.name, ("", "")), width, column.right),
+                    (" ", ""),
+                )
+            rows.append(tuple(spans))
+        if not self.records and self.EMPTY:
+            rows.append(((self.EMPTY, "muted"),))
+        self.show(rows)
+
+    def on_resize(self) -> None:
+        self.refill()
+
+    def refill(self) -> None:
+        """Lay the same rows out again for a new width."""
+        self._compose_rows()
+
+    def row_background(self, index: int) -> str:
+        return "on cursor" if self.has_focus and self.records and index == self.cursor + self._pinned else ""
+
+    # --- the cursor -------------------------------------------------------------------------------
+
+    def move_to(self, index: int) -> None:
+        """Put the cursor on a row and hold on to it; the first row is held by place, not by key."""
+        if not self.records:
+            return
+        before, self.cursor = self.cursor, max(0, min(index, len(self.records) - 1))
+        self._held = self.records[self.cursor].key if self.cursor else None
+        self.repaint(before + self._pinned)
+        self.repaint(self.cursor + self._pinned)
+        self._scroll_to_cursor()
+
+    def _scroll_to_cursor(self) -> None:
+        room = self.size.height - self._pinned
+        top = round(self.scroll_offset.y)
+        if self.cursor < top:
+            self.scroll_to(y=self.cursor, animate=False)
+        elif room > 0 and self.cursor >= top + room:
+            self.scroll_to(y=self.cursor - room + 1, animate=False)
+
+    def on_click(self, event: events.Click) -> None:
+        content = event.get_content_offset(self)
+        if content is not None and content.y >= self._pinned:
+            self.move_to(content.y - self._pinned + round(self.scroll_offset.y))
+
+    def on_focus(self) -> None:
+        self.repaint(self.cursor + self._pinned)
+
+    def on_blur(self) -> None:
+        self.repaint(self.cursor + self._pinned)
+
+
+def _fitted_cell(cell: Cell, width: int, right: bool) -> Row:
+    if callable(cell):
+        return cell(width)
+    text, role = cell
+    return ((fit(text, width, right), role),)
