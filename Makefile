@@ -12,7 +12,7 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: ## install what is missing (Debian, Ubuntu) and make .venv; costs nothing when nothing is missing
-	@scripts/setup.sh
+	@.ci/setup.sh
 
 demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, faults and a flood
 	@exec .venv/bin/cdnctl demo $(ARGS)

@@ -41,6 +41,7 @@ enum verdict {
 	BAD_ACK,
 	NO_OWNER,
 	STALE_REPLY,
+	ABSORBED,
 	NO_CDN,
 	NO_PORT,
 	NO_ROOM,
@@ -130,7 +131,7 @@ struct identity {
 };
 
 struct local {
-	__u8 kind; /* enum local_kind */
+	__u8 kind;  /* enum local_kind */
 	__u8 index; /* of the SNAT address */
 	__u16 pad;
 };
@@ -167,7 +168,7 @@ struct endpoint {
 	__u16 port;
 	__u8 cdn;
 	__u8 pad;
-	__u32 weight; /* what is out of rotation while it is ejected */
+	__u32 weight;	/* what is out of rotation while it is ejected */
 	__u32 limit_us; /* 0: three baselines and 20 ms */
 };
 
@@ -200,13 +201,13 @@ struct flow {
 
 /* The reverse direction: reverse[(snat x stride + endpoint) x ports + port]. */
 struct slot {
-	__u64 owner; /* who holds the port; claimed by compare-and-swap, 0 when free */
+	__u64 owner;	/* who holds the port; claimed by compare-and-swap, 0 when free */
 	__u64 since_ns; /* start of the present state */
 	__u32 generation;
 	__u32 isn;
-	__u32 ifindex; /* where the client's frames come from, */
+	__u32 ifindex;	/* where the client's frames come from, */
 	__u8 router[6]; /* the router that sent them, */
-	__u8 self[6]; /* and whom of us it addressed */
+	__u8 self[6];	/* and whom of us it addressed */
 	__u16 ip_delta;
 	__u16 tcp_delta;
 	__u8 state;
@@ -221,12 +222,13 @@ struct slot {
  * wide, as this compiler has no narrower atomics.
  */
 struct health {
-	__u64 state; /* enum breaker */
+	__u64 state;	  /* enum breaker */
 	__u64 unanswered; /* connects since the last answer */
-	__u64 refused; /* resets in answer to a SYN, in a row */
-	__u64 slow_run; /* handshakes over the limit, in a row */
+	__u64 refused;	  /* resets in answer to a SYN, in a row */
+	__u64 slow_run;	  /* handshakes over the limit, in a row */
 	__u64 probes_good;
-	__u64 probe_ns; /* start of the probe that is under way */
+	__u64 probe_ns; /* when the last probe was sent */
+	__u64 probing;	/* and is it unanswered still? */
 	__u64 last_answer_ns;
 	__u64 dark_ns; /* when the connect was sent that would make it dark */
 	__u64 window_ns;
@@ -234,7 +236,7 @@ struct health {
 	__u64 out_until_ns;
 	__u64 ejected_ns;
 	__u64 last_new_flow_ns; /* last new flow that was no probe */
-	__u32 connect_prefix; /* of the first connect since the last answer; */
+	__u32 connect_prefix;	/* of the first connect since the last answer; */
 	__u32 connect_networks; /* 2 when another one came from elsewhere */
 	__u32 slow_prefix[2];
 	__u32 slow_networks; /* distinct ones in this run of slow handshakes, counted to 3 */
@@ -268,8 +270,8 @@ struct prefix_key {
 
 struct block {
 	__u64 expires_ns; /* 0: never */
-	__u64 hits; /* sampled: 1 in 64 counts for 64 */
-	__u32 length; /* of the prefix, so that the kernel can delete what it found */
+	__u64 hits;	  /* sampled: 1 in 64 counts for 64 */
+	__u32 length;	  /* of the prefix, so that the kernel can delete what it found */
 	__u32 pad;
 };
 

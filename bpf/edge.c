@@ -25,7 +25,8 @@
 /* A SYN that no flow is waiting for, or one to be rescued: which service, which CDN. */
 static __always_inline int steer(struct packet *pkt)
 {
-	struct service_key key = {.vip = pkt->target, .port = pkt->target_port, .protocol = IPPROTO_TCP};
+	struct service_key key = {
+		.vip = pkt->target, .port = pkt->target_port, .protocol = IPPROTO_TCP};
 	__u32 *service = service_ids.lookup(&key);
 
 	return service ? open_flow(pkt, *service) : NO_SERVICE;
@@ -46,5 +47,5 @@ int edge(struct xdp_md *ctx)
 		verdict = steer(&pkt); /* a new one gets the best CDN */
 	if (verdict >= VERDICTS)
 		verdict = send(&pkt, verdict); /* rewrite it, next hop */
-	return report(&pkt, verdict); /* count once, sample, answer the driver */
+	return report(&pkt, verdict);	       /* count once, sample, answer the driver */
 }

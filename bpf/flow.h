@@ -13,8 +13,8 @@
 /* Look for a free port first; only then ask, at the price of a look-up each, whether a held one is an orphan. */
 #define FREE_TRIES 3
 #define PORT_TRIES 6
-#define HALF_OPEN_NS 8000000000ULL  /* an unfinished handshake holds its port so long */
-#define REST_NS 60000000000ULL	    /* TIME_WAIT at the CDN */
+#define HALF_OPEN_NS 8000000000ULL /* an unfinished handshake holds its port so long */
+#define REST_NS 60000000000ULL	   /* TIME_WAIT at the CDN */
 
 static __always_inline __u64 owner_word(__u32 client, __u16 client_port, __u32 service)
 {
@@ -55,7 +55,8 @@ static __always_inline struct flow *forward_entry(struct flow_key *key, __u8 sta
 }
 
 /* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
-static __always_inline bool reclaimable(struct slot *slot, __u32 index, __u64 owner, __u64 now, struct flow_key *key)
+static __always_inline bool reclaimable(struct slot *slot, __u32 index, __u64 owner, __u64 now,
+					struct flow_key *key)
 {
 	__u64 age = age_ns(now, slot->since_ns);
 	struct flow *flow;
@@ -134,7 +135,8 @@ claimed:
 }
 
 /* Give the flow a slot at its endpoint, with everything a reply needs. */
-static __always_inline int bind_slot(struct packet *pkt, struct flow *flow, struct endpoint *endpoint, __u32 service)
+static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
+				     struct endpoint *endpoint, __u32 service)
 {
 	struct slot *slot = claim(pkt, flow, owner_word(pkt->source, pkt->source_port, service));
 	__u32 old_ip, new_ip, old_ports, new_ports;
@@ -206,7 +208,8 @@ static __always_inline int find_from_client(struct packet *pkt)
 
 static __always_inline int find_from_cdn(struct packet *pkt)
 {
-	struct endpoint_key key = {.address = pkt->source, .port = pkt->source_port, .protocol = IPPROTO_TCP};
+	struct endpoint_key key = {
+		.address = pkt->source, .port = pkt->source_port, .protocol = IPPROTO_TCP};
 	__u32 port = (__u32)bpf_ntohs(pkt->target_port) - pkt->set->port_min_host;
 	__u32 ports = pkt->set->ports, *id;
 	struct slot *slot;
@@ -323,7 +326,8 @@ static __always_inline int open_flow(struct packet *pkt, __u32 service_id)
 	exact_now(pkt);
 	if (!service)
 		return NO_SERVICE;
-	choice = pick(pkt, service, 2 * service_id + (service->bank & 1), old ? old->cdn : NO_CDN_ID);
+	choice = pick(pkt, service, 2 * service_id + (service->bank & 1),
+		      old ? old->cdn : NO_CDN_ID);
 	endpoint = endpoints.lookup(&choice.endpoint);
 	if (choice.endpoint == NOWHERE || !endpoint || (old && endpoint->cdn == old->cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
@@ -364,7 +368,8 @@ static __always_inline void note_close(struct packet *pkt, struct slot *slot, __
 		slot->flags |= FLOW_RESET;
 	} else {
 		slot->flags |= fin;
-		if ((slot->flags & (FLOW_FIN_CLIENT | FLOW_FIN_CDN)) != (FLOW_FIN_CLIENT | FLOW_FIN_CDN))
+		if ((slot->flags & (FLOW_FIN_CLIENT | FLOW_FIN_CDN)) !=
+		    (FLOW_FIN_CLIENT | FLOW_FIN_CDN))
 			return;
 	}
 	slot->state = SLOT_CLOSING;
@@ -404,7 +409,8 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, struct
 	struct flow_key key = {};
 	int verdict;
 
-	if (!(flow->flags & FLOW_SYNACK) || bpf_ntohl(pkt->acknowledged) != bpf_ntohl(flow->cdn_isn) + 1)
+	if (!(flow->flags & FLOW_SYNACK) ||
+	    bpf_ntohl(pkt->acknowledged) != bpf_ntohl(flow->cdn_isn) + 1)
 		return BAD_ACK;
 	key_of(pkt, &key);
 	if (established.update(&key, flow))
@@ -436,8 +442,10 @@ static __always_inline int follow_client(struct packet *pkt)
 		return follow_syn(pkt, flow, slot);
 	if (pkt->belongs == TO_ESTABLISHED && (pkt->flags & TCP_SYN)) {
 		if (slot->state != SLOT_CLOSING)
-			return towards_cdn(pkt, flow); /* the CDN answers with a challenge (RFC 5961) */
-		pkt->flow = 0; /* the same port again after the end: a new flow, on a port that does not rest */
+			return towards_cdn(pkt,
+					   flow); /* the CDN answers with a challenge (RFC 5961) */
+		pkt->flow =
+			0; /* the same port again after the end: a new flow, on a port that does not rest */
 		return GO_ON;
 	}
 	if (pkt->belongs == TO_HALF_OPEN && !(pkt->flags & TCP_RST))
@@ -484,12 +492,15 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct flow_k
  * An answer to our client's SYN: its time is the CDN's latency. A segment that acknowledges
  * something else is of an older connection on this port: a reset ends that one, so that ours begins.
  */
-static __always_inline int follow_handshake(struct packet *pkt, struct endpoint *endpoint, struct flow *flow)
+static __always_inline int follow_handshake(struct packet *pkt, struct endpoint *endpoint,
+					    struct flow *flow)
 {
-	bool answers = (pkt->flags & TCP_ACK) && bpf_ntohl(pkt->acknowledged) == bpf_ntohl(pkt->slot->isn) + 1;
+	bool answers = (pkt->flags & TCP_ACK) &&
+		       bpf_ntohl(pkt->acknowledged) == bpf_ntohl(pkt->slot->isn) + 1;
 	struct slot *slot = pkt->slot;
 	bool first = slot->state == SLOT_SYN_SENT;
 	bool refused = pkt->flags & TCP_RST;
+	bool absorb = refused && (slot->flags & FLOW_PROBE) && !(pkt->mode & MODE_DISARMED);
 	__u64 us;
 
 	if (!answers || (first && !(pkt->flags & (TCP_SYN | TCP_RST))))
@@ -501,13 +512,14 @@ static __always_inline int follow_handshake(struct packet *pkt, struct endpoint 
 		}
 		slot->state = SLOT_SYN_RECV;
 	}
-	if (refused)
+	if (refused && !absorb)
 		note_close(pkt, slot, 0);
 	if (first) {
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 		note_answer(pkt, endpoint, us < 0xffffffff ? us : 0xffffffff, refused);
 	}
-	return TO_CLIENT;
+	/* a client that probed for us need not hear the refusal: its next SYN is rescued */
+	return absorb ? ABSORBED : TO_CLIENT;
 }
 
 /* A CDN's reply to a slot that has an owner. */

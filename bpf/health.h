@@ -6,8 +6,8 @@
 #pragma once
 
 #define NS_PER_US 1000ULL
-#define DARK_FLOOR_NS 30000000ULL	/* an endpoint may always take so long to answer */
-#define DARK_UNKNOWN_NS 1000000000ULL	/* before anything is known of it */
+#define DARK_FLOOR_NS 30000000ULL     /* an endpoint may always take so long to answer */
+#define DARK_UNKNOWN_NS 1000000000ULL /* before anything is known of it */
 #define SLOW_MARGIN_US 20000
 #define SLOW_WINDOW_NS 100000000ULL
 #define LEARN_SAMPLES 8
@@ -43,7 +43,8 @@ static __always_inline __u64 patience_ns(struct health *h, __u64 floor_ns)
  * Take an endpoint out. The weight that is out is one word: reserve, compare, roll back, so that
  * two CPUs can never between them take more than half, nor the last one.
  */
-static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h, struct endpoint *endpoint, __u32 reason)
+static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h,
+				  struct endpoint *endpoint, __u32 reason)
 {
 	__u32 zero = 0;
 	__u64 *out = weight_out.lookup(&zero);
@@ -53,7 +54,8 @@ static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h
 		return false;
 	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN)
 		return true; /* the other CPU was first */
-	if (2 * (__sync_fetch_and_add(out, endpoint->weight) + endpoint->weight) > pkt->set->weight_total) {
+	if (2 * (__sync_fetch_and_add(out, endpoint->weight) + endpoint->weight) >
+	    pkt->set->weight_total) {
 		__sync_fetch_and_sub(out, endpoint->weight);
 		h->state = BREAKER_IN;
 		/* said once a second, and judged on fresh evidence then */
@@ -64,16 +66,20 @@ static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h
 		return false;
 	}
 	h->reserved_weight = endpoint->weight;
-	h->ejections = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS ? h->ejections + 1 : 1;
+	h->ejections = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS
+			       ? h->ejections + 1
+			       : 1;
 	h->ejections_total++;
 	h->ejected_ns = now;
 	h->reason = reason;
 	h->probes_good = 0;
 	h->probes_bad = 0;
 	h->probe_ns = 0;
+	h->probing = 0;
 	pause = pkt->set->out_ns * h->ejections;
 	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
-	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us, h->ejections);
+	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us,
+	     h->ejections);
 	return true;
 }
 
@@ -102,7 +108,8 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 	__u64 since = h->dark_ns;
 
 	/* an older stamp is of an earlier round: the other CPU has not written its own yet */
-	return h->unanswered >= pkt->set->dark_connects && since > h->last_answer_ns && h->connect_networks > 1 &&
+	return h->unanswered >= pkt->set->dark_connects && since > h->last_answer_ns &&
+	       h->connect_networks > 1 &&
 	       age_ns(coarse_now(pkt), since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
@@ -175,7 +182,8 @@ static __always_inline void learn(struct health *h, __u32 us, __u64 now)
 		if (passed > EWMA_TAU_NS)
 			step = h->ewma_us - us;
 		else
-			step += (__u64)(h->ewma_us - us - step) * (passed >> 10) / (EWMA_TAU_NS >> 10);
+			step += (__u64)(h->ewma_us - us - step) * (passed >> 10) /
+				(EWMA_TAU_NS >> 10);
 		h->ewma_us -= step;
 	}
 	h->ewma_at_ns = now;
@@ -188,7 +196,8 @@ static __always_inline void learn_baseline(struct health *h, __u32 us)
 	if (!h->samples)
 		h->baseline_us = us;
 	else
-		h->baseline_us += h->samples < LEARN_SAMPLES ? difference >> 2 : difference >> BASELINE_SHIFT;
+		h->baseline_us +=
+			h->samples < LEARN_SAMPLES ? difference >> 2 : difference >> BASELINE_SHIFT;
 	if (h->samples < 0xffffffff)
 		h->samples++;
 }
@@ -217,7 +226,8 @@ static __always_inline __u32 judge_slow(struct packet *pkt, struct health *h, bo
 	} else if (h->slow_networks == 1 && prefix != h->slow_prefix[0]) {
 		h->slow_prefix[1] = prefix;
 		h->slow_networks = 2;
-	} else if (h->slow_networks == 2 && prefix != h->slow_prefix[0] && prefix != h->slow_prefix[1]) {
+	} else if (h->slow_networks == 2 && prefix != h->slow_prefix[0] &&
+		   prefix != h->slow_prefix[1]) {
 		h->slow_networks = 3;
 	}
 	if (n >= pkt->set->slow_connects && 2 * h->window_slow >= h->window_samples &&
@@ -226,18 +236,22 @@ static __always_inline __u32 judge_slow(struct packet *pkt, struct health *h, bo
 	return OUT_NONE;
 }
 
-static __always_inline void judge_probe(struct packet *pkt, struct health *h, bool good, __u32 us)
+static __always_inline void fail_probe(struct packet *pkt, __u32 id, struct health *h, __u32 how,
+				       __u32 us)
 {
-	if (h->state != BREAKER_OUT)
-		return;
-	if (!good) {
-		h->probes_good = 0;
-		h->probes_bad++;
-		tell(pkt, EVENT_PROBE_FAILED, h->reason, pkt->endpoint, 0, us, h->ejections);
+	h->probes_good = 0;
+	h->probes_bad++;
+	tell(pkt, EVENT_PROBE_FAILED, how, id, 0, us, h->ejections);
+}
+
+static __always_inline void judge_probe(struct packet *pkt, struct health *h, __u32 fault, __u32 us)
+{
+	h->probing = 0;
+	if (fault) {
+		fail_probe(pkt, pkt->endpoint, h, fault, us);
 		return;
 	}
 	h->probes_bad = 0;
-	h->probe_ns = 0; /* the next may go at once */
 	if (__sync_fetch_and_add(&h->probes_good, 1) + 1 >= PROBES_TO_REOPEN) {
 		h->ewma_us = us;
 		h->ewma_at_ns = pkt->now;
@@ -250,8 +264,9 @@ static __always_inline void judge_probe(struct packet *pkt, struct health *h, bo
  * more than once: which one was answered is unknown then (Karn and Partridge, 1987). Returns why
  * the endpoint should leave the rotation, if it should.
  */
-static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h, struct endpoint *endpoint, __u32 us,
-					  bool clean, bool probe)
+static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
+					  struct endpoint *endpoint, __u32 us, bool clean,
+					  bool probe)
 {
 	bool slow;
 
@@ -262,7 +277,7 @@ static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h, 
 	slow = us > slow_limit_us(h, endpoint);
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, !slow, us);
+			judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
 		return OUT_NONE;
 	}
 	learn(h, us, pkt->now);
@@ -276,14 +291,16 @@ static __always_inline __u32 judge_refusal(struct packet *pkt, struct health *h,
 {
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, false, 0);
+			judge_probe(pkt, h, OUT_REFUSING, 0);
 		return OUT_NONE;
 	}
-	return __sync_fetch_and_add(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING : OUT_NONE;
+	return __sync_fetch_and_add(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING
+										      : OUT_NONE;
 }
 
 /* Any answer to a connect, a SYN-ACK or a reset. */
-static __always_inline void note_answer(struct packet *pkt, struct endpoint *endpoint, __u32 us, bool refused)
+static __always_inline void note_answer(struct packet *pkt, struct endpoint *endpoint, __u32 us,
+					bool refused)
 {
 	bool clean = !(pkt->slot->flags & FLOW_RESENT), probe = pkt->slot->flags & FLOW_PROBE;
 	struct health *h = health_of(pkt->endpoint);
@@ -293,7 +310,8 @@ static __always_inline void note_answer(struct packet *pkt, struct endpoint *end
 		return;
 	h->last_answer_ns = pkt->now;
 	h->unanswered = 0;
-	reason = refused ? judge_refusal(pkt, h, probe) : judge_answer(pkt, h, endpoint, us, clean, probe);
+	reason = refused ? judge_refusal(pkt, h, probe)
+			 : judge_answer(pkt, h, endpoint, us, clean, probe);
 	if (reason)
 		eject(pkt, pkt->endpoint, h, endpoint, reason);
 }
@@ -322,16 +340,17 @@ static __always_inline enum fitness fitness(struct packet *pkt, __u32 id, struct
 	now = coarse_now(pkt);
 	probe = h->probe_ns;
 	bad = h->probes_bad;
-	wait = PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX);
+	/* the next may go at once after a good one, after a while when it was bad or is unanswered */
+	wait = h->probing || bad
+		       ? PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX)
+		       : 0;
 	if ((__s64)(now - h->out_until_ns) < 0 || (probe && age_ns(now, probe) < wait))
 		return UNFIT;
 	if (__sync_val_compare_and_swap(&h->probe_ns, probe, now) != probe)
 		return UNFIT;
-	if (probe) { /* the last one was never answered */
-		h->probes_good = 0;
-		h->probes_bad++;
-		tell(pkt, EVENT_PROBE_FAILED, h->reason, id, 0, 0, h->ejections);
-	}
+	if (h->probing)
+		fail_probe(pkt, id, h, OUT_DARK, 0);
+	h->probing = 1;
 	return FIT_FOR_PROBE;
 }
 

@@ -5,7 +5,8 @@
  */
 #pragma once
 
-#define PINNED(type, key, leaf, name, size, flags) BPF_TABLE_PINNED(type, key, leaf, name, size, PINS #name, flags)
+#define PINNED(type, key, leaf, name, size, flags) \
+	BPF_TABLE_PINNED(type, key, leaf, name, size, PINS #name, flags)
 
 /* -- what the agent writes and the kernel reads -- */
 

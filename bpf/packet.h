@@ -53,8 +53,8 @@ struct packet {
 	__u32 sequence; /* of TCP, in network order as all the rest */
 	__u32 acknowledged;
 	__u8 flags;
-	__u8 cdn;   /* who the packet is counted for; NO_CDN_ID when nobody */
-	__u8 ours;  /* enum local_kind, 0 when the destination is not ours */
+	__u8 cdn;  /* who the packet is counted for; NO_CDN_ID when nobody */
+	__u8 ours; /* enum local_kind, 0 when the destination is not ours */
 	__u8 snat_index;
 	__u64 now; /* filled by the first step that needs a clock */
 

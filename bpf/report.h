@@ -10,8 +10,8 @@ static __always_inline struct cdn_count *count_of(__u32 cdn)
 	return cdn_counts.lookup(&cdn);
 }
 
-static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, __u32 endpoint, __u32 to, __u32 value,
-				 __u32 ejections)
+static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, __u32 endpoint,
+				 __u32 to, __u32 value, __u32 ejections)
 {
 	struct event event = {
 		.at_ns = pkt->now,

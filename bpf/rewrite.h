@@ -45,7 +45,8 @@ static __always_inline void translate(struct packet *pkt)
 	tcp->check = checksum_apply(tcp->check, to->tcp_delta);
 }
 
-static __always_inline void address_frame(struct packet *pkt, const __u8 *source, const __u8 *target)
+static __always_inline void address_frame(struct packet *pkt, const __u8 *source,
+					  const __u8 *target)
 {
 	__builtin_memcpy(pkt->eth->h_source, source, ETH_ALEN);
 	__builtin_memcpy(pkt->eth->h_dest, target, ETH_ALEN);
@@ -177,7 +178,8 @@ static __always_inline int answer_reset(struct packet *pkt, int verdict, int oth
 	tcp->ack_seq = acknowledge;
 	((__u8 *)tcp)[TCP_FLAGS_OFFSET - 1] = 5 << 4;
 	((__u8 *)tcp)[TCP_FLAGS_OFFSET] = flags;
-	sum = halves(ip->saddr) + halves(ip->daddr) + bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(*tcp));
+	sum = halves(ip->saddr) + halves(ip->daddr) + bpf_htons(IPPROTO_TCP) +
+	      bpf_htons(sizeof(*tcp));
 	sum += tcp->source + tcp->dest + halves(sequence) + halves(acknowledge);
 	sum += bpf_htons((5 << 12) | flags);
 	tcp->check = ~fold(sum);
@@ -190,7 +192,8 @@ static __always_inline int send(struct packet *pkt, int verdict)
 	bool client = verdict == RESET_TO_CLIENT;
 
 	if (client || verdict == RESET_TO_CDN)
-		return answer_reset(pkt, client ? RESET_CLIENT : RESET_CDN, client ? UNKNOWN_FLOW : STALE_REPLY);
+		return answer_reset(pkt, client ? RESET_CLIENT : RESET_CDN,
+				    client ? UNKNOWN_FLOW : STALE_REPLY);
 	if (!pkt->tcp)
 		return UNSUPPORTED; /* for the verifier: only TCP gets here */
 	if (pkt->ip->ttl <= 1)

@@ -37,7 +37,8 @@ static __always_inline __u32 mix(__u64 word)
 
 static __always_inline __u32 flow_hash(struct packet *pkt, __u32 seed)
 {
-	__u64 ends = ((__u64)pkt->target << 32) | ((__u32)pkt->target_port << 16) | pkt->source_port;
+	__u64 ends =
+		((__u64)pkt->target << 32) | ((__u32)pkt->target_port << 16) | pkt->source_port;
 
 	return mix(ends ^ (((__u64)mix(((__u64)seed << 32) | pkt->source)) << 16));
 }
@@ -54,11 +55,13 @@ static __always_inline __u32 cdn_of(__u32 id)
  * with the clearly lower cost (power of two choices; Mitzenmacher, 2001). One loop serves both, and
  * the re-hashing, to keep the program small.
  */
-static __always_inline struct choice pick(struct packet *pkt, struct service *service, __u32 bank, __u32 except)
+static __always_inline struct choice pick(struct packet *pkt, struct service *service, __u32 bank,
+					  __u32 except)
 {
 	struct pick_table *table = picks.lookup(&bank);
 	__u32 hash = flow_hash(pkt, pkt->set->seed), first = NOWHERE, first_cost = 0;
-	bool two = service->policy == POLICY_LATENCY && except == NO_CDN_ID && !(pkt->mode & MODE_DISARMED);
+	bool two = service->policy == POLICY_LATENCY && except == NO_CDN_ID &&
+		   !(pkt->mode & MODE_DISARMED);
 	struct choice choice = {.endpoint = NOWHERE};
 
 	if (!table)
@@ -90,7 +93,8 @@ static __always_inline struct choice pick(struct packet *pkt, struct service *se
 			except = cdn_of(id);
 			continue;
 		}
-		choice.endpoint = first_cost > cost_us(pkt, h) + cost_us(pkt, h) / 4 + BAND_US ? id : first;
+		choice.endpoint =
+			first_cost > cost_us(pkt, h) + cost_us(pkt, h) / 4 + BAND_US ? id : first;
 		return choice;
 	}
 	if (first != NOWHERE)

@@ -46,14 +46,15 @@ class Verdict(enum.IntEnum):
     BAD_ACK = 14
     NO_OWNER = 15
     STALE_REPLY = 16
-    NO_CDN = 17
-    NO_PORT = 18
-    NO_ROOM = 19
-    NO_ROUTE = 20
-    NO_NEIGHBOUR = 21
+    ABSORBED = 17
+    NO_CDN = 18
+    NO_PORT = 19
+    NO_ROOM = 20
+    NO_ROUTE = 21
+    NO_NEIGHBOUR = 22
 
 
-VERDICTS = 22
+VERDICTS = 23
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -265,6 +266,7 @@ class Health(Structure):
         ("slow_run", c_uint64),
         ("probes_good", c_uint64),
         ("probe_ns", c_uint64),
+        ("probing", c_uint64),
         ("last_answer_ns", c_uint64),
         ("dark_ns", c_uint64),
         ("window_ns", c_uint64),

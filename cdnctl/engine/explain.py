@@ -25,6 +25,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.BAD_ACK: "Acknowledges a SYN-ACK that was never sent.",
     Verdict.NO_OWNER: "A CDN's packet to a port that no flow holds.",
     Verdict.STALE_REPLY: "A CDN's reply to a flow that is gone.",
+    Verdict.ABSORBED: "A CDN's refusal of a probe, kept from the client: its next SYN goes elsewhere.",
     Verdict.NO_CDN: "No endpoint is left for this service.",
     Verdict.NO_PORT: "No SNAT port is free towards the endpoint.",
     Verdict.NO_ROOM: "The flow table would not take it.",
@@ -64,7 +65,10 @@ def reflex(kind: int, reason: int, cdn: str, to_cdn: str, value: int, ejections:
     if kind == EventKind.PROBE:
         return Told("probe", f"a flow probes {cdn}", "info")
     if kind == EventKind.PROBE_FAILED:
-        how = f"answered in {value / 1000:.0f} ms, too slow" if value else "no answer"
+        how = {
+            OutReason.REFUSING: "refused",
+            OutReason.SLOW: f"answered in {value / 1000:.0f} ms, too slow",
+        }.get(OutReason(reason), "no answer")
         return Told("probe", f"the probe of {cdn} failed: {how}", "warning")
     if kind == EventKind.RESCUE:
         return Told("rescue", f"a connect was rescued from {cdn} to {to_cdn}", "notice")

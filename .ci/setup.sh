@@ -9,7 +9,7 @@ system_python=/usr/bin/python3 # the one that sees the distribution's BCC
 
 # What the stamp holds: the text that decides what is installed (contents, not times: git sets those).
 fingerprint() {
-	sha256sum pyproject.toml scripts/setup.sh | sha256sum
+	sha256sum pyproject.toml .ci/setup.sh | sha256sum
 }
 
 missing_packages() {
