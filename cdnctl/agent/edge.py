@@ -67,17 +67,20 @@ def edge_of_config(path: Path) -> str:
 
 
 def guess_edge(edge: str | None = None) -> str:
-    """The edge meant when no agent answers: as `find_edge`, then what is pinned, then configured."""
+    """The edge meant when no agent answers: as `find_edge`, then what is pinned, then configured.
+
+    With a run directory of one's own (`CDNCTL_RUN_DIR`) nothing is guessed from the pins: bpffs is
+    shared, and what is pinned there may be another run directory's edge, alive and well.
+    """
     known = [path.stem for path in sockets()]
-    for names in ([named_edge(edge)], known, pinned_edges(), [edge_of_config(paths.config_path())]):
+    pinned = [] if os.environ.get("CDNCTL_RUN_DIR") else pinned_edges()
+    for names in ([named_edge(edge)], known, pinned, [edge_of_config(paths.config_path())]):
         candidates = [name for name in names if name]
         if len(candidates) > 1:
             raise UsageError(f"several edges are here: {', '.join(candidates)}", "name one with --edge")
         if candidates:
             return candidates[0]
-    raise UsageError(
-        "no edge is known here: no agent, nothing pinned, no configuration", "name one with --edge"
-    )
+    raise UsageError("which edge is not known: no agent answers and none is named", "name one with --edge")
 
 
 def no_agent(edge: str = "") -> NoAgent:

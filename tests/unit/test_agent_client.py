@@ -60,11 +60,14 @@ def test_the_edge_is_named_or_the_only_one(run_dir: Path, monkeypatch: pytest.Mo
 
 def test_without_an_agent_the_edge_is_guessed(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge, "pinned_edges", list)
-    with pytest.raises(UsageError, match="no edge is known"):
+    with pytest.raises(UsageError, match="which edge is not known"):
         edge.guess_edge()
     paths.config_path().write_text('[edge]\nname = "fra1"\n')
     assert edge.guess_edge() == "fra1"
     monkeypatch.setattr(edge, "pinned_edges", lambda: ["ams1"])
+    assert edge.guess_edge() == "fra1", "the pins may be those of another run directory"
+    monkeypatch.setattr(edge, "sockets", list)
+    monkeypatch.delenv("CDNCTL_RUN_DIR")
     assert edge.guess_edge() == "ams1"
     monkeypatch.setattr(edge, "pinned_edges", lambda: ["ams1", "ams2"])
     with pytest.raises(UsageError, match="ams1, ams2"):

@@ -209,9 +209,10 @@ def test_panic_works_with_no_agent(
     run_dir: Path, panicked: list[tuple[str, str]], capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     yes = ["--yes"] if verb in ("bypass", "detach") else []
-    assert main([verb, "--dry-run", *yes]) == 0
+    assert main([verb, *yes]) == 2, "which edge is never guessed from the pins of others"
+    assert main([verb, "--edge", EDGE, "--dry-run", *yes]) == 0
     assert panicked == []
-    assert main([verb, *yes]) == 0
+    assert main([verb, "--edge", EDGE, *yes]) == 0
     assert panicked == [(verb, EDGE)]
     said = capsys.readouterr()
     assert f"{verb} done" in said.out
