@@ -63,7 +63,8 @@ def attach(
             return Attached(name, mode)
         if previous is None or not _ours(there, previous):
             raise CdnctlError(
-                f"interface {name} already has the XDP program {kernel.program_name(there)!r} (id {there}, {mode})",
+                f"interface {name} already has the XDP program {kernel.program_name(there)!r}"
+                f" (id {there}, {mode})",
                 f"it is not ours, so it stays; to take it off yourself: ip link set dev {name} xdp off",
             )
         kernel.xdp_attach(ifindex, program, _FLAG[mode], replacing=previous)
@@ -81,12 +82,12 @@ def attach(
                 raise CdnctlError(f"no permission to attach to {name}", "run as root") from error
             reason = os.strerror(error.errno or 0)
             continue
-        warning = (
-            ""
-            if candidate == "native" or wish == "generic"
-            else f"{name} cannot do native XDP ({reason}): attached in generic mode, which costs several times the CPU"
-        )
-        return Attached(name, candidate, warning)  # type: ignore[arg-type]
+        warning = ""
+        if candidate == "generic" and wish == "auto":
+            warning = (
+                f"{name} cannot do native XDP ({reason}): attached in generic mode, at several times the CPU"
+            )
+        return Attached(name, "native" if candidate == "native" else "generic", warning)
     raise CdnctlError(
         f"interface {name} takes no XDP program ({reason})",
         'check its MTU and driver (`ethtool -i`), or set attach = "auto" in [edge]',

@@ -32,18 +32,24 @@ def build(pins: Path, cflags: Sequence[str]) -> None:
     command = [sys.executable, "-m", "cdnctl.datapath.build", str(pins), *cflags]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
         raise CdnctlError(
-            f"the data path was not compiled within {_TIMEOUT_S} s", "see what keeps this box busy and try again"
+            f"the data path was not compiled within {_TIMEOUT_S} s",
+            "see what keeps this box busy and try again",
         ) from error
     if done.returncode:
         lines = (done.stderr or done.stdout).splitlines()
         faults = [line for line in lines if "error:" in line] or lines[-_LINES_SHOWN:]
         raise CdnctlError(
             "the data path cannot be loaded:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
-            "run as root on a kernel with BPF (5.18 or later); the lines above are the compiler's and kernel's own",
+            "run as root on a kernel with BPF (5.18 or later); the lines above are the compiler's or kernel's",
         )
 
 

@@ -121,7 +121,9 @@ class Map:
         self.fd = fd
         self.info = map_info(fd)
         self.per_cpu = per_cpu
-        self._room = (self.info.value_size + 7) // 8 * 8 * possible_cpus() if per_cpu else self.info.value_size
+        self._room = (
+            (self.info.value_size + 7) // 8 * 8 * possible_cpus() if per_cpu else self.info.value_size
+        )
 
     @classmethod
     def pinned(cls, path: Path, *, per_cpu: bool = False) -> Map:
@@ -139,7 +141,9 @@ class Map:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write one value."""
-        check(libbpf().bpf_map_update_elem(self.fd, key, value, ctypes.c_uint64(BPF_ANY)), "bpf_map_update_elem")
+        check(
+            libbpf().bpf_map_update_elem(self.fd, key, value, ctypes.c_uint64(BPF_ANY)), "bpf_map_update_elem"
+        )
 
     def delete(self, key: bytes) -> bool:
         """Whether the key was there."""
@@ -222,6 +226,10 @@ class Ran(NamedTuple):
     """Mean of the repeats."""
 
 
+def _address_of(data: bytes) -> ctypes.c_void_p:
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p)
+
+
 _OUT = ctypes.create_string_buffer(65536)
 
 
@@ -233,12 +241,12 @@ def test_run(
     live = bool(flags & LIVE_FRAMES)
     options = _TestRunOptions(
         sz=ctypes.sizeof(_TestRunOptions),
-        data_in=ctypes.cast(frame, ctypes.c_void_p),
+        data_in=_address_of(frame),
         data_size_in=len(frame),
         repeat=repeat,
         flags=flags,
         batch_size=batch,
-        ctx_in=ctypes.cast(context, ctypes.c_void_p),
+        ctx_in=_address_of(context),
         ctx_size_in=len(context),
     )
     if not live:

@@ -22,7 +22,8 @@ def _tables(edge: str) -> Tables:
         return Tables(pin_dir(edge))
     except OSError as error:
         raise CdnctlError(
-            f"no data path of edge {edge!r} is loaded ({error.strerror or error})", "see `ls /sys/fs/bpf/cdnctl`"
+            f"no data path of edge {edge!r} is loaded ({error.strerror or error})",
+            "see `ls /sys/fs/bpf/cdnctl`",
         ) from error
 
 
@@ -61,7 +62,9 @@ def detach(edge: str) -> str:
     try:
         fd = program.open()
     except OSError as error:
-        raise CdnctlError(f"no program of edge {edge!r} is pinned", "nothing is attached through cdnctl") from error
+        raise CdnctlError(
+            f"no program of edge {edge!r} is pinned", "nothing is attached through cdnctl"
+        ) from error
     try:
         flows = tables.live_flows()
         names = [name for name, _ in attach.attached_to(fd)]

@@ -55,7 +55,9 @@ class Reflex(NamedTuple):
 class _Buffer:
     """The perf buffers of all CPUs for one perf array."""
 
-    def __init__(self, array: Map, pages: int, wakeup: int, record: Callable[[int, int], None], lost: Any) -> None:
+    def __init__(
+        self, array: Map, pages: int, wakeup: int, record: Callable[[int, int], None], lost: Any
+    ) -> None:
         from bcc import libbcc
 
         def raw(_cookie: Any, data: int, size: int) -> None:
@@ -72,7 +74,9 @@ class _Buffer:
             options.pid = -1
             options.cpu = cpu
             options.wakeup_events = wakeup
-            reader = self._library.bpf_open_perf_buffer_opts(*self._callbacks, None, pages, ctypes.byref(options))
+            reader = self._library.bpf_open_perf_buffer_opts(
+                *self._callbacks, None, pages, ctypes.byref(options)
+            )
             if not reader:
                 raise OSError(f"cannot open a perf buffer of {pages} pages on CPU {cpu}")
             self.readers.append(reader)

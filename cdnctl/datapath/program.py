@@ -17,7 +17,7 @@ from cdnctl.config import Config
 from cdnctl.config.cost import slots
 from cdnctl.datapath import abi, build, kernel
 from cdnctl.errors import CdnctlError
-from cdnctl.paths import BPFFS, pin_dir
+from cdnctl.paths import BPFFS, bpf_dir, pin_dir
 
 BPF_FS_MAGIC = 0xCAFE4A11
 
@@ -61,8 +61,6 @@ def _digest(text: str) -> bytes:
 
 def _layout_text(config: Config) -> str:
     """What the pinned maps depend on: their definitions and sizes."""
-    from cdnctl.paths import bpf_dir
-
     return "".join((bpf_dir() / name).read_text() for name in ("abi.h", "maps.h")) + repr(sizes(config))
 
 
@@ -92,8 +90,9 @@ class Program:
                 return False
             if found[1] != layout:
                 raise CdnctlError(
-                    f"{self.pins} holds the tables of a data path with other [limits], addresses or of another version",
-                    f"undo the change of the configuration, or run: cdnctl detach --edge {self.pins.name} --yes",
+                    f"{self.pins} holds the tables of a data path with other [limits] or of another version",
+                    "undo the change of the configuration, or cut its flows and start afresh:"
+                    f" cdnctl detach --edge {self.pins.name} --yes",
                 )
         elif self.pins.exists():
             self.remove()  # left half-made; nothing is attached that could use it
@@ -110,9 +109,7 @@ class Program:
     def _identity(self) -> tuple[bytes, bytes] | None:
         """Digests of the program and of the layout, or None when there is nothing whole."""
         try:
-            return tuple(
-                kernel.Map.pinned(self.pins / "identity").get(abi.key(row)) or b"" for row in (0, 1)
-            )  # type: ignore[return-value]
+            return tuple(kernel.Map.pinned(self.pins / "identity").get(abi.key(row)) or b"" for row in (0, 1))  # type: ignore[return-value]
         except OSError:
             return None
 

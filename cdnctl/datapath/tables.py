@@ -7,12 +7,10 @@ from array import array
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.kernel import Map
-
-S = TypeVar("S", bound=abi.Structure)
 
 _COUNT = struct.Struct("2Q")
 _CDN_COUNT = struct.Struct("10Q")
@@ -114,8 +112,10 @@ class Tables:
             found[abi.show_address(key.vip), abi.show_port(key.port)] = int(struct.unpack("I", value)[0])
         return found
 
-    def put_service(self, identity: int, vip: str, port: int, policy: abi.Policy, mask: int, picks: array[int]) -> None:
-        """Put a service's pick table and policy into force, whole: the other bank is filled, then flipped to."""
+    def put_service(
+        self, identity: int, vip: str, port: int, policy: abi.Policy, mask: int, picks: array[int]
+    ) -> None:
+        """Put a service's pick table and policy into force at once: fill the other bank, then flip to it."""
         old = abi.Service.from_buffer_copy(self._services.get(abi.key(identity)) or bytes(16))
         bank = 1 - old.bank if old.vip else 0
         room = array("H", picks)
@@ -145,7 +145,9 @@ class Tables:
         """What the kernel knows of an endpoint."""
         return abi.Endpoint.from_buffer_copy(self._endpoints.get(abi.key(identity)) or bytes(16))
 
-    def put_endpoint(self, identity: int, address: str, port: int, cdn: int, weight: int, limit_us: int) -> None:
+    def put_endpoint(
+        self, identity: int, address: str, port: int, cdn: int, weight: int, limit_us: int
+    ) -> None:
         """Tell the kernel of an endpoint, or change its weight and limit."""
         entry = abi.Endpoint(
             address=abi.address(address), port=abi.port(port), cdn=cdn, weight=weight, limit_us=limit_us
@@ -156,7 +158,9 @@ class Tables:
 
     def set_management(self, networks: list[IPv4Network]) -> None:
         """The operators' own networks, and no others."""
-        wanted = {network.prefixlen.to_bytes(4, "little") + network.network_address.packed for network in networks}
+        wanted = {
+            network.prefixlen.to_bytes(4, "little") + network.network_address.packed for network in networks
+        }
         for key in list(self._management.keys()):
             if key not in wanted:
                 self._management.delete(key)
@@ -199,5 +203,3 @@ class Tables:
     def live_flows(self) -> int:
         """Established flows in the table; walks it, so not for every frame."""
         return sum(1 for _ in self.established.keys())
-
-

@@ -43,7 +43,6 @@ typedef unsigned long uintptr_t;
 """
 
 
-
 def import_bcc() -> Any:
     """BCC's Python module, the real one: another project owns its name on the package index."""
     remedy = f"install the distribution's package: apt-get install {_PACKAGE}"
@@ -58,9 +57,10 @@ def import_bcc() -> Any:
 
 def _kernel_headers() -> bool:
     release = platform.release()
-    return Path(f"/lib/modules/{release}/build/include/linux/kconfig.h").exists() or Path(
-        "/sys/kernel/kheaders.tar.xz"
-    ).exists()
+    return (
+        Path(f"/lib/modules/{release}/build/include/linux/kconfig.h").exists()
+        or Path("/sys/kernel/kheaders.tar.xz").exists()
+    )
 
 
 def _architecture() -> tuple[str, str]:
@@ -68,7 +68,9 @@ def _architecture() -> tuple[str, str]:
     machine = platform.machine()
     known = {"x86_64": "x86", "aarch64": "arm64"}
     if machine not in known:
-        raise CdnctlError(f"no header layout is known for {machine}", "install the kernel headers of this box")
+        raise CdnctlError(
+            f"no header layout is known for {machine}", "install the kernel headers of this box"
+        )
     return known[machine], f"{machine}-linux-gnu"
 
 

@@ -85,7 +85,9 @@ class Changes:
         severity = "notice" if outcome.ok else "warning"
         self._engine.tell("command", f"{actor.user}: {outcome.text.splitlines()[0]}", severity)  # type: ignore[arg-type]
         try:
-            self._engine.journal.append(actor, command, outcome, before, self._picture(), command_line(command))
+            self._engine.journal.append(
+                actor, command, outcome, before, self._picture(), command_line(command)
+            )
         except OSError as error:
             warning = f"in force, but not in the journal: {error}"
             return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
@@ -151,11 +153,15 @@ class Changes:
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
         if command.dry_run:
             held = engine.blocklist.find(shown)
-            return Outcome(ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked")
+            return Outcome(
+                ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked"
+            )
         engine.write_blocks(engine.blocklist.remove(command.prefix, MANUAL))
         applied_ns = time.monotonic_ns()
         engine.state.blocks = list(engine.blocklist)
-        return Outcome(ok=True, text=f"unblocked {shown}", applied_monotonic_ns=applied_ns, warnings=self._save())
+        return Outcome(
+            ok=True, text=f"unblocked {shown}", applied_monotonic_ns=applied_ns, warnings=self._save()
+        )
 
     # -- steering --
 

@@ -14,6 +14,8 @@ import time
 from collections import deque
 from typing import Any
 
+from msgspec.structs import replace
+
 from cdnctl.config import Config
 from cdnctl.datapath import abi, attach, network, perf
 from cdnctl.datapath.attach import Attached
@@ -126,7 +128,9 @@ class Engine:
             if not self.attached:
                 self._forwarding.restore()
             if isinstance(error, OSError):
-                raise CdnctlError(f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF") from error
+                raise CdnctlError(
+                    f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF"
+                ) from error
             raise
         finally:
             os.close(program)
@@ -160,7 +164,11 @@ class Engine:
             self.tell("warning", warning, "warning")
         unknown = (set(self.state.weights) | set(self.state.drained)) - set(self.layout.cdns)
         for name in sorted(unknown):
-            self.tell("warning", f"state.toml speaks of CDN {name}, which the configuration has not: ignored", "warning")
+            self.tell(
+                "warning",
+                f"state.toml speaks of CDN {name}, which the configuration has not: ignored",
+                "warning",
+            )
         self.steer()
         services = {(service.vip, service.port) for service in config.services}
         for vip, port in set(tables.service_ids()) - services:
@@ -231,7 +239,9 @@ class Engine:
 
     # -- frames --
 
-    def tell(self, kind: str, text: str, severity: Severity = "info", *, cdn: str = "", monotonic_ns: int = 0) -> None:
+    def tell(
+        self, kind: str, text: str, severity: Severity = "info", *, cdn: str = "", monotonic_ns: int = 0
+    ) -> None:
         """Put an event into the next frame."""
         self._event_seq += 1
         self._events.append(
@@ -251,7 +261,7 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._tell_reflexes()
-        mode = self.tables.mode
+        mode = self._follow_mode()
         verdicts = self.observer.verdicts()
         wanted = frames.Wanted(
             self.weights(), self.drained(), steering.split(self.layout, self.weights(), self.drained()).shares
@@ -284,10 +294,11 @@ class Engine:
 
     def blocks(self, count: int | None = None) -> list[Any]:
         """The wanted blocks, the newest first, with their hits."""
-        from msgspec.structs import replace
-
         chosen = self.blocklist.newest(len(self.blocklist) if count is None else count)
-        return [replace(block, hits=self.kernel_blocks.hits(ipaddress.IPv4Network(block.prefix))) for block in chosen]
+        return [
+            replace(block, hits=self.kernel_blocks.hits(ipaddress.IPv4Network(block.prefix)))
+            for block in chosen
+        ]
 
     def _expire_blocks(self) -> None:
         expired, delta = self.blocklist.expire(time.time_ns())
@@ -299,6 +310,17 @@ class Engine:
             self.store.save(self.state)
         for block in expired[:5]:
             self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
+
+    def _follow_mode(self) -> abi.Mode:
+        """The kernel's mode; somebody may have switched it past a hung agent."""
+        mode = self.tables.mode
+        armed = abi.Mode.DISARMED not in mode
+        if armed != self.state.armed:
+            self.state.armed = armed
+            with contextlib.suppress(CdnctlError):
+                self.store.save(self.state)
+            self.tell("command", f"the edge was {'armed' if armed else 'disarmed'} past the agent", "warning")
+        return mode
 
     def _tell_reflexes(self) -> None:
         places = self.layout.by_id()
@@ -322,5 +344,3 @@ class Engine:
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
         """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
         return self._changes.execute(command, actor)
-
-

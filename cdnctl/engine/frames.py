@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from cdnctl.config import Config, parse_endpoint
 from cdnctl.datapath import abi
 from cdnctl.datapath.attach import Attached
@@ -32,6 +34,8 @@ SAMPLES_PER_S = 4000
 _FROM_CDN = frozenset(
     {abi.Verdict.REPLIED, abi.Verdict.RESET_CDN, abi.Verdict.NO_OWNER, abi.Verdict.STALE_REPLY}
 )
+_BEST_FIRST: tuple[EndpointState, ...] = ("drained", "in", "probing", "out")
+"""A CDN is in what the best of its endpoints is in."""
 _NO_TOTALS = CdnTotals(*[0] * 10)
 
 
@@ -137,7 +141,9 @@ class Observer:
         return Totals(
             received_pps=sum(verdict.pps for verdict in verdicts),
             received_bps=sum(verdict.bps for verdict in verdicts),
-            forwarded_pps=sum(verdict.pps for verdict in verdicts if verdict.name in ("forwarded", "replied")),
+            forwarded_pps=sum(
+                verdict.pps for verdict in verdicts if verdict.name in ("forwarded", "replied")
+            ),
             dropped_pps=sum(verdict.pps for verdict in verdicts if verdict.drop),
             passed_pps=sum(verdict.pps for verdict in verdicts if verdict.name in ("passed", "bypassed")),
             new_flows_per_s=new / self._window.seconds,
@@ -183,7 +189,8 @@ class Observer:
         live = {cdn.name: wanted.shares.get(cdn.name, 0.0) for cdn in made if cdn.state == "in"}
         whole = sum(live.values())
         return [
-            cdn if not whole else _with_share(cdn, live.get(cdn.name, 0.0) / whole) for cdn in made
+            cdn if not whole else replace(cdn, effective_share=live.get(cdn.name, 0.0) / whole)
+            for cdn in made
         ]
 
     def talker_names(self) -> dict[int, str]:
@@ -204,13 +211,9 @@ class Observer:
         buckets = [after - before for after, before in zip(newest, oldest, strict=True)]
         drained = name in wanted.drained
         places = self._layout.endpoints_of(name)
-        endpoints = [
-            self._endpoint(place, healths[place.id], drained, now_ns) for place in places
-        ]
+        endpoints = [self._endpoint(place, healths[place.id], drained, now_ns) for place in places]
         states = {endpoint.state for endpoint in endpoints}
-        state: EndpointState = next(
-            (state for state in ("drained", "in", "probing", "out") if state in states), "out"
-        )  # type: ignore[assignment]
+        state = next((state for state in _BEST_FIRST if state in states), "out")
         new = self._delta(name, "new_flows")
         return Cdn(
             name=name,
@@ -267,12 +270,6 @@ def interfaces(config: Config, attached: dict[str, Attached]) -> list[Interface]
         Interface(name=name, mode=attached[name].mode if name in attached else "detached")
         for name in config.edge.interfaces
     ]
-
-
-def _with_share(cdn: Cdn, share: float) -> Cdn:
-    from msgspec.structs import replace
-
-    return replace(cdn, effective_share=share)
 
 
 def endpoint_addresses(config: Config) -> list[str]:

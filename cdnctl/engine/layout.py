@@ -50,7 +50,9 @@ class Layout(Struct, frozen=True):
         return {place.id: place for place in self.endpoints}
 
 
-def _number(wanted: Iterable[K], known: Mapping[K, int], room: int, taken: set[int], what: str) -> dict[K, int]:
+def _number(
+    wanted: Iterable[K], known: Mapping[K, int], room: int, taken: set[int], what: str
+) -> dict[K, int]:
     numbers: dict[K, int] = {}
     used = set(taken)
     for key in wanted:
@@ -78,7 +80,8 @@ def plan(config: Config, tables: Tables) -> Layout:
     endpoints = _number([key[1:] for key in keys], held, room, set(held.values()), "endpoints")
     cdn_ids = _cdns(config.cdns, held, tables)
     places = tuple(
-        EndpointPlace(endpoints[address, port], cdn_ids[cdn], cdn, address, port) for cdn, address, port in keys
+        EndpointPlace(endpoints[address, port], cdn_ids[cdn], cdn, address, port)
+        for cdn, address, port in keys
     )
     return Layout(cdn_ids, places, _services(config.services, tables))
 
@@ -101,4 +104,6 @@ def _services(services: tuple[ServiceConfig, ...], tables: Tables) -> dict[str, 
         for service in services
         if (service.vip, service.port) in held
     }
-    return _number([service.name for service in services], known, abi.MAX_SERVICES, set(held.values()), "services")
+    return _number(
+        [service.name for service in services], known, abi.MAX_SERVICES, set(held.values()), "services"
+    )

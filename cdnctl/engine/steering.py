@@ -30,7 +30,9 @@ def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) 
             )
 
 
-def apply(config: Config, layout: Layout, tables: Tables, weights: Mapping[str, int], drained: Collection[str]) -> None:
+def apply(
+    config: Config, layout: Layout, tables: Tables, weights: Mapping[str, int], drained: Collection[str]
+) -> None:
     """Write it all; each service flips to its new table in one step. Call `check` first."""
     result = split(layout, weights, drained)
     limits = {cdn.name: cdn.latency_limit_ms for cdn in config.cdns}
