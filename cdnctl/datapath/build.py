@@ -49,7 +49,7 @@ def build(pins: Path, cflags: Sequence[str]) -> None:
         faults = [line for line in lines if "error:" in line] or lines[-_LINES_SHOWN:]
         raise CdnctlError(
             "the data path cannot be loaded:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
-            "run as root on a kernel with BPF (5.18 or later); the lines above are the compiler's or kernel's",
+            "run as root on a kernel with BPF (5.18 or later); the lines above are its own words",
         )
 
 

@@ -212,8 +212,8 @@ class Observer:
         drained = name in wanted.drained
         places = self._layout.endpoints_of(name)
         endpoints = [self._endpoint(place, healths[place.id], drained, now_ns) for place in places]
-        states = {endpoint.state for endpoint in endpoints}
-        state = next((state for state in _BEST_FIRST if state in states), "out")
+        states = [endpoint.state for endpoint in endpoints]
+        state = min(states, key=_BEST_FIRST.index)
         new = self._delta(name, "new_flows")
         return Cdn(
             name=name,
