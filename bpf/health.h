@@ -40,9 +40,21 @@ static __always_inline __u64 patience_ns(struct health *h, __u64 floor_ns)
 }
 
 /*
- * Take an endpoint out. The weight that is out is one word: reserve, compare, roll back, so that
- * two CPUs can never between them take more than half, nor the last one.
+ * May so much weight leave the rotation? What is out is one word: reserve, compare, roll back, so
+ * that two CPUs can never between them take more than half. One endpoint that alone weighs more may
+ * go when it is dead rather than slow: sending most flows into a hole is worse than any load.
  */
+static __always_inline bool reserve(struct packet *pkt, __u64 *out, __u64 weight, __u32 reason)
+{
+	__u64 total = pkt->set->weight_total, before = __sync_fetch_and_add(out, weight);
+
+	if (2 * (before + weight) <= total || (!before && reason != OUT_SLOW && weight < total))
+		return true;
+	__sync_fetch_and_sub(out, weight);
+	return false;
+}
+
+/* Take an endpoint out; false when it has to stay. */
 static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h,
 				  struct endpoint *endpoint, __u32 reason)
 {
@@ -54,9 +66,7 @@ static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h
 		return false;
 	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN)
 		return true; /* the other CPU was first */
-	if (2 * (__sync_fetch_and_add(out, endpoint->weight) + endpoint->weight) >
-	    pkt->set->weight_total) {
-		__sync_fetch_and_sub(out, endpoint->weight);
+	if (!reserve(pkt, out, endpoint->weight, reason)) {
 		h->state = BREAKER_IN;
 		/* said once a second, and judged on fresh evidence then */
 		if (age_ns(now, h->ejected_ns) > NS_PER_S) {
