@@ -27,6 +27,7 @@ from cdnctl.lab.processes import LabError, environment
 from cdnctl.lab.scenario import Incident
 
 NAME = "demo"
+REPORT_COLUMNS = 130
 _WATCH_S = 0.1
 
 EXAMPLES = """\
@@ -109,19 +110,18 @@ class Demo:
         from rich.console import Console
 
         self.name, self.json_path = name, json_path
-        self.out = Console(highlight=False)
+        # Where there is no terminal there is no width: a report in a file is not folded.
+        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else REPORT_COLUMNS)
         self._began = time.monotonic()
         self._console: subprocess.Popen[bytes] | None = None
 
     def play(self, headless: bool) -> int:
         """Build, play, take down, report."""
-        lab = Lab(self.name, say=self._say)
+        lab = Lab(self.name, agent=True, say=self._say)
         failure: CdnctlError | None = None
         incident: Incident | None = None
         try:
             with lab:
-                self._say("agent")
-                lab.start_agent()
                 with Client(paths.socket_path(self.name), client="demo") as client:
                     incident = Incident(
                         lab,

@@ -36,7 +36,9 @@ class Lab:
     """A lab as a context manager: built on entry, gone on exit.
 
     `name` becomes the edge's name and part of the namespaces' (`cdnctl-NAME-edge`). `edge`, `limits`,
-    `reflex` and `services` add to or replace what the configuration says. `say` hears of progress.
+    `reflex`, `cdn` (each) and `service` add to or replace what the configuration says. With `agent` it is
+    up, too, on entry: sooner than by `start_agent`, since it compiles while the rest is built. `say`
+    hears of progress.
 
     Build it in a thread that lives as long as the lab: its processes die with that thread.
     """
@@ -53,6 +55,7 @@ class Lab:
         reflex: Mapping[str, Any] | None = None,
         cdn: Mapping[str, Any] | None = None,
         service: Mapping[str, Any] | None = None,
+        agent: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.name = paths.check_name(name)
@@ -60,7 +63,7 @@ class Lab:
         self.topology = Topology.plan(name, cdns, [trip / 2 for trip in trips])
         self.weights = list(weights or [100] * len(cdns))
         self._settings = {"edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service}
-        self._say = say
+        self._say, self._with_agent = say, agent
         self.sites: dict[str, Site] = {site.name: site for site in self.topology.sites}
         self.traffic: Traffic | None = None
         self.agent: subprocess.Popen[bytes] | None = None
@@ -86,7 +89,7 @@ class Lab:
         self.close()
 
     def build(self) -> None:
-        """Remove what a killed lab of this name left, then make everything but the agent.
+        """Remove what a killed lab of this name left, then make everything.
 
         LabError says what went wrong; `close` is still to be called then.
         """
@@ -102,13 +105,18 @@ class Lab:
         self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
         self._say("namespaces and links")
         self.topology.build()
+        self.config_path = self._write_config()
+        if self._with_agent:
+            self._say("agent, which compiles while the rest is built")
+            self._launch_agent()
         self._say("wire")
         self._start_wire()
         self._say("origins")
         self._start_origins()
         self._say("taps")
         self._attach_taps()
-        self.config_path = self._write_config()
+        if self._with_agent:
+            self._await_agent()
 
     def close(self) -> list[str]:
         """End everything and remove it; return what would not go (also in `left`). Idempotent."""
@@ -213,15 +221,21 @@ class Lab:
 
     def start_agent(self, *arguments: str) -> None:
         """Start the agent in the edge's namespace and wait until it takes connections."""
+        self._launch_agent(*arguments)
+        self._await_agent()
+
+    def _launch_agent(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "cdnctl", "agent", "-c", str(self.config_path)]
         command += ["--netns", self.topology.edge, *arguments]
         log = self._logs["agent"]
         self.agent = start(command, stdout=log, stderr=log, extra=self.environment)
         self._note(self.agent, "agent")
-        deadline = time.monotonic() + START_S
+
+    def _await_agent(self) -> None:
+        agent, deadline = self._agent(), time.monotonic() + START_S
         while time.monotonic() < deadline:
-            if self.agent.poll() is not None:
-                raise LabError(f"the agent ended ({self.agent.returncode}):\n{self.log('agent')}")
+            if agent.poll() is not None:
+                raise LabError(f"the agent ended ({agent.returncode}):\n{self.log('agent')}")
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(str(paths.socket_path(self.name))) == 0:
                     return
@@ -353,6 +367,12 @@ class Lab:
         if where == topology.CLIENTS_LINK:
             return self._taps.read(UPLINK_INDEX)
         return self._taps.read(self.sites[where].edge_peer_index)
+
+    def arrivals(self) -> tuple[int, int]:
+        """Packets that came to the edge from the clients' side, and those its cable's end dropped."""
+        with netns.netlink(self.topology.edge) as ip:
+            stats = ip.get_links(ifname=topology.CLIENTS_LINK)[0].get_attr("IFLA_STATS64")
+        return int(stats["rx_packets"]), int(stats["rx_dropped"])
 
     def forward_plainly(self) -> None:
         """Let the edge's own kernel route, as no agent would: straight to the endpoints."""

@@ -17,6 +17,8 @@ MIN_RATE = 200.0
 DARK_LIMIT_MS = 500.0
 SLOW_LIMIT_MS = 2000.0
 SLOW_SHARE = 5.0
+WINDOW = 100
+"""New connections over which a share is judged: under a second's worth."""
 FAILED_SHARE = 0.01
 MIN_FLOOD_PPS = 50_000.0
 LATE_MS = 10.0
@@ -134,7 +136,9 @@ def _fault(name: str, fault: Fault, requests: list[Request]) -> list[Claim]:
     limit = DARK_LIMIT_MS if name == "dark" else SLOW_LIMIT_MS
     last = None if fault.last is None else max(0.0, (fault.last.last_new_flow_ns - fault.at_ns) / 1e6)
     back = (fault.back_ns - fault.healed_ns) / 1e9 if fault.back_ns else None
-    lines = [at_most(f"{name}: fault to last new flow but probes", last, limit, "ms")]
+    # A slow CDN still answers: the policy by latency tries it now and then, which is how it learns that
+    # it has healed. What must fall is its share; the last single try is only reported.
+    lines = [at_most(f"{name}: fault to last new flow but probes", last, limit, "ms", gate=name == "dark")]
     if fault.last is not None:
         probes = fault.last.probe_flows_total - fault.before.probe_flows_total
         rescued = fault.last.rescued_from_total - fault.before.rescued_from_total
@@ -143,11 +147,30 @@ def _fault(name: str, fault: Fault, requests: list[Request]) -> list[Claim]:
             lines.append(at_least(f"{name}: flows rescued", rescued, 1, "flows"))
         lines.append(reported(f"{name}: opening segments that went there, repeats included", fault.syns, ""))
     if name == "slow":
-        late = fault.at_ns + int(SLOW_LIMIT_MS * 1e6)
-        new = [r for r in requests if r.kind == "new" and r.ok and late <= r.start_ns < fault.healed_ns]
-        share = 100 * sum(r.cdn == fault.cdn for r in new) / len(new) if new else None
+        new = [
+            r for r in requests if r.kind == "new" and r.ok and fault.at_ns <= r.start_ns < fault.healed_ns
+        ]
+        late = [r for r in new if r.start_ns >= fault.at_ns + int(SLOW_LIMIT_MS * 1e6)]
+        share = 100 * sum(r.cdn == fault.cdn for r in late) / len(late) if late else None
+        under = avoided_ms(new, fault.cdn, fault.at_ns)
+        lines.append(
+            at_most(f"{name}: fault to its share under {SLOW_SHARE:g} %", under, SLOW_LIMIT_MS, "ms")
+        )
         lines.append(at_most(f"{name}: its share of new connections after 2 s", share, SLOW_SHARE, "%"))
     return [*lines, at_most(f"{name}: healed to back in rotation", back, BACK_S, "s")]
+
+
+def avoided_ms(new: list[Request], cdn: str, since_ns: int) -> float | None:
+    """How long `cdn` kept over `SLOW_SHARE` % of some `WINDOW` connections in a row; None of too few."""
+    ordered = sorted(new, key=lambda request: request.start_ns)
+    if len(ordered) < WINDOW:
+        return None
+    last_ns = since_ns
+    for i in range(len(ordered) - WINDOW + 1):
+        there = [request.start_ns for request in ordered[i : i + WINDOW] if request.cdn == cdn]
+        if 100 * len(there) > SLOW_SHARE * WINDOW:
+            last_ns = there[-1]
+    return (last_ns - since_ns) / 1e6
 
 
 def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Claim]:
@@ -156,7 +179,6 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
     offered = flood.offered.sent
     through = _count(flood.taps_after) - _count(flood.taps_before)
     dropped = {name: _total(flood.after, name) - _total(flood.before, name) for name in FLOOD_DROPS}
-    received = through + sum(dropped.values())
     last_ns = max(tap.last_flood_ns for tap in flood.taps_after.values())
     late_ms = (last_ns - flood.blocked_ns) / 1e6
     late = 0
@@ -169,10 +191,19 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
     return [
         at_least("flood: offered", flood.offered.pps, MIN_FLOOD_PPS, "packets/s"),
         reported("flood: offered", offered, "packets"),
-        at_least("flood: received by the edge", 100 * received / max(1, offered), 90, "% of offered"),
+        at_least(
+            "flood: received by the edge, honest packets included",
+            flood.received,
+            int(0.95 * offered),
+            "packets",
+        ),
+        reported("flood: lost before the edge", flood.lost, "packets"),
         reported("flood: let through before the block", through, "packets"),
         at_least(
-            "flood: dropped by the block", dropped["blocked"], int(0.8 * MIN_FLOOD_PPS * blocked_s), "packets"
+            "flood: dropped by the block, answers to it included",
+            dropped["blocked"],
+            int(0.8 * MIN_FLOOD_PPS * blocked_s),
+            "packets",
         ),
         reported("flood: dropped otherwise", sum(dropped.values()) - dropped["blocked"], "packets"),
         at_most(f"flood: left the edge later than {LATE_MS:g} ms after the block", late, 0, "packets"),

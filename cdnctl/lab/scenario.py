@@ -18,22 +18,24 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Offered
 from cdnctl.lab.processes import LabError, cpu_s
 from cdnctl.lab.tap import Tap
-from cdnctl.model import BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
+from cdnctl.model import FRAME_INTERVAL_S, BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
 
-CALM_S = 10.0
-SLOW_S, SLOW_EXTRA_MS = 10.0, 150.0
-DARK_S = 15.0
+CALM_S = 12.0
+SLOW_S, SLOW_EXTRA_MS = 12.0, 150.0
+DARK_S = 18.0
+BACK_SHARE, BACK_WINDOW = 0.1, 60
+"""It is back when it serves this share of the last so many new connections."""
 BACK_LIMIT_S = 45.0
 """How long a healed CDN may take to be in rotation again."""
 SETTLED_S = 2.0
 """How long the picture stays once it is."""
 FLOOD_PPS = 60_000
-FLOOD_S = 6.0
+FLOOD_S = 8.0
 """Until the operator of a headless run acts."""
 INVITATION_S = 20.0
 """Until the scenario acts for a viewer who does not."""
-BLOCKED_S = 8.0
-END_S = 6.0
+BLOCKED_S = 10.0
+END_S = 10.0
 WARM_UP_S = 1.5
 _POLL_S = 0.2
 
@@ -63,7 +65,7 @@ class Fault:
     syns: int = 0
     """Opening segments that left towards it between the fault and its healing, by the tap."""
     back_ns: int = 0
-    """When it was seen to take ordinary new flows again; 0 when it never was."""
+    """When it was seen to serve its part of the new connections again; 0 when it never was."""
 
 
 @dataclass
@@ -81,6 +83,10 @@ class Flood:
     taps_at_block: dict[str, Tap] = field(default_factory=dict)
     taps_after: dict[str, Tap] = field(default_factory=dict)
     offered: Offered | None = None
+    received: int = 0
+    """Packets that came to the edge from the clients' side meanwhile, honest ones among them."""
+    lost: int = 0
+    """Packets its cable's end had no room for."""
 
 
 @dataclass
@@ -182,18 +188,23 @@ class Incident:
         deadline = time.monotonic() + BACK_LIMIT_S
         while time.monotonic() < deadline and not fault.back_ns:
             self.pause(_POLL_S)
-            now = self._cdn(cdn)
-            if now.state == "in" and now.last_new_flow_ns > fault.healed_ns:
-                fault.back_ns = now.last_new_flow_ns
+            if self._cdn(cdn).state == "in" and self._serves(cdn, fault.healed_ns):
+                fault.back_ns = time.monotonic_ns()
         if fault.back_ns:
             self._note(f"{cdn} is back in rotation", severity="notice")
             self.pause(SETTLED_S)
         self._end_step()
 
+    def _serves(self, cdn: str, since_ns: int) -> bool:
+        """Does it have a part of the connections begun lately?"""
+        assert self.lab.traffic
+        new = [r for r in self.lab.traffic.begun(since_ns) if r.kind == "new" and r.ok][-BACK_WINDOW:]
+        return len(new) == BACK_WINDOW and sum(r.cdn == cdn for r in new) >= BACK_SHARE * BACK_WINDOW
+
     def _flood(self) -> None:
         flood, prefix = self.flood, topology.FLOOD_PREFIX
         self._step("flood", f"a SYN flood from {prefix}", "alarm")
-        flood.before, flood.taps_before = self._frame(), self._taps()
+        flood.before, flood.taps_before, arrived = self._frame(), self._taps(), self.lab.arrivals()
         load = self.lab.flood(FLOOD_PPS, INVITATION_S + BLOCKED_S + 30)
         flood.begun_ns = load.offered.begun_ns
         if self.invite:
@@ -215,7 +226,9 @@ class Incident:
         if before and after:
             self.gauge.blocked_ns = before.mean_ns(after)
         flood.offered = load.stop()
-        self.pause(0.2)
+        now = self.lab.arrivals()
+        flood.received, flood.lost = now[0] - arrived[0], now[1] - arrived[1]
+        self.pause(2 * FRAME_INTERVAL_S)  # a frame is a picture of the past
         flood.after, flood.taps_after = self._frame(), self._taps()
         self._end_step()
 
