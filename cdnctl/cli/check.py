@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from cdnctl import paths
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, load, memory, notes, ports, slots
+from cdnctl.datapath import host
 
 
 class Report(Struct, kw_only=True):
@@ -47,7 +48,7 @@ def examine(file: Path) -> Report:
         config = load(file)
     except ConfigError as error:
         return Report(file=str(file), ok=False, problems=error.problems)
-    problems = list(_missing_interfaces(config))
+    problems = [*_missing_interfaces(config), *_port_clashes(config)]
     return Report(
         file=str(file),
         ok=not problems,
@@ -68,6 +69,11 @@ def _missing_interfaces(config: Config) -> Iterator[Problem]:
             yield Problem(
                 str(config.path), key, name, f"no such interface here; there are {', '.join(there)}"
             )
+
+
+def _port_clashes(config: Config) -> Iterator[Problem]:
+    for clash in host.port_clashes(config):
+        yield Problem(str(config.path), "edge.snat", clash.address, f"{clash.remedy} ({clash.why})")
 
 
 def _snat_sum(config: Config) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, network, perf
+from cdnctl.datapath import abi, attach, host, network, perf
 from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.program import Program
@@ -62,6 +62,8 @@ class Engine:
             raise CdnctlError("the agent must be root to load and attach the data path", "use sudo")
         for name in self.config.edge.interfaces:
             attach.interface_index(name)
+        for clash in host.port_clashes(self.config):
+            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
