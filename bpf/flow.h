@@ -428,6 +428,7 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, struct
 static __always_inline int follow_client(struct packet *pkt)
 {
 	struct flow *flow = pkt->flow;
+	struct flow_key key = {};
 	struct slot *slot;
 	int verdict = GO_ON;
 
@@ -444,8 +445,13 @@ static __always_inline int follow_client(struct packet *pkt)
 		if (slot->state != SLOT_CLOSING)
 			return towards_cdn(pkt,
 					   flow); /* the CDN answers with a challenge (RFC 5961) */
-		pkt->flow =
-			0; /* the same port again after the end: a new flow, on a port that does not rest */
+		/*
+		 * The same port again after the end: a new flow, on a port that does not rest. The old
+		 * entry goes, or the answer to the new SYN-ACK would find it first.
+		 */
+		key_of(pkt, &key);
+		established.delete(&key);
+		pkt->flow = 0;
 		return GO_ON;
 	}
 	if (pkt->belongs == TO_HALF_OPEN && !(pkt->flags & TCP_RST))
