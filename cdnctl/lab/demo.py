@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -76,42 +76,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths.check_name(options.name)
         if options.json:
             options.json.touch()  # say now that it cannot be written, not in two minutes
-        with _signals():
-            return Demo(options.name, options.json).play(headless)
+        with Signals() as signals:
+            return Demo(options.name, options.json, signals).play(headless)
     except Ended as ended:
-        print("ended by a signal; everything is removed", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print("ended by a signal; everything is removed", file=sys.stderr)
         return 128 + ended.number
     except (CdnctlError, OSError, ValueError) as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return 1
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the signals that end a program into an exception, so that the lab is removed."""
+class Signals:
+    """Turns the signals that end a program into `Ended`, so that the lab is removed.
 
-    def end(number: int, frame: FrameType | None) -> None:
+    Python drops an exception that strikes inside a destructor or a hook: `check` raises it once more.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._handlers[number] = signal.signal(number, self._end)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
         raise Ended(number)
 
-    handlers = {
-        number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    def check(self) -> None:
+        """Raise what was asked for and not yet heard."""
+        if self.number:
+            raise Ended(self.number)
 
 
 class Demo:
     """One run."""
 
-    def __init__(self, name: str, json_path: Path | None) -> None:
+    def __init__(self, name: str, json_path: Path | None, signals: Signals) -> None:
         from rich.console import Console
 
         self.name, self.json_path = name, json_path
         # Where there is no terminal there is no width: a report in a file is not folded.
         self.out = Console(highlight=False, width=None if sys.stdout.isatty() else REPORT_COLUMNS)
+        self._signals = signals
         self._began = time.monotonic()
         self._console: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +141,7 @@ class Demo:
                         lab,
                         client,
                         invite=not headless,
-                        pause=time.sleep if headless else self._watch,
+                        pause=self._pause,
                         say=self._say if headless else lambda text: None,
                     )
                     try:
@@ -161,7 +175,7 @@ class Demo:
                 incident.run()
                 incident.rest()
                 while True:
-                    self._watch(1.0)
+                    self._pause(1.0)
             if self._console.returncode:
                 raise LabError(f"the console ended with status {self._console.returncode}")
         if lab.traffic is not None:
@@ -175,10 +189,11 @@ class Demo:
         command = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "cdnctl"]
         return subprocess.Popen([*command, "--edge", self.name], env=environment())
 
-    def _watch(self, seconds: float) -> None:
-        """Wait; ViewerLeft as soon as the console is gone."""
+    def _pause(self, seconds: float) -> None:
+        """Wait; ViewerLeft as soon as there was a console and it is gone."""
         deadline = time.monotonic() + seconds
         while True:
+            self._signals.check()
             if self._console is not None and self._console.poll() is not None:
                 raise ViewerLeft
             left = deadline - time.monotonic()
@@ -198,6 +213,7 @@ class Demo:
     # --- words ---------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
+        self._signals.check()
         self.out.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {text}")
 
     def _print(self, lines: list[report.Claim]) -> None:

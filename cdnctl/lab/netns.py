@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyroute2 import IPRoute
-from pyroute2 import netns as _netns
 
 RUN = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
+MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
+MNT_DETACH = 2
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_SGRO = 0x2C
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 
 
 def path(name: str) -> Path:
@@ -33,10 +35,20 @@ def path(name: str) -> Path:
 
 
 def create(name: str) -> None:
-    """Make a named namespace with loopback up and IPv6 off; FileExistsError when there is one."""
-    if path(name).exists():
-        raise FileExistsError(f"network namespace {name} exists already")
-    _netns.create(name)
+    """Make a named namespace with loopback up and IPv6 off; FileExistsError when there is one.
+
+    As `ip netns add` does it, so that `ip netns` sees it; but without a fork, whose hooks would swallow
+    a signal's exception.
+    """
+    _share_directory()
+    os.close(os.open(path(name), os.O_CREAT | os.O_EXCL, 0o444))
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.unshare(CLONE_NEWNET), "unshare")
+        _mount("/proc/thread-self/ns/net", path(name), MS_BIND)
+    finally:
+        _setns(here)
+        os.close(here)
     with entered(name):
         # Without this each new link sends router solicitations and address probes into the counters.
         sysctl("net.ipv6.conf.all.disable_ipv6", 1)
@@ -47,8 +59,28 @@ def create(name: str) -> None:
 
 def remove(name: str) -> None:
     """Remove a named namespace with all its links; quiet when there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        _netns.remove(name)
+    _libc.umount2(os.fsencode(path(name)), MNT_DETACH)  # not mounted: a creation was cut short
+    path(name).unlink(missing_ok=True)
+
+
+def _share_directory() -> None:
+    """Make mounts in `RUN` the same in every mount namespace, so that removing them works anywhere."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    try:
+        _mount("", RUN, MS_SHARED | MS_REC)
+    except OSError:  # not a mount point yet
+        _mount(RUN, RUN, MS_BIND | MS_REC)
+        _mount("", RUN, MS_SHARED | MS_REC)
+
+
+def _mount(source: str | Path, target: Path, flags: int) -> None:
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", flags, None), f"mount {target}")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{what}: {os.strerror(error)}")
 
 
 @contextlib.contextmanager
@@ -70,9 +102,7 @@ def entered(name: str) -> Iterator[None]:
 
 
 def _setns(fd: int) -> None:
-    if _libc.setns(fd, CLONE_NEWNET) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"setns: {os.strerror(error)}")
+    _check(_libc.setns(fd, CLONE_NEWNET), "setns")
 
 
 @contextlib.contextmanager

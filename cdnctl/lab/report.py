@@ -44,12 +44,12 @@ class Claim(Struct, frozen=True):
 
 def at_most(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
     """A claim that a value does not exceed a bound."""
-    return Claim(name, _short(value), unit, f"<= {bound:g}", value is not None and value <= bound, gate)
+    return Claim(name, _short(value), unit, f"<= {bound:.10g}", value is not None and value <= bound, gate)
 
 
 def at_least(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
     """A claim that a value reaches a bound."""
-    return Claim(name, _short(value), unit, f">= {bound:g}", value is not None and value >= bound, gate)
+    return Claim(name, _short(value), unit, f">= {bound:.10g}", value is not None and value >= bound, gate)
 
 
 def reported(name: str, value: float | None, unit: str) -> Claim:

@@ -1,0 +1,101 @@
+"""`cdnctl demo` from outside: however it ends, nothing stays; played to its end, its claims hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cdnctl import paths
+from cdnctl.lab import netns, record
+from cdnctl.lab.processes import environment
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+NAME = "t-demo"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """A headless demo in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cdnctl", "demo", "--headless", "--name", NAME, *arguments],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(demo: subprocess.Popen[str], words: str) -> None:
+    """Read what it says until `words` come."""
+    assert demo.stdout
+    for line in demo.stdout:
+        if words in line:
+            return
+    pytest.fail(f"the demo ended ({demo.wait()}) before it said {words!r}")
+
+
+def remains() -> list[Path]:
+    """What carries the demo's name."""
+    places = [netns.RUN, paths.BPFFS / "cdnctl", record.TAPS, paths.run_dir(), Path("/tmp")]
+    return [path for place in places if place.is_dir() for path in place.iterdir() if NAME in path.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGINT, "calm"), (signal.SIGTERM, "namespaces"), (signal.SIGHUP, "origins")],
+)
+def test_a_signal_ends_it_without_a_trace(number: signal.Signals, words: str) -> None:
+    demo = start()
+    wait_for(demo, words)
+    children = record.load(NAME)
+    demo.send_signal(number)
+    said, _ = demo.communicate(timeout=20)
+    assert demo.returncode == 128 + number
+    assert "everything is removed" in said
+    assert "Traceback" not in said
+    assert remains() == []
+    assert children is None or not any(process.alive() for process in children.processes)
+
+
+def test_after_a_kill_the_next_one_starts_afresh() -> None:
+    demo = start()
+    wait_for(demo, "calm")
+    demo.kill()
+    demo.wait(5)
+    assert remains()
+    demo = start()
+    wait_for(demo, "removed what an earlier lab left")
+    wait_for(demo, "calm")
+    demo.send_signal(signal.SIGTERM)
+    demo.communicate(timeout=20)
+    assert remains() == []
+
+
+def test_a_report_that_cannot_be_written_is_known_at_once() -> None:
+    began = time.monotonic()
+    demo = start("--json", "/proc/nowhere/report.json")
+    said, _ = demo.communicate(timeout=20)
+    assert demo.returncode == 1
+    assert "/proc/nowhere/report.json" in said
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.soak
+def test_the_incident_holds_its_claims(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    demo = start("--json", str(file))
+    said, _ = demo.communicate(timeout=240)
+    report = json.loads(file.read_text())
+    assert report["finished"], said
+    assert [claim for claim in report["claims"] if claim["gate"] and not claim["holds"]] == [], said
+    assert demo.returncode == 0
+    assert remains() == []
