@@ -29,6 +29,8 @@ static __always_inline int steer(struct packet *pkt)
 		.vip = pkt->target, .port = pkt->target_port, .protocol = IPPROTO_TCP};
 	__u32 *service = service_ids.lookup(&key);
 
+	if (pkt->ip->ttl <= 1)
+		return EXPIRED_TTL; /* before it leaves a trace: what goes nowhere is no connect */
 	return service ? open_flow(pkt, *service) : NO_SERVICE;
 }
 

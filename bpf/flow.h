@@ -472,6 +472,9 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct flow_k
 	if (!owner_key(pkt->owner, key))
 		return 0;
 	flow = forward_entry(key, slot->state);
+	if (!flow) /* the client may have a newer flow on this port, in the other table */
+		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key)
+						       : established.lookup(key);
 	if (flow)
 		return flow->slot == pkt->slot_index ? flow : 0;
 	built.slot = pkt->slot_index;
