@@ -1,0 +1,52 @@
+"""The data path that the packet tests share: loaded once, emptied for each test, gone at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import harness
+import netbox
+from cdnctl.datapath.program import mount_bpffs
+from cdnctl.lab import netns
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Loading a program needs root."""
+    if os.geteuid() != 0:
+        for item in items:
+            if item.path.parent.name == "packet":
+                item.add_marker(pytest.mark.skip(reason="BPF needs root"))
+
+
+@pytest.fixture(scope="package")
+def indexes() -> Iterator[dict[str, int]]:
+    """The interfaces of the test's own network namespace."""
+    mount_bpffs()
+    with netbox.made() as indexes:
+        yield indexes
+
+
+@pytest.fixture
+def inside(indexes: dict[str, int]) -> Iterator[dict[str, int]]:
+    """The test's thread is in that namespace."""
+    with netns.entered(netbox.name()):
+        yield indexes
+
+
+@pytest.fixture(scope="package")
+def loaded(indexes: dict[str, int]) -> Iterator[harness.DataPath]:
+    """Compiled, loaded, configured."""
+    with netns.entered(netbox.name()):
+        path = harness.load(indexes)
+    yield path
+    path.close()
+
+
+@pytest.fixture
+def path(loaded: harness.DataPath, inside: dict[str, int]) -> harness.DataPath:
+    """The data path with nothing in it."""
+    loaded.fresh()
+    return loaded

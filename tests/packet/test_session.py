@@ -1,0 +1,414 @@
+"""A session from its SYN to its end, and everything that can come in between."""
+
+from __future__ import annotations
+
+import pytest
+from scapy.compat import raw
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.abi import FlowFlag, SlotState, Verdict
+from harness import ENDPOINTS, MS, Action, DataPath, Seen
+from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
+from packets import Ends, Flag, flags_of, reset_to, translated
+from session import CDN_ISN, Session, link_of, sequence_of
+
+LINK = LINKS[0]
+ACK, PSH, FIN, RST = Flag.ACK, Flag.PSH, Flag.FIN, Flag.RST
+TIMES = ("Timestamp", (123456, 654321))
+
+
+def from_client(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
+    """By scapy."""
+    (source, sport), (target, dport) = session.client, session.service
+    ends = IP(src=source, dst=target, id=77) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+    return Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC) / ends / payload
+
+
+def from_cdn(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
+    """By scapy, to where the session's SYN came out."""
+    (source, sport), (target, dport) = ENDPOINTS[session.cdn], session.snat
+    ends = IP(src=source, dst=target, id=0, ttl=57) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+    return Ether(src=LINK.gateway_mac, dst=LINK.mac) / ends / payload
+
+
+def verdict_of(seen: Seen, verdict: Verdict, action: Action) -> Seen:
+    """`seen`, which must have ended so."""
+    assert (seen.verdict, seen.action) == (verdict, action), seen
+    return seen
+
+
+def goes_up(session: Session, packet: Packet) -> None:
+    """The packet leaves towards the CDN, every byte as scapy has it."""
+    seen = verdict_of(session.path.run(raw(packet)), Verdict.FORWARDED, Action.REDIRECT)
+    assert seen.frame == translated(packet, session.snat, ENDPOINTS[session.cdn], (LINK.mac, LINK.gateway_mac)), seen
+
+
+def goes_down(session: Session, packet: Packet) -> None:
+    """The packet leaves towards the client, every byte as scapy has it."""
+    seen = verdict_of(session.path.run(raw(packet), link_of(session.cdn)), Verdict.REPLIED, Action.REDIRECT)
+    expected = translated(packet, session.service, session.client, (CLIENT_SIDE_MAC, ROUTER_MAC))
+    assert seen.frame == expected, seen
+
+
+def reset_to_cdn(session: Session, packet: Packet, **fields: int | str) -> None:
+    """The packet is answered by exactly that reset."""
+    seen = verdict_of(session.path.run(raw(packet), link_of(session.cdn)), Verdict.RESET_CDN, Action.TX)
+    assert seen.frame == reset_to(packet, **fields), seen
+
+
+def forwarded(seen: Seen) -> None:
+    verdict_of(seen, Verdict.FORWARDED, Action.REDIRECT)
+
+
+def replied(seen: Seen) -> None:
+    verdict_of(seen, Verdict.REPLIED, Action.REDIRECT)
+
+
+def dropped(seen: Seen, verdict: Verdict) -> None:
+    verdict_of(seen, verdict, Action.DROP)
+
+
+@pytest.fixture
+def session(path: DataPath) -> Session:
+    """One that has not begun."""
+    return Session(path)
+
+
+@pytest.fixture
+def opened(session: Session) -> Session:
+    """One with its handshake behind it."""
+    return session.open()
+
+
+# -- from the first packet to the last --
+
+
+def test_every_byte_of_a_whole_session(session: Session) -> None:
+    session.syn()
+    goes_up(session, from_client(session, "S", seq=1000, options=[("MSS", 1460), ("WScale", 7)]))
+    goes_down(session, from_cdn(session, "SA", seq=CDN_ISN, ack=1001, options=[("MSS", 1400), ("SAckOK", b"")]))
+    goes_up(session, from_client(session, "A", seq=1001, ack=CDN_ISN + 1, options=[TIMES]))
+    goes_up(session, from_client(session, "PA", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", seq=1001, ack=CDN_ISN + 1))
+    goes_down(session, from_cdn(session, "A", bytes(range(256)) * 5 + b"odd", seq=CDN_ISN + 1, ack=1028))
+    goes_down(session, from_cdn(session, "PA", b"\xff" * 999, seq=CDN_ISN + 1284, ack=1028, options=[TIMES], window=0))
+    goes_up(session, from_client(session, "A", seq=1028, ack=CDN_ISN + 9, options=[("SAck", (1, 2, 3, 4))]))
+    goes_down(session, from_cdn(session, "FA", seq=CDN_ISN + 2283, ack=1028))
+    goes_up(session, from_client(session, "FA", seq=1028, ack=CDN_ISN + 2284))
+    goes_down(session, from_cdn(session, "A", seq=CDN_ISN + 2284, ack=1029))
+
+
+def test_every_step_is_counted_once_for_its_cdn(session: Session) -> None:
+    with session.path.counting("aurora") as counted:
+        session.open()
+        session.up(PSH | ACK, payload=b"x" * 100)
+        session.down(PSH | ACK, payload=b"y" * 1000)
+    assert counted == {
+        "to_cdn_packets": 3, "to_cdn_bytes": 3 * 54 + 100, "from_cdn_packets": 2, "from_cdn_bytes": 2 * 54 + 1000,
+        "new_flows": 1, "handshakes": 1, "promoted": 1,
+    }  # fmt: skip
+
+
+def test_where_the_state_is_at_each_step(session: Session) -> None:
+    session.syn()
+    assert (session.slot.state, session.slot.isn) == (SlotState.SYN_SENT, int.from_bytes((1000).to_bytes(4, "big"), "little"))
+    assert session.slot.ifindex == session.path.indexes[CLIENTS]
+    assert bytes(session.slot.router).hex(":") == ROUTER_MAC
+    assert bytes(session.slot.self).hex(":") == CLIENT_SIDE_MAC
+    assert session.half_open is not None
+    assert session.half_open.slot == session.slot_index
+    assert session.established is None
+    session.syn_ack()
+    assert session.slot.state == SlotState.SYN_RECV
+    assert FlowFlag.SYNACK in FlowFlag(session.half_open.flags)
+    session.ack()
+    assert session.slot.state == SlotState.ESTABLISHED
+    assert session.half_open is None
+    assert session.established is not None
+    assert session.established.slot == session.slot_index
+    session.up(FIN | ACK)
+    assert session.slot.state == SlotState.ESTABLISHED
+    session.down(FIN | ACK)
+    assert session.slot.state == SlotState.CLOSING
+
+
+# -- ports --
+
+
+def test_a_client_keeps_its_port_when_it_is_free(path: DataPath) -> None:
+    first = Session(path, client="10.1.0.1", port=20345)
+    first.syn()
+    assert first.snat[1] == 20345
+
+
+def test_two_clients_of_one_port_never_share_a_slot(path: DataPath) -> None:
+    sessions = [Session(path, client=f"10.1.0.{n}", port=20345).open() for n in range(1, 40)]
+    assert len({(session.cdn, session.snat) for session in sessions}) == len(sessions)
+    for n, session in enumerate(sessions):
+        seen = session.down(ACK, payload=b"reply %d" % n)
+        assert Ends(seen.frame).target == session.client, seen
+
+
+def test_a_port_that_is_not_ours_becomes_one_of_ours(path: DataPath) -> None:
+    ports = set()
+    for port in (1, 1023, 19999, 21000, 65535):
+        session = Session(path, port=port)
+        session.syn()
+        ports.add(session.snat[1])
+    assert all(20000 <= port <= 20999 for port in ports)
+
+
+def test_without_a_port_left_nothing_is_sent(path: DataPath) -> None:
+    path.change(ports=2, snat_count=1)
+    verdicts = [Session(path, client=f"10.1.0.{n}").syn().verdict for n in range(1, 60)]
+    assert verdicts.count(Verdict.FORWARDED) == 2
+    assert verdicts.count(Verdict.NO_PORT) == 57
+    assert len(list(path.tables.half_open.keys())) == 2
+
+
+def test_a_closed_port_rests_and_then_is_used_again(path: DataPath) -> None:
+    path.change(ports=1, snat_count=1)
+    first = Session(path, client="10.1.0.1").open().close()
+    second = Session(path, client="10.1.0.2")
+    dropped(second.syn(), Verdict.NO_PORT)
+    slot = path.slot(first.slot_index)
+    slot.since_ns -= 61_000 * MS
+    path.put_slot(first.slot_index, slot)
+    forwarded(second.syn())
+    assert first.established is None, "the old owner's entry must not outlive its slot"
+    assert second.slot_index == first.slot_index
+
+
+# -- handshakes that go otherwise --
+
+
+def test_a_syn_sent_again_goes_the_same_way(session: Session) -> None:
+    first = session.syn()
+    with session.path.counting("aurora") as counted:
+        again = session.syn()
+        forwarded(again)
+        session.syn_ack()
+        replied(session.syn_ack())  # the CDN answers each
+        forwarded(session.ack())
+    assert again.frame == first.frame
+    assert "new_flows" not in counted
+    assert "handshakes" not in counted, "which SYN was answered is unknown: no sample (Karn)"
+
+
+def test_a_syn_with_another_number_begins_anew_on_the_same_port(session: Session) -> None:
+    session.syn()
+    before = session.slot_index
+    session.isn = 999_999
+    forwarded(session.syn())
+    assert session.slot_index == before
+    reset_to_cdn(session, from_cdn(session, "SA", seq=5, ack=1001), flags="R", seq=1001)
+    replied(session.syn_ack())
+    forwarded(session.ack())
+
+
+@pytest.mark.parametrize("off", [-1, 1, 2, 0x8000_0000])
+def test_an_ack_of_something_else_proves_nothing(session: Session, off: int) -> None:
+    session.syn()
+    dropped(session.ack(), Verdict.BAD_ACK)  # of a SYN-ACK that never came
+    session.syn_ack()
+    dropped(session.up(ACK, ack=(CDN_ISN + 1 + off) % 2**32), Verdict.BAD_ACK)
+    dropped(session.up(PSH | ACK, ack=(CDN_ISN + 1 + off) % 2**32, payload=b"GET /"), Verdict.BAD_ACK)
+    assert session.established is None
+    forwarded(session.ack())
+
+
+def test_isn_at_the_end_of_its_range(path: DataPath) -> None:
+    session = Session(path, isn=0xFFFF_FFFF)
+    session.cdn_isn = 0xFFFF_FFFF
+    session.syn()
+    replied(session.down(Flag.SYN | ACK, seq=0xFFFF_FFFF, ack=0))
+    forwarded(session.up(ACK, seq=0, ack=0))
+    assert session.established is not None
+
+
+def test_data_may_come_with_the_last_step(session: Session) -> None:
+    session.syn()
+    session.syn_ack()
+    forwarded(session.up(PSH | ACK, payload=b"GET /"))
+    assert session.established is not None
+
+
+def test_a_client_that_gives_up_in_the_handshake(session: Session) -> None:
+    session.syn()
+    session.syn_ack()
+    forwarded(session.up(RST, seq=1001, ack=0))
+    assert session.slot.state == SlotState.CLOSING
+
+
+def test_a_refused_connect_reaches_its_client(session: Session) -> None:
+    session.syn()
+    replied(session.refuse())
+    assert session.slot.state == SlotState.CLOSING
+    assert session.path.health("aurora").refused == 1
+
+
+def test_a_refusal_of_something_else_is_nobodys(session: Session) -> None:
+    session.syn()
+    dropped(session.down(RST | ACK, seq=0, ack=5), Verdict.STALE_REPLY)
+    dropped(session.down(RST, seq=0), Verdict.STALE_REPLY)
+    assert session.slot.state == SlotState.SYN_SENT
+    assert session.path.health("aurora").refused == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields", "answer"),
+    [
+        ("SA", {"seq": 9, "ack": 1002}, {"flags": "R", "seq": 1002}),
+        ("A", {"seq": 9, "ack": 1001}, {"flags": "R", "seq": 1001}),
+        ("PA", {"seq": 9, "ack": 0xFFFF_FFFF}, {"flags": "R", "seq": 0xFFFF_FFFF}),
+        ("FA", {"seq": 9, "ack": 1001}, {"flags": "R", "seq": 1001}),
+        ("S", {"seq": 0xFFFF_FFFF}, {"flags": "RA", "seq": 0, "ack": 0}),
+        ("S", {"seq": 4}, {"flags": "RA", "seq": 0, "ack": 5}),
+    ],
+)
+def test_an_older_connection_on_the_port_is_reset_so_that_ours_begins(
+    session: Session, flags: str, fields: dict[str, int], answer: dict[str, int | str]
+) -> None:
+    session.syn()
+    reset_to_cdn(session, from_cdn(session, flags, b"" if flags == "S" else b"old data", **fields), **answer)
+    replied(session.syn_ack())
+    forwarded(session.ack())
+
+
+# -- established --
+
+
+def test_a_syn_on_a_live_session_is_the_cdns_to_judge(opened: Session) -> None:
+    goes_up(opened, from_client(opened, "S", seq=424242))
+    replied(opened.down(ACK, payload=b"challenge"))
+    assert opened.established is not None
+
+
+@pytest.mark.parametrize("side", ["up", "down"])
+def test_a_reset_ends_it(opened: Session, side: str) -> None:
+    seen = getattr(opened, side)(RST, seq=1001)
+    assert seen.verdict in (Verdict.FORWARDED, Verdict.REPLIED)
+    assert opened.slot.state == SlotState.CLOSING
+    assert FlowFlag.RESET in FlowFlag(opened.slot.flags)
+
+
+def test_a_reset_of_an_established_session_is_no_refusal(path: DataPath) -> None:
+    for _ in range(6):
+        Session(path).open().down(RST | ACK)
+    assert path.health("aurora").refused == 0
+    assert path.health("aurora").state == abi.Breaker.IN
+
+
+def test_the_same_port_again_after_the_end_is_a_new_session(opened: Session) -> None:
+    opened.close()
+    old = opened.slot_index
+    opened.isn, opened.cdn_isn = 5_000_000, 0x1234_5678
+    forwarded(opened.syn())
+    assert opened.slot_index != old, "the closed port rests"
+    replied(opened.syn_ack())
+    seen = opened.ack()
+    forwarded(seen)
+    assert Ends(seen.frame).source == opened.snat, "the answer must not go by the old session's port"
+    assert opened.established is not None
+    assert opened.established.slot == opened.slot_index
+    goes_down(opened, from_cdn(opened, "PA", b"hello", seq=0x1234_5679, ack=5_000_001))
+
+
+def test_late_segments_of_a_closed_session_still_find_their_ways(opened: Session) -> None:
+    opened.close()
+    replied(opened.down(FIN | ACK))
+    forwarded(opened.up(ACK, seq=1002))
+
+
+# -- evicted --
+
+
+def evict(session: Session) -> None:
+    """Take the forward entry away, as the LRU does when it needs room."""
+    tables = session.path.tables
+    assert tables.established.delete(session.key) or tables.half_open.delete(session.key)
+
+
+def may_look_again(session: Session) -> None:
+    """Let the second pass in which a reply does not look at the forward entry again."""
+    slot = session.slot
+    slot.seen_s = 0
+    session.path.put_slot(session.slot_index, slot)
+
+
+def test_a_reply_rebuilds_what_was_evicted(opened: Session) -> None:
+    before = bytes(opened.established or b"")
+    evict(opened)
+    may_look_again(opened)
+    goes_down(opened, from_cdn(opened, "PA", b"data", seq=CDN_ISN + 1, ack=1001))
+    rebuilt = opened.established
+    assert rebuilt is not None
+    old = abi.Flow.from_buffer_copy(before)
+    same = ("slot", "snat", "snat_port", "ip_delta", "tcp_delta", "endpoint", "service", "cdn", "isn", "generation")
+    assert {f: getattr(rebuilt, f) for f in same} == {f: getattr(old, f) for f in same}
+    goes_up(opened, from_client(opened, "PA", b"more", seq=1001, ack=CDN_ISN + 5))
+
+
+def test_a_handshake_survives_the_loss_of_its_entry(session: Session) -> None:
+    session.syn()
+    evict(session)
+    replied(session.syn_ack())
+    forwarded(session.ack())
+    assert session.established is not None
+
+
+def test_a_client_that_speaks_first_after_an_eviction_is_reset(opened: Session) -> None:
+    evict(opened)
+    seen = opened.up(PSH | ACK, payload=b"x")
+    verdict_of(seen, Verdict.RESET_CLIENT, Action.TX)
+    assert (flags_of(seen.frame), sequence_of(seen)) == (RST, (CDN_ISN + 1, 0))
+
+
+def test_an_old_sessions_reply_does_not_come_before_the_clients_new_one(path: DataPath) -> None:
+    old = Session(path, port=40123).open()
+    evict(old)
+    may_look_again(old)
+    new = Session(path, port=40123, isn=70_000)
+    forwarded(new.syn())
+    assert new.slot_index != old.slot_index
+    old.down(ACK, payload=b"of the old session")
+    replied(new.syn_ack())
+    seen = new.ack()
+    forwarded(seen)
+    assert Ends(seen.frame).source == new.snat
+    assert new.established is not None
+    assert new.established.slot == new.slot_index
+
+
+def test_a_slot_taken_over_takes_the_old_entry_with_it(path: DataPath) -> None:
+    path.change(ports=1, snat_count=1)
+    first = Session(path, client="10.1.0.1").open()
+    evict(first)
+    second = Session(path, client="10.1.0.2")
+    forwarded(second.syn())
+    assert second.slot_index == first.slot_index
+    late = first.down(ACK, payload=b"for the first client")
+    verdict_of(late, Verdict.RESET_CDN, Action.TX)  # not for the second
+    replied(second.syn_ack())
+    forwarded(second.ack())
+
+
+def test_an_unfinished_handshake_holds_its_port_for_8_seconds(path: DataPath) -> None:
+    path.change(ports=1, snat_count=1)
+    first, second = Session(path, client="10.1.0.1"), Session(path, client="10.1.0.2")
+    first.syn()
+    dropped(second.syn(), Verdict.NO_PORT)
+    first.age(8_001)
+    forwarded(second.syn())
+    assert first.half_open is None
+
+
+def test_time_to_live_is_spent_both_ways(opened: Session) -> None:
+    for packet, device in (
+        (from_client(opened, "A", seq=1001, ack=CDN_ISN + 1), CLIENTS),
+        (from_cdn(opened, "A", seq=CDN_ISN + 1, ack=1001), link_of(opened.cdn)),
+    ):
+        packet[IP].ttl = 1
+        dropped(opened.path.run(raw(packet), device), Verdict.EXPIRED_TTL)
