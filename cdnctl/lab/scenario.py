@@ -18,7 +18,7 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Offered
 from cdnctl.lab.processes import LabError, cpu_s
 from cdnctl.lab.tap import Tap
-from cdnctl.model import FRAME_INTERVAL_S, BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
+from cdnctl.model import FRAME_INTERVAL_S, Block, BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
 
 CALM_S = 12.0
 SLOW_S, SLOW_EXTRA_MS = 12.0, 150.0
@@ -241,9 +241,7 @@ class Incident:
             for block in frame.blocks:
                 covering = ipaddress.ip_network(block.prefix)
                 if covering.version == network.version and network.subnet_of(covering):  # type: ignore[arg-type]
-                    # The nearest to the map write that a bystander can know: when the agent made it.
-                    offset = frame.at_ns - frame.monotonic_ns
-                    self.flood.blocked_ns, self.flood.by = block.created_ns - offset, "viewer"
+                    self.flood.blocked_ns, self.flood.by = _done_ns(frame, block), "viewer"
                     return
 
     def _block(self, prefix: str) -> None:
@@ -290,3 +288,14 @@ class Incident:
 
     def _agent_cpu(self) -> float:
         return cpu_s(self.lab.agent.pid) if self.lab.agent else 0.0
+
+
+def _done_ns(frame: Frame, block: Block) -> int:
+    """When a block of somebody else's was in force, as near as a bystander can know (kernel clock).
+
+    That is when the agent told of it; the frame that shows a block first tells of it, too.
+    """
+    for event in frame.events:
+        if event.kind == "command" and block.prefix in event.text:
+            return event.monotonic_ns
+    return block.created_ns - (frame.at_ns - frame.monotonic_ns)
