@@ -11,7 +11,8 @@
 #define SLOW_MARGIN_US 20000
 #define SLOW_WINDOW_NS 100000000ULL
 #define LEARN_SAMPLES 8
-#define BASELINE_SHIFT 5
+#define BASELINE_DOWN_SHIFT 4
+#define BASELINE_UP_SHIFT 7
 #define EWMA_TAU_NS 1000000000ULL
 #define EWMA_IDLE_HALVING_NS 2000000000ULL
 #define PROBES_TO_REOPEN 3
@@ -199,15 +200,21 @@ static __always_inline void learn(struct health *h, __u32 us, __u64 now)
 	h->ewma_at_ns = now;
 }
 
-static __always_inline void learn_baseline(struct health *h, __u32 us)
+/*
+ * The usual handshake: one step in a window, however many samples it holds, and reluctantly upwards,
+ * so that minutes of congestion do not become the norm that slowness is measured by.
+ */
+static __always_inline void learn_baseline(struct packet *pkt, struct health *h, __u32 us)
 {
 	__s32 difference = us - h->baseline_us;
 
 	if (!h->samples)
 		h->baseline_us = us;
-	else
+	else if (h->samples < LEARN_SAMPLES)
+		h->baseline_us += difference >> 2;
+	else if (age_ns(pkt->now, h->window_ns) > SLOW_WINDOW_NS)
 		h->baseline_us +=
-			h->samples < LEARN_SAMPLES ? difference >> 2 : difference >> BASELINE_SHIFT;
+			difference >> (difference < 0 ? BASELINE_DOWN_SHIFT : BASELINE_UP_SHIFT);
 	if (h->samples < 0xffffffff)
 		h->samples++;
 }
@@ -292,7 +299,7 @@ static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
 	}
 	learn(h, us, pkt->now);
 	if (!slow)
-		learn_baseline(h, us);
+		learn_baseline(pkt, h, us);
 	return judge_slow(pkt, h, slow);
 }
 
