@@ -43,7 +43,8 @@ BATCH = 64
 """Frames read from one socket before the others, and the queues, get their turn."""
 QUEUE_FRAMES = 8192
 """In flight, each way: 80 ms at 100,000 frames/s."""
-SOCKET_BYTES = 4 << 20
+SOCKET_BYTES = 1 << 20
+"""Some hundred frames: like a router's buffer, it costs milliseconds when the wire cannot keep up."""
 _ARP = b"\x08\x06"
 
 
