@@ -19,7 +19,7 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp"})
 """Unicode categories never shown: controls, bidi and zero-width marks, unassigned, stacked accents."""
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_LIFETIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_LIFETIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _FOREVER = ("forever", "never")
 _LONGEST_S = 10 * 365 * 86400
 
@@ -112,7 +112,7 @@ def parse_lifetime(text: str) -> float | None:
     if text in _FOREVER:
         return None
     seconds = 0.0
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         seconds = float(text[:12])
     elif match := _LIFETIME.fullmatch(text):
         days, hours, minutes, rest = (int(part[:9]) if part else 0 for part in match.groups())

@@ -52,7 +52,7 @@ OVERVIEW = (
     Key("space", "freeze", "space", "freeze", "freeze the display; frames go on being kept", "Look", 4),
     Key("s", "sort", "s", "sort", "sort the talkers by the next column", "Look", 3),
     Key("r", "reverse", "r", "reverse", "reverse the order of the talkers", "Look"),
-    Key("t", "theme", "t", "theme", "the next theme", "Look", 2),
+    Key("t", "app.theme", "t", "theme", "the next theme", "Look", 2),
     Key("escape", "clear", "esc", "dismiss", "dismiss the message at the bottom", "Look"),
     Key("tab", "focus_panel(1)", "tab", "next panel", "to the next panel", "Move"),
     Key("shift+tab", "focus_panel(-1)", "shift+tab", "previous panel", "to the panel before", "Move"),

@@ -60,13 +60,15 @@ class Edge:
     drained: set[str] = field(default_factory=set)
     weights: dict[str, int] = field(default_factory=dict)
     dropped_total: int = 0
+    began_ns: int = NOON_NS
+    """Wall time of frame 0."""
     _event_seq: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(7))
 
     @property
     def at_ns(self) -> int:
         """Wall time of the next frame."""
-        return NOON_NS + self.seq * 500_000_000
+        return self.began_ns + self.seq * 500_000_000
 
     def say(self, kind: str, text: str, severity: Severity = "info") -> None:
         """An event in the next frame."""
@@ -120,7 +122,7 @@ class Edge:
             sampling=Sampling(one_in=self.one_in, received_total=self.seq * 130, received_per_s=261.0),
             step=self.step,
             agent_pid=4100,
-            agent_started_ns=NOON_NS,
+            agent_started_ns=self.began_ns,
         )
 
     # --- parts ------------------------------------------------------------------------------------

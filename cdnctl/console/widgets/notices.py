@@ -75,17 +75,17 @@ def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
     """An outcome as rows of at most `width` cells, the worst said first."""
     rows: list[Row] = []
     if outcome.ok:
-        rows += wrapped("✔", clean(outcome.text, 1000), width, "good")
+        rows += wrapped("✔", outcome.text, width, "good")
     else:
-        rows += wrapped("✖", f"refused: {clean(outcome.text, 1000)}", width, "bad bold")
+        rows += wrapped("✖", f"refused: {outcome.text}", width, "bad bold")
     for warning in outcome.warnings[:4]:
-        rows += wrapped("▲", clean(warning, 500), width, "warn")
+        rows += wrapped("▲", warning, width, "warn")
     return rows
 
 
 def wrapped(mark: str, text: str, width: int, role: str) -> list[Row]:
-    """Text in lines of `width`, the first with a mark, the others indented under it."""
-    lines = textwrap.wrap(text, max(10, width - 3)) or [""]
+    """Text, cleaned, in lines of `width`: the first with a mark, the others indented under it."""
+    lines = textwrap.wrap(clean(text, 1000), max(10, width - 3)) or [""]
     return [((f" {mark if number == 0 else ' '} ", role), (line, role)) for number, line in enumerate(lines)]
 
 

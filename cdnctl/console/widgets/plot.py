@@ -115,14 +115,18 @@ class Plot(Lines):
         return kept
 
     def _axis(self, value: float | None, first: bool) -> Row:
-        label = "" if value is None else self._number(value) + (f" {self._unit}" if first else "")
+        label = "" if value is None else self._number(value)
+        if first and len(label) + 1 + len(self._unit) <= AXIS - 2:
+            label += f" {self._unit}"
         return ((fit(label, AXIS - 2, right=True), "muted"), (" ┤" if value is not None else " │", "faint"))
 
     def _legend(self, rows: int, scale: Scale, lines: list[_Line]) -> list[Row]:
         """Each series' name and latest value, level with the end of its line as far as there is room."""
         wanted = []
-        for line, series in zip(lines, self._series, strict=True):
-            value = line.latest()
+        ends = [(line.latest(), series) for line, series in zip(lines, self._series, strict=True)]
+        for value, series in sorted(
+            ends, key=lambda end: -math.inf if end[0] is None else end[0], reverse=True
+        ):
             level = rows - 1 if value is None else round((1 - scale.level(value)) * (rows - 1))
             wanted.append((level, series))
         margin: list[Row] = [()] * rows

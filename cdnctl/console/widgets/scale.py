@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LINEAR = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_ENDS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 _DECADE = (1.0, 2.0, 5.0)
 _AIR = 1.06
 """How far the scale ends above the highest value."""
@@ -45,7 +46,9 @@ class Scale:
     def _candidates(self, rows: int) -> Iterable[float]:
         if self.logarithmic:
             inner = [
-                value for value in _round_values(self.bottom, self.top) if self.bottom < value < self.top
+                value
+                for value in _round_values(self.bottom, self.top, _DECADE)
+                if self.bottom < value < self.top
             ]
             return sorted(inner, key=lambda value: _DECADE.index(_mantissa(value)))
         steps = next((steps for steps in (4, 3, 2) if rows > 2 * steps), 1)
@@ -64,15 +67,15 @@ def logarithmic(values: Iterable[float], least_top: float) -> Scale:
     known = [value for value in values if value > 0]
     highest = max(max(known, default=least_top) * _AIR, least_top)
     lowest = min(known, default=highest / 4) / _AIR
-    around = _round_values(min(lowest, highest / 4) / 10, highest * 10)
+    around = _round_values(min(lowest, highest / 4) / 10, highest * 10, _ENDS)
     top = next(value for value in around if value >= highest * 0.999999)
     bottom = next(value for value in reversed(around) if value <= min(lowest, top / 4) * 1.000001)
     return Scale(bottom, top, logarithmic=True)
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def _round_values(low: float, high: float, steps: tuple[float, ...]) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return [step * 10.0**power for power in range(first, last + 1) for step in _DECADE]
+    return [step * 10.0**power for power in range(first, last + 1) for step in steps]
 
 
 def _mantissa(value: float) -> float:

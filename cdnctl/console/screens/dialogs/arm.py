@@ -41,7 +41,6 @@ class ArmDialog(ChangeDialog):
         rows = _ARM if self._arm else _DISARM
         about.styles.height = len(rows) + 1
         about.show(rows)
-        super().on_mount()
 
     def changes(self) -> list[AnyChange]:
         return [Arm()] if self._arm else [Disarm()]

@@ -115,7 +115,11 @@ class Dialog(ModalScreen[Outcome | None]):
         if message.button == "confirm":
             self.call_later(self.action_confirm)
         else:
-            self.action_cancel()
+            self.cancel_pressed()
+
+    def cancel_pressed(self) -> None:
+        """The focused button was pressed, by Enter or a click."""
+        self.action_cancel()
 
     def action_cancel(self) -> None:
         """Close it; nothing changes."""

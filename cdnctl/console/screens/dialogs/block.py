@@ -55,7 +55,6 @@ class BlockDialog(ChangeDialog):
 
     def on_mount(self) -> None:
         self.query_one("#about", Lines).show([self._about()])
-        super().on_mount()
 
     def _about(self) -> Row:
         talker = self._talker

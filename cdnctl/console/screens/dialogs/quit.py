@@ -44,16 +44,14 @@ class QuitDialog(ChangeDialog):
         return (table, Lines(id="about"))
 
     def on_mount(self) -> None:
-        cancel = self.query_one("#cancel", Push)
-        cancel.relabel("Quit, edge goes on", "enter", "text")
         self._redraw()
-        super().on_mount()
 
-    def on_push_pressed(self, message: Push.Pressed) -> None:
-        if message.button == "cancel" and self.choice == LEAVE:
+    def cancel_pressed(self) -> None:
+        """Enter: the default, which is to leave the edge running; Cancel once detaching is chosen."""
+        if self.choice == LEAVE:
             self.app.exit(0)
         else:
-            super().on_push_pressed(message)
+            self.action_cancel()
 
     def _redraw(self) -> None:
         texts = {LEAVE: "leave the edge running", DETACH: "detach: cut every translated flow"}

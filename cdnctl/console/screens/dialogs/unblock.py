@@ -80,7 +80,6 @@ class UnblockDialog(ChangeDialog):
         self._table.update(self._blocks, time.time_ns())
         if self._wanted > len(self._blocks):
             self.query_one("#box").border_subtitle = f"the newest {len(self._blocks)} of {self._wanted:,}"
-        super().on_mount()
 
     @property
     def _table(self) -> BlockList:

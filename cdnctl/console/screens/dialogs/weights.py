@@ -73,7 +73,6 @@ class WeightsDialog(ChangeDialog):
         self.query_one("#box").border_subtitle = "← → by 5 · type a weight · space drains"
         self._redraw()
         self._table.move_to(self._start)
-        super().on_mount()
 
     @property
     def _table(self) -> WeightTable:

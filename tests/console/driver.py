@@ -1,0 +1,76 @@
+"""Drives the app headless: constructed frames in, keys in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from feeds import ScriptedFeed
+from frames import incident
+from textual.pilot import Pilot
+
+from cdnctl import paths
+from cdnctl.console import theme
+from cdnctl.console.app import ConsoleApp
+from cdnctl.console.screens.overview import Overview
+from cdnctl.model import Frame
+
+PALETTES, PROBLEMS = theme.load(paths.theme_dirs()[:1])
+
+
+class Desk:
+    """A running console, its feed, and what one sees."""
+
+    def __init__(self, app: ConsoleApp, feed: ScriptedFeed, pilot: Pilot[int]) -> None:
+        self.app, self.feed, self.pilot = app, feed, pilot
+
+    @property
+    def overview(self) -> Overview:
+        return next(screen for screen in self.app.screen_stack if isinstance(screen, Overview))
+
+    @property
+    def text(self) -> str:
+        """The whole terminal as plain text."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, and let what they started come to rest."""
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until workers and messages are through."""
+        for _ in range(2):
+            await self.pilot.pause()
+
+    async def send(self, *frames: Frame) -> None:
+        """More frames, drawn."""
+        self.feed.send(*frames)
+        await self.settle()
+
+    async def until(self, seen: Callable[[], bool], seconds: float = 3.0) -> None:
+        """Wait for something to be so."""
+        for _ in range(int(seconds / 0.02)):
+            if seen():
+                return
+            await self.pilot.pause(0.02)
+        raise AssertionError(f"not within {seconds} s; on screen:\n{self.text}")
+
+
+@asynccontextmanager
+async def console(
+    frames: Sequence[Frame] | None = None,
+    size: tuple[int, int] = (120, 40),
+    *,
+    role: str = "operate",
+    read_only: bool = False,
+    theme_name: str = theme.DEFAULT,
+) -> AsyncIterator[Desk]:
+    """The console over these frames (the incident by default), past and drawn."""
+    feed = ScriptedFeed(list(incident() if frames is None else frames), role)
+    app = ConsoleApp(lambda: feed, PALETTES, theme_name=theme_name, read_only=read_only)
+    async with app.run_test(size=size) as pilot:
+        desk = Desk(app, feed, pilot)
+        await desk.settle()
+        yield desk
