@@ -1,0 +1,192 @@
+"""The edge that is measured: the engine's own set-up, in a network namespace of its own.
+
+One bench at a time (a lock says so); what a killed one left is removed at the start of the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from cdnctl import config
+from cdnctl.datapath import abi, program
+from cdnctl.engine.engine import Engine
+from cdnctl.engine.frames import SAMPLES_PER_S
+from cdnctl.errors import CdnctlError
+from cdnctl.lab import netns
+from cdnctl.paths import pin_dir
+from tests.bench import packets
+from tests.bench.packets import Ends
+from tests.bench.shim import Shim
+
+NAME = "bench"
+HERE, FAR = "cdnctl-bench-edge", "cdnctl-bench-far"
+"""The edge's namespace, and the one where clients and CDNs would be: it answers ARP, no more."""
+HOME = Path("/run/cdnctl-bench")
+CLIENTS_LINK, CDNS_LINK = "clients", "cdns"
+VIP, PORT = "203.0.113.80", 80
+SERVICE = Ends(0, packets.number(VIP), 0, PORT)
+CDNS = {"aurora": "198.51.100.10", "borealis": "198.51.100.20", "corona": "198.51.100.30"}
+RATE = 2_000_000
+"""Packets/s that the sampling is set for: what the agent would settle at in such a load."""
+_NEIGHBOURS_S = 5.0
+
+_CONFIG = f"""
+[edge]
+name = "{NAME}"
+interfaces = ["{CLIENTS_LINK}", "{CDNS_LINK}"]
+attach = "native"
+snat = ["203.0.113.10", "203.0.113.11"]
+management = ["192.0.2.0/24"]
+
+[limits]
+endpoints = {len(CDNS)}
+
+[[service]]
+name = "www"
+vip = "{VIP}"
+port = {PORT}
+policy = "latency"
+""" + "".join(f'\n[[cdn]]\nname = "{name}"\nendpoints = ["{at}:{PORT}"]\n' for name, at in CDNS.items())
+
+
+class Rig:
+    """A context manager; inside it the calling thread is in the edge's namespace."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Rig:
+        with contextlib.ExitStack() as stack:
+            self._lock(stack)
+            remove()
+            stack.callback(remove)
+            HOME.mkdir()
+            _build()
+            stack.enter_context(netns.entered(HERE))
+            self._environment(stack)
+            self.clients_link = socket.if_nametoindex(CLIENTS_LINK)
+            self.cdns_link = socket.if_nametoindex(CDNS_LINK)
+            settings = config.parse(_CONFIG, HOME / "cdnctl.toml")
+            self.engine = Engine(settings)
+            # closes what a start that fails has opened, too
+            stack.callback(self.engine.close, detach=True)
+            self.engine.start()
+            self.tables = self.engine.tables
+            self._sample_as_under_load()
+            _await_neighbours()
+            sizes = [f"-D{name}={value}" for name, value in program.sizes(settings).items()]
+            self.shim = Shim(pin_dir(NAME), sizes)
+            stack.callback(self.shim.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _lock(self, stack: contextlib.ExitStack) -> None:
+        if os.geteuid() != 0:
+            raise CdnctlError("the bench loads programs and makes network namespaces", "run it as root")
+        # a name in the abstract namespace is free again when its holder dies, and leaves no file
+        lock = stack.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            lock.bind("\0cdnctl-bench")
+        except OSError as error:
+            raise CdnctlError("another bench is running on this box", "wait until it is done") from error
+
+    def _environment(self, stack: contextlib.ExitStack) -> None:
+        for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR"):
+            before = os.environ.get(name)
+            os.environ[name] = str(HOME)
+            stack.callback(_put_back, name, before)
+
+    def _sample_as_under_load(self) -> None:
+        settings = self.tables.settings
+        settings.sample_one_in = 1
+        while RATE / settings.sample_one_in > SAMPLES_PER_S:
+            settings.sample_one_in *= 2
+        self.tables.settings = settings
+
+    def counted(self, verdict: abi.Verdict) -> int:
+        """Packets that ended in this verdict so far."""
+        return next(count for each, count, _ in self.tables.verdicts() if each is verdict)
+
+    def calm(self) -> None:
+        """No endpoint has unanswered connects, and each is known to be usually at 200 ms.
+
+        The bench's SYNs get no answer; with this the breaker works as ever and has no case for the
+        next 600 ms.
+        """
+        now = time.monotonic_ns()
+        for place in self.engine.layout.endpoints:
+            health = abi.Health(
+                last_answer_ns=now, ewma_at_ns=now, samples=1000, ewma_us=200_000, baseline_us=200_000
+            )
+            self.tables.put_health(place.id, health)
+
+    def ejected(self) -> list[str]:
+        """Endpoints that are out of rotation: there should be none."""
+        return [
+            place.key
+            for place in self.engine.layout.endpoints
+            if self.tables.health(place.id).state != abi.Breaker.IN
+        ]
+
+
+def _put_back(name: str, before: str | None) -> None:
+    if before is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = before
+
+
+def remove() -> None:
+    """Everything that a rig makes, its own or one left by a killed bench; the lock's holder calls it."""
+    for name in (HERE, FAR):
+        netns.remove(name)
+    shutil.rmtree(pin_dir(NAME), ignore_errors=True)
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+def _build() -> None:
+    for name in (HERE, FAR):
+        netns.create(name)
+    with netns.netlink(HERE) as ip:
+        for device in (CLIENTS_LINK, CDNS_LINK):
+            ip.link("add", ifname=device, kind="veth", peer={"ifname": device, "net_ns_fd": FAR})
+    _up(HERE, CLIENTS_LINK, "10.0.0.1/8")
+    _up(FAR, CLIENTS_LINK, "10.0.0.2/8")
+    _up(HERE, CDNS_LINK, "198.51.100.1/24")
+    _up(FAR, CDNS_LINK, *(f"{address}/24" for address in CDNS.values()))
+
+
+def _up(namespace: str, device: str, *addresses: str) -> None:
+    with netns.netlink(namespace) as ip:
+        index = ip.link_lookup(ifname=device)[0]
+        for text in addresses:
+            address, _, length = text.partition("/")
+            ip.addr("add", index=index, address=address, prefixlen=int(length))
+        ip.link("set", index=index, state="up")
+
+
+def _await_neighbours() -> None:
+    """The engine asked for the CDNs' neighbours; a packet before they are there would be dropped."""
+    end = time.monotonic() + _NEIGHBOURS_S
+    with netns.netlink(HERE) as ip:
+        while True:
+            known = {
+                entry.get_attr("NDA_DST") for entry in ip.get_neighbours() if entry.get_attr("NDA_LLADDR")
+            }
+            missing = set(CDNS.values()) - known
+            if not missing:
+                return
+            if time.monotonic() > end:
+                raise CdnctlError(f"no neighbour entry for {', '.join(sorted(missing))}")
+            time.sleep(0.02)

@@ -1,0 +1,97 @@
+"""The bench's programs, compiled; streams of packets; one timed run."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdnctl.datapath import abi, kernel, toolchain
+from tests.bench.packets import FRAME_BYTES, Ends, pack
+
+SOURCE = Path(__file__).with_name("programs.c")
+EDGE, NOTHING = "edge", "nothing"
+"""The program under test, and the shim's own cost."""
+REFERENCES = (
+    NOTHING,
+    "parse_only",
+    "look_up_flow",
+    "insert_flow",
+    "look_up_exact",
+    "look_up_prefix",
+    "look_up_stranger",
+)
+STREAM_ENTRIES = 1 << 20
+_ENTRY_BYTES = 16
+_WORK = struct.Struct(f"=4I{FRAME_BYTES}s")
+_NEXT = 12
+
+
+@dataclass
+class Stream:
+    """A stretch of the shim's table, and how far the packets have come in it."""
+
+    first: int
+    count: int
+    next: int = 0
+
+
+class Shim:
+    """Runs programs behind the shim. To be used in the network namespace of the edge."""
+
+    def __init__(self, pins: Path, cflags: Sequence[str]) -> None:
+        """Compile and load; `cflags` are the sizes that the edge's tables were made with."""
+        flags = [f'-DPINS="{pins}/"', f"-DSTREAM={STREAM_ENTRIES}", *cflags]
+        self._module, self._program = toolchain.compile_xdp(toolchain.join(SOURCE), "shim", flags)
+        self._numbers: dict[str, int] = {}
+        for name in REFERENCES:
+            self._add(name, self._load(name))
+        self._edge = kernel.obj_get(pins / EDGE)
+        self._add(EDGE, self._edge)
+        self._work = kernel.Map(self._module["work"].get_fd())
+        self._entries = kernel.Map(self._module["stream"].get_fd()).memory()
+        self._used = 0
+
+    def _load(self, name: str) -> int:
+        bcc: Any = toolchain.import_bcc()
+        return int(self._module.load_func(name, bcc.BPF.XDP).fd)
+
+    def _add(self, name: str, program: int) -> None:
+        number = len(self._numbers)
+        self._module["programs"][ctypes.c_int(number)] = ctypes.c_int(program)
+        self._numbers[name] = number
+
+    def stream(self, ends: Sequence[Ends]) -> Stream:
+        """Put a stream into the table."""
+        stream = Stream(self._used, len(ends))
+        if self._used + len(ends) > STREAM_ENTRIES:
+            raise ValueError(f"all streams together are longer than {STREAM_ENTRIES} packets")
+        self._used += len(ends)
+        start = stream.first * _ENTRY_BYTES
+        self._entries[start : start + len(ends) * _ENTRY_BYTES] = pack(ends)
+        return stream
+
+    def forget(self, stream: Stream) -> None:
+        """Give the room of the newest stream back."""
+        if stream.first + stream.count != self._used:
+            raise ValueError("only the newest stream can be forgotten")
+        self._used = stream.first
+
+    def run(self, program: str, stream: Stream, frame: bytes, repeat: int, ifindex: int) -> kernel.Ran:
+        """The next `repeat` packets of a stream; the action and the frame are the last one's."""
+        work = _WORK.pack(self._numbers[program], stream.first, stream.count, stream.next, frame)
+        self._work.put(abi.key(0), work)
+        ran = kernel.test_run(self._program, frame, repeat=repeat, ifindex=ifindex)
+        after = self._work.get(abi.key(0)) or work
+        stream.next = struct.unpack_from("I", after, _NEXT)[0]
+        if stream.next != (_WORK.unpack(work)[3] + repeat) % stream.count:
+            raise RuntimeError("the shim did not run as often as asked")
+        return ran
+
+    def close(self) -> None:
+        """Let go of the programs and tables."""
+        self._entries.close()
+        self._module.cleanup()
