@@ -30,7 +30,7 @@ static __always_inline bool blocked_exact(struct packet *pkt, __u32 source)
 static __always_inline bool blocked_prefix(struct packet *pkt, __u32 source)
 {
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < EXPIRED_PREFIXES_MAX; i++) {
+	for (int i = 0; i <= EXPIRED_PREFIXES_MAX; i++) {
 		struct prefix_key key = {.length = 32, .address = source};
 		struct block *block = block_prefix.lookup(&key);
 
