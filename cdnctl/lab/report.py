@@ -161,16 +161,13 @@ def _fault(name: str, fault: Fault, requests: list[Request]) -> list[Claim]:
 
 
 def avoided_ms(new: list[Request], cdn: str, since_ns: int) -> float | None:
-    """How long `cdn` kept over `SLOW_SHARE` % of some `WINDOW` connections in a row; None of too few."""
+    """When `cdn` first had at most `SLOW_SHARE` % of the next `WINDOW` connections; None if never."""
     ordered = sorted(new, key=lambda request: request.start_ns)
-    if len(ordered) < WINDOW:
-        return None
-    last_ns = since_ns
     for i in range(len(ordered) - WINDOW + 1):
-        there = [request.start_ns for request in ordered[i : i + WINDOW] if request.cdn == cdn]
-        if 100 * len(there) > SLOW_SHARE * WINDOW:
-            last_ns = there[-1]
-    return (last_ns - since_ns) / 1e6
+        there = sum(request.cdn == cdn for request in ordered[i : i + WINDOW])
+        if 100 * there <= SLOW_SHARE * WINDOW:
+            return (ordered[i].start_ns - since_ns) / 1e6
+    return None
 
 
 def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Claim]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from cdnctl.lab import report
-from cdnctl.lab.scenario import Step
+from cdnctl.lab.scenario import Step, _done_ns
 from cdnctl.lab.traffic import Request, quantile, summary
+from cdnctl.model import Block, Event, Frame
 
 S = 1_000_000_000
 
@@ -89,6 +92,22 @@ def test_what_was_not_measured_does_not_hold() -> None:
     assert report.at_most("x", 1.0, 1, "ms").holds
     assert report.clean_up([]).holds
     assert not report.clean_up(["a namespace"]).holds
+
+
+def test_a_cdn_is_avoided_from_when_the_next_hundred_hardly_go_there() -> None:
+    there = [request(20.1 + i / 100) for i in range(50)]
+    elsewhere = [request(20.6 + i / 100)._replace(cdn="corona") for i in range(200)]
+    assert report.avoided_ms(there + elsewhere, "aurora", STEPS[1].fault_ns) == 450.0  # the last five may
+    assert report.avoided_ms(there * 4, "aurora", STEPS[1].fault_ns) is None
+    assert report.avoided_ms(elsewhere[:50], "aurora", STEPS[1].fault_ns) is None
+
+
+def test_a_viewers_block_counts_from_when_the_agent_told_of_it() -> None:
+    block = Block(prefix="10.66.0.0/16", created_ns=1_000_050)
+    event = Event(seq=1, at_ns=0, kind="command", text="root: blocked 10.66.0.0/16 for 4h", monotonic_ns=77)
+    frame = Frame(seq=1, at_ns=1_000_000, monotonic_ns=20, edge="demo", armed=True, events=[event])
+    assert _done_ns(frame, block) == 77
+    assert _done_ns(structs.replace(frame, events=[]), block) == 70
 
 
 def test_figures() -> None:
