@@ -67,7 +67,7 @@ def measure(rig: Rig, rows: list[Row], plan: Plan, say: Callable[[str], None]) -
         for subject in everything if number % 2 else reversed(everything):
             times[id(subject)].append(_sample(rig, subject))
         rig.engine.reader.take_samples()
-    return [_result(row, times) for row in rows]
+    return [result(row, times) for row in rows]
 
 
 def _subjects(rows: Iterable[Row]) -> list[Subject]:
@@ -115,7 +115,8 @@ def _counted(rig: Rig, subject: Subject) -> int:
     return 0 if subject.verdict is None else rig.counted(subject.verdict)
 
 
-def _result(row: Row, times: dict[int, list[float]]) -> Result:
+def result(row: Row, times: dict[int, list[float]]) -> Result:
+    """A row's figures from the times of its subjects (by their identity), round by round."""
     ours, peer = times[id(row.ours)], times[id(row.peer)]
     ratios = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)

@@ -100,8 +100,10 @@ class Bench:
             replies = self._rig.shim.stream(packets.shuffled(self._replies, 5)[:count])
             ours = self._edge(stream, data, XDP_REDIRECT, Verdict.FORWARDED)
             reply = self._edge(replies, back, XDP_REDIRECT, Verdict.REPLIED, self._rig.cdns_link)
-            yield Row(f"established, {name} / look-up", ours, self._reference("look_up_flow", ours))
-            yield Row(f"reply, {name} / established", reply, ours)
+            look_up = self._reference("look_up_flow", ours)
+            spread = count > 1
+            yield Row(f"established, {name} / look-up", ours, look_up, bound=1.5 if spread else None)
+            yield Row(f"reply, {name} / established", reply, ours, bound=1.0 if spread else None)
 
     def _blocked(self) -> Iterator[Row]:
         for what, network, reference in (
@@ -138,7 +140,7 @@ class Bench:
                 Verdict.PASSED,
             )
             peer, floor = (self._reference(program, ours) for program in ("look_up_stranger", "parse_only"))
-            yield Row(f"not ours, {name} / parse + look-ups", ours, peer, floor=floor)
+            yield Row(f"not ours, {name} / parse + look-ups", ours, peer, 1.5 if count > 1 else None, floor)
 
     def _edge(
         self, stream: Stream, frame: bytes, action: int, verdict: Verdict, ifindex: int | None = None
