@@ -183,7 +183,9 @@ class Talkers:
         level, prefix, tally = line
         address = str(IPv4Address(prefix << (32 - level)))
         packets = tally.packets or 1.0
-        cdn = max(tally.cdns, key=tally.cdns.__getitem__) if tally.cdns else -1
+        cdn, most = max((tally.cdns or {-1: 0.0}).items(), key=lambda entry: entry[1])
+        if most < 0.5:  # less than a packet is what rounding left of those that fell out of the window
+            cdn = -1
         return Talker(
             prefix=address if level == 32 else f"{address}/{level}",
             pps=tally.packets / self._seconds,

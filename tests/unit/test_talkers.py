@@ -102,6 +102,17 @@ def test_what_left_the_window_is_forgotten() -> None:
     assert talkers.top() == []
 
 
+def test_a_source_that_is_dropped_by_now_has_no_cdn() -> None:
+    talkers = Talkers(window_s=1.0)
+    for number in range(4):
+        # A factor that no float holds exactly: taking a bucket away again leaves a trace of it.
+        talkers.add_batch(of("198.51.100.7", 70, drop=number > 1, cdn=1))
+        talkers.roll(0.5 * number, lost=3)
+    (talker,) = talkers.top(10, {1: "aurora"})
+    assert talker.drop_share == pytest.approx(1)
+    assert talker.cdn == ""
+
+
 def test_rates_use_the_time_that_passed() -> None:
     """A late round makes a longer bucket, not a higher rate."""
     talkers = filled([of("198.51.100.7", 50)])
