@@ -135,6 +135,8 @@ def run(
     except CdnctlError as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return error.exit_code
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
     app.run()
     if app.session.failure is not None:
         print(f"cdnctl: {app.session.failure}", file=sys.stderr)

@@ -35,12 +35,14 @@ from cdnctl.model import Cdn, Frame, Outcome
 SMALLEST = (80, 24)
 MEDIUM = (110, 34)
 LARGE = (170, 44)
+TRAFFIC_FROM = 38
+"""Height from which the medium layout has room for the traffic plot too."""
 TICK_S = 0.5
 PANELS = ("cdns", "drops", "talkers", "events")
-_TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float]], ...] = (
+_TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("in", "accent", lambda frame: frame.totals.received_pps),
     ("forwarded", "good", lambda frame: frame.totals.forwarded_pps),
-    ("dropped", "bad", lambda frame: frame.totals.dropped_pps),
+    ("dropped", "bad", lambda frame: frame.totals.dropped_pps or None),  # no red line for no drops
 )
 
 
@@ -136,7 +138,7 @@ class Overview(Screen[None]):
             traffic.draw(
                 now_s,
                 [
-                    Series(name, role, list(history.series(value)), scaled(value(frame)))
+                    Series(name, role, list(history.series(value)), scaled(value(frame) or 0))
                     for name, role, value in _TRAFFIC
                 ],
             )
@@ -211,6 +213,8 @@ class Overview(Screen[None]):
         self.set_class(small, "-small")
         self.set_class(not small and not large, "-medium")
         self.set_class(large, "-large")
+        traffic = large or (not small and height >= TRAFFIC_FROM)
+        self.set_class(traffic, "-traffic")
         if tiny:
             self.query_one(TooSmall).say(width, height, SMALLEST)
             return
@@ -223,7 +227,8 @@ class Overview(Screen[None]):
             grid.grid_rows = f"{shown} 1fr {6 + more // 3} {3 + more // 4}"
         else:
             shown = min(cdn_rows + 2, max(7, height // 4))
-            grid.grid_rows = f"{shown} 1fr {max(13, height // 3)}"
+            drops = " 7" if traffic and not large else ""
+            grid.grid_rows = f"{shown} 1fr{drops} {max(13, height // 3)}"
 
     # --- keys that look ---------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from cdnctl.console.widgets.lines import Lines, Row, Span
 from cdnctl.model import Frame
 
 GAP: Span = ("  ", "")
+WIDE_FROM = 118
+"""From here on labels are whole words."""
 
 
 class Headline(Lines):
@@ -70,7 +72,7 @@ def _state(frame: Frame) -> Row:
 
 def _totals(frame: Frame, width: int) -> Row:
     totals, sampling = frame.totals, frame.sampling
-    wide = width >= 110
+    wide = width >= WIDE_FROM
     lost = sampling.lost_per_s >= 0.5
     parts: list[Row] = [
         (("in ", "muted"), (scaled(totals.received_pps), "text bold"), (" pps " if wide else "pps ", "muted"),

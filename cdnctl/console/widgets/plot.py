@@ -12,6 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from cdnctl.console.format import fit
 from cdnctl.console.history import Point
 from cdnctl.console.widgets.lines import Lines, Row, Span
@@ -25,7 +27,9 @@ GAP_S = 3.0
 AXIS = 8
 LEGEND = 20
 LEGEND_FROM = 66
-"""Plots narrower than this have no legend; the table above has the same colours."""
+"""Plots narrower than this have just the names, in a row above, and that only if they are"""
+LEGEND_ABOVE_FROM = 6
+"""so many rows high."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Braille bits of the left and the right half of a cell, from the top down (Unicode 15, section 21.1)."""
@@ -78,6 +82,8 @@ class Plot(Lines):
     def _redraw(self) -> None:
         rows, width = self.size.height - 1, self.size.width
         legend = LEGEND if width >= LEGEND_FROM else 0
+        above = [] if legend or rows < LEGEND_ABOVE_FROM else [self._names(width)]
+        rows -= len(above)
         columns = width - AXIS - legend
         if rows < 2 or columns < 8:
             self.show([])
@@ -104,7 +110,7 @@ class Plot(Lines):
             + margin[row]
             for row in range(rows)
         ]
-        self.show([*body, _time_axis(columns)])
+        self.show([*above, *body, _time_axis(columns)])
 
     def _column(self, index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line]) -> Cells:
         kept = self._kept.get(index)
@@ -119,6 +125,15 @@ class Plot(Lines):
         if first and len(label) + 1 + len(self._unit) <= AXIS - 2:
             label += f" {self._unit}"
         return ((fit(label, AXIS - 2, right=True), "muted"), (" ┤" if value is not None else " │", "faint"))
+
+    def _names(self, width: int) -> Row:
+        row: list[Span] = [(" " * (AXIS - 1), "")]
+        used = AXIS
+        for series in self._series:
+            used += 3 + cell_len(series.name)
+            if used <= width:
+                row += [(" ● ", series.role), (series.name, "muted")]
+        return tuple(row)
 
     def _legend(self, rows: int, scale: Scale, lines: list[_Line]) -> list[Row]:
         """Each series' name and latest value, level with the end of its line as far as there is room."""

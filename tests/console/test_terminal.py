@@ -1,0 +1,206 @@
+"""The console as a process in a real terminal, on the agent's real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+RUN = "import sys; from cdnctl.console.app import run; sys.exit(run(None))"
+
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+
+
+def until(seen: Callable[[], bool], what: Callable[[], str], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what()}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A made-up edge behind a real socket; its value is the file of the commands it got."""
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.delenv("CDNCTL_EDGE", raising=False)
+    told = tmp_path / "told"
+    with told.open("wb") as out:
+        process = subprocess.Popen([sys.executable, HERE / "made_up_agent.py"], stdout=out, cwd=ROOT)
+    try:
+        until(lambda: "ready" in told.read_text(), told.read_text)
+        yield told
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+class Terminal:
+    """A tmux of its own with one window."""
+
+    def __init__(self, directory: Path, command: str, size: tuple[int, int]) -> None:
+        self._socket = str(directory / "tmux")
+        # The shell outlives what it runs and says how that ended.
+        script = f"{command}; echo ended with $?; exec sleep 60"
+        width, height = map(str, size)
+        self._tmux(
+            "-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, f"sh -c {shlex.quote(script)}"
+        )
+
+    def _tmux(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-u", "-S", self._socket, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    @property
+    def text(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def keys(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def resize(self, width: int, height: int) -> None:
+        self._tmux("resize-window", "-x", str(width), "-y", str(height))
+
+    def shows(self, *words: str) -> None:
+        until(lambda: all(word in self.text for word in words), lambda: f"{words} in\n{self.text}")
+
+    @property
+    def child(self) -> int:
+        """The process that the shell runs."""
+        shell = self._tmux("list-panes", "-F", "#{pane_pid}").strip()
+        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0])
+
+    def close(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._tmux("kill-server")
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, agent: Path) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def open_terminal(size: tuple[int, int] = (120, 40), code: str = RUN) -> Terminal:
+        command = f"cd {shlex.quote(str(ROOT))}; {shlex.join([sys.executable, '-c', code])}"
+        opened.append(Terminal(tmp_path, command, size))
+        return opened[-1]
+
+    yield open_terminal
+    for one in opened:
+        one.close()
+
+
+def test_live_block_and_quit_by_keys_alone(terminal: Callable[..., Terminal], agent: Path) -> None:
+    window = terminal()
+    window.shows("● live", "10.66.0.0/16", "handshake p95", "borealis is back", "traffic")
+    window.keys("b")
+    window.shows("Block a prefix", "→ blocks 10.66.0.0/16")
+    window.keys("C-s")
+    window.shows("✔ blocks 10.66.0.0/16")
+    until(lambda: '"prefix":"10.66.0.0/16","lifetime_s":14400.0' in agent.read_text(), agent.read_text)
+    window.keys("q")
+    window.shows("leave the edge running")
+    window.keys("Enter")
+    window.shows("ended with 0")
+    assert '"verb":"stop"' not in agent.read_text()
+
+
+def test_detaching_ends_the_agent_and_the_console(terminal: Callable[..., Terminal], agent: Path) -> None:
+    window = terminal((80, 24))
+    window.shows("● live")
+    window.keys("q")
+    window.shows("leave the edge running")
+    window.keys("j")
+    window.shows("Detach and quit")
+    window.keys("C-s")
+    window.shows("ended with 0")
+    assert '"verb":"stop","reason":"","dry_run":false,"detach":true' in agent.read_text()
+
+
+def test_resizing_and_coming_back(terminal: Callable[..., Terminal]) -> None:
+    window = terminal()
+    window.shows("● live")
+    window.resize(60, 15)
+    window.shows("cdnctl needs 80x24", "this terminal is 60x15")
+    for width in range(80, 200, 17):
+        window.resize(width, 20 + width // 8)
+    window.resize(200, 50)
+    window.shows("traffic in packets/s", "half-open", "● live")
+
+
+def test_a_terminal_too_small_is_refused_at_the_start(terminal: Callable[..., Terminal]) -> None:
+    window = terminal((70, 20))
+    window.shows("this terminal is 70x20, the console needs 80x24", "ended with 1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_signals_end_it(terminal: Callable[..., Terminal], number: signal.Signals) -> None:
+    window = terminal()
+    window.shows("● live")
+    os.kill(window.child, number)
+    window.shows(f"ended with {128 + number}")
+
+
+def test_ctrl_c_ends_it(terminal: Callable[..., Terminal]) -> None:
+    window = terminal()
+    window.shows("● live")
+    window.keys("C-c")
+    window.shows("ended with 0")
+
+
+def test_a_closed_terminal_leaves_no_process_behind(terminal: Callable[..., Terminal]) -> None:
+    window = terminal()
+    window.shows("● live")
+    child = window.child
+    window.close()
+    until(lambda: not Path(f"/proc/{child}").exists(), lambda: "the process has ended")
+
+
+def run_console(*, stdin: int = subprocess.DEVNULL, code: str = RUN) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def test_without_a_terminal_it_says_what_to_do() -> None:
+    done = run_console()
+    assert done.returncode == 1
+    assert "cdnctl: the console needs a terminal" in done.stderr
+    assert "cdnctl status" in done.stderr
+
+
+def test_an_unknown_theme_is_a_usage_error(terminal: Callable[..., Terminal]) -> None:
+    window = terminal(code=RUN.replace("None", "None, theme='mauve'"))
+    window.shows("there is no theme mauve", "midnight, daylight", "ended with 2")
+
+
+def test_the_picture_stands_alone(agent: Path, tmp_path: Path) -> None:
+    out = tmp_path / "overview.svg"
+    command = [sys.executable, HERE / "picture.py", "--edge", "ams1", "--wait", "0.5", "--out", out]
+    subprocess.run(command, check=True, timeout=30, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    svg = out.read_text()
+    assert "aurora" in svg
+    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_importing_the_console_is_quick_enough() -> None:
+    code = "import time; t = time.process_time(); import cdnctl.console.app; print(time.process_time() - t)"
+    seconds = min(float(run_console(code=code).stdout) for _ in range(3))
+    assert seconds < 1.0
