@@ -241,7 +241,7 @@ def run(fd: int, source: SynFlood | Senders, pps: float, seconds: float) -> None
     begun = reported = time.monotonic_ns()
     end = begun + int(seconds * 1e9)
     sent = skipped = 0
-    late, catch_up = int(pps * 0.05), max(1, int(pps * 0.005))
+    late, catch_up = int(pps * 0.1), max(1, int(pps * 0.01))
 
     def report(done: bool) -> None:
         answer: dict[str, object] = {"at_ns": time.monotonic_ns(), "begun_ns": begun, "sent": sent}
@@ -256,7 +256,7 @@ def run(fd: int, source: SynFlood | Senders, pps: float, seconds: float) -> None
         now = time.monotonic_ns()
         due = int((min(now, end) - begun) * pps / 1e9) - skipped
         if due - sent > late:
-            # Over 50 ms behind, since the machine was busy: a burst to make up for it would be another
+            # Over 100 ms behind, since the machine was busy: a burst to make up for it would be another
             # flood than the one ordered. What is left out is not counted as sent.
             skipped += due - sent - catch_up
             due = sent + catch_up
