@@ -137,6 +137,7 @@ class DataPath:
         self.layout = layout.plan(self.config, self.tables)
         self._reader: PerfReader | None = None
         self._maps: dict[str, Map] = {}
+        self._endpoints: dict[int, abi.Endpoint] = {}
         self.fresh()
         weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
         steering.apply(self.config, self.layout, self.tables, weights, [])
@@ -146,6 +147,7 @@ class DataPath:
         for index, address in enumerate(self.config.edge.snat):
             self.tables.put_local(address, abi.LocalKind.SNAT, index)
         self.weight_total = self.tables.settings.weight_total
+        self._endpoints = {place.id: self.tables.endpoint(place.id) for place in self.layout.endpoints}
 
     def close(self) -> None:
         """Unload it."""
@@ -175,6 +177,8 @@ class DataPath:
         zero(self.map("cpu_states", per_cpu=True))
         if self.blocks.count():
             self.blocks.load({})
+        for identity, endpoint in self._endpoints.items():
+            self.map("endpoints").put(abi.key(identity), bytes(endpoint))
         tables.mode = abi.Mode(0)
         tables.settings = self._settings()
         if self._reader:
@@ -189,7 +193,7 @@ class DataPath:
         settings.weight_total = getattr(self, "weight_total", 0)
         settings.dark_connects, settings.refused_connects, settings.slow_connects = 5, 3, 5
         settings.distinct_prefixes = 3
-        settings.out_ns, settings.max_out_ns, settings.rescue_after_ns = 50 * MS, 400 * MS, 200 * MS
+        settings.out_ns, settings.max_out_ns, settings.rescue_after_ns = 10_000 * MS, 80_000 * MS, 200 * MS
         return settings
 
     def change(self, **fields: int) -> None:
@@ -206,6 +210,21 @@ class DataPath:
     def health(self, cdn: str) -> abi.Health:
         """The breaker's view of a CDN's only endpoint."""
         return self.tables.health(self.endpoint_id(cdn))
+
+    def change_health(self, cdn: str, **fields: int) -> None:
+        """Change what the breaker knows of a CDN: how tests make time pass, or a history."""
+        health = self.health(cdn)
+        for field, value in fields.items():
+            setattr(health, field, value)
+        self.tables.put_health(self.endpoint_id(cdn), health)
+
+    def change_endpoint(self, cdn: str, **fields: int) -> None:
+        """Change weight or limit; the next test finds it as configured."""
+        identity = self.endpoint_id(cdn)
+        endpoint = self.tables.endpoint(identity)
+        for field, value in fields.items():
+            setattr(endpoint, field, value)
+        self.map("endpoints").put(abi.key(identity), bytes(endpoint))
 
     def totals(self, cdn: str) -> CdnTotals:
         """A CDN's exact totals."""
