@@ -1,0 +1,190 @@
+"""A live edge in a lab, looked at from outside: the kernel's tables, the agent, the command line.
+
+Deadlines are judged by the kernel's own stamps (the data path's and the taps'), never by when a test
+got round to looking: the machine may be busy.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdnctl import paths
+from cdnctl.agent.client import Client
+from cdnctl.datapath import abi
+from cdnctl.datapath.tables import CdnTotals, Tables
+from cdnctl.lab import netns
+from cdnctl.lab.lab import Lab
+from cdnctl.lab.processes import environment
+from cdnctl.lab.topology import PORT
+from cdnctl.lab.traffic import TIMEOUT_S, Request, Traffic
+from cdnctl.model import AnyCommand, Cdn, Frame, GetFrame, Outcome
+
+LIMITS = {"endpoints": 4, "flows": 100_000, "block_entries": 10_000}
+"""Tables as large as a test needs, so that they are made quickly."""
+
+Figure = Callable[[str, object], None]
+"""The fixture `figure`: notes what was measured."""
+
+
+class Kernel:
+    """The pinned tables of an edge, read past its agent, which may be stopped or dead."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.tables = Tables(paths.pin_dir(lab.name))
+        known = self.tables.endpoint_ids()
+        self._ids = {name: known[site.endpoint, PORT] for name, site in lab.sites.items()}
+
+    def health(self, cdn: str) -> abi.Health:
+        """What the breaker knows of a CDN's only endpoint."""
+        return self.tables.health(self._ids[cdn])
+
+    def is_in(self, cdn: str) -> bool:
+        return bool(self.health(cdn).state == abi.Breaker.IN)
+
+    def totals(self, cdn: str) -> CdnTotals:
+        """Exact totals of a CDN."""
+        return self.tables.cdn_totals(self.tables.endpoint(self._ids[cdn]).cdn)
+
+    def new_flows(self) -> dict[str, int]:
+        """New flows so far, by CDN."""
+        return {cdn: self.totals(cdn).new_flows for cdn in self._ids}
+
+    def packets(self, *verdicts: abi.Verdict) -> int:
+        """Packets that ended in these verdicts so far."""
+        return sum(packets for verdict, packets, _ in self.tables.verdicts() if verdict in verdicts)
+
+    def accounts(self) -> dict[str, int]:
+        """Every exact counter that an agent shows and that must never fall, by a name of its own."""
+        counts = {f"verdict {verdict.name}": packets for verdict, packets, _ in self.tables.verdicts()}
+        for cdn in self._ids:
+            counts |= {f"{cdn} {name}": n for name, n in self.totals(cdn)._asdict().items()}
+        return counts
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def sleep_until(at_ns: int) -> None:
+    """Sleep to a moment of CLOCK_MONOTONIC."""
+    while (left := at_ns - time.monotonic_ns()) > 0:
+        time.sleep(left / 1e9)
+
+
+def after(at_ns: int, seconds: float) -> int:
+    """That moment, `seconds` later."""
+    return at_ns + int(seconds * 1e9)
+
+
+def wait_for(what: str, seconds: float, found: Callable[[], Any], every_s: float = 0.05) -> Any:
+    """The first true value of `found`; AssertionError naming `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := found():
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(every_s)
+
+
+def end_ns(request: Request) -> int:
+    """When a request was over."""
+    return request.start_ns + int(request.total_ms * 1e6)
+
+
+def requests_of(traffic: Traffic, start_ns: int, until_ns: int) -> list[Request]:
+    """All requests begun in that time, waited for until each is over."""
+    sleep_until(after(until_ns, TIMEOUT_S + 0.4))
+    traffic.check()
+    return traffic.begun(start_ns, until_ns)
+
+
+def failures(requests: Sequence[Request]) -> list[Request]:
+    return [request for request in requests if not request.ok]
+
+
+# --- agent and command line -----------------------------------------------------------------------
+
+
+def ask(lab: Lab, command: AnyCommand) -> Outcome:
+    """One command to the lab's agent, carried out."""
+    with Client(paths.socket_path(lab.name), client="test") as client:
+        outcome = client.request(command)
+    assert outcome.ok, outcome.text
+    return outcome
+
+
+def frame(lab: Lab) -> Frame:
+    """The agent's newest frame."""
+    found = ask(lab, GetFrame()).frame
+    assert found is not None
+    return found
+
+
+def cdn_of(picture: Frame, name: str) -> Cdn:
+    return next(cdn for cdn in picture.cdns if cdn.name == name)
+
+
+def command_line(*words: str) -> list[str]:
+    return [sys.executable, "-m", "cdnctl", *words]
+
+
+def run(
+    lab: Lab, command: Sequence[str], timeout_s: float = 30.0, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the environment of the lab's edge."""
+    return subprocess.run(
+        command,
+        env=environment({**lab.environment, **settings}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def cdnctl(lab: Lab, verb: str, *words: str) -> dict[str, Any]:
+    """`cdnctl VERB ... --json` against the lab's edge: what it answered, having succeeded."""
+    done = run(lab, command_line(verb, *words, "--edge", lab.name, "--json"))
+    assert done.returncode == 0, (verb, words, done.stdout, done.stderr)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+# --- what is left ---------------------------------------------------------------------------------
+
+
+def programs(lab: Lab) -> dict[str, int]:
+    """Ids of the XDP programs on the edge's interfaces, by name; those without one are left out."""
+    with netns.netlink(lab.topology.edge) as ip:
+        links = ip.get_links()
+    found = {}
+    for link in links:
+        xdp = link.get_attr("IFLA_XDP")
+        if xdp and (identity := xdp.get_attr("IFLA_XDP_PROG_ID")):
+            found[link.get_attr("IFLA_IFNAME")] = int(identity)
+    return found
+
+
+def forwarding(lab: Lab) -> dict[str, bool]:
+    """Whether IPv4 forwarding is on, by interface of the edge."""
+    with netns.entered(lab.topology.edge):
+        return {
+            name: Path(f"/proc/sys/net/ipv4/conf/{name}/forwarding").read_text().strip() == "1"
+            for name in lab.topology.edge_links
+        }
+
+
+def left_behind(lab: Lab) -> list[str]:
+    """What an agent that has gone, and was to take everything along, left all the same."""
+    ours = [paths.pin_dir(lab.name), paths.socket_path(lab.name), paths.view_socket_path(lab.name)]
+    return [
+        *(str(path) for path in ours if path.exists()),
+        *(f"program {identity} on {name}" for name, identity in programs(lab).items()),
+        *(f"forwarding on {name}" for name, on in forwarding(lab).items() if on),
+    ]

@@ -1,0 +1,231 @@
+"""CDNs that go dark, slow or refuse, under real traffic: the kernel's reflex, agent or no agent."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import tomli_w
+from live import (
+    LIMITS,
+    Figure,
+    Kernel,
+    after,
+    cdn_of,
+    end_ns,
+    failures,
+    frame,
+    requests_of,
+    sleep_until,
+    wait_for,
+)
+
+from cdnctl.lab.lab import Lab
+from cdnctl.lab.topology import PORT
+from cdnctl.lab.traffic import TIMEOUT_S, Traffic
+
+NEW_PER_S = 130
+"""New connections a second: half of the clients' requests, as in the demo."""
+DARK_LIMIT_S = 0.5
+SLOW_LIMIT_S = 2.0
+SLOW_SHARE = 0.05
+FAILED_SHARE = 0.01
+PAUSE_S = 3.0
+"""Of an ejected CDN until it is probed: short, so that a fault sees its probes and is soon over."""
+BACK_S = 12.0
+"""Enough for the next probe after healing, which failed ones have put off."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab("e2e-faults", limits=LIMITS, reflex={"out_s": PAUSE_S, "max_out_s": PAUSE_S}) as lab:
+        lab.start_agent()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def kernel(lab: Lab) -> Kernel:
+    return Kernel(lab)
+
+
+@pytest.fixture(scope="module")
+def traffic(lab: Lab, kernel: Kernel) -> Traffic:
+    traffic = lab.start_clients()
+    wait_for("every CDN has learned its usual handshake", 10, lambda: min(kernel.new_flows().values()) > 30)
+    return traffic
+
+
+@pytest.fixture(params=["agent runs", "agent stopped"])
+def agent_runs(request: pytest.FixtureRequest, lab: Lab, traffic: Traffic) -> Iterator[bool]:
+    runs = request.param == "agent runs"
+    if not runs:
+        lab.pause_agent()
+    yield runs
+    lab.resume_agent()
+
+
+def back_in_rotation(lab: Lab, kernel: Kernel, cdn: str, healed_ns: int) -> float:
+    """Wait until ordinary new flows go to a healed CDN; returns seconds since it healed."""
+    wait_for(
+        f"{cdn} is back in rotation",
+        BACK_S,
+        lambda: kernel.is_in(cdn) and kernel.health(cdn).last_new_flow_ns > healed_ns,
+    )
+    wait_for(f"new flows leave for {cdn}", 2, lambda: lab.tap(cdn).last_syn_ns > healed_ns)
+    return (kernel.health(cdn).last_new_flow_ns - healed_ns) / 1e9
+
+
+def dead(lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure, seconds: float) -> None:
+    """A CDN goes dark for that long: who notices, and for how long."""
+    cdn = "aurora"
+    assert kernel.is_in(cdn)
+    fault_ns = lab.darken(cdn)
+    sleep_until(after(fault_ns, DARK_LIMIT_S))
+    probes, syns = kernel.totals(cdn).probe_flows, lab.tap(cdn).syns
+    sleep_until(after(fault_ns, seconds))
+    # The tap first: what it has seen was counted before it left.
+    late_syns = lab.tap(cdn).syns - syns
+    late_probes = kernel.totals(cdn).probe_flows - probes
+    last_ns = kernel.health(cdn).last_new_flow_ns
+    assert not kernel.is_in(cdn)
+    healed_ns = lab.heal(cdn)
+    back_s = back_in_rotation(lab, kernel, cdn, healed_ns)
+
+    figure("last new flow after the fault, ms", (last_ns - fault_ns) / 1e6)
+    figure("late SYNs, late probes", (late_syns, late_probes))
+    figure("back in rotation, s", back_s)
+    assert fault_ns - last_ns < 1e9, "it was to have traffic at the fault"
+    assert last_ns <= after(fault_ns, DARK_LIMIT_S)
+    # Each SYN that the tap saw later, a client's second try included, is a probe that was counted.
+    assert late_probes >= 1
+    assert late_syns <= late_probes
+
+    new = [r for r in requests_of(traffic, fault_ns, healed_ns) if r.opened_ns >= fault_ns]
+    figure("requests on new connections, failed", (len(new), len(failures(new))))
+    assert len(new) >= 0.9 * NEW_PER_S * seconds
+    assert len(failures(new)) <= FAILED_SHARE * len(new), failures(new)[:5]
+
+    open_then = [r for r in traffic.requests[:] if r.opened_ns < fault_ns < end_ns(r)]
+    failed = Counter(r.connection for r in failures(open_then) if end_ns(r) < after(healed_ns, 3))
+    used = {r.connection: r.cdn for r in traffic.requests[:] if r.ok}
+    figure("connections open at the fault, that failed", len(failed))
+    assert max(failed.values(), default=0) <= 1
+    assert {used.get(connection, cdn) for connection in failed} <= {cdn}, "only the dead CDN's own"
+
+
+def test_a_dark_cdn_is_left_within_half_a_second(
+    lab: Lab, kernel: Kernel, traffic: Traffic, agent_runs: bool, figure: Figure
+) -> None:
+    dead(lab, kernel, traffic, figure, seconds=4.6)
+    if agent_runs:
+        seen = wait_for(
+            "the frame says so", 2, lambda: (c := cdn_of(frame(lab), "aurora")).state == "in" and c
+        )
+        assert seen.ejections_total == kernel.health("aurora").ejections_total >= 1
+        assert seen.probe_flows_total == kernel.totals("aurora").probe_flows
+
+
+@pytest.mark.soak
+def test_a_cdn_dark_for_long_is_left_alone(
+    lab: Lab, kernel: Kernel, traffic: Traffic, agent_runs: bool, figure: Figure
+) -> None:
+    dead(lab, kernel, traffic, figure, seconds=30)
+
+
+def shares(before: dict[str, int], now: dict[str, int]) -> tuple[dict[str, float], int]:
+    grown = {name: now[name] - before[name] for name in now}
+    total = sum(grown.values())
+    return {name: count / max(1, total) for name, count in grown.items()}, total
+
+
+def syns(lab: Lab) -> dict[str, int]:
+    return {name: lab.tap(name).syns for name in lab.sites}
+
+
+def slowed(lab: Lab, traffic: Traffic, figure: Figure) -> None:
+    """One CDN slows by 150 ms for 5 s: its share of new flows, before, meanwhile and afterwards."""
+    cdn = "aurora"
+    calm = syns(lab)
+    time.sleep(0.7)
+    usual, _ = shares(calm, syns(lab))
+    fault_ns = lab.slow(cdn, 150)
+    sleep_until(after(fault_ns, SLOW_LIMIT_S))
+    from_ns, before = time.monotonic_ns(), syns(lab)
+    sleep_until(after(fault_ns, 5.0))
+    until_ns = time.monotonic_ns()
+    left, flows = shares(before, syns(lab))
+    lab.heal(cdn)
+
+    figure("share before, from 2 s on", (round(usual[cdn], 3), round(left[cdn], 4)))
+    assert usual[cdn] > 0.2
+    assert flows >= 0.8 * NEW_PER_S * 3
+    assert left[cdn] < SLOW_SHARE
+
+    def returned() -> float:
+        before = syns(lab)
+        time.sleep(0.7)
+        return shares(before, syns(lab))[0][cdn]
+
+    wait_for("its share is back", BACK_S, lambda: returned() > 0.15, every_s=0)
+    # By the clients' own word, too: who served those that connected then?
+    served = [r for r in traffic.begun(from_ns, until_ns) if r.kind == "new" and r.ok]
+    assert len(served) >= 0.9 * flows
+    assert sum(r.cdn == cdn for r in served) < SLOW_SHARE * len(served)
+    over_ns = after(time.monotonic_ns(), -TIMEOUT_S - 0.4)
+    assert not failures(traffic.begun(fault_ns, over_ns))
+
+
+def test_a_slow_cdn_loses_its_share_within_two_seconds(
+    lab: Lab, kernel: Kernel, traffic: Traffic, agent_runs: bool, figure: Figure
+) -> None:
+    slowed(lab, traffic, figure)
+    assert kernel.health("aurora").ejections_total >= 1
+
+
+def test_the_latency_policy_alone_does_it_too(
+    lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure
+) -> None:
+    """With limits beyond reach the breaker stays out of it; a restarted agent puts them into force."""
+    kept = lab.config_path.read_text()
+    config = tomllib.loads(kept)
+    config["reflex"]["dark_connects"] = 1000
+    for cdn in config["cdn"]:
+        cdn["latency_limit_ms"] = 5000
+    lab.config_path.write_text(tomli_w.dumps(config))
+    lab.stop_agent()
+    lab.start_agent()
+    try:
+        before = kernel.health("aurora").ejections_total
+        slowed(lab, traffic, figure)
+        assert kernel.health("aurora").ejections_total == before
+    finally:
+        lab.config_path.write_text(kept)
+        lab.stop_agent()
+        lab.start_agent()
+
+
+def test_a_refusing_cdn_is_left_at_once(lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure) -> None:
+    cdn = "borealis"
+    wait_for("nothing is out", BACK_S, lambda: all(kernel.is_in(name) for name in lab.sites))
+    from_ns = time.monotonic_ns()
+    fault_ns = lab.refuse(cdn)
+    sleep_until(after(fault_ns, 4.5))
+    last_ns, probes = kernel.health(cdn).last_new_flow_ns, kernel.totals(cdn).probe_flows
+    out = cdn_of(frame(lab), cdn)
+    restored_ns = lab.restore(cdn)
+    back_in_rotation(lab, kernel, cdn, restored_ns)
+
+    figure("last new flow after the fault, ms", (last_ns - fault_ns) / 1e6)
+    assert (out.state, out.reason) == ("probing", "refusing")
+    assert out.endpoints[0].address == lab.sites[cdn].endpoint
+    assert out.endpoints[0].port == PORT
+    assert probes >= 1
+    assert last_ns <= after(fault_ns, DARK_LIMIT_S)
+    new = [r for r in requests_of(traffic, from_ns, restored_ns) if r.opened_ns >= from_ns]
+    failed = failures(new)
+    figure("requests on new connections, failed", (len(new), len(failed)))
+    assert len(failed) <= FAILED_SHARE * len(new), failed[:8]
+    assert {r.outcome for r in failed} <= {"refused", "reset"}
