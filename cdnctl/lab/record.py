@@ -83,7 +83,7 @@ class Record(msgspec.Struct, kw_only=True):
         left = self.leftovers()
         if not left:
             record_path(self.name).unlink(missing_ok=True)
-            for directory in self.made:
+            for directory in (str(TAPS), *self.made):  # the first is only labs' own
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
         return left
