@@ -129,14 +129,16 @@ static __always_inline void note_connect(struct packet *pkt, struct health *h)
 {
 	__u64 n = __sync_fetch_and_add(&h->unanswered, 1) + 1;
 	__u32 prefix = prefix24(pkt->source);
+	bool second = n > 1 && h->connect_networks < 2 && h->connect_prefix != prefix;
 
 	if (n == 1) {
 		h->connect_prefix = prefix;
 		h->connect_networks = 1;
-	} else if (h->connect_prefix != prefix) {
+	} else if (second) {
 		h->connect_networks = 2;
 	}
-	if (n == pkt->set->dark_connects)
+	/* the second network's first connect has to grow old too, or one client's junk would count */
+	if (n == pkt->set->dark_connects || (second && n > pkt->set->dark_connects))
 		h->dark_ns = pkt->now;
 }
 
