@@ -117,15 +117,31 @@ class TestDark:
         connect(path, 6)
         assert not is_out(path)
 
-    def test_one_network_alone_makes_nobody_dark(self, path: DataPath) -> None:
+    def test_one_client_that_sends_junk_makes_nobody_dark(self, path: DataPath) -> None:
         learn(path)
-        for port in range(40):
-            Session(path, client=f"10.1.2.{port + 1}").syn()
+        for _ in range(40):
+            Session(path, client="10.1.2.3").syn()
+        time.sleep((PATIENCE_MS + 10) / 1000)
+        honest = connect(path, 1)
+        Session(path, client="10.1.2.3").syn()
+        assert not is_out(path), "another network's connect must grow old too"
+        honest.syn_ack()
+        for _ in range(10):
+            Session(path, client="10.1.2.3").syn()
+        time.sleep((PATIENCE_MS + 10) / 1000)
+        Session(path, client="10.1.2.3").syn()
+        assert not is_out(path)
+
+    def test_two_networks_are_evidence_when_the_second_has_waited_too(self, path: DataPath) -> None:
+        learn(path)
+        for _ in range(8):
+            Session(path, client="10.1.2.3").syn()
+        connect(path, 1)
+        connect(path, 2)
+        assert not is_out(path)
         time.sleep((PATIENCE_MS + 10) / 1000)
         connect(path, 1)
-        session = Session(path, client="10.1.2.99")
-        session.syn()
-        assert is_out(path), "another network's connect is evidence enough"
+        assert is_out(path)
 
     def test_one_client_that_sends_its_syn_over_and_over_does_not(self, path: DataPath) -> None:
         learn(path)
