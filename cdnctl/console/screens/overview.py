@@ -63,7 +63,7 @@ class Overview(Screen[None]):
         yield Headline(id="headline")
         yield Banner(id="banner")
         with Container(id="body"):
-            yield CdnTable("CDNs · handshakes in ms", id="cdns")
+            yield CdnTable("CDNs", id="cdns")
             yield Plot(
                 "handshake p95 in ms, logarithmic",
                 "ms",

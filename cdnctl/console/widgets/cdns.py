@@ -51,6 +51,8 @@ class CdnTable(LiveTable):
 
     def update(self, cdns: Sequence[Cdn]) -> None:
         """Show these CDNs."""
+        taking = sum(cdn.state == "in" for cdn in cdns)
+        self.border_title = f"CDNs · {taking} of {len(cdns)} in · handshakes in ms"
         self.fill([Record(cdn.name, _cells(cdn, index)) for index, cdn in enumerate(cdns)])
 
 

@@ -45,7 +45,8 @@ class Headline(Lines):
             for interface in frame.interfaces[:4]:
                 role = "muted" if interface.mode == "native" else "warn"
                 right += [(f"{clean(interface.name, 15)} {interface.mode}", role), GAP]
-        right += [("frame ", "muted"), (count(frame.seq), "text"), (f"  {clock(frame.at_ns)}  ", "muted")]
+        right += [("frame ", "muted"), (count(frame.seq), "text"), ("  ", "")]
+        time_of_day: Row = ((f"{clock(frame.at_ns)}  ", "muted"),)
         old = self._age_s >= STALE_S
         right.append(
             (f"▲ {duration(self._age_s)} old " if old else "● live ", "warn bold" if old else "good")
@@ -53,6 +54,9 @@ class Headline(Lines):
         left: list[Span] = [*name, (" ", ""), *_state(frame)]
         room = width - _cells(left) - _cells(right)
         step = clean(frame.step, 120)
+        if room >= _cells([*time_of_day]) + (cell_len(step) + 5 if step else 0):
+            right[-1:-1] = time_of_day  # the running step is worth more than the time
+            room -= _cells([*time_of_day])
         if step and room > 12:
             shown = fit(f"  ▸ {step}", min(room - 2, cell_len(step) + 4))
             left.append((shown, "accent bold"))
