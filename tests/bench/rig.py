@@ -24,7 +24,8 @@ from tests.bench import packets
 from tests.bench.packets import Ends
 from tests.bench.shim import Shim
 
-NAME = "bench"
+NAME = "cdnctl-bench"
+"""Of the edge: unlike any operator's, since the pins of this name are removed."""
 HERE, FAR = "cdnctl-bench-edge", "cdnctl-bench-far"
 """The edge's namespace, and the one where clients and CDNs would be: it answers ARP, no more."""
 HOME = Path("/run/cdnctl-bench")

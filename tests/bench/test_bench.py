@@ -66,7 +66,7 @@ def test_bound_above_a_floor() -> None:
 
 def leftovers() -> list[str]:
     namespaces = [str(path) for path in Path("/run/netns").glob("cdnctl-bench-*")]
-    places = [str(path) for path in (pin_dir("bench"), Path("/run/cdnctl-bench")) if path.exists()]
+    places = [str(path) for path in (pin_dir("cdnctl-bench"), Path("/run/cdnctl-bench")) if path.exists()]
     return namespaces + places
 
 
@@ -85,7 +85,7 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
     killed = start(tmp_path, "--rounds", "1000")
     deadline = time.monotonic() + 60
-    while not pin_dir("bench").exists() and time.monotonic() < deadline:
+    while not pin_dir("cdnctl-bench").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(3)
     killed.kill()
@@ -112,7 +112,7 @@ def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
 def test_an_ended_run_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     run = start(tmp_path, "--rounds", "1000")
     deadline = time.monotonic() + 60
-    while not pin_dir("bench").exists() and time.monotonic() < deadline:
+    while not pin_dir("cdnctl-bench").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(3)
     run.send_signal(how)
