@@ -2,7 +2,7 @@
 
     python tests/console/picture.py --edge demo [--size 120x40] [--theme midnight] [--wait 5] [--out FILE]
 
-The app runs without a terminal, on the real agent's socket; nothing is changed on the edge. The SVG
+The app runs without a terminal, on the real agent's socket; no key is pressed, so nothing changes. The SVG
 stands alone: no font is fetched, any monospaced one will do.
 """
 
@@ -50,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     width, height = (int(part) for part in options.size.split("x"))
     try:
-        app = make_app(options.edge, read_only=True, theme_name=options.theme)
+        app = make_app(options.edge, theme_name=options.theme)
         svg = asyncio.run(take(app, (width, height), options.wait))
     except CdnctlError as error:
         print(f"picture: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.help import HelpDialog
 from cdnctl.console.widgets.cdns import CdnTable
 from cdnctl.console.widgets.talkers import TalkerTable
-from cdnctl.model import Block, Sampling
+from cdnctl.model import Block, Interface, Sampling
 
 GOLDENS = Path(__file__).parent / "goldens"
 SIZES = [(80, 24), (120, 40), (200, 50)]
@@ -63,6 +63,21 @@ async def test_the_headline_says_when_the_edge_is_not_armed(change: dict[str, bo
     async with console([msgspec.structs.replace(Edge().frame(), **change)], (80, 24)) as desk:
         assert words in desk.text
         assert ("d arm" in desk.text) == (words != "◌ OBSERVING")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_step_comes_before_interfaces_and_those_that_are_odd_before_the_others(
+    size: tuple[int, int],
+) -> None:
+    links = [Interface(name=f"cdn-{number}", mode="native") for number in range(6)]
+    links += [Interface(name="eth9", mode="generic")]
+    step = "a SYN flood from one /16: press b"
+    frame = msgspec.structs.replace(Edge(step=step).frame(), interfaces=links)
+    async with console([frame], size) as desk:
+        first = desk.text.splitlines()[0]
+    assert f"▸ {step}" in first
+    assert ("eth9 generic" in first) == (size[0] >= 120)
+    assert ("6 interfaces native" in first) == (size[0] >= 120)
 
 
 async def test_losses_and_shortfalls_are_said() -> None:

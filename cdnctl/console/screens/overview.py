@@ -11,7 +11,7 @@ from textual.containers import Container
 from textual.screen import Screen
 
 from cdnctl.console import keys
-from cdnctl.console.format import axis, clean, clock, duration, ms, scaled
+from cdnctl.console.format import NONE, axis, clean, clock, duration, ms, scaled
 from cdnctl.console.screens.dialogs.arm import ArmDialog
 from cdnctl.console.screens.dialogs.block import BlockDialog
 from cdnctl.console.screens.dialogs.help import HelpDialog
@@ -38,6 +38,8 @@ LARGE = (170, 44)
 TRAFFIC_FROM = 38
 """Height from which the medium layout has room for the traffic plot too."""
 TICK_S = 0.5
+SHORT_STATES = {"out": "out", "probing": "probes", "drained": "drain"}
+"""What the plot's legend says of a CDN that was not measured."""
 PANELS = ("cdns", "drops", "talkers", "events")
 _TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("in", "accent", lambda frame: frame.totals.received_pps),
@@ -128,7 +130,9 @@ class Overview(Screen[None]):
                 clean(cdn.name, 32),
                 f"s{index}",
                 list(history.series(lambda past, name=cdn.name: _p95(past, name))),  # type: ignore[misc]
-                ms(cdn.handshake_p95_ms) if cdn.handshake_p95_ms is not None else cdn.state[:6],
+                ms(cdn.handshake_p95_ms)
+                if cdn.handshake_p95_ms is not None
+                else SHORT_STATES.get(cdn.state, NONE),
             )
             for index, cdn in enumerate(frame.cdns)
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.cells import cell_len
 
 from cdnctl.console.format import clean, clock, count, duration, fit, mbit, scaled
@@ -40,28 +42,38 @@ class Headline(Lines):
         self.show([self._first(self._frame, name, width), _totals(self._frame, width)])
 
     def _first(self, frame: Frame, name: Row, width: int) -> Row:
-        right: list[Span] = []
-        if width >= 110:
-            for interface in frame.interfaces[:4]:
-                role = "muted" if interface.mode == "native" else "warn"
-                right += [(f"{clean(interface.name, 15)} {interface.mode}", role), GAP]
-        right += [("frame ", "muted"), (count(frame.seq), "text"), ("  ", "")]
-        time_of_day: Row = ((f"{clock(frame.at_ns)}  ", "muted"),)
+        """State and step on the left, frame and age on the right; then, if there is room, time and links."""
         old = self._age_s >= STALE_S
-        right.append(
-            (f"▲ {duration(self._age_s)} old " if old else "● live ", "warn bold" if old else "good")
+        age = f"▲ {duration(self._age_s)} old " if old else "● live "
+        right: Row = (
+            ("frame ", "muted"),
+            (count(frame.seq), "text"),
+            GAP,
+            (age, "warn bold" if old else "good"),
         )
-        left: list[Span] = [*name, (" ", ""), *_state(frame)]
-        room = width - _cells(left) - _cells(right)
-        step = clean(frame.step, 120)
-        if room >= _cells([*time_of_day]) + (cell_len(step) + 5 if step else 0):
-            right[-1:-1] = time_of_day  # the running step is worth more than the time
-            room -= _cells([*time_of_day])
-        if step and room > 12:
-            shown = fit(f"  ▸ {step}", min(room - 2, cell_len(step) + 4))
-            left.append((shown, "accent bold"))
+        left: Row = (*name, (" ", ""), *_state(frame))
+        room = width - _cells(left) - _cells(right) - 1
+        if step := clean(frame.step, 120):
+            shown = fit(f"  ▸ {step}", max(0, min(room, cell_len(step) + 4)))
+            left = (*left, (shown, "accent bold"))
             room -= cell_len(shown)
-        return (*left, (" " * max(1, room), ""), *right)
+        for extra in (((clock(frame.at_ns), "muted"), GAP), *_links(frame)):
+            if _cells(extra) < room:
+                right = (*extra, *right)
+                room -= _cells(extra)
+        return (*left, (" " * (room + 1), ""), *right)
+
+
+def _links(frame: Frame) -> list[Row]:
+    """The interfaces by name, or only how many; those that are not native are not left out easily."""
+    odd = [interface for interface in frame.interfaces if interface.mode != "native"]
+    named = [(f"{clean(interface.name, 15)} {interface.mode}", "warn") for interface in odd[:3]]
+    if len(odd) > 3:
+        named.append((f"and {len(odd) - 3} more", "warn"))
+    native = len(frame.interfaces) - len(odd)
+    if native:
+        named.append((f"{native} interface{'s' if native > 1 else ''} native", "muted"))
+    return [(span, GAP) for span in named]
 
 
 def _state(frame: Frame) -> Row:
@@ -123,5 +135,5 @@ def _blocks(frame: Frame) -> Row:
     return ((count(wanted), "text bold"), (f" wanted, {count(enforced)} enforced", "warn"))
 
 
-def _cells(spans: list[Span]) -> int:
+def _cells(spans: Iterable[Span]) -> int:
     return sum(cell_len(text) for text, _ in spans)
