@@ -204,11 +204,8 @@ class Edge:
             )  # fmt: skip
         for index in range(9):
             pps = 720.0 / (index + 1) * self._random.uniform(0.95, 1.05)
-            prefix = f"10.{index % 3 + 1}.{17 * index % 250}.{29 * index % 250 + 1}" + (
-                "" if index < 7 else "/24"
-            )
-            if index >= 7:
-                prefix = f"10.{index % 3 + 1}.{17 * index % 250}.0/24"
+            net = f"10.{index % 3 + 1}.{17 * index % 250}"
+            prefix = f"{net}.{29 * index % 250 + 1}" if index < 7 else f"{net}.0/24"
             talkers.append(
                 Talker(
                     prefix=prefix, pps=pps, bps=pps * 5_600, drop_share=0.004 if index == 3 else 0.0,

@@ -77,7 +77,7 @@ async def test_the_step_comes_before_interfaces_and_those_that_are_odd_before_th
         first = desk.text.splitlines()[0]
     assert f"▸ {step}" in first
     assert ("eth9 generic" in first) == (size[0] >= 120)
-    assert ("6 interfaces native" in first) == (size[0] >= 120)
+    assert ("6 interfaces native" in first) == (size[0] >= 200)
 
 
 async def test_losses_and_shortfalls_are_said() -> None:

@@ -27,9 +27,9 @@ GAP_S = 3.0
 AXIS = 8
 LEGEND = 20
 LEGEND_FROM = 66
-"""Plots narrower than this have just the names, in a row above, and that only if they are"""
+"""Narrower plots have the names only, in a row above."""
 LEGEND_ABOVE_FROM = 6
-"""so many rows high."""
+"""Lower ones have not even that: the colours are those of the table."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Braille bits of the left and the right half of a cell, from the top down (Unicode 15, section 21.1)."""

@@ -23,6 +23,7 @@ from cdnctl.console import keys
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import outcome_rows, wrapped
+from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import AnyChange, Outcome
 
 SETTLE_S = 0.12
@@ -82,6 +83,13 @@ class Push(Lines):
         if event.key == "enter":
             event.stop()
             self.post_message(self.Pressed(self.id or ""))
+
+
+class PickTable(LiveTable):
+    """A table whose cursor shows although the focus is on Cancel."""
+
+    def row_background(self, index: int) -> str:
+        return "on cursor" if self.records and index == self.cursor + self._pinned else ""
 
 
 class Dialog(ModalScreen[Outcome | None]):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from textual.widget import Widget
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import ChangeDialog, Push
-from cdnctl.console.screens.dialogs.unblock import PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable, Push
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.table import Column, Record

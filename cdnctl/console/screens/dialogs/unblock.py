@@ -9,17 +9,10 @@ from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean, duration, scaled
-from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
 from cdnctl.console.session import Session
-from cdnctl.console.widgets.table import Column, LiveTable, Record
+from cdnctl.console.widgets.table import Column, Record
 from cdnctl.model import AnyChange, Block, Unblock
-
-
-class PickTable(LiveTable):
-    """A table whose cursor shows although the focus is on Cancel."""
-
-    def row_background(self, index: int) -> str:
-        return "on cursor" if self.records and index == self.cursor + self._pinned else ""
 
 
 class BlockList(PickTable):

@@ -11,8 +11,7 @@ from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, percent
-from cdnctl.console.screens.dialogs.base import ChangeDialog
-from cdnctl.console.screens.dialogs.unblock import PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.cdns import STATES
