@@ -11,7 +11,7 @@ import ipaddress
 import os
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,7 +32,6 @@ from cdnctl.paths import run_dir, state_dir
 from cdnctl.state import State, StateStore
 
 FIRST_GENERATION = 1
-_RESCUES_TOLD_PER_FRAME = 3
 
 
 class Engine:
@@ -158,8 +157,8 @@ class Engine:
     def _bring_up_to_date(self) -> None:
         config, tables = self.config, self.tables
         self.layout = layout.plan(config, tables)
+        self._take_over_mode()  # first: the settings tell new tables from old ones
         self._write_settings()
-        self._take_over_mode()
         self._load_blocks()
         tables.set_management([ipaddress.IPv4Network(prefix) for prefix in config.edge.management])
         for warning in network.keep_neighbours(frames.endpoint_addresses(config)):
@@ -204,9 +203,12 @@ class Engine:
         self.tables.settings = settings
 
     def _take_over_mode(self) -> None:
-        """The kernel's word holds: somebody may have disarmed it while no agent ran."""
-        if abi.Mode.DISARMED in self.tables.mode:
-            self.state.armed = False
+        """The kernel's word holds: root may have disarmed or armed it while no agent ran.
+
+        New tables have none yet, and take the state's.
+        """
+        if self.tables.settings.generation:
+            self.state.armed = abi.Mode.DISARMED not in self.tables.mode
         elif not self.state.armed:
             self.tables.mode = self.tables.mode | abi.Mode.DISARMED
 
@@ -325,21 +327,23 @@ class Engine:
         return mode
 
     def _tell_reflexes(self) -> None:
+        """What the kernel did by itself; rescues come in swarms, so one line a CDN tells of them."""
         places = self.layout.by_id()
-        rescues = 0
+        rescued: Counter[str] = Counter()
+
+        def cdn_of(identity: int) -> str:
+            return places[identity].cdn if identity in places else f"endpoint {identity}"
+
         for event in self.reader.take_events():
+            cdn = cdn_of(event.endpoint)
             if event.kind == abi.EventKind.RESCUE:
-                rescues += 1
-                if rescues > _RESCUES_TOLD_PER_FRAME:
-                    continue
-            cdn, to_cdn = (
-                places[identity].cdn if identity in places else f"endpoint {identity}"
-                for identity in (event.endpoint, event.to_endpoint)
-            )
-            told = explain.reflex(event.kind, event.reason, cdn, to_cdn, event.value, event.ejections)
+                rescued[cdn] += 1
+                continue
+            told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections)
             self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
-        if rescues > _RESCUES_TOLD_PER_FRAME:
-            self.tell("rescue", f"{rescues - _RESCUES_TOLD_PER_FRAME} more connects were rescued", "notice")
+        for cdn, count in rescued.items():
+            what = "a connect was" if count == 1 else f"{count} connects were"
+            self.tell("rescue", f"{what} rescued from {cdn}", "notice", cdn=cdn)
 
     # -- commands --
 
