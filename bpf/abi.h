@@ -240,7 +240,7 @@ struct health {
 	__u32 connect_networks; /* 2 when another one came from elsewhere */
 	__u32 slow_prefix[2];
 	__u32 slow_networks; /* distinct ones in this run of slow handshakes, counted to 3 */
-	__u32 pad;
+	__u32 limit_us;	     /* a handshake over this was slow, at the last one */
 	__u32 window_samples;
 	__u32 window_slow;
 	__u32 samples; /* good handshakes that the baseline was learned from */
@@ -300,11 +300,27 @@ struct handshake_histogram {
 	__u64 bucket[HANDSHAKE_BUCKETS];
 };
 
-/* Per CPU: what the sampler and the reset limiter remember. */
+/*
+ * A pick under way. It lives in a map because what is read from there is any number to the verifier,
+ * which then walks the pick's loop, and what follows it, once and not for every way through it.
+ */
+struct pick {
+	__u32 hash;
+	__u32 except; /* CDN that it must not be */
+	__u32 first;  /* of two picks */
+	__u32 first_cost_us;
+	__u32 endpoint; /* the answer */
+	__u32 probe;
+	__u32 darkened; /* endpoint found dark on the way */
+	__u32 pad;
+};
+
+/* Per CPU: what the sampler and the reset limiter remember, and the pick under way. */
 struct cpu_state {
 	__u32 until_sample;
 	__u32 resets_left;
 	__u64 resets_ns;
+	struct pick pick;
 };
 
 struct sample {

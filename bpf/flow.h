@@ -320,26 +320,32 @@ static __always_inline int open_flow(struct packet *pkt, __u32 service_id)
 	struct flow_key key = {};
 	struct flow flow = {};
 	struct endpoint *endpoint;
-	struct choice choice;
+	volatile struct pick *pick;
 	int verdict;
+	__u32 id;
 
 	exact_now(pkt);
 	if (!service)
 		return NO_SERVICE;
-	choice = pick(pkt, service, 2 * service_id + (service->bank & 1),
-		      old ? old->cdn : NO_CDN_ID);
-	endpoint = endpoints.lookup(&choice.endpoint);
-	if (choice.endpoint == NOWHERE || !endpoint || (old && endpoint->cdn == old->cdn))
+	pick = pick_endpoint(pkt, service, 2 * service_id + (service->bank & 1),
+			     old ? old->cdn : NO_CDN_ID);
+	if (!pick)
+		return NO_SERVICE;
+	if (pick->darkened != NOWHERE)
+		eject_darkened(pkt, pick->darkened);
+	id = pick->endpoint;
+	endpoint = endpoints.lookup(&id);
+	if (id == NOWHERE || !endpoint || (old && endpoint->cdn == old->cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
 	flow.generation = pkt->set->generation;
-	flow.endpoint = choice.endpoint;
+	flow.endpoint = id;
 	flow.service = service_id;
 	flow.cdn = endpoint->cdn;
 	flow.isn = pkt->sequence;
 	flow.syn_ns = pkt->now;
-	if (choice.probe) {
+	if (pick->probe) {
 		flow.flags = FLOW_PROBE;
-		tell(pkt, EVENT_PROBE, 0, choice.endpoint, 0, 0, 0);
+		tell(pkt, EVENT_PROBE, 0, id, 0, 0, 0);
 	}
 	pkt->cdn = flow.cdn;
 	verdict = bind_slot(pkt, &flow, endpoint, service_id);

@@ -55,8 +55,8 @@ static __always_inline bool reserve(struct packet *pkt, __u64 *out, __u64 weight
 	return false;
 }
 
-/* Take an endpoint out; false when it has to stay. */
-static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h,
+/* Take an endpoint out, unless it has to stay. */
+static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h,
 				  struct endpoint *endpoint, __u32 reason)
 {
 	__u32 zero = 0;
@@ -64,17 +64,18 @@ static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h
 	__u64 now = exact_now(pkt), pause;
 
 	if (!out || (pkt->mode & MODE_DISARMED))
-		return false;
+		return;
 	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN)
-		return true; /* the other CPU was first */
+		return; /* the other CPU was first */
 	if (!reserve(pkt, out, endpoint->weight, reason)) {
 		h->state = BREAKER_IN;
-		/* said once a second, and judged on fresh evidence then */
+		/* said once a second, and judged on fresh evidence from here */
 		if (age_ns(now, h->ejected_ns) > NS_PER_S) {
 			h->ejected_ns = now;
 			tell(pkt, EVENT_KEPT, reason, id, 0, h->unanswered, h->ejections);
 		}
-		return false;
+		h->unanswered = 0;
+		return;
 	}
 	h->reserved_weight = endpoint->weight;
 	h->ejections = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS
@@ -91,7 +92,6 @@ static __always_inline bool eject(struct packet *pkt, __u32 id, struct health *h
 	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
 	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us,
 	     h->ejections);
-	return true;
 }
 
 static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *h)
@@ -120,8 +120,7 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 
 	/* an older stamp is of an earlier round: the other CPU has not written its own yet */
 	return h->unanswered >= pkt->set->dark_connects && since > h->last_answer_ns &&
-	       h->connect_networks > 1 &&
-	       age_ns(coarse_now(pkt), since) > patience_ns(h, DARK_FLOOR_NS);
+	       h->connect_networks > 1 && age_ns(pkt->now, since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
 /* A connect was sent to the endpoint. */
@@ -271,7 +270,9 @@ static __always_inline void judge_probe(struct packet *pkt, struct health *h, __
 		return;
 	}
 	h->probes_bad = 0;
-	if (__sync_fetch_and_add(&h->probes_good, 1) + 1 >= PROBES_TO_REOPEN) {
+	if (h->state == BREAKER_IN) {
+		h->ewma_us = us; /* suspected for what is over */
+	} else if (__sync_fetch_and_add(&h->probes_good, 1) + 1 >= PROBES_TO_REOPEN) {
 		h->ewma_us = us;
 		h->ewma_at_ns = pkt->now;
 		reopen(pkt, pkt->endpoint, h);
@@ -293,13 +294,16 @@ static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
 	if (!clean)
 		return OUT_NONE;
 	record_handshake(endpoint->cdn, us);
-	slow = us > slow_limit_us(h, endpoint);
+	h->limit_us = slow_limit_us(h, endpoint);
+	slow = us > h->limit_us;
 	if (h->state == BREAKER_OUT) {
 		if (probe)
 			judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
 		return OUT_NONE;
 	}
 	learn(h, us, pkt->now);
+	if (probe)
+		judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
 	if (!slow)
 		learn_baseline(pkt, h, us);
 	return judge_slow(pkt, h, slow);
@@ -341,36 +345,61 @@ enum fitness {
 	FIT_FOR_PROBE,
 };
 
-/* May a new flow go to this endpoint now? Judges darkness on the way, for want of a timer. */
-static __always_inline enum fitness fitness(struct packet *pkt, __u32 id, struct health *h)
+/* In, but the last that was heard of it was over its limit. */
+static __always_inline bool suspect(struct health *h)
 {
-	struct endpoint *endpoint;
-	__u64 now, probe, wait;
-	__u32 bad;
+	return h->limit_us && h->ewma_us > h->limit_us;
+}
 
-	if (pkt->mode & MODE_DISARMED)
-		return FIT;
-	if (h->state == BREAKER_IN) {
-		if (!dark(pkt, h))
-			return FIT;
-		endpoint = endpoints.lookup(&id);
-		return endpoint && eject(pkt, id, h, endpoint, OUT_DARK) ? UNFIT : FIT;
-	}
-	now = coarse_now(pkt);
-	probe = h->probe_ns;
-	bad = h->probes_bad;
-	/* the next may go at once after a good one, after a while when it was bad or is unanswered */
-	wait = h->probing || bad
-		       ? PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX)
-		       : 0;
-	if ((__s64)(now - h->out_until_ns) < 0 || (probe && age_ns(now, probe) < wait))
-		return UNFIT;
+/* One flow at a time: the next may go at once after a good one, else after a while. */
+static __always_inline bool claim_probe(struct packet *pkt, __u32 id, struct health *h)
+{
+	__u64 now = pkt->now, probe = h->probe_ns, wait = 0;
+	__u32 bad = h->probes_bad;
+
+	if (h->probing || bad)
+		wait = PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX);
+	if (probe && age_ns(now, probe) < wait)
+		return false;
 	if (__sync_val_compare_and_swap(&h->probe_ns, probe, now) != probe)
-		return UNFIT;
+		return false;
 	if (h->probing)
 		fail_probe(pkt, id, h, OUT_DARK, 0);
 	h->probing = 1;
-	return FIT_FOR_PROBE;
+	return true;
+}
+
+/*
+ * May a new flow go to this endpoint now? Finds darkness on the way, for want of a timer; see
+ * eject_darkened(). Where latency decides, a suspect gets single flows too, without waiting for the proof that ejects it.
+ */
+static __always_inline enum fitness fitness(struct packet *pkt, volatile struct pick *pick,
+					    __u32 id, struct health *h, bool by_latency,
+					    bool may_probe)
+{
+	if (pkt->mode & MODE_DISARMED)
+		return FIT;
+	if (h->state == BREAKER_IN) {
+		if (dark(pkt, h)) {
+			pick->darkened = id;
+			return UNFIT;
+		}
+		if (!by_latency || !suspect(h))
+			return FIT;
+	} else if ((__s64)(pkt->now - h->out_until_ns) < 0) {
+		return UNFIT;
+	}
+	return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT;
+}
+
+/* What fitness() found dark leaves here, once for a packet: the pick's loop is long enough. */
+static __always_inline void eject_darkened(struct packet *pkt, __u32 id)
+{
+	struct endpoint *endpoint = endpoints.lookup(&id);
+	struct health *h = health_of(id);
+
+	if (endpoint && h)
+		eject(pkt, id, h, endpoint, OUT_DARK);
 }
 
 /*
@@ -380,7 +409,7 @@ static __always_inline enum fitness fitness(struct packet *pkt, __u32 id, struct
  */
 static __always_inline __u32 cost_us(struct packet *pkt, struct health *h)
 {
-	__u64 idle = age_ns(coarse_now(pkt), h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
+	__u64 idle = age_ns(pkt->now, h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
 	__u32 waiting = h->unanswered < 64 ? h->unanswered : 64;
 
 	return (__u64)(h->ewma_us >> (idle < 31 ? idle : 31)) * (16 + waiting) / 16;

@@ -278,7 +278,7 @@ class Health(Structure):
         ("connect_networks", c_uint32),
         ("slow_prefix", c_uint32 * 2),
         ("slow_networks", c_uint32),
-        ("pad", c_uint32),
+        ("limit_us", c_uint32),
         ("window_samples", c_uint32),
         ("window_slow", c_uint32),
         ("samples", c_uint32),
@@ -344,10 +344,30 @@ class HandshakeHistogram(Structure):
     _fields_ = (("bucket", c_uint64 * HANDSHAKE_BUCKETS),)
 
 
+class Pick(Structure):
+    """struct pick."""
+
+    _fields_ = (
+        ("hash", c_uint32),
+        ("except", c_uint32),
+        ("first", c_uint32),
+        ("first_cost_us", c_uint32),
+        ("endpoint", c_uint32),
+        ("probe", c_uint32),
+        ("darkened", c_uint32),
+        ("pad", c_uint32),
+    )
+
+
 class CpuState(Structure):
     """struct cpu_state."""
 
-    _fields_ = (("until_sample", c_uint32), ("resets_left", c_uint32), ("resets_ns", c_uint64))
+    _fields_ = (
+        ("until_sample", c_uint32),
+        ("resets_left", c_uint32),
+        ("resets_ns", c_uint64),
+        ("pick", Pick),
+    )
 
 
 class Sample(Structure):

@@ -82,8 +82,12 @@ class Changes:
         return self._record(command, actor, outcome, before)
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
-        severity = "notice" if outcome.ok else "warning"
-        self._engine.tell("command", f"{actor.user}: {outcome.text.splitlines()[0]}", severity)  # type: ignore[arg-type]
+        self._engine.tell(
+            "command",
+            f"{actor.user}: {outcome.text.splitlines()[0]}",
+            "notice" if outcome.ok else "warning",
+            monotonic_ns=outcome.applied_monotonic_ns,
+        )
         try:
             self._engine.journal.append(
                 actor, command, outcome, before, self._picture(), command_line(command)

@@ -50,7 +50,7 @@ class Told(NamedTuple):
     severity: Severity
 
 
-def reflex(kind: int, reason: int, cdn: str, to_cdn: str, value: int, ejections: int) -> Told:
+def reflex(kind: int, reason: int, cdn: str, value: int, ejections: int) -> Told:
     """What the kernel did by itself. `value` is microseconds, or a number of connects."""
     if kind == EventKind.EJECT:
         why = {
@@ -70,8 +70,6 @@ def reflex(kind: int, reason: int, cdn: str, to_cdn: str, value: int, ejections:
             OutReason.SLOW: f"answered in {value / 1000:.0f} ms, too slow",
         }.get(OutReason(reason), "no answer")
         return Told("probe", f"the probe of {cdn} failed: {how}", "warning")
-    if kind == EventKind.RESCUE:
-        return Told("rescue", f"a connect was rescued from {cdn} to {to_cdn}", "notice")
     if kind == EventKind.KEPT:
         return Told(
             "kept", f"{cdn} is {REASON.get(reason, 'bad')} but stays: too much weight is out already", "alarm"
