@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import os
 import struct
@@ -315,3 +316,43 @@ def client_port() -> int:
 def load(indexes: dict[str, int]) -> DataPath:
     """The data path that all tests but those of the tables' limits share."""
     return DataPath(_CONFIG, name(), indexes)
+
+
+def whole(table: Map) -> tuple[bytes, bytes]:
+    """All keys and all values of a table, read in one system call."""
+    room = table.info.max_entries
+    keys = ctypes.create_string_buffer(table.info.key_size * room)
+    values = ctypes.create_string_buffer(table.info.value_size * room)
+    token, count = ctypes.create_string_buffer(64), ctypes.c_uint32(room)
+    result = kernel.libbpf().bpf_map_lookup_batch(
+        table.fd, None, ctypes.byref(token), keys, values, ctypes.byref(count), None
+    )
+    if result < 0 and ctypes.get_errno() != errno.ENOENT:  # which says that this was the end of the table
+        kernel.check(result, "bpf_map_lookup_batch")
+    return keys.raw[: count.value * table.info.key_size], values.raw[: count.value * table.info.value_size]
+
+
+class Runner:
+    """`kernel.test_run` for hundreds of thousands of packets of one size: everything is set up once."""
+
+    def __init__(self, program: int, size: int, ifindex: int) -> None:
+        self.frame = ctypes.create_string_buffer(size)
+        self.out = ctypes.create_string_buffer(size)
+        self._program, self._run = program, kernel.libbpf().bpf_prog_test_run_opts
+        self._context = ctypes.create_string_buffer(struct.pack("6I", 0, size, 0, ifindex, 0, 0), 24)
+        self._options = kernel._TestRunOptions(
+            sz=ctypes.sizeof(kernel._TestRunOptions),
+            data_in=ctypes.addressof(self.frame),
+            data_size_in=size,
+            data_out=ctypes.addressof(self.out),
+            data_size_out=size,
+            ctx_in=ctypes.addressof(self._context),
+            ctx_size_in=24,
+            repeat=1,
+        )
+        self._reference = ctypes.byref(self._options)
+
+    def run(self) -> int:
+        """Run `frame`, which is left as it is, into `out`; the action."""
+        kernel.check(self._run(self._program, self._reference), "bpf_prog_test_run_opts")
+        return int(self._options.retval)

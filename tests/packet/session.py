@@ -19,6 +19,13 @@ def link_of(cdn: str) -> str:
     return _LINK[cdn].name
 
 
+def reply_frame(session: Session, flags: Flag, seq: int, ack: int, payload: bytes = b"") -> bytes:
+    """What the CDN would send to where the session's SYN came from."""
+    link = _LINK[session.cdn]
+    macs = link.gateway_mac, link.mac
+    return segment(ENDPOINTS[session.cdn], session.snat, flags, seq=seq, ack=ack, payload=payload, macs=macs)
+
+
 class Session:
     """One TCP connection through the edge; knows where the edge sent it from what came out."""
 
@@ -60,11 +67,7 @@ class Session:
         """A segment of the CDN, to where the last SYN came from."""
         seq = self.cdn_isn + 1 if seq is None else seq
         ack = (self.isn + 1 if flags & Flag.ACK else 0) if ack is None else ack
-        link = _LINK[self.cdn]
-        frame = segment(
-            ENDPOINTS[self.cdn], self.snat, flags, seq=seq, ack=ack, payload=payload, macs=(link.gateway_mac, link.mac)
-        )
-        return self.path.run(frame, link.name)
+        return self.path.run(reply_frame(self, flags, seq, ack, payload), link_of(self.cdn))
 
     def syn_ack(self) -> Seen:
         """The CDN's answer to the SYN."""

@@ -1,0 +1,220 @@
+"""cdnctl/datapath/abi.py against bpf/abi.h as it is compiled: every struct, field, enum value and number."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cdnctl import config
+from cdnctl.config import schema
+from cdnctl.datapath import abi, blocks, perf, tables
+from cdnctl.datapath.kernel import Map
+from cdnctl.paths import bpf_dir
+from cdnctl.steering import maglev
+from harness import DataPath
+
+_STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
+_FIELD = re.compile(r"(\w+)(?:\[\w+\])*;")
+_ENUM = re.compile(r"^enum (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
+_DEFINE = re.compile(r"^#define (\w+) (.+)$", re.MULTILINE)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_USER_SPACE_HAS_NONE = {"pick_table"}
+"""Structs written by other means: an array of 16-bit numbers."""
+_ENUMS = {
+    "verdict": abi.Verdict,
+    "mode_flag": abi.Mode,
+    "local_kind": abi.LocalKind,
+    "policy": abi.Policy,
+    "slot_state": abi.SlotState,
+    "flow_flag": abi.FlowFlag,
+    "breaker": abi.Breaker,
+    "out_reason": abi.OutReason,
+    "event_kind": abi.EventKind,
+}
+_PREFIX = {
+    "mode_flag": "MODE_",
+    "local_kind": "LOCAL_",
+    "policy": "POLICY_",
+    "slot_state": "SLOT_",
+    "flow_flag": "FLOW_",
+    "breaker": "BREAKER_",
+    "out_reason": "OUT_",
+    "event_kind": "EVENT_",
+}
+_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP"}
+
+
+class Header(NamedTuple):
+    """bpf/abi.h as text has it, without numbers."""
+
+    structs: dict[str, list[str]]
+    enums: dict[str, list[str]]
+    defines: list[str]
+
+
+def read_header() -> Header:
+    """Names from the text; what they are worth only the compiler says."""
+    text = _COMMENT.sub("", (bpf_dir() / "abi.h").read_text())
+    enums = {
+        name: [line.partition("=")[0].strip() for line in body.split(",") if line.strip()]
+        for name, body in _ENUM.findall(text)
+    }
+    structs = {name: _FIELD.findall(body) for name, body in _STRUCT.findall(text)}
+    return Header(structs, enums, [name for name, _ in _DEFINE.findall(text)])
+
+
+def mirror_of(struct: str) -> type[ctypes.Structure]:
+    """`flow_key` is `FlowKey`."""
+    found = getattr(abi, "".join(word.title() for word in struct.split("_")), None)
+    assert found is not None, f"abi.py has no mirror of struct {struct}"
+    return found  # type: ignore[no-any-return]
+
+
+HEADER = read_header()
+MIRRORED = {name: fields for name, fields in HEADER.structs.items() if name not in _USER_SPACE_HAS_NONE}
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, int]:
+    """What the compiler makes of each expression."""
+    constants = HEADER.defines + [name for names in HEADER.enums.values() for name in names]
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("layout_probe.py")],
+        input=json.dumps({"structs": HEADER.structs, "constants": constants}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def test_the_header_was_read_at_all() -> None:
+    assert len(HEADER.structs) >= 20
+    assert HEADER.structs["flow"][:3] == ["syn_ns", "slot", "generation"]
+    assert HEADER.enums["breaker"] == ["BREAKER_IN", "BREAKER_OUT"]
+    assert "BLOCK_WORDS" in HEADER.defines
+
+
+@pytest.mark.parametrize("struct", MIRRORED)
+def test_a_struct_has_the_same_fields_at_the_same_places(struct: str, compiled: dict[str, int]) -> None:
+    mirror = mirror_of(struct)
+    assert ctypes.sizeof(mirror) == compiled[f"sizeof(struct {struct})"]
+    assert [field[0] for field in mirror._fields_] == HEADER.structs[struct]
+    for field in HEADER.structs[struct]:
+        place = getattr(mirror, field)
+        assert (place.offset, place.size) == (
+            compiled[f"__builtin_offsetof(struct {struct}, {field})"],
+            compiled[f"sizeof(((struct {struct} *)0)->{field})"],
+        ), field
+
+
+@pytest.mark.parametrize("struct", ["service_key", "endpoint_key", "flow_key", "prefix_key", "sample", "event"])
+def test_a_key_or_record_has_no_holes(struct: str, compiled: dict[str, int]) -> None:
+    # a hole is bytes that nobody wrote: in a key that is another key, in a record what the stack held
+    fields = HEADER.structs[struct]
+    used = sum(compiled[f"sizeof(((struct {struct} *)0)->{field})"] for field in fields)
+    assert used == compiled[f"sizeof(struct {struct})"]
+
+
+def test_every_mirror_has_its_struct() -> None:
+    mirrors = {
+        name for name, value in vars(abi).items()
+        if isinstance(value, type) and issubclass(value, ctypes.Structure) and value is not ctypes.Structure
+    }  # fmt: skip
+    assert mirrors == {mirror_of(struct).__name__ for struct in MIRRORED}
+
+
+@pytest.mark.parametrize("name", HEADER.enums)
+def test_an_enum_has_the_same_values(name: str, compiled: dict[str, int]) -> None:
+    values = {
+        entry.removeprefix(_PREFIX.get(name, "")): compiled[entry]
+        for entry in HEADER.enums[name]
+        if entry not in _NOT_A_VALUE
+    }
+    assert {member.name: member.value for member in _ENUMS[name]} == values
+
+
+def test_every_enum_is_mirrored() -> None:
+    mirrors = {
+        value for value in vars(abi).values()
+        if isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ == abi.__name__
+    }  # fmt: skip
+    assert mirrors == set(_ENUMS.values())
+    assert set(_ENUMS) == set(HEADER.enums)
+
+
+def test_numbers_are_the_same(compiled: dict[str, int]) -> None:
+    for name in [*HEADER.defines, *_NOT_A_VALUE]:
+        assert getattr(abi, name) == compiled[name], name
+
+
+def test_limits_of_the_configuration_are_those_of_the_data_path() -> None:
+    for name in ("MAX_CDNS", "MAX_ENDPOINTS", "MAX_SERVICES", "MAX_SNAT"):
+        assert getattr(schema, name) == getattr(abi, name), name
+    assert config.Limits().endpoints <= abi.MAX_ENDPOINTS
+    assert maglev.SLOTS == abi.PICK_SLOTS
+
+
+def test_hand_written_layouts_are_those_of_their_structs() -> None:
+    assert tables._COUNT.size == abi.size(abi.Count)
+    assert tables._CDN_COUNT.size == abi.size(abi.CdnCount)
+    assert tables._BUCKETS.size == abi.size(abi.HandshakeHistogram)
+    assert perf._EVENT.size == abi.size(abi.Event)
+    assert perf._SAMPLE.size == abi.size(abi.Sample) - abi.Sample.pad.size
+    assert blocks._PAIRS_PER_WORD * abi.BLOCK_WORDS == 2**24
+    order = [name for name, *_ in abi.Event._fields_]
+    assert order == ["at_ns", "kind", "reason", "endpoint", "to_endpoint", "value", "ejections"]
+    assert list(perf.Reflex._fields) == order
+    assert list(perf.Sample._fields) == [name for name, *_ in abi.Sample._fields_ if name != "pad"]
+    assert list(tables.CdnTotals._fields) == [
+        *(f"{way}_{what}" for way in ("to_cdn", "from_cdn") for what in ("packets", "bytes")),
+        *(name for name, *_ in abi.CdnCount._fields_[2:]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("mode", ctypes.c_uint32, ctypes.c_uint32),
+        ("settings", ctypes.c_uint32, abi.Settings),
+        ("identity", ctypes.c_uint32, abi.Identity),
+        ("local_addresses", ctypes.c_uint32, abi.Local),
+        ("service_ids", abi.ServiceKey, ctypes.c_uint32),
+        ("services", ctypes.c_uint32, abi.Service),
+        ("picks", ctypes.c_uint32, ctypes.c_uint16 * abi.PICK_ROOM),
+        ("endpoint_ids", abi.EndpointKey, ctypes.c_uint32),
+        ("endpoints", ctypes.c_uint32, abi.Endpoint),
+        ("management", abi.PrefixKey, ctypes.c_uint32),
+        ("block_bits", ctypes.c_uint32, ctypes.c_uint64),
+        ("block_exact", ctypes.c_uint32, abi.Block),
+        ("block_prefix", abi.PrefixKey, abi.Block),
+        ("half_open", abi.FlowKey, abi.Flow),
+        ("established", abi.FlowKey, abi.Flow),
+        ("reverse", ctypes.c_uint32, abi.Slot),
+        ("health", ctypes.c_uint32, abi.Health),
+        ("weight_out", ctypes.c_uint32, ctypes.c_uint64),
+        ("hops", ctypes.c_uint32, abi.Hop),
+        ("verdicts", ctypes.c_uint32, abi.Count),
+        ("cdn_counts", ctypes.c_uint32, abi.CdnCount),
+        ("service_flows", ctypes.c_uint32, ctypes.c_uint64),
+        ("handshakes", ctypes.c_uint32, abi.HandshakeHistogram),
+        ("cpu_states", ctypes.c_uint32, abi.CpuState),
+    ],
+)
+def test_a_loaded_map_has_the_mirrored_sizes(loaded: DataPath, table: str, key: type, value: type) -> None:
+    info = Map.pinned(loaded.program.pins / table).info
+    assert (info.key_size, info.value_size) == (ctypes.sizeof(key), ctypes.sizeof(value))
+
+
+def test_every_pinned_map_was_looked_at(loaded: DataPath) -> None:
+    looked_at = {param[0] for param in test_a_loaded_map_has_the_mirrored_sizes.pytestmark[0].args[1]}
+    assert {path.name for path in loaded.program.pins.iterdir()} - looked_at == {"edge", "samples", "events"}
