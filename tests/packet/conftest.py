@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import pytest
-
 import harness
 import netbox
+import pytest
+
 from cdnctl.datapath.program import mount_bpffs
 from cdnctl.lab import netns
 

@@ -15,6 +15,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
+from netbox import CLIENTS, LINKS, name
+from packets import told
+
 from cdnctl import config
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
@@ -25,25 +28,26 @@ from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import CdnTotals, Tables
 from cdnctl.engine import layout, steering
 
-from netbox import CLIENTS, LINKS, name
-from packets import told
-
 VIP, OTHER_VIP = "203.0.113.80", "203.0.113.81"
 SNAT = ("203.0.113.10", "203.0.113.11")
 PORTS = (20000, 20999)
 MANAGEMENT = "192.0.2.0/24"
 AURORA, BOREALIS, CORONA = CDNS = ("aurora", "borealis", "corona")
-ENDPOINTS = {"aurora": (LINKS[0].endpoint, 80), "borealis": (LINKS[1].endpoint, 8080), "corona": (LINKS[2].endpoint, 80)}
+ENDPOINTS = {
+    "aurora": (LINKS[0].endpoint, 80),
+    "borealis": (LINKS[1].endpoint, 8080),
+    "corona": (LINKS[2].endpoint, 80),
+}
 SERVICES = {
     "www": (VIP, 80),
     "fast": (VIP, 443),
     "solo": (OTHER_VIP, 80),
     "duo": (OTHER_VIP, 443),
 }
-"""`www` is weighted and `fast` by latency, over all three; `solo` has aurora alone, `duo` aurora and borealis."""
+"""`www` (weighted) and `fast` (latency) have all three, `solo` has aurora alone, `duo` aurora and borealis."""
 MS = 1_000_000
 
-_CONFIG = """
+CONFIG = """
 [edge]
 name = "{name}"
 interfaces = ["clients", "cdn1", "cdn2", "cdn3"]
@@ -187,7 +191,10 @@ class DataPath:
 
     def _settings(self) -> abi.Settings:
         edge, settings = self.config.edge, abi.Settings(generation=1, seed=7)
-        settings.port_min_host, settings.ports = edge.snat_ports[0], edge.snat_ports[1] - edge.snat_ports[0] + 1
+        settings.port_min_host, settings.ports = (
+            edge.snat_ports[0],
+            edge.snat_ports[1] - edge.snat_ports[0] + 1,
+        )
         settings.snat_count, settings.endpoint_stride = len(edge.snat), self.config.limits.endpoints
         for index, address in enumerate(edge.snat):
             settings.snat[index] = abi.address(address)
@@ -286,9 +293,13 @@ class DataPath:
         before = self.totals(cdn)
         yield changed
         after = self.totals(cdn)
-        changed.update({
-            field: new - old for field, new, old in zip(before._fields, after, before, strict=True) if new != old
-        })
+        changed.update(
+            {
+                field: new - old
+                for field, new, old in zip(before._fields, after, before, strict=True)
+                if new != old
+            }
+        )
 
 
 def zero(table: Map) -> None:
@@ -315,7 +326,7 @@ def client_port() -> int:
 
 def load(indexes: dict[str, int]) -> DataPath:
     """The data path that all tests but those of the tables' limits share."""
-    return DataPath(_CONFIG, name(), indexes)
+    return DataPath(CONFIG, name(), indexes)
 
 
 def whole(table: Map) -> tuple[bytes, bytes]:

@@ -74,7 +74,9 @@ def made() -> Iterator[dict[str, int]]:
         for link in LINKS:
             _add_veth(link.name, link.mac, link.gateway[:-1] + "1", 30)
         with netns.netlink(name()) as ip:
-            indexes = {device: ip.link_lookup(ifname=device)[0] for device in (CLIENTS, *(x.name for x in LINKS))}
+            indexes = {
+                device: ip.link_lookup(ifname=device)[0] for device in (CLIENTS, *(x.name for x in LINKS))
+            }
             for link in LINKS:
                 neighbour(ip, link, indexes[link.name])
                 ip.route("add", dst=f"{link.endpoint}/32", gateway=link.gateway)

@@ -9,12 +9,11 @@ import socket
 import struct
 from enum import IntFlag
 
+from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-
-from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 
 ETH, IPV4, TCP_HEADER = struct.Struct("!6s6sH"), struct.Struct("!BBHHHBBH4s4s"), struct.Struct("!HHIIBBHHH")
 HEADERS = ETH.size + IPV4.size + TCP_HEADER.size

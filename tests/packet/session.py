@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cdnctl.datapath import abi
-from cdnctl.datapath.abi import Verdict
-
 from harness import CDNS, ENDPOINTS, SERVICES, DataPath, Seen, client_port
 from netbox import LINKS
 from packets import Ends, Flag, numbers_of, segment
 
+from cdnctl.datapath import abi
+from cdnctl.datapath.abi import Verdict
+
 CDN_ISN = 0x7000_0000
-_LINK = {cdn: link for cdn, link in zip(CDNS, LINKS, strict=True)}
+_LINK = dict(zip(CDNS, LINKS, strict=True))
 _BY_ADDRESS = {address: cdn for cdn, address in ENDPOINTS.items()}
 
 
@@ -43,7 +43,9 @@ class Session:
 
     # -- the client's side --
 
-    def up(self, flags: Flag, *, seq: int | None = None, ack: int | None = None, payload: bytes = b"") -> Seen:
+    def up(
+        self, flags: Flag, *, seq: int | None = None, ack: int | None = None, payload: bytes = b""
+    ) -> Seen:
         """A segment of the client."""
         seq = self.isn + 1 if seq is None else seq
         ack = (self.cdn_isn + 1 if flags & Flag.ACK else 0) if ack is None else ack
@@ -63,7 +65,9 @@ class Session:
 
     # -- the CDN's side --
 
-    def down(self, flags: Flag, *, seq: int | None = None, ack: int | None = None, payload: bytes = b"") -> Seen:
+    def down(
+        self, flags: Flag, *, seq: int | None = None, ack: int | None = None, payload: bytes = b""
+    ) -> Seen:
         """A segment of the CDN, to where the last SYN came from."""
         seq = self.cdn_isn + 1 if seq is None else seq
         ack = (self.isn + 1 if flags & Flag.ACK else 0) if ack is None else ack
@@ -82,13 +86,21 @@ class Session:
     def open(self) -> Session:
         """The whole handshake."""
         seen = [self.syn(), self.syn_ack(), self.ack()]
-        assert [each.verdict for each in seen] == [Verdict.FORWARDED, Verdict.REPLIED, Verdict.FORWARDED], seen
+        assert [each.verdict for each in seen] == [Verdict.FORWARDED, Verdict.REPLIED, Verdict.FORWARDED], (
+            seen
+        )
         return self
 
     def close(self) -> Session:
         """FINs both ways."""
-        seen = [self.up(Flag.FIN | Flag.ACK), self.down(Flag.FIN | Flag.ACK), self.up(Flag.ACK, seq=self.isn + 2)]
-        assert [each.verdict for each in seen] == [Verdict.FORWARDED, Verdict.REPLIED, Verdict.FORWARDED], seen
+        seen = [
+            self.up(Flag.FIN | Flag.ACK),
+            self.down(Flag.FIN | Flag.ACK),
+            self.up(Flag.ACK, seq=self.isn + 2),
+        ]
+        assert [each.verdict for each in seen] == [Verdict.FORWARDED, Verdict.REPLIED, Verdict.FORWARDED], (
+            seen
+        )
         return self
 
     # -- what the edge remembers --

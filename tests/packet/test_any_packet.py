@@ -1,4 +1,4 @@
-"""Whatever comes in ends in exactly one counted verdict, is answered in keeping with it, and harms nothing."""
+"""Whatever comes in ends in exactly one counted verdict, and in an action in keeping with it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import random
 from ipaddress import IPv4Network
 
 import pytest
-from scapy.compat import raw
-
-from cdnctl.datapath import abi, kernel
-from cdnctl.datapath.abi import Verdict
 from harness import VIP, Action, DataPath
 from netbox import CLIENTS, LINKS
 from packets import Flag, segment, told
+from scapy.compat import raw
 from session import Session, reply_frame
 from test_one_packet import DROPPED, UNTOUCHED
+
+from cdnctl.datapath import abi, kernel
+from cdnctl.datapath.abi import Verdict
 
 PACKETS = 10_000
 PASSES = {Verdict.PASSED, Verdict.BYPASSED}
@@ -58,7 +58,14 @@ def originals(path: DataPath) -> list[bytes]:
     """Frames to start from: what the sessions may say next, in both directions, and all the odd ones."""
     frames = [raw(case.packet) for case in (*DROPPED, *UNTOUCHED)]
     for session in sessions(path):
-        for flags in (Flag.SYN, Flag.ACK, Flag.PSH | Flag.ACK, Flag.FIN | Flag.ACK, Flag.RST, Flag.SYN | Flag.ACK):
+        for flags in (
+            Flag.SYN,
+            Flag.ACK,
+            Flag.PSH | Flag.ACK,
+            Flag.FIN | Flag.ACK,
+            Flag.RST,
+            Flag.SYN | Flag.ACK,
+        ):
             payload = b"x" * 40 if Flag.PSH in flags else b""
             up, down = session.isn + 1, session.cdn_isn + 1
             frames.append(segment(session.client, session.service, flags, seq=up, ack=down, payload=payload))
@@ -72,7 +79,9 @@ def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
     for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
         places = [place for place in LENGTHS_AND_FLAGS if place < len(data)]
         place = chance.choice(places) if places and chance.random() < 0.5 else chance.randrange(len(data))
-        data[place] = chance.choice((0, 1, 4, 5, 6, 0x45, 0x46, 0x4F, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        data[place] = chance.choice(
+            (0, 1, 4, 5, 6, 0x45, 0x46, 0x4F, 0x7F, 0x80, 0xFF, chance.randrange(256))
+        )
     match chance.randrange(10):
         case 0:
             del data[chance.randrange(14, len(data) + 1) :]
@@ -87,7 +96,9 @@ def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
     return bytes(data).ljust(14, b"\0")
 
 
-@pytest.mark.parametrize("mode", [abi.Mode(0), abi.Mode.DISARMED, abi.Mode.BYPASS], ids=["armed", "disarmed", "bypassed"])
+@pytest.mark.parametrize(
+    "mode", [abi.Mode(0), abi.Mode.DISARMED, abi.Mode.BYPASS], ids=["armed", "disarmed", "bypassed"]
+)
 def test_any_packet_ends_in_exactly_one_counted_verdict(path: DataPath, mode: abi.Mode) -> None:
     seed = seed_of_the_run()
     print(f"CDNCTL_TEST_SEED={seed}")

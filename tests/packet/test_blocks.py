@@ -7,18 +7,18 @@ import time
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from harness import SNAT, VIP, Action, DataPath, Seen
 from hypothesis import given
 from hypothesis import strategies as st
+from netbox import CLIENTS
+from packets import Flag, segment
+from session import Session
 
 from cdnctl.datapath import abi, kernel, panic
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.blocks import Bits
 from cdnctl.defence.blocklist import Blocklist, Delta
 from cdnctl.model import Block
-from harness import SNAT, VIP, Action, DataPath, Seen
-from netbox import CLIENTS
-from packets import Flag, segment
-from session import Session
 
 HOUR_NS = 3_600_000_000_000
 ELSEWHERE = "198.18.0.1"
@@ -87,7 +87,16 @@ def is_blocked(path: DataPath, source: str) -> bool:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["10.9.8.7/32", "10.9.8.6/31", "10.9.8.128/25", "10.9.8.0/24", "10.9.8.0/23", "10.9.0.0/16", "10.8.0.0/13", "10.0.0.0/8"],
+    [
+        "10.9.8.7/32",
+        "10.9.8.6/31",
+        "10.9.8.128/25",
+        "10.9.8.0/24",
+        "10.9.8.0/23",
+        "10.9.0.0/16",
+        "10.8.0.0/13",
+        "10.0.0.0/8",
+    ],
 )
 def test_a_prefix_blocks_what_is_in_it_and_nothing_else(guarded: Guarded, prefix: str) -> None:
     network = IPv4Network(prefix)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-import pytest
-
 import harness
-from cdnctl.datapath import abi
-from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, OutReason, Verdict
+import pytest
 from harness import AURORA, BOREALIS, CDNS, CORONA, MS, Action, DataPath
 from packets import Flag
 from session import Session
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, OutReason, Verdict
 
 PATIENCE_MS = 30
 """An endpoint whose handshakes are quick may still take so long before it says anything."""
@@ -491,7 +491,9 @@ class TestReopening:
         for age_s, ejections in ((299, 8), (301, 1)):
             # a box that booted just now has no such past: its clock may go below 0, as ages do
             ejected_ns = (time.monotonic_ns() - age_s * 1000 * MS) % 2**64
-            path.change_health(AURORA, state=Breaker.IN, ejections=7, ejected_ns=ejected_ns, reserved_weight=0)
+            path.change_health(
+                AURORA, state=Breaker.IN, ejections=7, ejected_ns=ejected_ns, reserved_weight=0
+            )
             harness.zero(path.map("weight_out"))
             take_out(path)
             assert path.health(AURORA).ejections == ejections
@@ -531,7 +533,11 @@ class TestLatencyPolicy:
     def known(self, path: DataPath, **ewma_ms: int) -> None:
         for cdn in CDNS:
             path.change_health(
-                cdn, ewma_us=ewma_ms.get(cdn, 10) * 1000, ewma_at_ns=time.monotonic_ns(), samples=20, baseline_us=9000
+                cdn,
+                ewma_us=ewma_ms.get(cdn, 10) * 1000,
+                ewma_at_ns=time.monotonic_ns(),
+                samples=20,
+                baseline_us=9000,
             )
 
     def test_the_slower_one_gets_nothing_while_others_are_better(self, path: DataPath) -> None:

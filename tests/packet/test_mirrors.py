@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from harness import DataPath
 
 from cdnctl import config
 from cdnctl.config import schema
@@ -19,7 +20,6 @@ from cdnctl.datapath import abi, blocks, perf, tables
 from cdnctl.datapath.kernel import Map
 from cdnctl.paths import bpf_dir
 from cdnctl.steering import maglev
-from harness import DataPath
 
 _STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r"(\w+)(?:\[\w+\])*;")
@@ -117,7 +117,9 @@ def test_a_struct_has_the_same_fields_at_the_same_places(struct: str, compiled: 
         ), field
 
 
-@pytest.mark.parametrize("struct", ["service_key", "endpoint_key", "flow_key", "prefix_key", "sample", "event"])
+@pytest.mark.parametrize(
+    "struct", ["service_key", "endpoint_key", "flow_key", "prefix_key", "sample", "event"]
+)
 def test_a_key_or_record_has_no_holes(struct: str, compiled: dict[str, int]) -> None:
     # a hole is bytes that nobody wrote: in a key that is another key, in a record what the stack held
     fields = HEADER.structs[struct]

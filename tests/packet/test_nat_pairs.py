@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-
-from cdnctl.datapath import abi
-from cdnctl.datapath.abi import SlotState
 from harness import Action, DataPath, Runner, whole
 from netbox import CLIENTS, LINKS, name
 from packets import HEADERS, Flag, mac, segment
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.abi import SlotState
 
 FLOWS = 200_000
 CHECKED_EVERY = 1_000
@@ -137,7 +137,9 @@ class Traffic:
             raw = self.path.tables.established.get(before.key) or self.path.tables.half_open.get(before.key)
             assert raw is None or before == flow, "the old owner's entry outlived its slot"
             action, target, _, flags = self.down(place, _ACK, _CDN_ISN + 1, before.isn + 1)
-            assert action == Action.DROP or (action, target, flags) == (Action.TX, place[0], _RST), "for the old owner"
+            assert action == Action.DROP or (action, target, flags) == (Action.TX, place[0], _RST), (
+                "for the old owner"
+            )
             self.count["old connections reset"] += action == Action.TX
         self.owners[place] = flow
         return place

@@ -6,22 +6,22 @@ import os
 import time
 from typing import NamedTuple
 
+import harness
+import netbox
 import pytest
+from harness import CDNS, ENDPOINTS, SNAT, VIP, Action, DataPath, Seen
+from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
+from packets import Ends, Flag, reset_to, segment, translated
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
 
-import harness
-import netbox
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.kernel import Map
 from cdnctl.lab import netns
-from harness import CDNS, ENDPOINTS, SNAT, VIP, Action, DataPath, Seen
-from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
-from packets import Ends, Flag, reset_to, segment, translated
 
 CLIENT = "10.1.0.7"
 FRAME = Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC)
@@ -52,7 +52,11 @@ def changed(packet: Packet, **fields: int) -> Packet:
 
 
 DROPPED = [
-    Case("a port of the VIP without service", TO_VIP / TCP(sport=40001, dport=81, flags="S"), Verdict.NO_SERVICE),
+    Case(
+        "a port of the VIP without service",
+        TO_VIP / TCP(sport=40001, dport=81, flags="S"),
+        Verdict.NO_SERVICE,
+    ),
     Case("UDP to a VIP", TO_VIP / UDP(sport=40001, dport=80) / b"x", Verdict.UNSUPPORTED),
     Case("ping of a VIP", TO_VIP / ICMP(), Verdict.UNSUPPORTED),
     Case("another protocol to a VIP", TO_VIP / Raw(bytes(40)), Verdict.UNSUPPORTED),
@@ -81,38 +85,70 @@ DROPPED = [
     Case("a client's SYN-ACK", tcp("SA", ack=1), Verdict.UNKNOWN_FLOW),
     Case("a reset of no flow", tcp("R"), Verdict.UNKNOWN_FLOW),
     Case("a reset with ACK of no flow", tcp("RA", ack=5), Verdict.UNKNOWN_FLOW),
-    Case("a reply to a port nobody holds", FROM_CDN / TCP(sport=80, dport=20001, flags="SA"), Verdict.NO_OWNER),
+    Case(
+        "a reply to a port nobody holds", FROM_CDN / TCP(sport=80, dport=20001, flags="SA"), Verdict.NO_OWNER
+    ),
     Case("the same, past the first port", FROM_CDN / TCP(sport=80, dport=20999, flags="A"), Verdict.NO_OWNER),
     Case("a reply from another port", FROM_CDN / TCP(sport=81, dport=20001, flags="SA"), Verdict.NO_OWNER),
-    Case("a stranger to a SNAT port", FRAME / IP(src=CLIENT, dst=SNAT[1]) / TCP(sport=80, dport=20500, flags="S"),
-         Verdict.NO_OWNER),
+    Case(
+        "a stranger to a SNAT port",
+        FRAME / IP(src=CLIENT, dst=SNAT[1]) / TCP(sport=80, dport=20500, flags="S"),
+        Verdict.NO_OWNER,
+    ),
 ]
 
 UNTOUCHED = [
-    Case("IPv4 to elsewhere", FRAME / IP(src=CLIENT, dst="203.0.113.9") / TCP(dport=80, flags="S"), Verdict.PASSED),
+    Case(
+        "IPv4 to elsewhere",
+        FRAME / IP(src=CLIENT, dst="203.0.113.9") / TCP(dport=80, flags="S"),
+        Verdict.PASSED,
+    ),
     Case("UDP to elsewhere", FRAME / IP(src=CLIENT, dst="192.0.2.1") / UDP() / b"abc", Verdict.PASSED),
-    Case("a fragment to elsewhere", changed(FRAME / IP(src=CLIENT, dst="192.0.2.1") / Raw(bytes(9)), frag=7),
-         Verdict.PASSED),
-    Case("a dying packet to elsewhere", FRAME / IP(src=CLIENT, dst="192.0.2.1", ttl=1) / ICMP(), Verdict.PASSED),
-    Case("nonsense to elsewhere", changed(FRAME / IP(src=CLIENT, dst="192.0.2.1") / Raw(bytes(20)), ihl=1, len=3),
-         Verdict.PASSED),
-    Case("IP options to elsewhere", FRAME / IP(src=CLIENT, dst="192.0.2.1", options=[IPOption_NOP()]) / TCP(),
-         Verdict.PASSED),
+    Case(
+        "a fragment to elsewhere",
+        changed(FRAME / IP(src=CLIENT, dst="192.0.2.1") / Raw(bytes(9)), frag=7),
+        Verdict.PASSED,
+    ),
+    Case(
+        "a dying packet to elsewhere", FRAME / IP(src=CLIENT, dst="192.0.2.1", ttl=1) / ICMP(), Verdict.PASSED
+    ),
+    Case(
+        "nonsense to elsewhere",
+        changed(FRAME / IP(src=CLIENT, dst="192.0.2.1") / Raw(bytes(20)), ihl=1, len=3),
+        Verdict.PASSED,
+    ),
+    Case(
+        "IP options to elsewhere",
+        FRAME / IP(src=CLIENT, dst="192.0.2.1", options=[IPOption_NOP()]) / TCP(),
+        Verdict.PASSED,
+    ),
     Case("a VIP's own packet", FRAME / IP(src=VIP, dst=CLIENT) / TCP(sport=80), Verdict.PASSED),
-    Case("IPv6", FRAME / IPv6(src="2001:db8::1", dst="2001:db8::2") / TCP(dport=80, flags="S"), Verdict.PASSED),
+    Case(
+        "IPv6", FRAME / IPv6(src="2001:db8::1", dst="2001:db8::2") / TCP(dport=80, flags="S"), Verdict.PASSED
+    ),
     Case("ARP for a VIP", FRAME / ARP(pdst=VIP), Verdict.PASSED),
     Case("a tagged frame for a VIP", FRAME / Dot1Q(vlan=7) / tcp()[IP], Verdict.PASSED),
     Case("LLDP", Ether(src=ROUTER_MAC, dst="01:80:c2:00:00:0e", type=0x88CC) / bytes(46), Verdict.PASSED),
     Case("an 802.3 length instead of a type", FRAME.__class__(type=0x0026) / bytes(46), Verdict.PASSED),
-    Case("ssh to a SNAT address", FRAME / IP(src=CLIENT, dst=SNAT[0]) / TCP(dport=22, flags="S"), Verdict.PASSED),
+    Case(
+        "ssh to a SNAT address",
+        FRAME / IP(src=CLIENT, dst=SNAT[0]) / TCP(dport=22, flags="S"),
+        Verdict.PASSED,
+    ),
     Case("the port below ours", FROM_CDN / TCP(sport=80, dport=19999, flags="SA"), Verdict.PASSED),
     Case("the port above ours", FROM_CDN / TCP(sport=80, dport=21000, flags="SA"), Verdict.PASSED),
-    Case("BGP with TTL 1 to a SNAT address", FRAME / IP(src=CLIENT, dst=SNAT[0], ttl=1) / TCP(dport=179, flags="S"),
-         Verdict.PASSED),
+    Case(
+        "BGP with TTL 1 to a SNAT address",
+        FRAME / IP(src=CLIENT, dst=SNAT[0], ttl=1) / TCP(dport=179, flags="S"),
+        Verdict.PASSED,
+    ),
     Case("ping of a SNAT address", FRAME / IP(src=CLIENT, dst=SNAT[0]) / ICMP() / b"12", Verdict.PASSED),
     Case("an ICMP error to a SNAT address", FROM_CDN / ICMP(type=3, code=4) / IP() / TCP(), Verdict.PASSED),
-    Case("DNS to a SNAT address", FRAME / IP(src="192.0.2.53", dst=SNAT[1]) / UDP(sport=53, dport=20001) / b"dns",
-         Verdict.PASSED),
+    Case(
+        "DNS to a SNAT address",
+        FRAME / IP(src="192.0.2.53", dst=SNAT[1]) / UDP(sport=53, dport=20001) / b"dns",
+        Verdict.PASSED,
+    ),
     Case("a fragment to a SNAT address", changed(FROM_CDN / Raw(bytes(30)), frag=5), Verdict.PASSED),
 ]
 
@@ -203,7 +239,9 @@ def forwarded_as_it_should(seen: Seen, packet: Packet) -> None:
         tcp(window=0, urgptr=9, reserved=7),
         tcp() / Padding(bytes(6)),
         FRAME / IP(src=CLIENT, dst=VIP, options=[IPOption_NOP()]) / TCP(sport=40001, dport=80, flags="S"),
-        FRAME / IP(src=CLIENT, dst=VIP, options=[IPOption_RR(routers=["0.0.0.0"] * 9)]) / tcp(options=OPTIONS)[TCP],
+        FRAME
+        / IP(src=CLIENT, dst=VIP, options=[IPOption_RR(routers=["0.0.0.0"] * 9)])
+        / tcp(options=OPTIONS)[TCP],
         FRAME / IP(src="255.255.255.254", dst=VIP) / TCP(sport=65535, dport=443, flags="S", seq=0xFFFFFFFF),
         FRAME / IP(src="0.0.0.1", dst=VIP) / TCP(sport=1, dport=443, flags="S", seq=0),
     ],
@@ -216,13 +254,19 @@ def test_a_new_syn_goes_to_a_cdn_translated_in_every_byte(path: DataPath, packet
 def test_checksums_are_right_whatever_is_in_the_packet(path: DataPath) -> None:
     # a thousand consecutive sequence numbers reach every carry of the one's complement sums
     for number in range(0, 0x1_0000, 67):
-        frame = segment((f"10.{number >> 8}.{number & 255}.9", 1024 + number % 60000), (VIP, 80), Flag.SYN,
-                        seq=number << 16 | number)
+        frame = segment(
+            (f"10.{number >> 8}.{number & 255}.9", 1024 + number % 60000),
+            (VIP, 80),
+            Flag.SYN,
+            seq=number << 16 | number,
+        )
         ran = kernel.test_run(path.fd, frame, ifindex=path.indexes[netbox.CLIENTS])
         ends = Ends(ran.frame)
         link = LINKS[list(ENDPOINTS.values()).index(ends.target)]
         macs = link.mac, link.gateway_mac
-        assert ran.frame == segment(ends.source, ends.target, Flag.SYN, seq=number << 16 | number, ttl=63, macs=macs)
+        assert ran.frame == segment(
+            ends.source, ends.target, Flag.SYN, seq=number << 16 | number, ttl=63, macs=macs
+        )
 
 
 UNKNOWN = [
@@ -232,7 +276,9 @@ UNKNOWN = [
     tcp("A", ack=77, options=OPTIONS),
     tcp("A", ack=78) / Padding(bytes(6)),
     TO_VIP / TCP(sport=40001, dport=9999, flags="A", ack=5),
-    FRAME / IP(src=CLIENT, dst=VIP, ttl=1, options=[IPOption_NOP()]) / TCP(sport=9, dport=80, flags="A", ack=6),
+    FRAME
+    / IP(src=CLIENT, dst=VIP, ttl=1, options=[IPOption_NOP()])
+    / TCP(sport=9, dport=80, flags="A", ack=6),
 ]
 
 

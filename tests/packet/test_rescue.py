@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 
 import pytest
-
-from cdnctl.datapath import abi
-from cdnctl.datapath.abi import EventKind, SlotState, Verdict
 from harness import CDNS, DataPath
 from packets import Ends, Flag, flags_of
 from session import Session, sequence_of
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.abi import EventKind, SlotState, Verdict
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_with_no_other_cdn_it_stays(known: DataPath) -> None:
 
 
 def test_a_second_rescue_moves_on(known: DataPath) -> None:
-    session, first = silent(known, 210)
+    session, _ = silent(known, 210)
     session.syn()
     session.age(210)
     second = copy.copy(session)

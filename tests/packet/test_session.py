@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from harness import ENDPOINTS, MS, Action, DataPath, Seen
+from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
+from packets import Ends, Flag, flags_of, reset_to, translated
 from scapy.compat import raw
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
+from session import CDN_ISN, Session, link_of, sequence_of
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import FlowFlag, SlotState, Verdict
-from harness import ENDPOINTS, MS, Action, DataPath, Seen
-from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
-from packets import Ends, Flag, flags_of, reset_to, translated
-from session import CDN_ISN, Session, link_of, sequence_of
 
 LINK = LINKS[0]
 ACK, PSH, FIN, RST = Flag.ACK, Flag.PSH, Flag.FIN, Flag.RST
@@ -43,7 +43,9 @@ def verdict_of(seen: Seen, verdict: Verdict, action: Action) -> Seen:
 def goes_up(session: Session, packet: Packet) -> None:
     """The packet leaves towards the CDN, every byte as scapy has it."""
     seen = verdict_of(session.path.run(raw(packet)), Verdict.FORWARDED, Action.REDIRECT)
-    assert seen.frame == translated(packet, session.snat, ENDPOINTS[session.cdn], (LINK.mac, LINK.gateway_mac)), seen
+    assert seen.frame == translated(
+        packet, session.snat, ENDPOINTS[session.cdn], (LINK.mac, LINK.gateway_mac)
+    ), seen
 
 
 def goes_down(session: Session, packet: Packet) -> None:
@@ -89,11 +91,18 @@ def opened(session: Session) -> Session:
 def test_every_byte_of_a_whole_session(session: Session) -> None:
     session.syn()
     goes_up(session, from_client(session, "S", seq=1000, options=[("MSS", 1460), ("WScale", 7)]))
-    goes_down(session, from_cdn(session, "SA", seq=CDN_ISN, ack=1001, options=[("MSS", 1400), ("SAckOK", b"")]))
+    goes_down(
+        session, from_cdn(session, "SA", seq=CDN_ISN, ack=1001, options=[("MSS", 1400), ("SAckOK", b"")])
+    )
     goes_up(session, from_client(session, "A", seq=1001, ack=CDN_ISN + 1, options=[TIMES]))
-    goes_up(session, from_client(session, "PA", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", seq=1001, ack=CDN_ISN + 1))
+    goes_up(
+        session, from_client(session, "PA", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", seq=1001, ack=CDN_ISN + 1)
+    )
     goes_down(session, from_cdn(session, "A", bytes(range(256)) * 5 + b"odd", seq=CDN_ISN + 1, ack=1028))
-    goes_down(session, from_cdn(session, "PA", b"\xff" * 999, seq=CDN_ISN + 1284, ack=1028, options=[TIMES], window=0))
+    goes_down(
+        session,
+        from_cdn(session, "PA", b"\xff" * 999, seq=CDN_ISN + 1284, ack=1028, options=[TIMES], window=0),
+    )
     goes_up(session, from_client(session, "A", seq=1028, ack=CDN_ISN + 9, options=[("SAck", (1, 2, 3, 4))]))
     goes_down(session, from_cdn(session, "FA", seq=CDN_ISN + 2283, ack=1028))
     goes_up(session, from_client(session, "FA", seq=1028, ack=CDN_ISN + 2284))
@@ -113,7 +122,10 @@ def test_every_step_is_counted_once_for_its_cdn(session: Session) -> None:
 
 def test_where_the_state_is_at_each_step(session: Session) -> None:
     session.syn()
-    assert (session.slot.state, session.slot.isn) == (SlotState.SYN_SENT, int.from_bytes((1000).to_bytes(4, "big"), "little"))
+    assert (session.slot.state, session.slot.isn) == (
+        SlotState.SYN_SENT,
+        int.from_bytes((1000).to_bytes(4, "big"), "little"),
+    )
     assert session.slot.ifindex == session.path.indexes[CLIENTS]
     assert bytes(session.slot.router).hex(":") == ROUTER_MAC
     assert bytes(session.slot.self).hex(":") == CLIENT_SIDE_MAC
@@ -346,7 +358,18 @@ def test_a_reply_rebuilds_what_was_evicted(opened: Session) -> None:
     rebuilt = opened.established
     assert rebuilt is not None
     old = abi.Flow.from_buffer_copy(before)
-    same = ("slot", "snat", "snat_port", "ip_delta", "tcp_delta", "endpoint", "service", "cdn", "isn", "generation")
+    same = (
+        "slot",
+        "snat",
+        "snat_port",
+        "ip_delta",
+        "tcp_delta",
+        "endpoint",
+        "service",
+        "cdn",
+        "isn",
+        "generation",
+    )
     assert {f: getattr(rebuilt, f) for f in same} == {f: getattr(old, f) for f in same}
     goes_up(opened, from_client(opened, "PA", b"more", seq=1001, ack=CDN_ISN + 5))
 

@@ -1,0 +1,162 @@
+"""The program on interfaces: without kernel headers, native or generic, and never in place of a stranger."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import DataPath
+from netbox import CLIENTS, name
+
+from cdnctl.datapath import attach, kernel
+from cdnctl.datapath.kernel import libbpf
+from cdnctl.datapath.program import Program
+from cdnctl.errors import CdnctlError
+from cdnctl.lab import netns
+
+XDP = 6
+ACCEPTS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
+"""`return XDP_PASS`."""
+
+
+def load_stranger() -> int:
+    """A trivial XDP program of another name."""
+    fd: int = libbpf().bpf_prog_load(XDP, b"stranger", b"GPL", ACCEPTS, ctypes.c_size_t(2), None)
+    return kernel.check(fd, "bpf_prog_load")
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The file descriptor of somebody else's program."""
+    fd = load_stranger()
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def device(inside: dict[str, int]) -> Iterator[str]:
+    """An interface of its own whose driver can do XDP."""
+    yield from _made("spare", kind="veth", peer={"ifname": "spare-far"})
+
+
+@pytest.fixture
+def plain_device(inside: dict[str, int]) -> Iterator[str]:
+    """An interface whose driver cannot."""
+    yield from _made("plain", kind="bridge")
+
+
+def _made(device: str, **fields: object) -> Iterator[str]:
+    with netns.netlink(name()) as ip:
+        ip.link("add", ifname=device, **fields)
+        index = ip.link_lookup(ifname=device)[0]
+        ip.link("set", index=index, state="up")
+        yield device
+        ip.link("del", index=index)
+
+
+def attached_id(device: str) -> int:
+    return kernel.xdp_program_id(attach.interface_index(device))
+
+
+def test_it_compiles_and_attaches_where_there_are_no_kernel_headers(device: str) -> None:
+    edge = name("-bare")
+    loader = Path(__file__).with_name("bare_loader.py")
+    try:
+        done = subprocess.run(
+            [sys.executable, loader, edge, name(), device], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"compiled": True, "name": device, "mode": "native", "warning": ""}
+        # the loader is gone, and what it loaded goes on
+        program = Program(edge).open()
+        try:
+            assert kernel.program_id(program) == attached_id(device)
+            assert kernel.test_run(program, bytes(60)).action == 2
+            assert attach.attached_to(program) == [(device, "native")]
+            assert attach.detach(device, program)
+        finally:
+            os.close(program)
+    finally:
+        Program(edge).remove()
+
+
+def test_native_where_the_driver_can(path: DataPath, device: str) -> None:
+    assert attach.attach(device, path.fd, "auto") == (device, "native", "")
+    assert attach.attach(device, path.fd, "auto") == (device, "native", ""), "a second time changes nothing"
+    assert attach.detach(device, path.fd)
+    assert attach.mode_of(attach.interface_index(device)) == "detached"
+    assert not attach.detach(device, path.fd)
+
+
+def test_generic_where_it_cannot_and_it_says_so(path: DataPath, plain_device: str) -> None:
+    result = attach.attach(plain_device, path.fd, "auto")
+    assert (result.name, result.mode) == (plain_device, "generic")
+    assert "generic" in result.warning
+    assert plain_device in result.warning
+    assert attach.detach(plain_device, path.fd)
+
+
+def test_generic_because_the_operator_wants_it_needs_no_warning(path: DataPath, device: str) -> None:
+    assert attach.attach(device, path.fd, "generic") == (device, "generic", "")
+    assert attach.detach(device, path.fd)
+
+
+def test_native_or_nothing(path: DataPath, plain_device: str) -> None:
+    with pytest.raises(CdnctlError, match=f"interface {plain_device} takes no XDP program") as refused:
+        attach.attach(plain_device, path.fd, "native")
+    assert refused.value.remedy
+    assert attached_id(plain_device) == 0
+
+
+@pytest.mark.parametrize(
+    "flag", [kernel.XDP_FLAGS_DRV_MODE, kernel.XDP_FLAGS_SKB_MODE], ids=["native", "generic"]
+)
+@pytest.mark.parametrize("wish", ["auto", "native", "generic"])
+def test_a_strangers_program_stays_and_is_named(
+    path: DataPath, device: str, stranger: int, flag: int, wish: str
+) -> None:
+    index = attach.interface_index(device)
+    kernel.xdp_attach(index, stranger, flag)
+    with pytest.raises(CdnctlError) as refused:
+        attach.attach(device, path.fd, wish)  # type: ignore[arg-type]
+    assert "'stranger'" in refused.value.message
+    assert device in refused.value.message
+    assert f"ip link set dev {device} xdp off" in refused.value.remedy
+    assert attached_id(device) == kernel.program_id(stranger)
+    assert not attach.detach(device, path.fd), "nor is it taken off"
+    assert attached_id(device) == kernel.program_id(stranger)
+
+
+def test_nor_does_it_make_room_for_a_newer_one_of_ours(path: DataPath, device: str, stranger: int) -> None:
+    other = load_stranger()
+    try:
+        kernel.xdp_attach(attach.interface_index(device), stranger, kernel.XDP_FLAGS_DRV_MODE)
+        with pytest.raises(CdnctlError, match="stranger"):
+            attach.attach(device, path.fd, "auto", previous=other)
+    finally:
+        os.close(other)
+
+
+def test_our_own_older_program_is_replaced_in_one_step(path: DataPath, device: str, stranger: int) -> None:
+    kernel.xdp_attach(attach.interface_index(device), stranger, kernel.XDP_FLAGS_DRV_MODE)
+    assert attach.attach(device, path.fd, "auto", previous=stranger) == (device, "native", "")
+    assert attached_id(device) == kernel.program_id(path.fd)
+    assert attach.detach(device, path.fd)
+
+
+def test_an_interface_that_is_not_there(path: DataPath) -> None:
+    with pytest.raises(CdnctlError, match="interface eth77 does not exist") as refused:
+        attach.attach("eth77", path.fd, "auto")
+    assert CLIENTS in refused.value.remedy
+    assert not attach.detach("eth77", path.fd)
+
+
+def test_pins_are_taken_over_without_compiling(path: DataPath) -> None:
+    assert Program(path.config.edge.name).ensure(path.config) is False
