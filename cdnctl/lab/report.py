@@ -136,9 +136,7 @@ def _fault(name: str, fault: Fault, requests: list[Request]) -> list[Claim]:
     limit = DARK_LIMIT_MS if name == "dark" else SLOW_LIMIT_MS
     last = None if fault.last is None else max(0.0, (fault.last.last_new_flow_ns - fault.at_ns) / 1e6)
     back = (fault.back_ns - fault.healed_ns) / 1e9 if fault.back_ns else None
-    # A slow CDN still answers: the policy by latency tries it now and then, which is how it learns that
-    # it has healed. What must fall is its share; the last single try is only reported.
-    lines = [at_most(f"{name}: fault to last new flow but probes", last, limit, "ms", gate=name == "dark")]
+    lines = [at_most(f"{name}: fault to last new flow but probes", last, limit, "ms")]
     if fault.last is not None:
         probes = fault.last.probe_flows_total - fault.before.probe_flows_total
         rescued = fault.last.rescued_from_total - fault.before.rescued_from_total
