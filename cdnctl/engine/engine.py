@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, host, network, perf
+from cdnctl.datapath import abi, attach, host, network, perf, toolchain
 from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.program import Program
@@ -59,6 +59,7 @@ class Engine:
         """Load (or take over) the data path, bring it up to date, attach. Raises CdnctlError."""
         if os.geteuid() != 0:
             raise CdnctlError("the agent must be root to load and attach the data path", "use sudo")
+        toolchain.import_bcc()  # says which package is missing, before anything is made
         for name in self.config.edge.interfaces:
             attach.interface_index(name)
         for clash in host.port_clashes(self.config):
