@@ -10,11 +10,13 @@
  */
 #pragma once
 
-/* Look for a free port first; only then ask, at the price of a look-up each, whether a held one is an orphan. */
+/* Only then ask, at the price of a look-up each, whether the slot of a held port is an orphan. */
 #define FREE_TRIES 3
-#define PORT_TRIES 6
+#define PORT_TRIES 12
 #define HALF_OPEN_NS 8000000000ULL /* an unfinished handshake holds its port so long */
 #define REST_NS 60000000000ULL	   /* TIME_WAIT at the CDN */
+/* Owner of a slot that is being filled: whatever arrives for it meanwhile is nobody's. */
+#define BEING_BOUND (~0ULL)
 
 static __always_inline __u64 owner_word(__u32 client, __u16 client_port, __u32 service)
 {
@@ -54,21 +56,36 @@ static __always_inline struct flow *forward_entry(struct flow_key *key, __u8 sta
 	return established.lookup(key);
 }
 
-/* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
-static __always_inline bool reclaimable(struct slot *slot, __u32 index, __u64 owner, __u64 now,
-					struct flow_key *key)
+/* Its time is over: a handshake that was never finished, a closed port that has rested. */
+static __always_inline bool is_over(struct slot *slot, __u64 now)
 {
 	__u64 age = age_ns(now, slot->since_ns);
+
+	return slot->state >= SLOT_CLOSING ? age > REST_NS
+					   : slot->state < SLOT_ESTABLISHED && age > HALF_OPEN_NS;
+}
+
+/* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
+static __always_inline bool is_orphan(struct slot *slot, __u32 index, __u64 owner,
+				      struct flow_key *key)
+{
 	struct flow *flow;
 
 	if (slot->state >= SLOT_CLOSING)
-		return age > REST_NS;
-	if (slot->state < SLOT_ESTABLISHED && age > HALF_OPEN_NS)
-		return true;
+		return false;
 	if (!owner_key(owner, key))
 		return true;
 	flow = forward_entry(key, slot->state);
 	return !flow || flow->slot != index;
+}
+
+/* May a slot that `held` holds be taken over? */
+static __always_inline bool reclaimable(struct slot *slot, __u32 index, __u64 held, __u64 now,
+					int try, struct flow_key *key)
+{
+	if (held == BEING_BOUND)
+		return false;
+	return is_over(slot, now) || (try >= FREE_TRIES && is_orphan(slot, index, held, key));
 }
 
 /* After the swap: the old owner's forward entry must not outlive its slot. */
@@ -88,14 +105,15 @@ static __always_inline void forget_owner(__u64 owner, __u32 index)
 }
 
 /*
- * A port of our own for this flow towards this endpoint: the client's if it is free, else a random
- * one, then the next, a bounded number of times (the order of RFC 6056, algorithm 2).
+ * A port of our own for this flow towards this endpoint: the client's if it is free, else others at
+ * random distances, a bounded number of times (RFC 6056, algorithm 2; the very next ones would be held
+ * as well, since clients' own ports come in runs). The slot is nobody's until it is filled.
  */
-static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow, __u64 owner)
+static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 {
 	const struct settings *set = pkt->set;
 	__u32 snat, port, base, index, random = bpf_get_prandom_u32();
-	__u32 ports = set->ports;
+	__u32 ports = set->ports, stride = (random >> 8) | 1;
 	struct flow_key key = {};
 	struct slot *slot;
 	__u64 held;
@@ -115,14 +133,13 @@ static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow,
 		if (!slot)
 			return 0;
 		held = slot->owner;
-		if (held && (try < FREE_TRIES || !reclaimable(slot, index, held, pkt->now, &key)))
+		if (held && !reclaimable(slot, index, held, pkt->now, try, &key))
 			goto next;
-		if (__sync_val_compare_and_swap(&slot->owner, held, owner) == held)
+		if (__sync_val_compare_and_swap(&slot->owner, held, BEING_BOUND) == held)
 			goto claimed;
 next:
-		port = try ? port + 1 : (random >> 3) % ports;
-		if (port >= ports)
-			port = 0;
+		/* a division, since each branch here would double the verifier's work, try by try */
+		port = (port + stride) % ports;
 	}
 	return 0;
 claimed:
@@ -138,7 +155,8 @@ claimed:
 static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 				     struct endpoint *endpoint, __u32 service)
 {
-	struct slot *slot = claim(pkt, flow, owner_word(pkt->source, pkt->source_port, service));
+	__u64 owner = owner_word(pkt->source, pkt->source_port, service);
+	struct slot *slot = claim(pkt, flow);
 	__u32 old_ip, new_ip, old_ports, new_ports;
 
 	if (!slot)
@@ -160,6 +178,7 @@ static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 	slot->flags = flow->flags & FLOW_PROBE;
 	slot->seen_s = 0;
 	slot->state = SLOT_SYN_SENT;
+	__sync_val_compare_and_swap(&slot->owner, BEING_BOUND, owner); /* and a barrier */
 	return GO_ON;
 }
 
@@ -223,12 +242,14 @@ static __always_inline int find_from_cdn(struct packet *pkt)
 		return NO_OWNER;
 	pkt->slot_index = (pkt->snat_index * pkt->set->endpoint_stride + *id) * ports + port;
 	slot = reverse.lookup(&pkt->slot_index);
-	if (!slot || !slot->owner)
+	if (!slot)
+		return NO_OWNER;
+	pkt->owner = slot->owner;
+	if (!pkt->owner || pkt->owner == BEING_BOUND)
 		return NO_OWNER;
 	pkt->belongs = TO_REPLY;
 	pkt->endpoint = *id;
 	pkt->slot = slot;
-	pkt->owner = slot->owner;
 	pkt->client = owner_client(pkt->owner);
 	pkt->generation = &slot->generation;
 	return GO_ON;
