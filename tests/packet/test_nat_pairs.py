@@ -256,5 +256,5 @@ def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: Dat
     assert peak > 0.9 * TABLE
     assert traffic.count["rebuilt by a reply"] > 0.9 * REBUILT_PER_CHECK * (FLOWS - 2 * TABLE) / CHECKED_EVERY
     assert traffic.count["slots taken over"] > FLOWS / 2
-    # nearly half the slots are held here, and the search for a port is bounded
-    assert traffic.count["without a port"] < FLOWS / 6
+    # nearly half the slots are held all the time, and the search for a port is bounded
+    assert traffic.count["without a port"] < FLOWS / 200

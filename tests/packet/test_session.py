@@ -193,6 +193,36 @@ def test_a_closed_port_rests_and_then_is_used_again(path: DataPath) -> None:
     assert second.slot_index == first.slot_index
 
 
+def test_a_port_that_has_rested_is_as_good_as_free(path: DataPath) -> None:
+    path.change(ports=4, snat_count=1)
+    for n in range(4):
+        closed = Session(path, client=f"10.1.0.{n + 1}", port=20000 + n).open().close()
+        slot = closed.slot
+        slot.since_ns -= 61_000 * MS
+        path.put_slot(closed.slot_index, slot)
+    session = Session(path, client="10.1.0.9", port=20002)
+    forwarded(session.syn())
+    assert session.snat[1] == 20002
+
+
+def test_nearly_all_ports_held_the_last_one_is_found_most_times(path: DataPath) -> None:
+    path.change(ports=100, snat_count=1)
+    verdicts = [Session(path, client=f"10.1.{n}.1").syn().verdict for n in range(90)]
+    assert verdicts.count(Verdict.FORWARDED) >= 80
+
+
+def test_a_slot_that_is_being_filled_is_nobodys(path: DataPath) -> None:
+    path.change(ports=1, snat_count=1)
+    first = Session(path, client="10.1.0.1")
+    first.syn()
+    slot = first.slot
+    slot.owner = 2**64 - 1
+    slot.since_ns -= 61_000 * MS
+    path.put_slot(first.slot_index, slot)
+    dropped(first.syn_ack(), Verdict.NO_OWNER)
+    dropped(Session(path, client="10.1.0.2").syn(), Verdict.NO_PORT)
+
+
 # -- handshakes that go otherwise --
 
 
