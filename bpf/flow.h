@@ -405,7 +405,8 @@ static __always_inline void note_close(struct packet *pkt, struct slot *slot, __
 
 /*
  * A SYN of a handshake that is under way. With the same ISN it was sent again: when the CDN has been
- * silent for too long, another gets it (GO_ON), at the price of one retransmission.
+ * silent for too long, another gets it (GO_ON), at the price of one retransmission. With another one
+ * after the handshake was refused or given up long ago, it is a new flow like any.
  */
 static __always_inline int follow_syn(struct packet *pkt, struct flow *flow, struct slot *slot)
 {
@@ -415,6 +416,10 @@ static __always_inline int follow_syn(struct packet *pkt, struct flow *flow, str
 	flow->flags |= FLOW_RESENT;
 	slot->flags |= FLOW_RESENT;
 	if (pkt->sequence != flow->isn) {
+		if (slot->state == SLOT_CLOSING || age_ns(pkt->now, flow->syn_ns) > HALF_OPEN_NS) {
+			pkt->flow = 0;
+			return GO_ON;
+		}
 		flow->isn = pkt->sequence;
 		flow->flags &= ~FLOW_SYNACK;
 		slot->isn = flow->isn;
