@@ -44,7 +44,7 @@ SERVICES = {
     "solo": (OTHER_VIP, 80),
     "duo": (OTHER_VIP, 443),
 }
-"""`www` (weighted) and `fast` (latency) have all three, `solo` has aurora alone, `duo` aurora and borealis."""
+"""`www` (weighted) and `fast` (latency) have all three CDNs, `solo` has aurora, `duo` aurora and borealis."""
 MS = 1_000_000
 
 CONFIG = """

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from packets import HEADERS, Flag, mac, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import SlotState
+from cdnctl.lab import netns
 
 FLOWS = 200_000
 CHECKED_EVERY = 1_000
@@ -152,6 +154,15 @@ class Traffic:
             assert self.up(flow, _ACK, flow.isn + 1, _CDN_ISN + 1) == place
         return place
 
+    def try_open(self, flow: Flow) -> None:
+        """A handshake while others take ports; what gets out must be for this flow."""
+        place = self.up(flow, Flag.SYN, flow.isn, 0)
+        if place is None:
+            return
+        self.owners[place] = flow
+        if self.reply(place, _SYN_ACK, _CDN_ISN):
+            self.up(flow, _ACK, flow.isn + 1, _CDN_ISN + 1)
+
     def close(self, flow: Flow, place: Place) -> None:
         """FINs both ways."""
         assert self.up(flow, Flag.FIN | _ACK, flow.isn + 1, _CDN_ISN + 1) == place
@@ -220,14 +231,20 @@ def rebuild_some(traffic: Traffic, tables: Tables, chance: random.Random) -> Non
         traffic.count["rebuilt by a reply"] += 1
 
 
-@pytest.fixture
-def small(inside: dict[str, int]) -> Iterator[DataPath]:
+@pytest.fixture(scope="module")
+def small_loaded(indexes: dict[str, int]) -> Iterator[DataPath]:
     """A data path with room for 10,000 flows."""
-    path = DataPath(_CONFIG, name("-pairs"), inside)
-    try:
-        yield path
-    finally:
-        path.close()
+    with netns.entered(name()):
+        path = DataPath(_CONFIG, name("-pairs"), indexes)
+    yield path
+    path.close()
+
+
+@pytest.fixture
+def small(small_loaded: DataPath, inside: dict[str, int]) -> DataPath:
+    """The same, with nothing in it."""
+    small_loaded.fresh()
+    return small_loaded
 
 
 def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: DataPath) -> None:
@@ -258,3 +275,19 @@ def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: Dat
     assert traffic.count["slots taken over"] > FLOWS / 2
     # nearly half the slots are held all the time, and the search for a port is bounded
     assert traffic.count["without a port"] < FLOWS / 200
+
+
+def test_two_cpus_after_the_same_ports_at_once(small: DataPath) -> None:
+    def contend(traffic: Traffic, first: int) -> None:
+        for number in range(first, first + 2000):
+            client = struct.pack("!I", 0x0A00_0000 | number)
+            traffic.try_open(Flow(client, 20000 + number % 512, _ISN))
+
+    for start in range(1, 80_001, 20_000):
+        small.fresh()
+        small.change(ports=512, snat_count=1)
+        with ThreadPoolExecutor(2) as pool:  # new threads are in this one's namespace
+            cpus = [pool.submit(contend, Traffic(small), start + 10_000 * cpu) for cpu in range(2)]
+            for cpu in cpus:
+                cpu.result()
+        assert sum(Tables(small).entries.values()) > 500

@@ -115,9 +115,14 @@ def test_every_step_is_counted_once_for_its_cdn(session: Session) -> None:
         session.up(PSH | ACK, payload=b"x" * 100)
         session.down(PSH | ACK, payload=b"y" * 1000)
     assert counted == {
-        "to_cdn_packets": 3, "to_cdn_bytes": 3 * 54 + 100, "from_cdn_packets": 2, "from_cdn_bytes": 2 * 54 + 1000,
-        "new_flows": 1, "handshakes": 1, "promoted": 1,
-    }  # fmt: skip
+        "to_cdn_packets": 3,
+        "to_cdn_bytes": 3 * 54 + 100,
+        "from_cdn_packets": 2,
+        "from_cdn_bytes": 2 * 54 + 1000,
+        "new_flows": 1,
+        "handshakes": 1,
+        "promoted": 1,
+    }
 
 
 def test_where_the_state_is_at_each_step(session: Session) -> None:
@@ -246,6 +251,47 @@ def test_a_syn_with_another_number_begins_anew_on_the_same_port(session: Session
     forwarded(session.syn())
     assert session.slot_index == before
     reset_to_cdn(session, from_cdn(session, "SA", seq=5, ack=1001), flags="R", seq=1001)
+    replied(session.syn_ack())
+    forwarded(session.ack())
+
+
+def at_aurora(path: DataPath) -> Session:
+    """A handshake with aurora, though the service has others."""
+    for _ in range(40):
+        session = Session(path, "www")
+        session.syn()
+        if session.cdn == "aurora":
+            return session
+    raise AssertionError("weights are not kept")
+
+
+def take_aurora_out(path: DataPath) -> None:
+    path.change_health("aurora", state=abi.Breaker.OUT, out_until_ns=2**62, reserved_weight=100)
+
+
+def test_a_handshake_given_up_long_ago_does_not_bind_the_next(path: DataPath) -> None:
+    session = at_aurora(path)
+    take_aurora_out(path)
+    session.isn += 1
+    session.syn()
+    assert session.cdn == "aurora", "it may still be answered"
+    session.age(8_001)
+    session.isn += 1
+    forwarded(session.syn())
+    assert session.cdn != "aurora"
+    replied(session.syn_ack())
+    forwarded(session.ack())
+    assert session.established is not None
+    assert session.established.slot == session.slot_index
+
+
+def test_nor_does_one_that_was_refused(path: DataPath) -> None:
+    session = at_aurora(path)
+    replied(session.refuse())
+    take_aurora_out(path)
+    session.isn += 1
+    forwarded(session.syn())
+    assert session.cdn != "aurora"
     replied(session.syn_ack())
     forwarded(session.ack())
 
