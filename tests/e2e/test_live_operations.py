@@ -40,6 +40,8 @@ REGION = "10.1.0.0/16"
 """A third of the honest clients, whom the operators of this test block."""
 IN_FLIGHT_NS = 10_000_000
 """A packet that the other CPU had begun with before a change may be so late."""
+READ_NS = 100_000_000
+"""And a client on a busy machine may be so late to read what came, or the agent to stamp what it did."""
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +133,7 @@ def test_a_block_cuts_at_once_disarm_lets_through_and_arm_cuts_again(
     disarmed = frame(lab)
     armed_ns = cdnctl(lab, "arm")["applied_monotonic_ns"]
     sleep_until(after(armed_ns, 0.7))
-    assert cdnctl(lab, "unblock", REGION)["ok"]
-    unblocked_ns = time.monotonic_ns()
+    unblocked_ns = cdnctl(lab, "unblock", REGION)["applied_monotonic_ns"]
     sleep_until(after(unblocked_ns, 0.6))
     until_ns = time.monotonic_ns()
     requests = requests_of(traffic, begun_ns, until_ns)
@@ -142,12 +143,12 @@ def test_a_block_cuts_at_once_disarm_lets_through_and_arm_cuts_again(
 
     assert drops > 100
     assert served(begun_ns, blocked_ns) > 0
-    assert served(blocked_ns + IN_FLIGHT_NS, from_ns) == 0, "live connections are cut, too"
+    assert served(blocked_ns + READ_NS, from_ns) == 0, "live connections are cut, too"
     assert not disarmed.armed
     begun_disarmed = blocked_ones(traffic.begun(disarmed_ns, after(armed_ns, -0.5)))
     assert len(begun_disarmed) > 60
     assert not failures(begun_disarmed)
-    assert served(armed_ns + IN_FLIGHT_NS, unblocked_ns - IN_FLIGHT_NS) == 0
+    assert served(armed_ns + READ_NS, unblocked_ns - READ_NS) == 0
     after_all = blocked_ones(traffic.begun(unblocked_ns, until_ns))
     assert len(after_all) > 40
     assert not [r for r in failures(after_all) if r.opened_ns >= unblocked_ns]
@@ -170,7 +171,7 @@ def test_bypass_passes_everything_untouched_until_armed(lab: Lab, kernel: Kernel
     armed_ns = cdnctl(lab, "arm")["applied_monotonic_ns"]
     sleep_until(after(armed_ns, 0.6))
     requests = requests_of(traffic, bypassed_ns, time.monotonic_ns())
-    assert not [r for r in requests if r.ok and bypassed_ns + IN_FLIGHT_NS < end_ns(r) < armed_ns]
+    assert not [r for r in requests if r.ok and bypassed_ns + READ_NS < end_ns(r) < armed_ns - READ_NS]
     fresh = [r for r in requests if r.opened_ns >= armed_ns]
     assert len(fresh) > 80
     assert not failures(fresh)
