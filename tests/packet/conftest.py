@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import harness
 import netbox
 import pytest
+from session import Session
 
 from cdnctl.datapath.program import mount_bpffs
 from cdnctl.lab import netns
@@ -50,3 +51,15 @@ def path(loaded: harness.DataPath, inside: dict[str, int]) -> harness.DataPath:
     """The data path with nothing in it."""
     loaded.fresh()
     return loaded
+
+
+@pytest.fixture
+def session(path: harness.DataPath) -> Session:
+    """One that has not begun."""
+    return Session(path)
+
+
+@pytest.fixture
+def opened(session: Session) -> Session:
+    """One with its handshake behind it."""
+    return session.open()

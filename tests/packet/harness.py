@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netbox import CLIENTS, LINKS, name
-from packets import told
+from segments import told
 
 from cdnctl import config
 from cdnctl.datapath import abi, kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness import CDNS, ENDPOINTS, SERVICES, DataPath, Seen, client_port
 from netbox import LINKS
-from packets import Ends, Flag, numbers_of, segment
+from segments import Ends, Flag, numbers_of, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict

@@ -10,8 +10,8 @@ from ipaddress import IPv4Network
 import pytest
 from harness import VIP, Action, DataPath
 from netbox import CLIENTS, LINKS
-from packets import Flag, segment, told
 from scapy.compat import raw
+from segments import Flag, segment, told
 from session import Session, reply_frame
 from test_one_packet import DROPPED, UNTOUCHED
 

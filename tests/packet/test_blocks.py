@@ -11,7 +11,7 @@ from harness import SNAT, VIP, Action, DataPath, Seen
 from hypothesis import given
 from hypothesis import strategies as st
 from netbox import CLIENTS
-from packets import Flag, segment
+from segments import Flag, segment
 from session import Session
 
 from cdnctl.datapath import abi, kernel, panic

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from harness import Action, DataPath, Runner, whole
 from netbox import CLIENTS, LINKS, name
-from packets import HEADERS, Flag, mac, segment
+from segments import HEADERS, Flag, mac, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import SlotState

@@ -11,12 +11,12 @@ import netbox
 import pytest
 from harness import CDNS, ENDPOINTS, SNAT, VIP, Action, DataPath, Seen
 from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
-from packets import Ends, Flag, reset_to, segment, translated
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
+from segments import Ends, Flag, reset_to, segment, translated
 
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from harness import CDNS, DataPath
-from packets import Ends, Flag, flags_of
+from segments import Ends, Flag, flags_of
 from session import Session, sequence_of
 
 from cdnctl.datapath import abi

@@ -3,87 +3,30 @@
 from __future__ import annotations
 
 import pytest
-from harness import ENDPOINTS, MS, Action, DataPath, Seen
-from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
-from packets import Ends, Flag, flags_of, reset_to, translated
+from harness import DataPath
+from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC
 from scapy.compat import raw
-from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import Ether
-from scapy.packet import Packet
-from session import CDN_ISN, Session, link_of, sequence_of
+from scapy.layers.inet import IP
+from segments import Ends, Flag
+from session import CDN_ISN, Session, link_of
+from steps import (
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    TIMES,
+    dropped,
+    forwarded,
+    from_cdn,
+    from_client,
+    goes_down,
+    goes_up,
+    replied,
+    reset_to_cdn,
+)
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import FlowFlag, SlotState, Verdict
-
-LINK = LINKS[0]
-ACK, PSH, FIN, RST = Flag.ACK, Flag.PSH, Flag.FIN, Flag.RST
-TIMES = ("Timestamp", (123456, 654321))
-
-
-def from_client(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
-    """By scapy."""
-    (source, sport), (target, dport) = session.client, session.service
-    ends = IP(src=source, dst=target, id=77) / TCP(sport=sport, dport=dport, flags=flags, **fields)
-    return Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC) / ends / payload
-
-
-def from_cdn(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
-    """By scapy, to where the session's SYN came out."""
-    (source, sport), (target, dport) = ENDPOINTS[session.cdn], session.snat
-    ends = IP(src=source, dst=target, id=0, ttl=57) / TCP(sport=sport, dport=dport, flags=flags, **fields)
-    return Ether(src=LINK.gateway_mac, dst=LINK.mac) / ends / payload
-
-
-def verdict_of(seen: Seen, verdict: Verdict, action: Action) -> Seen:
-    """`seen`, which must have ended so."""
-    assert (seen.verdict, seen.action) == (verdict, action), seen
-    return seen
-
-
-def goes_up(session: Session, packet: Packet) -> None:
-    """The packet leaves towards the CDN, every byte as scapy has it."""
-    seen = verdict_of(session.path.run(raw(packet)), Verdict.FORWARDED, Action.REDIRECT)
-    assert seen.frame == translated(
-        packet, session.snat, ENDPOINTS[session.cdn], (LINK.mac, LINK.gateway_mac)
-    ), seen
-
-
-def goes_down(session: Session, packet: Packet) -> None:
-    """The packet leaves towards the client, every byte as scapy has it."""
-    seen = verdict_of(session.path.run(raw(packet), link_of(session.cdn)), Verdict.REPLIED, Action.REDIRECT)
-    expected = translated(packet, session.service, session.client, (CLIENT_SIDE_MAC, ROUTER_MAC))
-    assert seen.frame == expected, seen
-
-
-def reset_to_cdn(session: Session, packet: Packet, **fields: int | str) -> None:
-    """The packet is answered by exactly that reset."""
-    seen = verdict_of(session.path.run(raw(packet), link_of(session.cdn)), Verdict.RESET_CDN, Action.TX)
-    assert seen.frame == reset_to(packet, **fields), seen
-
-
-def forwarded(seen: Seen) -> None:
-    verdict_of(seen, Verdict.FORWARDED, Action.REDIRECT)
-
-
-def replied(seen: Seen) -> None:
-    verdict_of(seen, Verdict.REPLIED, Action.REDIRECT)
-
-
-def dropped(seen: Seen, verdict: Verdict) -> None:
-    verdict_of(seen, verdict, Action.DROP)
-
-
-@pytest.fixture
-def session(path: DataPath) -> Session:
-    """One that has not begun."""
-    return Session(path)
-
-
-@pytest.fixture
-def opened(session: Session) -> Session:
-    """One with its handshake behind it."""
-    return session.open()
-
 
 # -- from the first packet to the last --
 
@@ -149,83 +92,6 @@ def test_where_the_state_is_at_each_step(session: Session) -> None:
     assert session.slot.state == SlotState.ESTABLISHED
     session.down(FIN | ACK)
     assert session.slot.state == SlotState.CLOSING
-
-
-# -- ports --
-
-
-def test_a_client_keeps_its_port_when_it_is_free(path: DataPath) -> None:
-    first = Session(path, client="10.1.0.1", port=20345)
-    first.syn()
-    assert first.snat[1] == 20345
-
-
-def test_two_clients_of_one_port_never_share_a_slot(path: DataPath) -> None:
-    sessions = [Session(path, client=f"10.1.0.{n}", port=20345).open() for n in range(1, 40)]
-    assert len({(session.cdn, session.snat) for session in sessions}) == len(sessions)
-    for n, session in enumerate(sessions):
-        seen = session.down(ACK, payload=b"reply %d" % n)
-        assert Ends(seen.frame).target == session.client, seen
-
-
-def test_a_port_that_is_not_ours_becomes_one_of_ours(path: DataPath) -> None:
-    ports = set()
-    for port in (1, 1023, 19999, 21000, 65535):
-        session = Session(path, port=port)
-        session.syn()
-        ports.add(session.snat[1])
-    assert all(20000 <= port <= 20999 for port in ports)
-
-
-def test_without_a_port_left_nothing_is_sent(path: DataPath) -> None:
-    path.change(ports=2, snat_count=1)
-    verdicts = [Session(path, client=f"10.1.0.{n}").syn().verdict for n in range(1, 60)]
-    assert verdicts.count(Verdict.FORWARDED) == 2
-    assert verdicts.count(Verdict.NO_PORT) == 57
-    assert len(list(path.tables.half_open.keys())) == 2
-
-
-def test_a_closed_port_rests_and_then_is_used_again(path: DataPath) -> None:
-    path.change(ports=1, snat_count=1)
-    first = Session(path, client="10.1.0.1").open().close()
-    second = Session(path, client="10.1.0.2")
-    dropped(second.syn(), Verdict.NO_PORT)
-    slot = path.slot(first.slot_index)
-    slot.since_ns -= 61_000 * MS
-    path.put_slot(first.slot_index, slot)
-    forwarded(second.syn())
-    assert first.established is None, "the old owner's entry must not outlive its slot"
-    assert second.slot_index == first.slot_index
-
-
-def test_a_port_that_has_rested_is_as_good_as_free(path: DataPath) -> None:
-    path.change(ports=4, snat_count=1)
-    for n in range(4):
-        closed = Session(path, client=f"10.1.0.{n + 1}", port=20000 + n).open().close()
-        slot = closed.slot
-        slot.since_ns -= 61_000 * MS
-        path.put_slot(closed.slot_index, slot)
-    session = Session(path, client="10.1.0.9", port=20002)
-    forwarded(session.syn())
-    assert session.snat[1] == 20002
-
-
-def test_nearly_all_ports_held_the_last_one_is_found_most_times(path: DataPath) -> None:
-    path.change(ports=100, snat_count=1)
-    verdicts = [Session(path, client=f"10.1.{n}.1").syn().verdict for n in range(90)]
-    assert verdicts.count(Verdict.FORWARDED) >= 80
-
-
-def test_a_slot_that_is_being_filled_is_nobodys(path: DataPath) -> None:
-    path.change(ports=1, snat_count=1)
-    first = Session(path, client="10.1.0.1")
-    first.syn()
-    slot = first.slot
-    slot.owner = 2**64 - 1
-    slot.since_ns -= 61_000 * MS
-    path.put_slot(first.slot_index, slot)
-    dropped(first.syn_ack(), Verdict.NO_OWNER)
-    dropped(Session(path, client="10.1.0.2").syn(), Verdict.NO_PORT)
 
 
 # -- handshakes that go otherwise --
@@ -408,100 +274,6 @@ def test_late_segments_of_a_closed_session_still_find_their_ways(opened: Session
     opened.close()
     replied(opened.down(FIN | ACK))
     forwarded(opened.up(ACK, seq=1002))
-
-
-# -- evicted --
-
-
-def evict(session: Session) -> None:
-    """Take the forward entry away, as the LRU does when it needs room."""
-    tables = session.path.tables
-    assert tables.established.delete(session.key) or tables.half_open.delete(session.key)
-
-
-def may_look_again(session: Session) -> None:
-    """Let the second pass in which a reply does not look at the forward entry again."""
-    slot = session.slot
-    slot.seen_s = 0
-    session.path.put_slot(session.slot_index, slot)
-
-
-def test_a_reply_rebuilds_what_was_evicted(opened: Session) -> None:
-    before = bytes(opened.established or b"")
-    evict(opened)
-    may_look_again(opened)
-    goes_down(opened, from_cdn(opened, "PA", b"data", seq=CDN_ISN + 1, ack=1001))
-    rebuilt = opened.established
-    assert rebuilt is not None
-    old = abi.Flow.from_buffer_copy(before)
-    same = (
-        "slot",
-        "snat",
-        "snat_port",
-        "ip_delta",
-        "tcp_delta",
-        "endpoint",
-        "service",
-        "cdn",
-        "isn",
-        "generation",
-    )
-    assert {f: getattr(rebuilt, f) for f in same} == {f: getattr(old, f) for f in same}
-    goes_up(opened, from_client(opened, "PA", b"more", seq=1001, ack=CDN_ISN + 5))
-
-
-def test_a_handshake_survives_the_loss_of_its_entry(session: Session) -> None:
-    session.syn()
-    evict(session)
-    replied(session.syn_ack())
-    forwarded(session.ack())
-    assert session.established is not None
-
-
-def test_a_client_that_speaks_first_after_an_eviction_is_reset(opened: Session) -> None:
-    evict(opened)
-    seen = opened.up(PSH | ACK, payload=b"x")
-    verdict_of(seen, Verdict.RESET_CLIENT, Action.TX)
-    assert (flags_of(seen.frame), sequence_of(seen)) == (RST, (CDN_ISN + 1, 0))
-
-
-def test_an_old_sessions_reply_does_not_come_before_the_clients_new_one(path: DataPath) -> None:
-    old = Session(path, port=40123).open()
-    evict(old)
-    may_look_again(old)
-    new = Session(path, port=40123, isn=70_000)
-    forwarded(new.syn())
-    assert new.slot_index != old.slot_index
-    old.down(ACK, payload=b"of the old session")
-    replied(new.syn_ack())
-    seen = new.ack()
-    forwarded(seen)
-    assert Ends(seen.frame).source == new.snat
-    assert new.established is not None
-    assert new.established.slot == new.slot_index
-
-
-def test_a_slot_taken_over_takes_the_old_entry_with_it(path: DataPath) -> None:
-    path.change(ports=1, snat_count=1)
-    first = Session(path, client="10.1.0.1").open()
-    evict(first)
-    second = Session(path, client="10.1.0.2")
-    forwarded(second.syn())
-    assert second.slot_index == first.slot_index
-    late = first.down(ACK, payload=b"for the first client")
-    verdict_of(late, Verdict.RESET_CDN, Action.TX)  # not for the second
-    replied(second.syn_ack())
-    forwarded(second.ack())
-
-
-def test_an_unfinished_handshake_holds_its_port_for_8_seconds(path: DataPath) -> None:
-    path.change(ports=1, snat_count=1)
-    first, second = Session(path, client="10.1.0.1"), Session(path, client="10.1.0.2")
-    first.syn()
-    dropped(second.syn(), Verdict.NO_PORT)
-    first.age(8_001)
-    forwarded(second.syn())
-    assert first.half_open is None
 
 
 def test_time_to_live_is_spent_both_ways(opened: Session) -> None:
