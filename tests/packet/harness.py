@@ -7,6 +7,7 @@ import ctypes
 import errno
 import itertools
 import os
+import random
 import struct
 import time
 from collections.abc import Iterator
@@ -322,6 +323,14 @@ _ports = itertools.count(30000)
 def client_port() -> int:
     """A client's port that no other test has, and that is no SNAT port."""
     return next(_ports)
+
+
+def seed_of_the_run() -> int:
+    """Another one each time, but on CI; CDNCTL_TEST_SEED repeats a run."""
+    told_seed = os.environ.get("CDNCTL_TEST_SEED")
+    if told_seed:
+        return int(told_seed)
+    return 1 if os.environ.get("CI") else random.SystemRandom().getrandbits(32)
 
 
 def load(indexes: dict[str, int]) -> DataPath:

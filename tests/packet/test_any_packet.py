@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 import random
 from ipaddress import IPv4Network
 
 import pytest
-from harness import VIP, Action, DataPath
+from harness import VIP, Action, DataPath, seed_of_the_run
 from netbox import CLIENTS, LINKS
 from scapy.compat import raw
 from segments import Flag, segment, told
@@ -23,14 +22,6 @@ PASSES = {Verdict.PASSED, Verdict.BYPASSED}
 SENT_ON = {Verdict.FORWARDED, Verdict.REPLIED, Verdict.RESET_CLIENT, Verdict.RESET_CDN}
 LENGTHS_AND_FLAGS = (12, 13, 14, 16, 17, 20, 21, 22, 23, 46, 47)
 """Where a changed byte changes most: type, header lengths, total length, fragment, TTL, protocol, flags."""
-
-
-def seed_of_the_run() -> int:
-    """Another one each time, but on CI; CDNCTL_TEST_SEED repeats a run."""
-    told_seed = os.environ.get("CDNCTL_TEST_SEED")
-    if told_seed:
-        return int(told_seed)
-    return 1 if os.environ.get("CI") else random.SystemRandom().getrandbits(32)
 
 
 def sessions(path: DataPath) -> list[Session]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
-from harness import Action, DataPath, Runner, whole
+from harness import Action, DataPath, Runner, seed_of_the_run, whole
 from netbox import CLIENTS, LINKS, name
 from segments import HEADERS, Flag, mac, segment
 
@@ -248,8 +248,8 @@ def small(small_loaded: DataPath, inside: dict[str, int]) -> DataPath:
 
 
 def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: DataPath) -> None:
-    seed = random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")
+    seed = seed_of_the_run()
+    print(f"CDNCTL_TEST_SEED={seed}")
     chance = random.Random(seed)
     traffic, peak = Traffic(small), 0
     for number, flow in zip(range(1, FLOWS + 1), flows(chance), strict=False):
