@@ -15,6 +15,8 @@
 #define PORT_TRIES 12
 #define HALF_OPEN_NS 8000000000ULL /* an unfinished handshake holds its port so long */
 #define REST_NS 60000000000ULL	   /* TIME_WAIT at the CDN */
+/* A CDN that still sends so long after a reset did not believe it. */
+#define RESET_DOUBT_NS 3000000000ULL
 /* Owner of a slot that is being filled: whatever arrives for it meanwhile is nobody's. */
 #define BEING_BOUND (~0ULL)
 
@@ -585,8 +587,15 @@ static __always_inline int follow_reply(struct packet *pkt)
 	pkt->out.ip_delta = slot->ip_delta;
 	pkt->out.tcp_delta = slot->tcp_delta;
 
-	if (slot->state == SLOT_CLOSING)
+	if (slot->state == SLOT_CLOSING) {
+		/* the reset was not in window: the flow lives, and its port must not be given away */
+		if ((slot->flags & FLOW_RESET) && !(pkt->flags & TCP_RST) &&
+		    age_ns(coarse_now(pkt), slot->since_ns) > RESET_DOUBT_NS) {
+			slot->flags &= ~FLOW_RESET;
+			slot->state = SLOT_ESTABLISHED;
+		}
 		return TO_CLIENT;
+	}
 	if (slot->state == SLOT_TOMBSTONE) {
 		if ((pkt->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
 		    bpf_ntohl(pkt->acknowledged) != bpf_ntohl(slot->isn) + 1)

@@ -299,6 +299,8 @@ static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
 	if (h->state == BREAKER_OUT) {
 		if (probe)
 			judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
+		else if (slow && h->reason == OUT_DARK)
+			h->reason = OUT_SLOW; /* silent for long, but not dead after all */
 		return OUT_NONE;
 	}
 	learn(h, us, pkt->now);

@@ -84,8 +84,8 @@ class Reflex(Table, frozen=True, kw_only=True):
     """Refusing: so many resets in answer to a SYN, in a row."""
     slow_connects: Count = 5
     """Slow: so many handshakes over the limit, in a row."""
-    distinct_prefixes: Count = 3
-    """The clients that find it slow come from at least so many /24."""
+    distinct_prefixes: Annotated[int, Meta(ge=1, le=3, description="a whole number from 1 to 3")] = 3
+    """The clients that find it slow come from at least so many /24; the kernel counts to 3."""
     rescue_after_ms: Milliseconds = 200.0
     """A client that re-sends its SYN is moved to another CDN, after this long at the earliest."""
 

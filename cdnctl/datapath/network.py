@@ -40,17 +40,17 @@ class Forwarding:
         with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             self._before = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
 
-    def enable(self, interface: str) -> str:
-        """A warning when this changed anything, else nothing. Raises OSError."""
+    def enable(self, interface: str) -> bool:
+        """Whether this changed anything. Raises OSError."""
         switch = _CONF / interface / "forwarding"
         before = switch.read_text().strip()
         if before == "1":
-            return ""
+            return False
         self._before.setdefault(interface, before)
         self._record.parent.mkdir(parents=True, exist_ok=True)
         replace(self._record, msgspec.json.encode(self._before))
         switch.write_text("1")
-        return f"IPv4 forwarding was off on {interface}: switched on, since translated packets need it"
+        return True
 
     def restore(self) -> None:
         """Back to what was before the first `enable`, over restarts of the agent."""

@@ -112,6 +112,15 @@ class Tables:
             found[abi.show_address(key.vip), abi.show_port(key.port)] = int(struct.unpack("I", value)[0])
         return found
 
+    def known_services(self) -> dict[tuple[str, int], int]:
+        """Ids by VIP and port of all services there ever were: live flows may still carry them."""
+        found = {}
+        for identity in range(abi.MAX_SERVICES):
+            service = abi.Service.from_buffer_copy(self._services.get(abi.key(identity)) or bytes(16))
+            if service.vip:
+                found[abi.show_address(service.vip), abi.show_port(service.port)] = identity
+        return found
+
     def put_service(
         self, identity: int, vip: str, port: int, policy: abi.Policy, mask: int, picks: array[int]
     ) -> None:
@@ -201,5 +210,9 @@ class Tables:
         return _sum(_BUCKETS, self._handshakes.get(abi.key(cdn)) or bytes(8 * abi.HANDSHAKE_BUCKETS))
 
     def live_flows(self) -> int:
-        """Established flows in the table; walks it, so not for every frame."""
-        return sum(1 for _ in self.established.keys())
+        """Established flows that were not closed; walks the table, so not for every frame."""
+        live = 0
+        for _, value in self.established.items():
+            slot = self.reverse.get(abi.key(abi.Flow.from_buffer_copy(value).slot))
+            live += slot is not None and abi.Slot.from_buffer_copy(slot).state == abi.SlotState.ESTABLISHED
+        return live

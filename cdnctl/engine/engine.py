@@ -115,14 +115,19 @@ class Engine:
         program = self.program.open()
         before = {name for name, _ in attach.attached_to(program)}
         try:
+            # everywhere first: the first packet of the first interface may leave by the last one
+            changed = [name for name in self.config.edge.interfaces if self._forwarding.enable(name)]
+            if changed:
+                self.tell(
+                    "warning",
+                    f"IPv4 forwarding was off on {', '.join(changed)}: switched on, for translated packets",
+                    "warning",
+                )
             for name in self.config.edge.interfaces:
                 result = attach.attach(name, program, self.config.edge.attach, previous)
                 self.attached[name] = result
                 if result.warning:
                     self.tell("warning", result.warning, "warning")
-                warning = self._forwarding.enable(name)
-                if warning:
-                    self.tell("warning", warning, "warning")
         except BaseException as error:
             for name in set(self.attached) - before:
                 attach.detach(name, program)

@@ -98,7 +98,7 @@ def _cdns(cdns: tuple[CdnConfig, ...], held: Mapping[tuple[str, int], int], tabl
 
 
 def _services(services: tuple[ServiceConfig, ...], tables: Tables) -> dict[str, int]:
-    held = tables.service_ids()
+    held = tables.known_services()
     known = {
         service.name: held[service.vip, service.port]
         for service in services
