@@ -194,7 +194,7 @@ struct flow {
 	__u8 service;
 	__u8 cdn;
 	__u8 flags;
-	__u16 pad;
+	__u16 seen_s; /* second of the last look at the slot */
 	__u32 isn;
 	__u32 cdn_isn;
 };
@@ -235,6 +235,7 @@ struct health {
 	__u64 ewma_at_ns;
 	__u64 out_until_ns;
 	__u64 ejected_ns;
+	__u64 kept_ns;		/* when it was last said that it has to stay */
 	__u64 last_new_flow_ns; /* last new flow that was no probe */
 	__u32 connect_prefix;	/* of the first connect since the last answer; */
 	__u32 connect_networks; /* 2 when another one came from elsewhere */
@@ -248,6 +249,8 @@ struct health {
 	__u32 baseline_us;
 	__u32 reason; /* enum out_reason */
 	__u32 probes_bad;
+	__u32 probes_slow; /* in a row: answered, but over the limit */
+	__u32 pad;
 	__u32 ejections; /* recent ones: each makes the pause longer */
 	__u32 ejections_total;
 	__u32 reserved_weight; /* what it took from the rotation budget */
@@ -311,8 +314,8 @@ struct pick {
 	__u32 first_cost_us;
 	__u32 endpoint; /* the answer */
 	__u32 probe;
-	__u32 darkened; /* endpoint found dark on the way */
-	__u32 pad;
+	__u32 darkened;	 /* endpoint found dark on the way */
+	__u32 suspected; /* has a suspect been seen? better than one that is out */
 };
 
 /* Per CPU: what the sampler and the reset limiter remember, and the pick under way. */
@@ -320,6 +323,8 @@ struct cpu_state {
 	__u32 until_sample;
 	__u32 resets_left;
 	__u64 resets_ns;
+	__u32 sample_one_in; /* what the distance to the next sample was drawn with */
+	__u32 pad;
 	struct pick pick;
 };
 

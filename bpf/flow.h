@@ -13,8 +13,9 @@
 /* Only then ask, at the price of a look-up each, whether the slot of a held port is an orphan. */
 #define FREE_TRIES 3
 #define PORT_TRIES 12
-#define HALF_OPEN_NS 8000000000ULL /* an unfinished handshake holds its port so long */
-#define REST_NS 60000000000ULL	   /* TIME_WAIT at the CDN */
+#define HALF_OPEN_NS 8000000000ULL   /* an unfinished handshake holds its port so long */
+#define REST_NS 60000000000ULL	     /* TIME_WAIT at the CDN */
+#define RESET_REST_NS 10000000000ULL /* a reset leaves nothing behind there */
 /* A CDN that still sends so long after a reset did not believe it. */
 #define RESET_DOUBT_NS 3000000000ULL
 /* Owner of a slot that is being filled: whatever arrives for it meanwhile is nobody's. */
@@ -63,8 +64,9 @@ static __always_inline bool is_over(struct slot *slot, __u64 now)
 {
 	__u64 age = age_ns(now, slot->since_ns);
 
-	return slot->state >= SLOT_CLOSING ? age > REST_NS
-					   : slot->state < SLOT_ESTABLISHED && age > HALF_OPEN_NS;
+	if (slot->state >= SLOT_CLOSING)
+		return age > (slot->flags & FLOW_RESET ? RESET_REST_NS : REST_NS);
+	return slot->state < SLOT_ESTABLISHED && age > HALF_OPEN_NS;
 }
 
 /* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
@@ -360,7 +362,7 @@ static __always_inline int open_flow(struct packet *pkt, __u32 service_id)
 	endpoint = endpoints.lookup(&id);
 	if (id == NOWHERE || !endpoint || (old && endpoint->cdn == old->cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
-	flow.generation = pkt->set->generation;
+	flow.generation = pkt->policy;
 	flow.endpoint = id;
 	flow.service = service_id;
 	flow.cdn = endpoint->cdn;
@@ -439,6 +441,7 @@ static __always_inline int follow_syn(struct packet *pkt, struct flow *flow, str
 /* The client's answer to the SYN-ACK proves that it is where it says: the flow is established. */
 static __always_inline int promote(struct packet *pkt, struct flow *flow, struct slot *slot)
 {
+	__u64 owner = owner_word(pkt->source, pkt->source_port, flow->service);
 	struct cdn_count *count = count_of(flow->cdn);
 	struct flow_key key = {};
 	int verdict;
@@ -449,6 +452,10 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, struct
 	key_of(pkt, &key);
 	if (established.update(&key, flow))
 		return NO_ROOM;
+	if (*(volatile __u64 *)&slot->owner != owner) {
+		established.delete(&key); /* the other CPU has just given the port away */
+		return NO_OWNER;
+	}
 	slot->state = SLOT_ESTABLISHED;
 	slot->since_ns = coarse_now(pkt);
 	if (count)
@@ -456,6 +463,27 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, struct
 	verdict = towards_cdn(pkt, flow);
 	half_open.delete(&key); /* last: the entry is read until here */
 	return verdict;
+}
+
+/*
+ * Once a second: the way back to the client is the way it comes, also after its gateway has changed.
+ * And a client that goes on sending after "its" reset never sent it.
+ */
+static __always_inline void refresh(struct packet *pkt, struct flow *flow, __u16 second)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+
+	flow->seen_s = second;
+	flow->flags &= ~FLOW_RESET;
+	if (!slot || slot->owner != owner_word(pkt->source, pkt->source_port, flow->service))
+		return;
+	slot->ifindex = pkt->ctx->ingress_ifindex;
+	__builtin_memcpy(slot->router, pkt->eth->h_source, ETH_ALEN);
+	__builtin_memcpy(slot->self, pkt->eth->h_dest, ETH_ALEN);
+	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET)) {
+		slot->flags &= ~FLOW_RESET;
+		slot->state = SLOT_ESTABLISHED;
+	}
 }
 
 /* A known flow of a client; GO_ON when it ends in a new one. */
@@ -468,8 +496,13 @@ static __always_inline int follow_client(struct packet *pkt)
 
 	if (!flow)
 		return NO_OWNER; /* for the verifier: belongs says that there is one */
-	if (pkt->belongs == TO_ESTABLISHED && !(pkt->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+	if (pkt->belongs == TO_ESTABLISHED && !(pkt->flags & (TCP_SYN | TCP_FIN | TCP_RST))) {
+		__u16 second = coarse_now(pkt) >> 30;
+
+		if (flow->seen_s != second || (flow->flags & FLOW_RESET))
+			refresh(pkt, flow, second);
 		return towards_cdn(pkt, flow);
+	}
 	slot = reverse.lookup(&flow->slot);
 	if (!slot)
 		return NO_OWNER;
@@ -492,8 +525,11 @@ static __always_inline int follow_client(struct packet *pkt)
 		verdict = promote(pkt, flow, slot);
 	else
 		verdict = towards_cdn(pkt, flow);
-	if (verdict == TO_CDN && (pkt->flags & (TCP_FIN | TCP_RST)))
+	if (verdict == TO_CDN && (pkt->flags & (TCP_FIN | TCP_RST))) {
+		if (pkt->flags & TCP_RST)
+			flow->flags |= FLOW_RESET;
 		note_close(pkt, slot, FLOW_FIN_CLIENT);
+	}
 	return verdict;
 }
 

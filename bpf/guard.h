@@ -78,11 +78,11 @@ static __always_inline bool is_management(struct packet *pkt)
  */
 static __always_inline int admit(struct packet *pkt)
 {
-	if (pkt->generation && *pkt->generation == pkt->set->generation)
+	if (pkt->generation && *pkt->generation == pkt->policy)
 		return GO_ON;
 	if (blocked(pkt, pkt->client) && (pkt->belongs || !is_management(pkt)))
 		return BLOCKED;
 	if (pkt->generation)
-		*pkt->generation = pkt->set->generation;
+		*pkt->generation = pkt->policy;
 	return pkt->belongs ? GO_ON : PASSED;
 }

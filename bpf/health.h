@@ -16,6 +16,7 @@
 #define EWMA_TAU_NS 1000000000ULL
 #define EWMA_IDLE_HALVING_NS 2000000000ULL
 #define PROBES_TO_REOPEN 3
+#define SLOW_PROBES_TO_ADOPT 20
 #define PROBE_WAIT_NS 1000000000ULL
 #define PROBE_BACKOFF_MAX 3
 #define EJECTION_MEMORY_NS 300000000000ULL
@@ -62,34 +63,38 @@ static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h
 	__u32 zero = 0;
 	__u64 *out = weight_out.lookup(&zero);
 	__u64 now = exact_now(pkt), pause;
+	bool again;
 
 	if (!out || (pkt->mode & MODE_DISARMED))
 		return;
-	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN)
-		return; /* the other CPU was first */
+	if (h->state != BREAKER_IN)
+		return;
 	if (!reserve(pkt, out, endpoint->weight, reason)) {
-		h->state = BREAKER_IN;
 		/* said once a second, and judged on fresh evidence from here */
-		if (age_ns(now, h->ejected_ns) > NS_PER_S) {
-			h->ejected_ns = now;
+		if (age_ns(now, h->kept_ns) > NS_PER_S) {
+			h->kept_ns = now;
 			tell(pkt, EVENT_KEPT, reason, id, 0, h->unanswered, h->ejections);
 		}
 		h->unanswered = 0;
 		return;
 	}
+	again = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS;
+	pause = pkt->set->out_ns * (again ? h->ejections + 1 : 1);
+	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
+	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN) {
+		__sync_fetch_and_sub(out, endpoint->weight); /* the other CPU was first */
+		return;
+	}
 	h->reserved_weight = endpoint->weight;
-	h->ejections = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS
-			       ? h->ejections + 1
-			       : 1;
+	h->ejections = again ? h->ejections + 1 : 1;
 	h->ejections_total++;
 	h->ejected_ns = now;
 	h->reason = reason;
 	h->probes_good = 0;
 	h->probes_bad = 0;
+	h->probes_slow = 0;
 	h->probe_ns = 0;
 	h->probing = 0;
-	pause = pkt->set->out_ns * h->ejections;
-	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
 	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us,
 	     h->ejections);
 }
@@ -262,21 +267,39 @@ static __always_inline void fail_probe(struct packet *pkt, __u32 id, struct heal
 	tell(pkt, EVENT_PROBE_FAILED, how, id, 0, us, h->ejections);
 }
 
-static __always_inline void judge_probe(struct packet *pkt, struct health *h, __u32 fault, __u32 us)
+/*
+ * A path that has become longer for good would keep an endpoint out for ever: when probe after probe
+ * is answered, and nobody has set a limit, what they took becomes the usual.
+ */
+static __always_inline bool new_normal(struct health *h, struct endpoint *endpoint, __u32 us)
 {
+	if (endpoint->limit_us || ++h->probes_slow < SLOW_PROBES_TO_ADOPT)
+		return false;
+	h->baseline_us = us;
+	return true;
+}
+
+static __always_inline void judge_probe(struct packet *pkt, struct health *h,
+					struct endpoint *endpoint, __u32 fault, __u32 us)
+{
+	__u64 good = 0;
+
 	h->probing = 0;
-	if (fault) {
+	if (fault && !(fault == OUT_SLOW && new_normal(h, endpoint, us))) {
+		if (fault != OUT_SLOW)
+			h->probes_slow = 0;
 		fail_probe(pkt, pkt->endpoint, h, fault, us);
 		return;
 	}
 	h->probes_bad = 0;
-	if (h->state == BREAKER_IN) {
-		h->ewma_us = us; /* suspected for what is over */
-	} else if (__sync_fetch_and_add(&h->probes_good, 1) + 1 >= PROBES_TO_REOPEN) {
-		h->ewma_us = us;
-		h->ewma_at_ns = pkt->now;
-		reopen(pkt, pkt->endpoint, h);
-	}
+	h->probes_slow = 0;
+	if (h->state == BREAKER_OUT)
+		good = fault ? PROBES_TO_REOPEN : __sync_fetch_and_add(&h->probes_good, 1) + 1;
+	if (h->state == BREAKER_OUT && good < PROBES_TO_REOPEN)
+		return;
+	h->ewma_us = us; /* of a suspect, too: what it was suspected for is over */
+	h->ewma_at_ns = pkt->now;
+	reopen(pkt, pkt->endpoint, h);
 }
 
 /*
@@ -291,32 +314,36 @@ static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
 	bool slow;
 
 	h->refused = 0;
-	if (!clean)
+	if (!clean) {
+		if (probe)
+			h->probing = 0; /* alive, but how quick nobody knows */
 		return OUT_NONE;
+	}
 	record_handshake(endpoint->cdn, us);
 	h->limit_us = slow_limit_us(h, endpoint);
 	slow = us > h->limit_us;
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
+			judge_probe(pkt, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
 		else if (slow && h->reason == OUT_DARK)
 			h->reason = OUT_SLOW; /* silent for long, but not dead after all */
 		return OUT_NONE;
 	}
 	learn(h, us, pkt->now);
 	if (probe)
-		judge_probe(pkt, h, slow ? OUT_SLOW : OUT_NONE, us);
+		judge_probe(pkt, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
 	if (!slow)
 		learn_baseline(pkt, h, us);
 	return judge_slow(pkt, h, slow);
 }
 
 /* The endpoint answered a SYN with a reset. */
-static __always_inline __u32 judge_refusal(struct packet *pkt, struct health *h, bool probe)
+static __always_inline __u32 judge_refusal(struct packet *pkt, struct health *h,
+					   struct endpoint *endpoint, bool probe)
 {
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, OUT_REFUSING, 0);
+			judge_probe(pkt, h, endpoint, OUT_REFUSING, 0);
 		return OUT_NONE;
 	}
 	return __sync_fetch_and_add(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING
@@ -335,7 +362,7 @@ static __always_inline void note_answer(struct packet *pkt, struct endpoint *end
 		return;
 	h->last_answer_ns = pkt->now;
 	h->unanswered = 0;
-	reason = refused ? judge_refusal(pkt, h, probe)
+	reason = refused ? judge_refusal(pkt, h, endpoint, probe)
 			 : judge_answer(pkt, h, endpoint, us, clean, probe);
 	if (reason)
 		eject(pkt, pkt->endpoint, h, endpoint, reason);

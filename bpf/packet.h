@@ -45,7 +45,8 @@ struct packet {
 	struct tcphdr *tcp;
 	const struct settings *set;
 	__u32 mode;
-	__u32 bytes; /* of the whole frame */
+	__u32 policy; /* generation, read once: what is judged under it is marked with it */
+	__u32 bytes;  /* of the whole frame */
 	__u32 source;
 	__u32 target;
 	__u16 source_port;
@@ -133,6 +134,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	if (!pkt->set || !mode_now)
 		return PASSED;
 	pkt->mode = *mode_now;
+	pkt->policy = *(volatile const __u32 *)&pkt->set->generation;
 	if (pkt->mode & MODE_BYPASS)
 		return BYPASSED;
 

@@ -5,6 +5,12 @@
 /* A blocked prefix counts one of so many hits; a shared counter for each would cost more than the drop. */
 #define HITS_PER_SAMPLE 64
 
+/* One in HITS_PER_SAMPLE, scrambled (Fibonacci hashing), so that it does not beat with what is counted. */
+static __always_inline bool hit_counts(__u64 packets)
+{
+	return ((__u32)packets * 0x9e3779b1u) >> 26 == 0;
+}
+
 static __always_inline struct cdn_count *count_of(__u32 cdn)
 {
 	return cdn_counts.lookup(&cdn);
@@ -32,19 +38,24 @@ static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, _
  */
 static __always_inline void sample(struct packet *pkt, int verdict)
 {
-	__u32 zero = 0, one_in;
+	__u32 zero = 0, one_in, drawn;
 	struct cpu_state *cpu = cpu_states.lookup(&zero);
 	struct sample sample = {};
 
 	if (!cpu || !pkt->set)
 		return;
+	one_in = pkt->set->sample_one_in;
+	if (!one_in)
+		return;
+	/* a distance drawn when N was much larger must not blind us now */
+	if (cpu->until_sample > 2 * one_in)
+		cpu->until_sample = 2 * one_in;
 	if (cpu->until_sample > 1) {
 		cpu->until_sample--;
 		return;
 	}
-	one_in = pkt->set->sample_one_in;
-	if (!one_in)
-		return;
+	drawn = cpu->sample_one_in ? cpu->sample_one_in : one_in;
+	cpu->sample_one_in = one_in;
 	cpu->until_sample = 1 + (bpf_get_prandom_u32() % (2 * one_in - 1));
 	sample.source = pkt->source;
 	sample.target = pkt->target;
@@ -53,7 +64,7 @@ static __always_inline void sample(struct packet *pkt, int verdict)
 	sample.length = pkt->bytes;
 	sample.verdict = verdict;
 	sample.cdn = pkt->cdn;
-	sample.one_in = one_in;
+	sample.one_in = drawn;
 	samples.perf_submit(pkt->ctx, &sample, sizeof(sample));
 }
 
@@ -66,7 +77,7 @@ static __always_inline int report(struct packet *pkt, int verdict)
 	if (count) {
 		count->packets++;
 		count->bytes += pkt->bytes;
-		if (pkt->hit && verdict == BLOCKED && !(count->packets % HITS_PER_SAMPLE))
+		if (pkt->hit && verdict == BLOCKED && hit_counts(count->packets))
 			__sync_fetch_and_add(&pkt->hit->hits, HITS_PER_SAMPLE);
 	}
 	if (verdict == FORWARDED || verdict == REPLIED) {

@@ -5,8 +5,8 @@
 /*
  * A slot whose endpoint is out re-hashes, so that its load spreads by weight over all the others
  * and not onto one neighbour. At most half the weight is ever out: after 12 tries one flow in 4,096
- * is still unplaced, and takes its first pick as if nothing were known (so does every flow of a
- * service whose endpoints are all out: a bad CDN is better than none).
+ * is still unplaced, and takes a suspect if it met one, else its first pick as if nothing were known
+ * (so does every flow of a service whose endpoints are all out: a bad CDN is better than none).
  */
 #define REHASHES 12
 #define NOWHERE 0xffff
@@ -57,8 +57,14 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 	if (!h || (pick->except != NO_CDN_ID && cdn_of(id) == pick->except))
 		return false;
 	fit = fitness(pkt, pick, id, h, by_latency, !rescue);
-	if (fit == UNFIT)
+	if (fit == UNFIT) {
+		if (!pick->suspected && pick->first == NOWHERE && h->state == BREAKER_IN &&
+		    pick->darkened != id) {
+			pick->endpoint = id;
+			pick->suspected = 1;
+		}
 		return false;
+	}
 	cost = cost_us(pkt, h);
 	if (fit == FIT_FOR_PROBE || !by_latency || rescue) {
 		pick->endpoint = id;
@@ -99,6 +105,7 @@ pick_endpoint(struct packet *pkt, struct service *service, __u32 bank, __u32 exc
 	pick->first = NOWHERE;
 	pick->probe = 0;
 	pick->darkened = NOWHERE;
+	pick->suspected = 0;
 	pick->endpoint = endpoint_at(table, pick->hash); /* when nothing better is found */
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < REHASHES; i++)

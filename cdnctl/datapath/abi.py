@@ -229,7 +229,7 @@ class Flow(Structure):
         ("service", c_uint8),
         ("cdn", c_uint8),
         ("flags", c_uint8),
-        ("pad", c_uint16),
+        ("seen_s", c_uint16),
         ("isn", c_uint32),
         ("cdn_isn", c_uint32),
     )
@@ -273,6 +273,7 @@ class Health(Structure):
         ("ewma_at_ns", c_uint64),
         ("out_until_ns", c_uint64),
         ("ejected_ns", c_uint64),
+        ("kept_ns", c_uint64),
         ("last_new_flow_ns", c_uint64),
         ("connect_prefix", c_uint32),
         ("connect_networks", c_uint32),
@@ -286,6 +287,8 @@ class Health(Structure):
         ("baseline_us", c_uint32),
         ("reason", c_uint32),
         ("probes_bad", c_uint32),
+        ("probes_slow", c_uint32),
+        ("pad", c_uint32),
         ("ejections", c_uint32),
         ("ejections_total", c_uint32),
         ("reserved_weight", c_uint32),
@@ -355,7 +358,7 @@ class Pick(Structure):
         ("endpoint", c_uint32),
         ("probe", c_uint32),
         ("darkened", c_uint32),
-        ("pad", c_uint32),
+        ("suspected", c_uint32),
     )
 
 
@@ -366,6 +369,8 @@ class CpuState(Structure):
         ("until_sample", c_uint32),
         ("resets_left", c_uint32),
         ("resets_ns", c_uint64),
+        ("sample_one_in", c_uint32),
+        ("pad", c_uint32),
         ("pick", Pick),
     )
 

@@ -186,9 +186,14 @@ class Tables:
         """Overwrite it: for an endpoint id that is given to another endpoint."""
         self._health.put(abi.key(identity), bytes(health))
 
+    @property
     def weight_out(self) -> int:
         """Weight that ejections have taken out of rotation."""
         return int(_WORD.unpack(self._weight_out.get(abi.key(0)) or bytes(8))[0])
+
+    @weight_out.setter
+    def weight_out(self, weight: int) -> None:
+        self._weight_out.put(abi.key(0), _WORD.pack(weight))
 
     def verdicts(self) -> Iterator[tuple[abi.Verdict, int, int]]:
         """Each verdict with its packets and bytes so far."""

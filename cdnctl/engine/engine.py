@@ -271,6 +271,7 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._tell_reflexes()
+        steering.reconcile(self.tables)
         mode = self._follow_mode()
         verdicts = self.observer.verdicts()
         wanted = frames.Wanted(

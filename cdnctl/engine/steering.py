@@ -35,6 +35,7 @@ def apply(
 ) -> None:
     """Write it all; each service flips to its new table in one step. Call `check` first."""
     result = split(layout, weights, drained)
+    _settle(tables, result.weights)
     limits = {cdn.name: cdn.latency_limit_ms for cdn in config.cdns}
     for place in layout.endpoints:
         limit_us = int((limits[place.cdn] or 0) * 1000)
@@ -56,3 +57,39 @@ def apply(
         tables.put_service(
             layout.services[service.name], service.vip, service.port, policy, mask, maglev.table(entries)
         )
+
+
+def _settle(tables: Tables, weights: Mapping[int, int]) -> None:
+    """Breakers before new weights: who leaves the rotation, or comes into it, starts afresh.
+
+    An endpoint without a weight gets no flows, so no probes either, and would stay out, and hold its
+    part of the weight that may be out, for ever. One that is out and keeps a weight holds its new one.
+    """
+    for identity in range(abi.MAX_ENDPOINTS):
+        health = tables.health(identity)
+        if health.state != abi.Breaker.OUT:
+            continue
+        weight, before = weights.get(identity, 0), tables.endpoint(identity).weight
+        if not weight or not before:
+            fresh = abi.Health(
+                ejections_total=health.ejections_total, last_new_flow_ns=health.last_new_flow_ns
+            )
+            tables.put_health(identity, fresh)
+        elif health.reserved_weight != weight:
+            health.reserved_weight = weight
+            tables.put_health(identity, health)
+    reconcile(tables)
+
+
+def reconcile(tables: Tables) -> None:
+    """Make the weight that is out the sum of what ejected endpoints hold.
+
+    The kernel keeps the sum true by itself; this mends what a change of weights, written while the
+    kernel ejects or reopens, may have got wrong. Cheap enough for every frame.
+    """
+    out = 0
+    for identity in range(abi.MAX_ENDPOINTS):
+        health = tables.health(identity)
+        out += health.reserved_weight if health.state == abi.Breaker.OUT else 0
+    if out != tables.weight_out:
+        tables.weight_out = out

@@ -51,7 +51,7 @@ def is_out(path: DataPath, cdn: str = AURORA) -> bool:
     """Whether the CDN is out; the weight that is out must say the same."""
     health = path.health(cdn)
     others = sum(path.health(other).reserved_weight for other in CDNS if other != cdn)
-    assert path.tables.weight_out() == health.reserved_weight + others
+    assert path.tables.weight_out == health.reserved_weight + others
     return health.state == Breaker.OUT
 
 

@@ -140,7 +140,7 @@ def test_hits_are_counted_by_sample(guarded: Guarded) -> None:
             kernel.test_run(guarded.path.fd, frame, ifindex=guarded.path.indexes[CLIENTS])
     finally:
         os.sched_setaffinity(0, cpus)
-    assert guarded.path.blocks.hits(IPv4Network("10.1.2.0/24")) == 640
+    assert abs(guarded.path.blocks.hits(IPv4Network("10.1.2.0/24")) - 640) <= 128
 
 
 # -- lifetimes --

@@ -63,7 +63,7 @@ class TestReopening:
             assert session.syn_ack().verdict is Verdict.REPLIED
             assert session.ack().verdict is Verdict.FORWARDED
         assert not is_out(over)
-        assert over.tables.weight_out() == 0
+        assert over.tables.weight_out == 0
         assert spread(over, 60)[AURORA] > 5
         kinds = [event.kind for event in over.events(4)]
         assert kinds == [EventKind.PROBE] * 3 + [EventKind.REOPEN]
