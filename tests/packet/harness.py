@@ -181,7 +181,7 @@ class DataPath:
         zero(self.map("weight_out"))
         zero(self.map("hops", per_cpu=True))
         zero(self.map("cpu_states", per_cpu=True))
-        if self.blocks.count():
+        if len(self.blocks):
             self.blocks.load({})
         for identity, endpoint in self._endpoints.items():
             self.map("endpoints").put(abi.key(identity), bytes(endpoint))

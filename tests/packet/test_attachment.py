@@ -61,6 +61,11 @@ def _made(device: str, **fields: object) -> Iterator[str]:
         ip.link("del", index=index)
 
 
+def maps_of(program: int) -> frozenset[int]:
+    """What marks a program as ours."""
+    return kernel.program_map_ids(program)
+
+
 def attached_id(device: str) -> int:
     return kernel.xdp_program_id(attach.interface_index(device))
 
@@ -79,8 +84,8 @@ def test_it_compiles_and_attaches_where_there_are_no_kernel_headers(device: str)
         try:
             assert kernel.program_id(program) == attached_id(device)
             assert kernel.test_run(program, bytes(60)).action == 2
-            assert attach.attached_to(program) == [(device, "native")]
-            assert attach.detach(device, program)
+            assert attach.attached_to(maps_of(program)) == [(device, "native")]
+            assert attach.detach(device, maps_of(program))
         finally:
             os.close(program)
     finally:
@@ -90,9 +95,9 @@ def test_it_compiles_and_attaches_where_there_are_no_kernel_headers(device: str)
 def test_native_where_the_driver_can(path: DataPath, device: str) -> None:
     assert attach.attach(device, path.fd, "auto") == (device, "native", "")
     assert attach.attach(device, path.fd, "auto") == (device, "native", ""), "a second time changes nothing"
-    assert attach.detach(device, path.fd)
+    assert attach.detach(device, maps_of(path.fd))
     assert attach.mode_of(attach.interface_index(device)) == "detached"
-    assert not attach.detach(device, path.fd)
+    assert not attach.detach(device, maps_of(path.fd))
 
 
 def test_generic_where_it_cannot_and_it_says_so(path: DataPath, plain_device: str) -> None:
@@ -100,12 +105,12 @@ def test_generic_where_it_cannot_and_it_says_so(path: DataPath, plain_device: st
     assert (result.name, result.mode) == (plain_device, "generic")
     assert "generic" in result.warning
     assert plain_device in result.warning
-    assert attach.detach(plain_device, path.fd)
+    assert attach.detach(plain_device, maps_of(path.fd))
 
 
 def test_generic_because_the_operator_wants_it_needs_no_warning(path: DataPath, device: str) -> None:
     assert attach.attach(device, path.fd, "generic") == (device, "generic", "")
-    assert attach.detach(device, path.fd)
+    assert attach.detach(device, maps_of(path.fd))
 
 
 def test_native_or_nothing(path: DataPath, plain_device: str) -> None:
@@ -130,32 +135,15 @@ def test_a_strangers_program_stays_and_is_named(
     assert device in refused.value.message
     assert f"ip link set dev {device} xdp off" in refused.value.remedy
     assert attached_id(device) == kernel.program_id(stranger)
-    assert not attach.detach(device, path.fd), "nor is it taken off"
+    assert not attach.detach(device, maps_of(path.fd)), "nor is it taken off"
     assert attached_id(device) == kernel.program_id(stranger)
-
-
-def test_nor_does_it_make_room_for_a_newer_one_of_ours(path: DataPath, device: str, stranger: int) -> None:
-    other = load_stranger()
-    try:
-        kernel.xdp_attach(attach.interface_index(device), stranger, kernel.XDP_FLAGS_DRV_MODE)
-        with pytest.raises(CdnctlError, match="stranger"):
-            attach.attach(device, path.fd, "auto", previous=other)
-    finally:
-        os.close(other)
-
-
-def test_our_own_older_program_is_replaced_in_one_step(path: DataPath, device: str, stranger: int) -> None:
-    kernel.xdp_attach(attach.interface_index(device), stranger, kernel.XDP_FLAGS_DRV_MODE)
-    assert attach.attach(device, path.fd, "auto", previous=stranger) == (device, "native", "")
-    assert attached_id(device) == kernel.program_id(path.fd)
-    assert attach.detach(device, path.fd)
 
 
 def test_an_interface_that_is_not_there(path: DataPath) -> None:
     with pytest.raises(CdnctlError, match="interface eth77 does not exist") as refused:
         attach.attach("eth77", path.fd, "auto")
     assert CLIENTS in refused.value.remedy
-    assert not attach.detach("eth77", path.fd)
+    assert not attach.detach("eth77", maps_of(path.fd))
 
 
 def test_pins_are_taken_over_without_compiling(path: DataPath) -> None:

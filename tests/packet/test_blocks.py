@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 import time
 from ipaddress import IPv4Address, IPv4Network
 
@@ -16,7 +18,8 @@ from session import Session
 
 from cdnctl.datapath import abi, kernel, panic
 from cdnctl.datapath.abi import Verdict
-from cdnctl.datapath.blocks import Bits
+from cdnctl.datapath.blocks import Bits, KernelBlocks
+from cdnctl.datapath.kernel import Map
 from cdnctl.defence.blocklist import Blocklist, Delta
 from cdnctl.model import Block
 
@@ -44,9 +47,9 @@ class Guarded:
     def write(self, delta: Delta, *, bump: bool) -> None:
         for prefix in delta.removed:
             self.path.blocks.remove(prefix)
-        for prefix, expires_ns in {**delta.changed, **delta.added}.items():
-            self.path.blocks.put(prefix, expires_ns)
-        if delta.added and bump:
+        written = {**delta.changed, **delta.added}
+        freed = [self.path.blocks.put(prefix, expires_ns) for prefix, expires_ns in written.items()]
+        if bump and any(freed):
             self.path.tables.bump_generation()
 
     def expire_now(self, prefix: str) -> None:
@@ -190,6 +193,97 @@ def test_what_the_kernel_expired_can_be_blocked_again(guarded: Guarded) -> None:
     assert is_blocked(guarded.path, "10.1.2.3")
 
 
+def test_a_renewal_after_the_end_cuts_what_got_in_between(guarded: Guarded) -> None:
+    """The kernel ended it before the agent's clock said so; for the agent it is only a renewal."""
+    session = Session(guarded.path)
+    guarded.block(session.client[0], HOUR_NS)
+    guarded.expire_now(f"{session.client[0]}/32")
+    session.open()
+    assert session.up(Flag.ACK).verdict is Verdict.FORWARDED
+    guarded.block(session.client[0], 2 * HOUR_NS)
+    assert session.up(Flag.ACK).verdict is Verdict.BLOCKED
+
+
+# -- what the kernel holds --
+
+
+def test_the_count_is_of_what_the_kernel_enforces(guarded: Guarded) -> None:
+    guarded.block("10.1.2.3")
+    guarded.block("10.1.2.4", HOUR_NS)
+    guarded.block("10.1.3.0/24", 40_000_000)
+    assert guarded.path.blocks.count() == 3
+    time.sleep(0.05)
+    assert guarded.path.blocks.count() == 2
+    guarded.block("10.1.3.0/24", HOUR_NS)
+    assert guarded.path.blocks.count() == 3
+    guarded.unblock("10.1.3.0/24")
+    guarded.unblock("10.1.2.4")
+    assert guarded.path.blocks.count() == 1
+
+
+def test_a_full_table_refuses_and_changes_nothing(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded.block("10.1.2.3", HOUR_NS)
+    before = bytes(guarded.path.map("block_bits").memory())
+
+    def full(table: Map, key: bytes, value: bytes) -> None:
+        raise OSError(errno.E2BIG, "bpf_map_update_elem")
+
+    monkeypatch.setattr(Map, "put", full)
+    for prefix in ("10.1.2.3/32", "10.1.2.4/32", "10.2.0.0/16", "10.2.0.0/24"):
+        with pytest.raises(OSError, match="bpf_map_update_elem"):
+            guarded.path.blocks.put(IPv4Network(prefix), 0)
+    monkeypatch.undo()
+    assert bytes(guarded.path.map("block_bits").memory()) == before
+    assert guarded.path.blocks.count() == 1
+    assert is_blocked(guarded.path, "10.1.2.3")
+
+
+# -- an agent that starts again --
+
+
+def test_what_stays_blocked_is_blocked_at_every_moment_of_a_restart(guarded: Guarded) -> None:
+    """Packets all through several starts, which each find other lists before them."""
+    staying = {IPv4Network("10.1.2.3/32"): 0, IPv4Network("10.2.0.0/16"): time.time_ns() + HOUR_NS}
+    inner = IPv4Network("10.2.3.0/24")
+    many = {IPv4Network((0x0A300000 + n, 32)): 0 for n in range(2000)}
+    guarded.path.blocks.load(staying)
+    frames = [segment((source, 1), (ELSEWHERE, 9), Flag.SYN) for source in ("10.1.2.3", "10.2.3.4")]
+    ifindex, through, runs, over = guarded.path.indexes[CLIENTS], 0, 0, threading.Event()
+
+    def send() -> None:
+        nonlocal through, runs
+        while not over.is_set():
+            for frame in frames:
+                through += kernel.test_run(guarded.path.fd, frame, ifindex=ifindex).action != Action.DROP
+                runs += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        for extra in (many, {inner: 0}, {}, many, {inner: 0}):
+            guarded.path.blocks = KernelBlocks(guarded.path.program.pins)
+            guarded.path.blocks.load({**staying, **extra})
+    finally:
+        over.set()
+        thread.join()
+    assert runs > 200
+    assert through == 0
+    assert not is_blocked(guarded.path, "10.48.0.1"), "what left the list is free"
+    assert guarded.path.blocks.count() == 3
+
+
+def test_a_start_keeps_hits_and_finds_room_that_the_stale_take_up(guarded: Guarded) -> None:
+    room = guarded.path.config.limits.block_entries
+    kept, hits = IPv4Network("10.1.2.3/32"), 77
+    guarded.path.blocks.load({kept: 0, **{IPv4Network((0x0A300000 + n, 32)): 0 for n in range(room - 1)}})
+    guarded.path.map("block_exact").put(kept.network_address.packed, bytes(abi.Block(hits=hits, length=32)))
+    guarded.path.blocks.load({kept: 0, **{IPv4Network((0x0A400000 + n, 32)): 0 for n in range(room - 1)}})
+    assert guarded.path.blocks.hits(kept) == hits
+    assert guarded.path.blocks.count() == room
+    assert is_blocked(guarded.path, "10.64.0.1")
+    assert not is_blocked(guarded.path, "10.48.0.1")
+
+
 # -- several sources --
 
 
@@ -318,6 +412,42 @@ class _Words:
 
 
 _words = _Words()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        [IPv4Network((0x0A000000 + (n << 8), 24)) for n in range(2000)],
+        [IPv4Network("10.0.0.0/8"), *(IPv4Network((0x0A000000 + (n << 12), 24)) for n in range(200))],
+    ],
+    ids=["2,000 /24", "a /8 with 200 /24 in it"],
+)
+def test_many_end_at_once_and_nothing_stands_still(around: list[IPv4Network]) -> None:
+    _words.words[:] = bytes(len(_words.words))
+    bits = Bits(_words)
+    for network in around:
+        bits.add(network)
+    began = time.process_time()
+    for network in around:
+        bits.remove(network)
+    assert time.process_time() - began < 0.05
+    assert not any(_words.words)
+
+
+def test_a_plan_touches_nothing_and_opening_clears_nothing() -> None:
+    _words.words[:] = bytes(len(_words.words))
+    bits = Bits(_words)
+    bits.add(IPv4Network("10.1.0.0/16"))
+    before = bytes(_words.words)
+    words = bits.plan([IPv4Network("10.1.2.0/24"), IPv4Network("10.9.9.9/32")])
+    assert bytes(_words.words) == before
+    bits.open_to(words)
+    assert all(new & old == old for new, old in zip(_words.words, before, strict=True))
+    bits.close_to(words)
+    assert bytes(_words.words) == words.tobytes()
+    bits.remove(IPv4Network("10.1.2.0/24"))
+    bits.remove(IPv4Network("10.9.9.9/32"))
+    assert not any(_words.words)
 
 
 @given(st.lists(st.tuples(st.booleans(), _networks), max_size=25), st.data())
