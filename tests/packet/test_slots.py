@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from harness import MS, Action, DataPath
+import itertools
+import time
+
+import pytest
+from harness import MS, SNAT, Action, DataPath
 from segments import Ends, flags_of
 from session import CDN_ISN, Session, sequence_of
 from steps import (
@@ -19,7 +23,7 @@ from steps import (
     verdict_of,
 )
 
-from cdnctl.datapath import abi
+from cdnctl.datapath import abi, tables
 from cdnctl.datapath.abi import Verdict
 
 
@@ -189,3 +193,40 @@ def test_an_unfinished_handshake_holds_its_port_for_8_seconds(path: DataPath) ->
     first.age(8_001)
     forwarded(second.syn())
     assert first.half_open is None
+
+
+# -- how many live --
+
+
+def test_live_flows_are_counted_and_closed_ones_are_not(path: DataPath) -> None:
+    sessions = [Session(path, client=f"10.1.0.{n}").open() for n in range(1, 6)]
+    sessions[0].close()
+    count = path.tables.live_flows()
+    assert (count, f"{count}") == (4, "4")
+
+
+def test_flows_are_counted_in_bounded_time_and_the_count_says_how_sure_it_is(path: DataPath) -> None:
+    table = path.tables.established
+    live, closed = path.slot_index("aurora", (SNAT[0], 20000)), path.slot_index("aurora", (SNAT[0], 20001))
+    path.put_slot(live, abi.Slot(state=abi.SlotState.ESTABLISHED))
+    path.put_slot(closed, abi.Slot(state=abi.SlotState.TOMBSTONE))
+    for n in range(2000):
+        key = n.to_bytes(table.info.key_size, "little")
+        table.put(key, bytes(abi.Flow(slot=closed if n % 4 == 0 else live)))
+    held = sum(1 for _ in table.items())  # an LRU table may have let some go
+    exact = path.tables.live_flows(bound_s=30)
+    assert exact == pytest.approx(held * 3 / 4, rel=0.05)
+    assert f"{exact}" == str(int(exact))
+    hurried = path.tables.live_flows(bound_s=1e-9)
+    assert f"{hurried}".startswith("at least ")
+
+
+def test_a_million_flows_keep_nobody_waiting(path: DataPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [bytes(abi.Flow(slot=0))] * 4096
+    path.put_slot(0, abi.Slot(state=abi.SlotState.ESTABLISHED))
+    monkeypatch.setattr(tables, "_value_batches", lambda table: itertools.repeat(batch, 256))
+    began = time.monotonic()
+    count = path.tables.live_flows(bound_s=0.3)
+    assert time.monotonic() - began < 0.5
+    assert count == pytest.approx(256 * 4096)
+    assert f"{count}".startswith("about ")
