@@ -37,6 +37,8 @@ class State(Struct, kw_only=True):
     blocks: list[Block] = field(default_factory=list)
     """`hits` is not kept: it is an estimate of the running agent."""
     armed: bool = True
+    detached: bool = False
+    """An operator took the data path off: only an operator puts it on again, not a restart."""
     version: int = VERSION
 
 

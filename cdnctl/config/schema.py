@@ -53,7 +53,7 @@ class Edge(Table, frozen=True, kw_only=True):
     snat_ports: Annotated[
         tuple[Port, Port], Meta(description="the first and the last port, as in [1024, 65535]")
     ] = (1024, 65535)
-    management: Annotated[tuple[Prefix, ...], Meta(description="a list of prefixes")] = ()
+    management: Annotated[tuple[Prefix, ...], Meta(description="a list of IPv4 prefixes")] = ()
     """Sources whose packets to the host itself are never dropped."""
 
 

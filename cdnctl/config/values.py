@@ -19,8 +19,8 @@ def host_address(text: str) -> str:
 
 
 def prefix(text: str) -> str:
-    """`text` if it is a prefix without host bits; raises ValueError if not."""
-    ipaddress.ip_network(text)
+    """`text` if it is an IPv4 prefix without host bits; raises ValueError if not."""
+    ipaddress.IPv4Network(text)
     return text
 
 
@@ -48,7 +48,11 @@ Address = Annotated[str, Meta(description='the IPv4 address of one host, as in "
 EndpointKey = Annotated[
     str, Meta(description='an IPv4 address and a port, as in "198.51.100.10:443"'), endpoint
 ]
-Prefix = Annotated[str, Meta(description='a prefix without host bits, as in "10.0.0.0/8"'), prefix]
+Prefix = Annotated[
+    str,
+    Meta(description='an IPv4 prefix without host bits, as in "10.0.0.0/8" (IPv6 passes the edge untouched)'),
+    prefix,
+]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port: a whole number from 1 to 65535")]
 Weight = Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")]
 Count = Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]

@@ -100,6 +100,7 @@ def test_services_name_their_cdns() -> None:
         (("edge", "snat_ports"), [65535, 1024], "edge.snat_ports", "first port before"),
         (("edge", "snat_ports"), [0, 65535], "edge.snat_ports", "first and the last"),
         (("edge", "management"), ["10.0.0.1/8"], "edge.management[1]", "host bits"),
+        (("edge", "management"), ["10.0.0.0/8", "2001:db8::/32"], "edge.management[2]", "IPv4"),
         (("edge", "managment"), [], "edge.managment", "management"),
         (("limits",), {"flows": 10}, "limits.flows", "1024"),
         (("limits",), {"flows": True}, "limits.flows", "1024"),

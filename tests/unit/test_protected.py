@@ -25,7 +25,7 @@ CONFIG = config.parse(
     name = "ams1"
     interfaces = ["eth0"]
     snat = ["203.0.113.10", "203.0.113.11"]
-    management = ["10.0.0.0/8", "2001:db8::/32"]
+    management = ["10.0.0.0/8"]
     [[cdn]]
     name = "aurora"
     endpoints = ["198.51.100.10:443"]

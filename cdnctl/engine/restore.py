@@ -1,0 +1,92 @@
+"""What of a saved state can be used: the file may be edited by hand, and the configuration changes."""
+
+from __future__ import annotations
+
+from cdnctl.config import Config
+from cdnctl.defence.blocklist import parse_prefix
+from cdnctl.model import Block
+from cdnctl.state import State
+
+_HEAVIEST = 1000
+_LAST_NS = 2**63 - 1
+_SHOWN = 5
+"""Wrong blocks that are told one by one."""
+
+
+def clean(state: State, config: Config) -> list[str]:
+    """Leave out of `state`, in place, what cannot be put into force; one warning for each.
+
+    A state must never keep an edge from starting. What it says of CDNs that the configuration has not
+    stays in it, without effect: they may come back.
+    """
+    return [*_names(state, config), *_weights(state, config), *_drains(state, config), *_blocks(state)]
+
+
+def _names(state: State, config: Config) -> list[str]:
+    unknown = {*state.weights, *state.drained} - {cdn.name for cdn in config.cdns}
+    return [
+        f"state.toml speaks of CDN {name}, which the configuration has not: ignored"
+        for name in sorted(unknown)
+    ]
+
+
+def _weights(state: State, config: Config) -> list[str]:
+    wrong = {name: weight for name, weight in state.weights.items() if not 0 <= weight <= _HEAVIEST}
+    for name in wrong:
+        del state.weights[name]
+    warnings = [
+        f"state.toml gives {name} the weight {weight}, and weights are from 0 to {_HEAVIEST}: left out"
+        for name, weight in wrong.items()
+    ]
+    # Weights of 0 alone may leave a service without a CDN as well: the configuration's never do.
+    for service in config.services:
+        cdns = config.cdns_of(service)
+        if not any(state.weights.get(cdn.name, cdn.weight) for cdn in cdns):
+            for cdn in cdns:
+                state.weights.pop(cdn.name, None)
+            warnings.append(
+                f"the weights in state.toml leave service {service.name} without a CDN:"
+                " those of its CDNs are the configuration's again"
+            )
+    return warnings
+
+
+def _drains(state: State, config: Config) -> list[str]:
+    warnings = []
+    weights = {cdn.name: state.weights.get(cdn.name, cdn.weight) for cdn in config.cdns}
+    for service in config.services:
+        serving = {cdn.name for cdn in config.cdns_of(service)}
+        if any(weights[name] and name not in state.drained for name in serving):
+            continue
+        ignored = [name for name in state.drained if name in serving]
+        state.drained = [name for name in state.drained if name not in serving]
+        warnings.append(
+            f"the drains in state.toml leave service {service.name} without a CDN:"
+            f" {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} not drained"
+        )
+    return warnings
+
+
+def _blocks(state: State) -> list[str]:
+    warnings, kept = [], []
+    for block in state.blocks:
+        why = _why_not(block)
+        if why is None:
+            kept.append(block)
+        else:
+            warnings.append(f"a block in state.toml is left out: {why}")
+    state.blocks = kept
+    if len(warnings) > _SHOWN:
+        more = len(warnings) - _SHOWN
+        warnings[_SHOWN:] = [f"{more} more blocks in state.toml are left out"]
+    return warnings
+
+
+def _why_not(block: Block) -> str | None:
+    try:
+        parse_prefix(block.prefix)
+    except ValueError as error:
+        return str(error)
+    if not (0 <= block.created_ns <= _LAST_NS and 0 <= block.expires_ns <= _LAST_NS):
+        return f"{block.prefix} begins or ends at no time that there is"
+    return None
