@@ -92,15 +92,33 @@ def program_id(fd: int) -> int:
     return int(struct.unpack_from("2I", _info(fd))[1])
 
 
+def program_fd(identity: int) -> int:
+    """A file descriptor of the program with this id. Raises OSError when it is gone."""
+    return check(libbpf().bpf_prog_get_fd_by_id(identity), f"program {identity}")
+
+
 def program_name(identity: int) -> str:
     """The name of the program with this id, or what can be said of it."""
-    fd = libbpf().bpf_prog_get_fd_by_id(identity)
-    if fd < 0:
+    try:
+        fd = program_fd(identity)
+    except OSError:
         return f"program {identity}"
     try:
         return _info(fd)[64:80].split(b"\0")[0].decode(errors="replace") or f"program {identity}"
     finally:
         os.close(fd)
+
+
+def program_map_ids(fd: int) -> frozenset[int]:
+    """The ids of the maps that a program uses (nr_map_ids and map_ids of struct bpf_prog_info)."""
+    (count,) = struct.unpack_from("I", _info(fd), 52)
+    ids = (ctypes.c_uint32 * count)()
+    request = bytearray(256)
+    struct.pack_into("=IQ", request, 52, count, ctypes.addressof(ids))
+    buffer = ctypes.create_string_buffer(bytes(request), len(request))
+    length = ctypes.c_uint32(len(request))
+    check(libbpf().bpf_obj_get_info_by_fd(fd, buffer, ctypes.byref(length)), "bpf_obj_get_info_by_fd")
+    return frozenset(ids)
 
 
 def verified_instructions(fd: int) -> int:
@@ -115,10 +133,15 @@ def possible_cpus() -> int:
 
 
 class Map:
-    """A map of the kernel by file descriptor; keys and values are bytes of its exact sizes."""
+    """A map of the kernel by file descriptor; keys and values are bytes of its exact sizes.
+
+    One that was opened from its pin closes its descriptor when it goes; a descriptor given from
+    outside stays its owner's.
+    """
 
     def __init__(self, fd: int, *, per_cpu: bool = False) -> None:
         self.fd = fd
+        self._owned = False
         self.info = map_info(fd)
         self.per_cpu = per_cpu
         self._room = (
@@ -128,7 +151,19 @@ class Map:
     @classmethod
     def pinned(cls, path: Path, *, per_cpu: bool = False) -> Map:
         """Open a pinned map."""
-        return cls(obj_get(path), per_cpu=per_cpu)
+        opened = cls(obj_get(path), per_cpu=per_cpu)
+        opened._owned = True
+        return opened
+
+    def close(self) -> None:
+        """Give the descriptor back; what `memory` returned stays valid."""
+        if self._owned:
+            self._owned = False
+            os.close(self.fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_owned", False):
+            self.close()
 
     def get(self, key: bytes) -> bytes | None:
         """The value (of a per-CPU map: all CPUs' values, one behind the other), or None."""

@@ -66,6 +66,7 @@ class _Buffer:
         def missed(_cookie: Any, count: int) -> None:
             lost(count)
 
+        self._array = array  # the kernel empties it of what came in by a descriptor when that is closed
         self._library = libbcc.lib
         self._callbacks = (libbcc._RAW_CB_TYPE(raw), libbcc._LOST_CB_TYPE(missed))
         self.readers: list[int] = []
