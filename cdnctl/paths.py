@@ -59,6 +59,11 @@ def lock_path(edge: str) -> Path:
     return run_dir() / f"{check_name(edge)}.lock"
 
 
+def forwarding_path(edge: str) -> Path:
+    """Which interfaces had IPv4 forwarding off before the edge was attached to them."""
+    return run_dir() / f"{check_name(edge)}.forwarding.json"
+
+
 def pin_dir(edge: str) -> Path:
     """The edge's maps and program in bpffs, which outlive every process."""
     return BPFFS / "cdnctl" / check_name(edge)

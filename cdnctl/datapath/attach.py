@@ -1,17 +1,23 @@
 """The program on its interfaces: native where the driver can, generic where it cannot, and never in
-place of a program that is not ours."""
+place of a program that is not ours.
+
+Ours is any program that uses the edge's pinned maps, of whatever version: none else can.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from cdnctl.datapath import kernel
 from cdnctl.errors import CdnctlError
 
 Mode = Literal["native", "generic", "detached"]
+Wish = Literal["auto", "native", "generic"]
 _FLAG = {"native": kernel.XDP_FLAGS_DRV_MODE, "generic": kernel.XDP_FLAGS_SKB_MODE}
 
 
@@ -35,11 +41,6 @@ def interface_index(name: str) -> int:
         ) from error
 
 
-def _ours(identity: int, program: int) -> bool:
-    """Is the attached program this very one, or an earlier one of ours?"""
-    return identity == kernel.program_id(program)
-
-
 def mode_of(ifindex: int) -> Mode:
     """How any XDP program is attached."""
     for mode, flag in _FLAG.items():
@@ -48,31 +49,96 @@ def mode_of(ifindex: int) -> Mode:
     return "detached"
 
 
-def attach(
-    name: str, program: int, wish: Literal["auto", "native", "generic"], previous: int | None = None
-) -> Attached:
-    """Attach to one interface; `previous` is the fd of our own older program that may be replaced.
+class _Place(NamedTuple):
+    """An interface as it was found."""
 
-    Raises CdnctlError when the interface is missing, holds a foreign program, or cannot do XDP.
-    """
+    name: str
+    ifindex: int
+    mode: Mode
+    before: int | None
+    """Descriptor of our own program there."""
+
+
+@contextlib.contextmanager
+def _own_program(ifindex: int, maps: frozenset[int]) -> Iterator[int | None]:
+    """A descriptor of the program on the interface when it is one of ours."""
+    identity = kernel.xdp_program_id(ifindex)
+    fd = -1
+    if identity:
+        with contextlib.suppress(FileNotFoundError):  # taken off just now
+            fd = kernel.program_fd(identity)
+    try:
+        yield fd if fd >= 0 and maps & kernel.program_map_ids(fd) else None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _look(name: str, maps: frozenset[int]) -> Iterator[_Place]:
     ifindex = interface_index(name)
-    there = kernel.xdp_program_id(ifindex)
-    mode = mode_of(ifindex)
-    if there:
-        if _ours(there, program):
-            return Attached(name, mode)
-        if previous is None or not _ours(there, previous):
+    with _own_program(ifindex, maps) as own:
+        mode = mode_of(ifindex)
+        if mode != "detached" and own is None:
+            identity = kernel.xdp_program_id(ifindex)
             raise CdnctlError(
-                f"interface {name} already has the XDP program {kernel.program_name(there)!r}"
-                f" (id {there}, {mode})",
+                f"interface {name} already has the XDP program {kernel.program_name(identity)!r}"
+                f" (id {identity}, {mode})",
                 f"it is not ours, so it stays; to take it off yourself: ip link set dev {name} xdp off",
             )
-        kernel.xdp_attach(ifindex, program, _FLAG[mode], replacing=previous)
-        return Attached(name, mode)
-    reason = ""
+        yield _Place(name, ifindex, mode, own)
+
+
+def check(names: Sequence[str], maps: frozenset[int]) -> None:
+    """Raises CdnctlError when one of the interfaces is missing or has a foreign program."""
+    for name in names:
+        with _look(name, maps):
+            pass
+
+
+def attach_all(names: Sequence[str], program: int, wish: Wish) -> list[Attached]:
+    """Attach to every interface in place of any program of ours, or leave all as they were.
+
+    Raises CdnctlError when one is missing, holds a foreign program, or cannot do XDP.
+    """
+    maps = kernel.program_map_ids(program)
+    with contextlib.ExitStack() as looking:
+        places = [looking.enter_context(_look(name, maps)) for name in names]
+        tried, results = [], []
+        try:
+            for place in places:
+                tried.append(place)
+                results.append(_put(place, program, wish))
+        except BaseException:
+            for place in reversed(tried):
+                _put_back(place, program)
+            raise
+    return results
+
+
+def attach(name: str, program: int, wish: Wish) -> Attached:
+    """Attach to one interface."""
+    return attach_all([name], program, wish)[0]
+
+
+def _put(place: _Place, program: int, wish: Wish) -> Attached:
+    if place.mode == "detached" or place.before is None:
+        return _put_first(place, program, wish)
+    if wish in ("auto", place.mode):
+        if kernel.program_id(place.before) != kernel.program_id(program):
+            kernel.xdp_attach(place.ifindex, program, _FLAG[place.mode], replacing=place.before)
+        return Attached(place.name, place.mode)
+    # one interface has one mode at a time, so this is a gap of a moment
+    kernel.xdp_detach(place.ifindex, _FLAG[place.mode], expected=place.before)
+    changed = _put_first(place, program, wish)
+    return changed._replace(warning=f"{place.name} was attached in {place.mode} mode: now {changed.mode}")
+
+
+def _put_first(place: _Place, program: int, wish: Wish) -> Attached:
+    name, reason = place.name, ""
     for candidate in ("native", "generic") if wish == "auto" else (wish,):
         try:
-            kernel.xdp_attach(ifindex, program, _FLAG[candidate])
+            kernel.xdp_attach(place.ifindex, program, _FLAG[candidate])
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise CdnctlError(
@@ -94,27 +160,39 @@ def attach(
     )
 
 
-def detach(name: str, program: int) -> bool:
+def _put_back(place: _Place, program: int) -> None:
+    """As the interface was found, as far as it still lets us."""
+    with contextlib.suppress(OSError):
+        there = kernel.xdp_program_id(place.ifindex)
+        mode = mode_of(place.ifindex)
+        if there == kernel.program_id(program) and mode != "detached":
+            if place.before is not None and mode == place.mode:
+                kernel.xdp_attach(place.ifindex, place.before, _FLAG[mode], replacing=program)
+                return
+            kernel.xdp_detach(place.ifindex, _FLAG[mode], expected=program)
+        if place.before is not None:
+            kernel.xdp_attach(place.ifindex, place.before, _FLAG[place.mode])
+
+
+def detach(name: str, maps: frozenset[int]) -> bool:
     """Take our program off an interface; False when it was not there."""
     try:
         ifindex = socket.if_nametoindex(name)
     except OSError:
         return False
-    mode = mode_of(ifindex)
-    if mode == "detached" or not _ours(kernel.xdp_program_id(ifindex), program):
-        return False
-    kernel.xdp_detach(ifindex, _FLAG[mode], expected=program)
+    with _own_program(ifindex, maps) as own:
+        mode = mode_of(ifindex)
+        if own is None or mode == "detached":
+            return False
+        kernel.xdp_detach(ifindex, _FLAG[mode], expected=own)
     return True
 
 
-def attached_to(program: int) -> list[tuple[str, Mode]]:
-    """The interfaces of this network namespace that have the program."""
-    identity = kernel.program_id(program)
+def attached_to(maps: frozenset[int]) -> list[tuple[str, Mode]]:
+    """The interfaces of this network namespace that have a program of ours."""
     found = []
     for ifindex, name in socket.if_nameindex():
-        try:
-            if kernel.xdp_program_id(ifindex) == identity:
+        with contextlib.suppress(OSError), _own_program(ifindex, maps) as own:
+            if own is not None:
                 found.append((name, mode_of(ifindex)))
-        except OSError:
-            continue
     return found

@@ -17,7 +17,9 @@ from cdnctl.errors import CdnctlError
 from cdnctl.paths import bpf_dir
 
 PROGRAM = "edge"
-_PERF_ARRAYS = ("samples", "events")
+NEXT = "next"
+"""Directory among the pins for what belongs to one program alone, until it is attached everywhere."""
+PERF_ARRAYS = ("samples", "events")
 _LINES_SHOWN = 25
 _TIMEOUT_S = 120
 
@@ -28,7 +30,10 @@ def source() -> str:
 
 
 def build(pins: Path, cflags: Sequence[str]) -> None:
-    """Do it in a child. Raises CdnctlError with the compiler's or the verifier's own words."""
+    """Load on the maps of `pins`, and pin the program in `pins`/NEXT; done by a child.
+
+    Raises CdnctlError with the compiler's or the verifier's own words.
+    """
     command = [sys.executable, "-m", "cdnctl.datapath.build", str(pins), *cflags]
     try:
         done = subprocess.run(
@@ -58,9 +63,10 @@ def main() -> int:
     pins, cflags = Path(sys.argv[1]), sys.argv[2:]
     try:
         module, program = toolchain.compile_xdp(source(), PROGRAM, [f'-DPINS="{pins}/"', *cflags])
-        for name in _PERF_ARRAYS:
-            kernel.obj_pin(module[name].get_fd(), pins / name)
-        kernel.obj_pin(program, pins / PROGRAM)
+        (pins / NEXT).mkdir(exist_ok=True)
+        for name in PERF_ARRAYS:
+            kernel.obj_pin(module[name].get_fd(), pins / NEXT / name)
+        kernel.obj_pin(program, pins / NEXT / PROGRAM)
     except CdnctlError as error:
         print(error.message, file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ resolves and keeps fresh (NTF_EXT_MANAGED, Linux 5.16).
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,13 +53,16 @@ class Forwarding:
         switch.write_text("1")
         return True
 
-    def restore(self) -> None:
-        """Back to what was before the first `enable`, over restarts of the agent."""
-        for interface, before in self._before.items():
+    def restore(self, only: Collection[str] | None = None) -> None:
+        """Back to what was before the first `enable`, over restarts; of all interfaces or `only` some."""
+        for interface in [name for name in self._before if only is None or name in only]:
             with contextlib.suppress(OSError):
-                (_CONF / interface / "forwarding").write_text(before)
-        self._before.clear()
-        self._record.unlink(missing_ok=True)
+                (_CONF / interface / "forwarding").write_text(self._before[interface])
+            del self._before[interface]
+        if self._before:
+            replace(self._record, msgspec.json.encode(self._before))
+        else:
+            self._record.unlink(missing_ok=True)
 
 
 def keep_neighbours(endpoints: list[str]) -> list[str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from cdnctl.datapath import abi, attach
+from cdnctl.datapath import abi, attach, elsewhere
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
-from cdnctl.paths import pin_dir
+from cdnctl.paths import forwarding_path, pin_dir
 
 
 def _tables(edge: str) -> Tables:
@@ -50,27 +50,34 @@ def arm(edge: str) -> str:
 def bypass(edge: str) -> str:
     """Every packet passes untouched."""
     tables = _tables(edge)
+    tables.mode = tables.mode | abi.Mode.BYPASS  # before the count, which takes its time
     flows = tables.live_flows()
-    tables.mode = tables.mode | abi.Mode.BYPASS
     return f"{edge} is bypassed: every packet passes untouched; {flows} translated flows were cut"
 
 
 def detach(edge: str) -> str:
-    """Take the program off every interface of this network namespace, and its pins away."""
+    """Take the program off every interface of this network namespace, and its pins away.
+
+    Raises CdnctlError when it is attached in another namespace: without its pins nobody could tell it
+    apart from a stranger's, or stop it.
+    """
     tables = _tables(edge)
     program = Program(edge)
-    try:
-        fd = program.open()
-    except OSError as error:
+    maps = program.maps()
+    names = [name for name, _ in attach.attached_to(maps)]
+    flows = tables.live_flows() if names else 0
+    for name in names:
+        attach.detach(name, maps)
+    if names:
+        from cdnctl.datapath import network  # its netlink library would keep the other verbs waiting
+
+        network.Forwarding(forwarding_path(edge)).restore(names)
+    other = elsewhere.attached_elsewhere(maps)
+    if other:
+        done = f"detached from {', '.join(names)}" if names else "attached to nothing"
         raise CdnctlError(
-            f"no program of edge {edge!r} is pinned", "nothing is attached through cdnctl"
-        ) from error
-    try:
-        flows = tables.live_flows()
-        names = [name for name, _ in attach.attached_to(fd)]
-        for name in names:
-            attach.detach(name, fd)
-    finally:
-        os.close(fd)
+            f"{edge}: {done} in this network namespace, but attached in another, so its pins stay",
+            f"sudo nsenter --net={other} cdnctl detach --edge {edge}",
+        )
     program.remove()
     return f"{edge}: detached from {', '.join(names) or 'nothing'}; {flows} translated flows were cut"

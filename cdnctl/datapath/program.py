@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from cdnctl.config import Config
 from cdnctl.config.cost import slots
@@ -20,6 +21,15 @@ from cdnctl.errors import CdnctlError
 from cdnctl.paths import BPFFS, bpf_dir, pin_dir
 
 BPF_FS_MAGIC = 0xCAFE4A11
+_NOTHING = bytes(32)
+
+
+class _Identity(NamedTuple):
+    """Digests of what the pins are of."""
+
+    program: bytes
+    """Zeros while one program makes way for another."""
+    layout: bytes
 
 
 def _is_bpffs(path: Path) -> bool:
@@ -60,68 +70,114 @@ def _digest(text: str) -> bytes:
 
 
 def _layout_text(config: Config) -> str:
-    """What the pinned maps depend on: their definitions and sizes."""
-    return "".join((bpf_dir() / name).read_text() for name in ("abi.h", "maps.h")) + repr(sizes(config))
+    """What the pinned maps depend on: their definitions and sizes, and which flow a slot's number means."""
+    definitions = "".join((bpf_dir() / name).read_text() for name in ("abi.h", "maps.h"))
+    edge = config.edge
+    return definitions + repr((sizes(config), config.limits.endpoints, edge.snat, edge.snat_ports))
 
 
 class Program:
-    """The loaded, pinned program of one edge."""
+    """The loaded, pinned program of one edge.
+
+    A new program stays in a directory of its own beside the maps, and the pins count as nobody's, from
+    `prepare` until `commit`: whoever is killed in between leaves maps that the next start builds upon.
+    """
 
     def __init__(self, edge: str) -> None:
         self.pins = pin_dir(edge)
-        self.path = self.pins / build.PROGRAM
+        self._next = self.pins / build.NEXT
+        self._wanted: bytes | None = None  # the digest of a program that is prepared, not committed
+        self._before = _NOTHING
 
     def exists(self) -> bool:
-        """Whether an earlier agent left its pins."""
-        return self.path.exists()
+        """Whether an earlier agent left a data path."""
+        return self._identity() is not None
 
     def ensure(self, config: Config) -> bool:
-        """Have the wanted program pinned; True when it had to be compiled.
+        """`prepare` and `commit` in one, for those who attach afterwards."""
+        compiled = self.prepare(config)
+        self.commit()
+        return compiled
+
+    def prepare(self, config: Config) -> bool:
+        """Have the wanted program loaded; True when it had to be compiled, and then `commit` it.
 
         Pins of other sizes or of another layout hold live flows that would be lost: they are
-        refused, with what to do. A changed program on the same maps is replaced and keeps them all.
+        refused, with what to do. A changed program on the same maps keeps them all.
         """
         mount_bpffs()
         layout = _digest(_layout_text(config))
         wanted = bytes(a ^ b for a, b in zip(layout, _digest(build.source()), strict=True))
         found = self._identity()
-        if found is not None and self.exists():
-            if found[0] == wanted:
-                return False
-            if found[1] != layout:
-                raise CdnctlError(
-                    f"{self.pins} holds the tables of a data path with other [limits] or of another version",
-                    "undo the change of the configuration, or cut its flows and start afresh:"
-                    f" cdnctl detach --edge {self.pins.name} --yes",
-                )
-        elif self.pins.exists():
-            self.remove()  # left half-made; nothing is attached that could use it
+        if found is None:
+            self.remove()  # left half-made, if at all: the layout is noted before anything is attached
+        elif found.layout != layout:
+            raise CdnctlError(
+                f"{self.pins} holds the tables of a data path with other [limits] or SNAT addresses or ports,"
+                " or of another version",
+                "undo the change of the configuration, or cut its flows and start afresh:"
+                f" cdnctl detach --edge {self.pins.name} --yes",
+            )
+        elif found.program == wanted and (self.pins / build.PROGRAM).exists():
+            return False
         self.pins.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._next, ignore_errors=True)
         try:
             build.build(self.pins, [f"-D{name}={value}" for name, value in sizes(config).items()])
-            self._store(wanted, layout)
+            self._store(_NOTHING, layout)
         except BaseException:
             if found is None:
                 self.remove()
             raise
+        self._wanted, self._before = wanted, found.program if found else _NOTHING
         return True
 
-    def _identity(self) -> tuple[bytes, bytes] | None:
-        """Digests of the program and of the layout, or None when there is nothing whole."""
-        try:
-            return tuple(kernel.Map.pinned(self.pins / "identity").get(abi.key(row)) or b"" for row in (0, 1))  # type: ignore[return-value]
-        except OSError:
-            return None
+    def commit(self) -> None:
+        """What was prepared is attached: from now on it is the edge's program."""
+        if self._wanted is None:
+            return
+        for name in (*build.PERF_ARRAYS, build.PROGRAM):
+            (self._next / name).rename(self.pins / name)
+        self._next.rmdir()
+        self._store(self._wanted)
+        self._wanted = None
 
-    def _store(self, wanted: bytes, layout: bytes) -> None:
-        identity = kernel.Map.pinned(self.pins / "identity")
-        identity.put(abi.key(0), wanted)
-        identity.put(abi.key(1), layout)
+    def abandon(self) -> None:
+        """What was prepared is not attached, and what was there before still is."""
+        if self._wanted is not None:
+            shutil.rmtree(self._next, ignore_errors=True)
+            self._store(self._before)
+            self._wanted = None
+
+    @property
+    def current(self) -> Path:
+        """Where the wanted program and its perf buffers are pinned."""
+        return self.pins if self._wanted is None else self._next
 
     def open(self) -> int:
-        """A file descriptor of the program. Raises OSError when it is not there."""
-        return kernel.obj_get(self.path)
+        """A file descriptor of the wanted program. Raises OSError when it is not there."""
+        return kernel.obj_get(self.current / build.PROGRAM)
+
+    def maps(self) -> frozenset[int]:
+        """Ids of maps that only this edge's programs use. Raises OSError when there are none."""
+        return frozenset({kernel.Map.pinned(self.pins / "settings").info.id})
 
     def remove(self) -> None:
         """Unpin everything; maps and program go with their last user."""
         shutil.rmtree(self.pins, ignore_errors=True)
+        self._wanted = None
+
+    def _identity(self) -> _Identity | None:
+        """What the pins are of, or None when they are not whole or not there."""
+        try:
+            rows = kernel.Map.pinned(self.pins / "identity")
+        except OSError:
+            return None
+        identity = _Identity(*(rows.get(abi.key(row)) or _NOTHING for row in (0, 1)))
+        return None if identity.layout == _NOTHING else identity
+
+    def _store(self, program: bytes, layout: bytes | None = None) -> None:
+        rows = kernel.Map.pinned(self.pins / "identity")
+        rows.put(abi.key(0), program)
+        if layout is not None:
+            rows.put(abi.key(1), layout)

@@ -28,7 +28,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
 from cdnctl.model import FRAME_BLOCKS, Actor, AnyCommand, Event, Frame, Outcome, Severity
-from cdnctl.paths import run_dir, state_dir
+from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
 
 FIRST_GENERATION = 1
@@ -50,7 +50,7 @@ class Engine:
         self._event_seq = 0
         self._frame_seq = 0
         self._started_ns = time.time_ns()
-        self._forwarding = network.Forwarding(run_dir() / f"{config.edge.name}.forwarding.json")
+        self._forwarding = network.Forwarding(forwarding_path(config.edge.name))
         self._changes = Changes(self)
 
     # -- life --
@@ -60,30 +60,26 @@ class Engine:
         if os.geteuid() != 0:
             raise CdnctlError("the agent must be root to load and attach the data path", "use sudo")
         toolchain.import_bcc()  # says which package is missing, before anything is made
-        for name in self.config.edge.interfaces:
-            attach.interface_index(name)
+        fresh = not self.program.exists()
+        attach.check(self.config.edge.interfaces, frozenset() if fresh else self.program.maps())
         for clash in host.port_clashes(self.config):
             raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
-        fresh = not self.program.exists()
-        previous = None if fresh else self._open_previous()
+        compiled = self.program.prepare(self.config)
         try:
-            compiled = self.program.ensure(self.config)
             self.tables = Tables(self.program.pins)
             self.kernel_blocks = KernelBlocks(self.program.pins)
-            try:
-                self._bring_up_to_date()
-                self.reader = perf.PerfReader(self.program.pins)
-                self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader)
-                self.attach_all(previous)
-            except BaseException:
-                self._undo_start(fresh)
-                raise
-        finally:
-            if previous is not None:
-                os.close(previous)
+            self._bring_up_to_date()
+            self.reader = perf.PerfReader(self.program.current)
+            self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader)
+            self.attach_all()
+        except BaseException:
+            self._undo_start(fresh)
+            raise
+        self.program.commit()
+        self._leave_others()
         self.observer.observe()
         how = "compiled and loaded" if compiled else "taken over as it was"
         self.tell("attach", f"data path {how}, attached to {', '.join(self.attached)}", "notice")
@@ -96,12 +92,6 @@ class Engine:
             self.detach_all()
             self.program.remove()
 
-    def _open_previous(self) -> int | None:
-        try:
-            return self.program.open()
-        except OSError:
-            return None
-
     def _undo_start(self, fresh: bool) -> None:
         """A failed start leaves what it found: nothing, or the data path of before."""
         if hasattr(self, "reader"):
@@ -109,31 +99,40 @@ class Engine:
         if fresh:
             self.detach_all()
             self.program.remove()
+        else:
+            self.program.abandon()
 
-    def attach_all(self, previous: int | None = None) -> None:
-        """Attach to every configured interface; on a failure those just attached are detached again."""
-        program = self.program.open()
-        before = {name for name, _ in attach.attached_to(program)}
+    def _leave_others(self) -> None:
+        """Detach from the interfaces that an earlier configuration had."""
+        maps = self.program.maps()
+        for name, _ in attach.attached_to(maps):
+            if name not in self.config.edge.interfaces and attach.detach(name, maps):
+                self._forwarding.restore([name])
+                self.tell("attach", f"detached from {name}, which the configuration has no more", "notice")
+
+    def attach_all(self) -> None:
+        """Attach to every configured interface, or leave all as they were."""
+        names = self.config.edge.interfaces
+        program, changed = self.program.open(), list[str]()
         try:
+            attach.check(names, self.program.maps())
             # everywhere first: the first packet of the first interface may leave by the last one
-            changed = [name for name in self.config.edge.interfaces if self._forwarding.enable(name)]
+            for name in names:
+                if self._forwarding.enable(name):
+                    changed.append(name)
             if changed:
                 self.tell(
                     "warning",
                     f"IPv4 forwarding was off on {', '.join(changed)}: switched on, for translated packets",
                     "warning",
                 )
-            for name in self.config.edge.interfaces:
-                result = attach.attach(name, program, self.config.edge.attach, previous)
-                self.attached[name] = result
+            for result in attach.attach_all(names, program, self.config.edge.attach):
+                self.attached[result.name] = result
                 if result.warning:
                     self.tell("warning", result.warning, "warning")
         except BaseException as error:
-            for name in set(self.attached) - before:
-                attach.detach(name, program)
-                del self.attached[name]
-            if not self.attached:
-                self._forwarding.restore()
+            live = {name for name, _ in attach.attached_to(self.program.maps())}
+            self._forwarding.restore(set(changed) - live)
             if isinstance(error, OSError):
                 raise CdnctlError(
                     f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF"
@@ -145,17 +144,12 @@ class Engine:
     def detach_all(self) -> list[str]:
         """Take the program off; the pins stay."""
         self.attached.clear()
+        try:
+            maps = self.program.maps()
+        except OSError:  # no pins, nothing attached
+            maps = frozenset()
+        names = [name for name, _ in attach.attached_to(maps) if attach.detach(name, maps)]
         self._forwarding.restore()
-        try:
-            program = self.program.open()
-        except OSError:
-            return []
-        try:
-            names = [name for name, _ in attach.attached_to(program)]
-            for name in names:
-                attach.detach(name, program)
-        finally:
-            os.close(program)
         return names
 
     # -- putting the configuration and the state into the kernel --

@@ -1,0 +1,62 @@
+"""Where else in this box an edge's program may be attached: in other network namespaces.
+
+An interface can only be asked from within its namespace, and pins are seen from all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdnctl.datapath import attach
+
+_CLONE_NEWNET = 0x4000_0000
+_NAMED = Path("/run/netns")
+_PROCESSES = Path("/proc")
+
+
+def attached_elsewhere(maps: frozenset[int]) -> Path | None:
+    """A namespace other than this one that has the edge's program.
+
+    Looks at the named ones and at those of all processes; needs root.
+    """
+    own = os.stat("/proc/thread-self/ns/net")
+    seen = {(own.st_dev, own.st_ino)}
+    for path in _namespaces():
+        with contextlib.suppress(OSError):  # ended just now
+            there = path.stat()
+            if (there.st_dev, there.st_ino) not in seen and _attached_in(path, maps):
+                return path
+            seen.add((there.st_dev, there.st_ino))
+    return None
+
+
+def _namespaces() -> Iterator[Path]:
+    if _NAMED.is_dir():
+        yield from sorted(_NAMED.iterdir())
+    for path in _PROCESSES.iterdir():
+        if path.name.isdigit():
+            yield path / "ns" / "net"
+
+
+def _attached_in(path: Path, maps: frozenset[int]) -> bool:
+    """Asked by a thread of its own, which alone changes its namespace and ends with it."""
+    found: list[bool] = []
+
+    def ask() -> None:
+        with path.open("rb") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) == 0:
+                found.append(bool(attach.attached_to(maps)))
+
+    def quietly() -> None:
+        with contextlib.suppress(OSError):
+            ask()
+
+    thread = threading.Thread(target=quietly)
+    thread.start()
+    thread.join()
+    return found == [True]
