@@ -65,9 +65,9 @@ def detach(edge: str) -> str:
     program = Program(edge)
     maps = program.maps()
     names = [name for name, _ in attach.attached_to(maps)]
-    flows = tables.live_flows() if names else 0
     for name in names:
         attach.detach(name, maps)
+    flows = tables.live_flows() if names else 0
     if names:
         from cdnctl.datapath import network  # its netlink library would keep the other verbs waiting
 

@@ -183,6 +183,22 @@ def test_after_a_kill_the_older_version_can_come_back(
     assert programs(devices) == [pinned(), pinned(), 0]
 
 
+@pytest.mark.parametrize("remedy", ["start", "detach"])
+def test_a_kill_during_the_first_start(devices: dict[str, int], start: Start, remedy: str) -> None:
+    dying = Program(EDGE)
+    dying.prepare(configured("one", "two"))
+    fd = dying.open()
+    attach.attach("one", fd, "auto")
+    os.close(fd)
+    if remedy == "start":
+        start("one", "two")
+        assert programs(devices) == [pinned(), pinned(), 0]
+    else:
+        panic.detach(EDGE)
+        assert programs(devices) == [0, 0, 0]
+        assert not paths.pin_dir(EDGE).exists()
+
+
 def test_half_made_pins_are_made_anew(devices: dict[str, int], start: Start) -> None:
     """Killed after the maps and the program were pinned, before it was noted of what they are."""
     dying = Program(EDGE)
