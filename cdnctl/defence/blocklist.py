@@ -134,6 +134,10 @@ class Blocklist:
         """What the kernel should hold: each prefix with the latest end any source wants; 0 is never."""
         return {network: _latest(sources) for network, sources in self._by_prefix.items()}
 
+    def end(self, prefix: str) -> int | None:
+        """When the prefix is free again (0: never); None if nobody wants it blocked. Raises ValueError."""
+        return self._end(parse_prefix(prefix))
+
     def _drop(self, network: IPv4Network, source: str) -> None:
         sources = self._by_prefix[network]
         del sources[source]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Callable
@@ -142,7 +143,7 @@ class Changes:
         if command.dry_run:
             already = ", which is blocked already" if engine.blocklist.find(network) else ""
             return Outcome(ok=True, text=f"would block {shown} {how_long}{already}", warnings=warnings)
-        engine.write_blocks(engine.blocklist.add(block))
+        engine.block(block)
         applied_ns = time.monotonic_ns()
         engine.state.blocks = list(engine.blocklist)
         warnings += self._save()
@@ -160,7 +161,7 @@ class Changes:
             return Outcome(
                 ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked"
             )
-        engine.write_blocks(engine.blocklist.remove(command.prefix, MANUAL))
+        engine.unblock(command.prefix, MANUAL)
         applied_ns = time.monotonic_ns()
         engine.state.blocks = list(engine.blocklist)
         return Outcome(
@@ -181,9 +182,16 @@ class Changes:
         shares = steering.split(engine.layout, merged, drained).shares
         if dry_run:
             return Outcome(ok=True, text=f"would {text}", shares=shares)
+        before = engine.state.weights, engine.state.drained
         engine.state.weights = {**engine.state.weights, **weights}
         engine.state.drained = drained
-        engine.steer()
+        try:
+            engine.steer()
+        except (OSError, CdnctlError):
+            engine.state.weights, engine.state.drained = before
+            with contextlib.suppress(OSError, CdnctlError):
+                engine.steer()  # part of it may be in force
+            raise
         return Outcome(
             ok=True, text=text, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
         )
@@ -218,9 +226,11 @@ class Changes:
         return self._switch(abi.Mode(0), "arm", command.dry_run)
 
     def _bypass(self, command: Bypass) -> Outcome:
+        text = "bypass: every packet passes untouched; this cuts {} translated flows"
+        outcome = self._switch(self._engine.tables.mode | abi.Mode.BYPASS, text, command.dry_run)
+        # counted last: an operator who bypasses is in a hurry
         flows = self._engine.tables.live_flows()
-        text = f"bypass: every packet passes untouched; this cuts {flows} translated flows"
-        return self._switch(self._engine.tables.mode | abi.Mode.BYPASS, text, command.dry_run)
+        return msgspec.structs.replace(outcome, text=outcome.text.format(flows))
 
     def _switch(self, mode: abi.Mode, text: str, dry_run: bool) -> Outcome:
         engine = self._engine
@@ -239,18 +249,27 @@ class Changes:
         if command.dry_run:
             return Outcome(ok=True, text=f"would attach to {names}")
         self._engine.attach_all()
-        return Outcome(ok=True, text=f"attached to {names}", applied_monotonic_ns=time.monotonic_ns())
+        applied_ns = time.monotonic_ns()
+        self._engine.neighbours.keep()
+        self._engine.state.detached = False
+        return Outcome(
+            ok=True, text=f"attached to {names}", applied_monotonic_ns=applied_ns, warnings=self._save()
+        )
 
     def _detach(self, command: Detach) -> Outcome:
-        flows = self._engine.tables.live_flows()
+        engine = self._engine
         if command.dry_run:
-            names = ", ".join(self._engine.attached) or "nothing"
+            names, flows = ", ".join(engine.attached) or "nothing", engine.tables.live_flows()
             return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")
-        names = ", ".join(self._engine.detach_all()) or "nothing"
+        names = ", ".join(engine.detach_all()) or "nothing"
+        applied_ns = time.monotonic_ns()
+        engine.neighbours.release()
+        engine.state.detached = True
         return Outcome(
             ok=True,
-            text=f"detached from {names}; {flows} translated flows were cut",
-            applied_monotonic_ns=time.monotonic_ns(),
+            text=f"detached from {names}; {engine.tables.live_flows()} translated flows were cut",
+            applied_monotonic_ns=applied_ns,
+            warnings=self._save(),
         )
 
     def _stop(self, command: Stop) -> Outcome:

@@ -20,18 +20,32 @@ from cdnctl.config import Config
 from cdnctl.datapath import abi, attach, host, network, perf, toolchain
 from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.blocklist import Blocklist, Delta
-from cdnctl.engine import explain, frames, layout, steering
+from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
+from cdnctl.engine import explain, frames, layout, restore, steering
 from cdnctl.engine.changes import Changes
 from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
-from cdnctl.model import FRAME_BLOCKS, Actor, AnyCommand, Event, Frame, Outcome, Severity
+from cdnctl.model import (
+    FRAME_BLOCKS,
+    Actor,
+    AnyCommand,
+    Block,
+    Event,
+    Frame,
+    Outcome,
+    Severity,
+    Verdict,
+)
 from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
 
 FIRST_GENERATION = 1
+_NOWHERE = frozenset({"no_route", "no_neighbour"})
+_NOWHERE_EVERY_S = 10.0
+"""At most so often it is told that packets for a CDN have nowhere to go."""
 
 
 class Engine:
@@ -51,6 +65,9 @@ class Engine:
         self._frame_seq = 0
         self._started_ns = time.time_ns()
         self._forwarding = network.Forwarding(forwarding_path(config.edge.name))
+        self.neighbours = Neighbours(frames.endpoint_addresses(config))
+        self._nowhere: dict[str, int] = {}
+        self._nowhere_told_s = 0.0
         self._changes = Changes(self)
 
     # -- life --
@@ -74,7 +91,8 @@ class Engine:
             self._bring_up_to_date()
             self.reader = perf.PerfReader(self.program.current)
             self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader)
-            self.attach_all()
+            if not self.state.detached:
+                self.attach_all()
         except BaseException:
             self._undo_start(fresh)
             raise
@@ -82,7 +100,8 @@ class Engine:
         self._leave_others()
         self.observer.observe()
         how = "compiled and loaded" if compiled else "taken over as it was"
-        self.tell("attach", f"data path {how}, attached to {', '.join(self.attached)}", "notice")
+        where = ", ".join(self.attached) or "nothing: an operator detached it, `cdnctl attach` puts it on"
+        self.tell("attach", f"data path {how}, attached to {where}", "notice")
 
     def close(self, *, detach: bool = False) -> None:
         """Stop reading; take the data path down too when asked."""
@@ -91,6 +110,8 @@ class Engine:
         if detach:
             self.detach_all()
             self.program.remove()
+            self.neighbours.release()
+        self.neighbours.close()
 
     def _undo_start(self, fresh: bool) -> None:
         """A failed start leaves what it found: nothing, or the data path of before."""
@@ -157,19 +178,15 @@ class Engine:
     def _bring_up_to_date(self) -> None:
         config, tables = self.config, self.tables
         self.layout = layout.plan(config, tables)
+        for warning in restore.clean(self.state, config):
+            self.tell("warning", warning, "warning")
         self._take_over_mode()  # first: the settings tell new tables from old ones
         self._write_settings()
         self._load_blocks()
         tables.set_management([ipaddress.IPv4Network(prefix) for prefix in config.edge.management])
-        for warning in network.keep_neighbours(frames.endpoint_addresses(config)):
-            self.tell("warning", warning, "warning")
-        unknown = (set(self.state.weights) | set(self.state.drained)) - set(self.layout.cdns)
-        for name in sorted(unknown):
-            self.tell(
-                "warning",
-                f"state.toml speaks of CDN {name}, which the configuration has not: ignored",
-                "warning",
-            )
+        if not self.state.detached:
+            self.neighbours.keep()
+            self._tell_neighbours()
         self.steer()
         services = {(service.vip, service.port) for service in config.services}
         for vip, port in set(tables.service_ids()) - services:
@@ -225,13 +242,49 @@ class Engine:
         steering.apply(self.config, self.layout, self.tables, self.weights(), self.drained())
 
     def write_blocks(self, delta: Delta) -> None:
-        """Put a change of the block list into the kernel; new ones cut live flows at once."""
+        """Put a change of the block list into the kernel; what is new cuts live flows at once."""
         for prefix in delta.removed:
             self.kernel_blocks.remove(prefix)
-        for prefix, expires_ns in {**delta.changed, **delta.added}.items():
-            self.kernel_blocks.put(prefix, expires_ns)
-        if delta.added:
+        written = {**delta.changed, **delta.added}
+        freed = [self.kernel_blocks.put(prefix, expires_ns) for prefix, expires_ns in written.items()]
+        if delta.added or any(freed):
             self.tables.bump_generation()
+
+    def block(self, block: Block) -> None:
+        """Want `block`, and enforce it. Raises OSError or ValueError; then all is as it was."""
+        before = self._blocks_of(block.prefix, block.source)
+        delta = self.blocklist.add(block)
+        try:
+            self.write_blocks(delta)
+        except OSError:
+            self._put_back(block.prefix, block.source, before)
+            raise
+
+    def unblock(self, prefix: str, source: str) -> None:
+        """Want it no longer. Raises OSError or ValueError; then all is as it was."""
+        before = self._blocks_of(prefix, source)
+        delta = self.blocklist.remove(prefix, source)
+        try:
+            self.write_blocks(delta)
+        except OSError:
+            self._put_back(prefix, source, before)
+            raise
+
+    def _blocks_of(self, prefix: str, source: str) -> list[Block]:
+        return [block for block in self.blocklist.find(prefix) if block.source == source]
+
+    def _put_back(self, prefix: str, source: str, before: list[Block]) -> None:
+        """The wanted list as it was, and the kernel after it, as far as the kernel lets us."""
+        with contextlib.suppress(ValueError):
+            self.blocklist.remove(prefix, source)
+        for block in before:
+            self.blocklist.add(block)
+        network, end_ns = parse_prefix(prefix), self.blocklist.end(prefix)
+        with contextlib.suppress(OSError):
+            if end_ns is None:
+                self.kernel_blocks.remove(network)
+            else:
+                self.kernel_blocks.put(network, end_ns)
 
     def weights(self) -> dict[str, int]:
         """What is wanted now: the operators' word, else the configuration's."""
@@ -265,9 +318,13 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._tell_reflexes()
+        if self.attached:
+            self.neighbours.keep_on()
+        self._tell_neighbours()
         steering.reconcile(self.tables)
         mode = self._follow_mode()
         verdicts = self.observer.verdicts()
+        self._tell_nowhere(verdicts)
         wanted = frames.Wanted(
             self.weights(), self.drained(), steering.split(self.layout, self.weights(), self.drained()).shares
         )
@@ -309,7 +366,10 @@ class Engine:
         expired, delta = self.blocklist.expire(time.time_ns())
         if not expired:
             return
-        self.write_blocks(delta)
+        try:
+            self.write_blocks(delta)
+        except OSError as error:
+            self.tell("warning", f"cannot take ended blocks out of the kernel's tables: {error}", "warning")
         self.state.blocks = list(self.blocklist)
         with contextlib.suppress(CdnctlError):
             self.store.save(self.state)
@@ -345,6 +405,26 @@ class Engine:
         for cdn, count in rescued.items():
             what = "a connect was" if count == 1 else f"{count} connects were"
             self.tell("rescue", f"{what} rescued from {cdn}", "notice", cdn=cdn)
+
+    def _tell_neighbours(self) -> None:
+        """Ways to endpoints that were lost, or are there again."""
+        for change in self.neighbours.changes():
+            self.tell(
+                "warning" if change.lost else "note", change.text, "warning" if change.lost else "notice"
+            )
+
+    def _tell_nowhere(self, verdicts: list[Verdict]) -> None:
+        """Packets that were dropped for want of a way: told when they begin, and while they go on."""
+        totals = {verdict.name: verdict.packets_total for verdict in verdicts if verdict.name in _NOWHERE}
+        new = {name: total - self._nowhere.get(name, total) for name, total in totals.items()}
+        told_lately = time.monotonic() - self._nowhere_told_s < _NOWHERE_EVERY_S
+        if any(new.values()) and told_lately:
+            return  # what came since is in the next one
+        self._nowhere = totals
+        if any(new.values()):
+            self._nowhere_told_s = time.monotonic()
+            parts = [f"{count} packets: {name.replace('_', ' ')}" for name, count in new.items() if count]
+            self.tell("warning", f"dropped on their way, {', '.join(parts)}; see `ip route get`", "warning")
 
     # -- commands --
 

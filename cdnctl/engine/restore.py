@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 from cdnctl.config import Config
 from cdnctl.defence.blocklist import parse_prefix
 from cdnctl.model import Block
@@ -19,7 +21,12 @@ def clean(state: State, config: Config) -> list[str]:
     A state must never keep an edge from starting. What it says of CDNs that the configuration has not
     stays in it, without effect: they may come back.
     """
-    return [*_names(state, config), *_weights(state, config), *_drains(state, config), *_blocks(state)]
+    return [
+        *_names(state, config),
+        *_weights(state, config),
+        *_drains(state, config),
+        *_blocks(state, config),
+    ]
 
 
 def _names(state: State, config: Config) -> list[str]:
@@ -67,7 +74,7 @@ def _drains(state: State, config: Config) -> list[str]:
     return warnings
 
 
-def _blocks(state: State) -> list[str]:
+def _blocks(state: State, config: Config) -> list[str]:
     warnings, kept = [], []
     for block in state.blocks:
         why = _why_not(block)
@@ -79,6 +86,12 @@ def _blocks(state: State) -> list[str]:
     if len(warnings) > _SHOWN:
         more = len(warnings) - _SHOWN
         warnings[_SHOWN:] = [f"{more} more blocks in state.toml are left out"]
+    if (excess := len(kept) - config.limits.block_entries) > 0:
+        state.blocks = heapq.nlargest(config.limits.block_entries, kept, key=lambda block: block.created_ns)
+        warnings.append(
+            f"the {excess} oldest blocks in state.toml are left out: [limits] block_entries is"
+            f" {config.limits.block_entries}"
+        )
     return warnings
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import convert
+from msgspec.structs import asdict
 
 from cdnctl import config
 from cdnctl.engine import steering
@@ -90,6 +92,15 @@ def test_a_thousand_wrong_blocks_are_told_in_a_few_lines() -> None:
     warnings = clean(state, CONFIG)
     assert len(warnings) == 6
     assert warnings[-1].startswith("995 more")
+
+
+def test_more_blocks_than_there_is_room_for_are_the_newest() -> None:
+    few = convert({**asdict(CONFIG), "limits": config.Limits(block_entries=1024)}, config.Config)
+    state = State(blocks=[Block(prefix=f"10.0.{n >> 8}.{n & 255}", created_ns=n) for n in range(1030)])
+    (warning,) = clean(state, few)
+    assert "6 oldest" in warning
+    assert min(block.created_ns for block in state.blocks) == 6
+    assert len(state.blocks) == 1024
 
 
 def test_drains_that_leave_a_service_without_a_cdn_are_ignored_for_its_cdns() -> None:
