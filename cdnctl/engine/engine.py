@@ -45,7 +45,7 @@ from cdnctl.state import State, StateStore
 FIRST_GENERATION = 1
 _NOWHERE = frozenset({"no_route", "no_neighbour"})
 _NOWHERE_EVERY_S = 10.0
-"""At most so often it is told that packets for a CDN have nowhere to go."""
+"""At most so often it is told of either that packets have nowhere to go."""
 
 
 class Engine:
@@ -67,7 +67,7 @@ class Engine:
         self._forwarding = network.Forwarding(forwarding_path(config.edge.name))
         self.neighbours = Neighbours(frames.endpoint_addresses(config))
         self._nowhere: dict[str, int] = {}
-        self._nowhere_told_s = 0.0
+        self._nowhere_told_s: dict[str, float] = {}
         self._changes = Changes(self)
 
     # -- life --
@@ -415,16 +415,22 @@ class Engine:
 
     def _tell_nowhere(self, verdicts: list[Verdict]) -> None:
         """Packets that were dropped for want of a way: told when they begin, and while they go on."""
-        totals = {verdict.name: verdict.packets_total for verdict in verdicts if verdict.name in _NOWHERE}
-        new = {name: total - self._nowhere.get(name, total) for name, total in totals.items()}
-        told_lately = time.monotonic() - self._nowhere_told_s < _NOWHERE_EVERY_S
-        if any(new.values()) and told_lately:
-            return  # what came since is in the next one
-        self._nowhere = totals
-        if any(new.values()):
-            self._nowhere_told_s = time.monotonic()
-            parts = [f"{count} packets: {name.replace('_', ' ')}" for name, count in new.items() if count]
-            self.tell("warning", f"dropped on their way, {', '.join(parts)}; see `ip route get`", "warning")
+        now_s = time.monotonic()
+        for verdict in verdicts:
+            if verdict.name not in _NOWHERE:
+                continue
+            new = verdict.packets_total - self._nowhere.setdefault(verdict.name, verdict.packets_total)
+            if (
+                not new
+                or now_s - self._nowhere_told_s.get(verdict.name, -_NOWHERE_EVERY_S) < _NOWHERE_EVERY_S
+            ):
+                continue  # what came since is in the next one
+            self._nowhere[verdict.name] = verdict.packets_total
+            self._nowhere_told_s[verdict.name] = now_s
+            what = verdict.name.replace("_", " ")
+            self.tell(
+                "warning", f"{new} packets dropped, {what}: see `ip route get` and `ip neigh`", "warning"
+            )
 
     # -- commands --
 
