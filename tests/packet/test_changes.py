@@ -12,6 +12,7 @@ from harness import AURORA, DataPath
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.tables import FlowCount, Tables
 from cdnctl.engine.engine import Engine
 from cdnctl.errors import CdnctlError
@@ -38,6 +39,9 @@ def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """One that was started on the shared data path."""
     monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path))
+    # the other tests' neighbours are permanent ones, and stay
+    monkeypatch.setattr(Neighbours, "keep", lambda self: None)
+    monkeypatch.setattr(Neighbours, "release", lambda self: None)
     engine = Engine(path.config)
     engine.tables, engine.kernel_blocks, engine.layout = path.tables, path.blocks, path.layout
     yield engine
