@@ -21,6 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 INTERVAL_S = 2.0
 _NTF_EXT_MANAGED = 1
 _NUD_NONE = 0
+_NUD_PERMANENT = 0x80
 _WAIT_S = 5.0
 
 
@@ -93,9 +94,9 @@ class Neighbours:
         for endpoint in self._endpoints:
             try:
                 hop = self._next_hop(endpoint)
-                if hop not in wanted:
+                if hop not in wanted and not self._is_permanent(hop):
                     self._manage(hop)
-                wanted.add(hop)
+                    wanted.add(hop)
             except NetlinkError as error:
                 self._note(endpoint, str(error.args[-1]))
             except OSError as error:  # the socket: a new one next time
@@ -127,6 +128,13 @@ class Neighbours:
             attributes = dict(route["attrs"])
             return Hop(attributes.get("RTA_GATEWAY", address), attributes["RTA_OIF"])
         raise NetlinkError(101, "Network is unreachable")
+
+    def _is_permanent(self, hop: Hop) -> bool:
+        """An operator's own entry: it needs no keeping, and is not ours to let go."""
+        entries = self._socket().get_neighbours(ifindex=hop.ifindex)
+        return any(
+            each["state"] & _NUD_PERMANENT and each.get_attr("NDA_DST") == hop.gateway for each in entries
+        )
 
     def _manage(self, hop: Hop) -> None:
         # A neighbour that is there keeps its address and its state: only the flag is set.

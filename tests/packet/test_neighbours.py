@@ -133,3 +133,11 @@ def test_nothing_managed_is_left_behind(kept: Neighbours) -> None:
     assert soon(lambda: FIRST in resolved())
     kept.release()
     assert not resolved()
+
+
+def test_an_operators_permanent_neighbour_stays_as_it_is(kept: Neighbours) -> None:
+    ip(f"-n {NEAR} neigh replace {FIRST} lladdr 02:00:00:00:00:01 nud permanent dev near0")
+    kept.keep()
+    assert resolved() == {FIRST: "PERMANENT"}
+    kept.release()
+    assert resolved() == {FIRST: "PERMANENT"}
