@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import edge_of_config
 from cdnctl.agent.process import require_privileges
 from cdnctl.errors import AgentRuns, CdnctlError, NoAgent
+from cdnctl.python import python_module
 
 START_TIMEOUT_S = 60.0
 """Compiling takes a second or two; on a busy box it may take many."""
@@ -53,8 +53,7 @@ def _answers(socket_path: Path) -> bool:
 
 
 def _start(file: Path, edge: str, netns: str | None, timeout_s: float) -> Path:
-    # -P: never take modules from the directory the operator happens to be in, we are root.
-    command = [sys.executable, "-P", "-m", "cdnctl", "agent", "-c", str(file)]
+    command = python_module("cdnctl", "agent", "-c", str(file))
     if netns:
         command += ["--netns", netns]
     log = log_path(edge)

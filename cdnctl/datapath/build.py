@@ -15,6 +15,7 @@ from pathlib import Path
 from cdnctl.datapath import kernel, toolchain
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import bpf_dir
+from cdnctl.python import environment, python_module
 
 PROGRAM = "edge"
 NEXT = "next"
@@ -34,10 +35,11 @@ def build(pins: Path, cflags: Sequence[str]) -> None:
 
     Raises CdnctlError with the compiler's or the verifier's own words.
     """
-    command = [sys.executable, "-m", "cdnctl.datapath.build", str(pins), *cflags]
+    command = python_module("cdnctl.datapath.build", str(pins), *cflags)
     try:
         done = subprocess.run(
             command,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

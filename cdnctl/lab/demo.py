@@ -23,8 +23,9 @@ from cdnctl.agent.client import Client
 from cdnctl.errors import CdnctlError
 from cdnctl.lab import report
 from cdnctl.lab.lab import Lab
-from cdnctl.lab.processes import LabError, environment
+from cdnctl.lab.processes import LabError
 from cdnctl.lab.scenario import Incident
+from cdnctl.python import environment, python_module
 
 NAME = "demo"
 REPORT_COLUMNS = 130
@@ -186,8 +187,8 @@ class Demo:
 
     def _start_console(self) -> subprocess.Popen[bytes]:
         # In front, in the terminal's own process group; it must not outlive a killed demo.
-        command = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "cdnctl"]
-        return subprocess.Popen([*command, "--edge", self.name], env=environment())
+        command = ["setpriv", "--pdeathsig", "TERM", "--", *python_module("cdnctl", "--edge", self.name)]
+        return subprocess.Popen(command, env=environment())
 
     def _pause(self, seconds: float) -> None:
         """Wait; ViewerLeft as soon as there was a console and it is gone."""

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from cdnctl.lab.processes import Generator, LabError, end, start
 from cdnctl.lab.tap import Tap, Taps
 from cdnctl.lab.topology import PORT, SNAT, UPLINK, UPLINK_INDEX, VIP, Site, Topology
 from cdnctl.lab.traffic import Traffic
+from cdnctl.python import python_module
 
 CDNS = ("aurora", "borealis", "corona")
 HANDSHAKES_MS = (10.0, 13.0, 16.0)
@@ -225,7 +225,7 @@ class Lab:
         self._await_agent()
 
     def _launch_agent(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "cdnctl", "agent", "-c", str(self.config_path)]
+        command = python_module("cdnctl", "agent", "-c", str(self.config_path))
         command += ["--netns", self.topology.edge, *arguments]
         log = self._logs["agent"]
         self.agent = start(command, stdout=log, stderr=log, extra=self.environment)

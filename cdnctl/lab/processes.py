@@ -16,7 +16,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,8 @@ from msgspec import Struct
 
 from cdnctl.errors import CdnctlError
 from cdnctl.lab import netns
-from cdnctl.paths import PACKAGE
+from cdnctl.python import environment as environment  # the lab's users take it from here
+from cdnctl.python import python_module
 
 NICE = -10
 ANSWER_S = 5.0
@@ -84,12 +84,6 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of our own programs: they import the package that runs now."""
-    path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, **(extra or {})}
-
-
 def start(
     command: Sequence[str],
     *,
@@ -137,7 +131,7 @@ class Generator:
 
     def __init__(self, module: str, namespace: str, log: IO[bytes] | None) -> None:
         # Ahead of others: a cable or a clock that waits for the processor would be a fault nobody ordered.
-        command = ["nice", "-n", str(NICE), sys.executable, "-m", f"cdnctl.lab.{module}"]
+        command = ["nice", "-n", str(NICE), *python_module(f"cdnctl.lab.{module}")]
         self.module = module
         self.process = start(
             command, namespace=namespace, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log

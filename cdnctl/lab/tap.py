@@ -17,7 +17,8 @@ from typing import IO, NamedTuple
 
 from cdnctl.lab import netns
 from cdnctl.lab.flood import WINDOW
-from cdnctl.lab.processes import LabError, environment
+from cdnctl.lab.processes import LabError
+from cdnctl.python import environment, python_module
 
 XDP_FLAGS_DRV_MODE = 1 << 2
 SOURCE = Path(__file__).with_name("tap.c")
@@ -44,7 +45,7 @@ class Taps:
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
         """Compile and pin; LabError with the compiler's words when that fails."""
-        command = [sys.executable, "-m", "cdnctl.lab.tap", str(directory)]
+        command = python_module("cdnctl.lab.tap", str(directory))
         try:
             done = subprocess.run(
                 command, env=environment(), stdout=log, stderr=subprocess.PIPE, timeout=COMPILE_S, check=False
