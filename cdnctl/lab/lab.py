@@ -122,14 +122,18 @@ class Lab:
         """End everything and remove it; return what would not go (also in `left`). Idempotent."""
         with _undisturbed():
             if self._record is not None and self.left is None:
-                for load in self._loads:
-                    with contextlib.suppress(LabError):
-                        load.stop()
-                if self.agent is not None:
-                    end(self.agent, grace_s=4.0)
-                self._stack.close()
-                self.left = self._record.remove_all()
+                # Each step is taken, whatever became of those before it; what is pushed last comes first.
+                with contextlib.ExitStack() as steps:
+                    steps.callback(self._remove, self._record)
+                    steps.callback(self._stack.close)
+                    if self.agent is not None:
+                        steps.callback(end, self.agent, grace_s=4.0)
+                    for load in reversed(self._loads):
+                        steps.callback(_stop, load)
         return self.left or []
+
+    def _remove(self, made: record.Record) -> None:
+        self.left = made.remove_all()
 
     def _open_log(self, name: str) -> IO[bytes]:
         return self._stack.enter_context((self.directory / f"{name}.log").open("wb"))
@@ -378,6 +382,11 @@ class Lab:
         """Let the edge's own kernel route, as no agent would: straight to the endpoints."""
         with netns.entered(self.topology.edge):
             netns.sysctl("net.ipv4.ip_forward", 1)
+
+
+def _stop(load: Load) -> None:
+    with contextlib.suppress(LabError):  # it may be over, or dead
+        load.stop()
 
 
 @contextlib.contextmanager

@@ -71,7 +71,8 @@ class Record(msgspec.Struct, kw_only=True):
         """End the processes, remove everything and the record; return what would not go."""
         end_all(self.processes)
         for name in self.namespaces:
-            netns.remove(name)
+            with contextlib.suppress(OSError):
+                netns.remove(name)
         for directory in self.pins:
             if Path(directory).parent in (paths.BPFFS / "cdnctl", TAPS):
                 shutil.rmtree(directory, ignore_errors=True)
