@@ -141,7 +141,7 @@ def cleanup(name: str) -> list[str]:
 def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Record:
     """Clean up after a dead lab of this name, then open the record of a new one, of this process.
 
-    LabError when the name is taken: by a lab that is alive or just starts, or by somebody's edge.
+    LabError when the name is taken: by a lab that is alive or just starts, by somebody's edge or namespace.
     """
     pins = [paths.pin_dir(name), TAPS / name]
     common = [paths.run_dir(), paths.BPFFS / "cdnctl", TAPS]
@@ -154,6 +154,12 @@ def claim(name: str, namespaces: list[str], say: Callable[[str], None]) -> Recor
         if strange := [str(path) for path in (*pins, *sockets) if os.path.lexists(path)]:
             raise LabError(
                 f"an edge called {name} seems to be on this box: {', '.join(strange)}",
+                "take another name for the lab, with --name",
+            )
+        # Whatever a record of ours listed is gone by now: these are somebody else's.
+        if strange := [space for space in namespaces if os.path.lexists(netns.path(space))]:
+            raise LabError(
+                f"network namespaces the lab would make are there already: {', '.join(strange)}",
                 "take another name for the lab, with --name",
             )
         me = os.getpid()

@@ -154,6 +154,20 @@ def test_a_second_lab_of_a_name_is_refused(lab: Lab) -> None:
     assert netns.path(lab.topology.edge).exists()
 
 
+def test_a_namespace_of_somebody_else_is_left_alone() -> None:
+    name = "t-alien"
+    theirs = f"cdnctl-{name}-edge"
+    netns.create(theirs)
+    try:
+        inode = netns.path(theirs).stat().st_ino
+        with pytest.raises(LabError, match=theirs), Lab(name):
+            pytest.fail("a lab was built in somebody else's namespace")
+        assert netns.path(theirs).stat().st_ino == inode
+    finally:
+        netns.remove(theirs)
+    assert remains(name) == []
+
+
 def remains(name: str) -> list[str]:
     """Everything on the box that carries the lab's name, looked for without its record."""
     places = [netns.RUN, paths.BPFFS / "cdnctl", record.TAPS, paths.run_dir(), Path("/tmp")]
