@@ -139,7 +139,13 @@ def killed(*_: object) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("moment", ["loaded", "attached", "half renamed"])
+SLOW = pytest.mark.soak
+"""Each compiles twice; one of a kind gates a change, the others run with `make soak`."""
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param("loaded", marks=SLOW), "attached", pytest.param("half renamed", marks=SLOW)]
+)
 def test_a_kill_during_an_upgrade_leaves_what_can_be_started(
     devices: dict[str, int], start: Start, upgrade: Callable[[], None], moment: str
 ) -> None:
@@ -167,6 +173,7 @@ def test_a_kill_during_an_upgrade_leaves_what_can_be_started(
     assert programs(devices) == [0, 0, 0]
 
 
+@SLOW
 def test_after_a_kill_the_older_version_can_come_back(
     devices: dict[str, int], start: Start, upgrade: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +190,7 @@ def test_after_a_kill_the_older_version_can_come_back(
     assert programs(devices) == [pinned(), pinned(), 0]
 
 
-@pytest.mark.parametrize("remedy", ["start", "detach"])
+@pytest.mark.parametrize("remedy", [pytest.param("start", marks=SLOW), "detach"])
 def test_a_kill_during_the_first_start(devices: dict[str, int], start: Start, remedy: str) -> None:
     dying = Program(EDGE)
     dying.prepare(configured("one", "two"))
@@ -199,6 +206,7 @@ def test_a_kill_during_the_first_start(devices: dict[str, int], start: Start, re
         assert not paths.pin_dir(EDGE).exists()
 
 
+@SLOW
 def test_half_made_pins_are_made_anew(devices: dict[str, int], start: Start) -> None:
     """Killed after the maps and the program were pinned, before it was noted of what they are."""
     dying = Program(EDGE)
@@ -213,6 +221,7 @@ def test_half_made_pins_are_made_anew(devices: dict[str, int], start: Start) -> 
     assert programs(devices) == [pinned(), 0, 0]
 
 
+@SLOW
 def test_an_upgrade_that_meets_a_stranger_changes_nothing(
     devices: dict[str, int], start: Start, upgrade: Callable[[], None], stranger: int
 ) -> None:
@@ -286,8 +295,8 @@ def test_another_mode_is_put_into_force(devices: dict[str, int], start: Start) -
     ("old", "new"),
     [
         ("[40000, 41023]", "[50000, 51023]"),
-        ('"203.0.113.10", "203.0.113.11"', '"203.0.113.11", "203.0.113.10"'),
-        ("endpoints = 4", "endpoints = 8"),
+        pytest.param('"203.0.113.10", "203.0.113.11"', '"203.0.113.11", "203.0.113.10"', marks=SLOW),
+        pytest.param("endpoints = 4", "endpoints = 8", marks=SLOW),
     ],
     ids=["ports", "order of addresses", "endpoints"],
 )
