@@ -46,9 +46,10 @@ def console(options: argparse.Namespace) -> int:
         raise UsageError(
             "the console needs a terminal", "`cdnctl status` answers without one, `--help` lists all"
         )
-    path = _agent_for(options)
-    from cdnctl.console.app import run
+    from cdnctl.console.app import check, run
 
+    check(options.theme)  # a console that cannot be shown must leave no agent behind
+    path = _agent_to_watch(options) if options.read_only else _agent_for(options)
     return run(path.stem, read_only=options.read_only, theme=options.theme, socket=path)
 
 
@@ -164,6 +165,16 @@ def _running_agent(options: argparse.Namespace) -> Path | None:
         Client(path).close()
     except NoAgent:
         return None
+    return path
+
+
+def _agent_to_watch(options: argparse.Namespace) -> Path:
+    """The socket of the agent meant; raises NoAgent when it does not run, for watching starts none."""
+    edge = options.edge
+    if options.config is not None and not (edge := edge_of_config(options.config)):
+        raise CdnctlError(f"{options.config}: names no edge", f"`cdnctl check -c {options.config}` says why")
+    path = find_edge(edge)
+    Client(path).close()
     return path
 
 

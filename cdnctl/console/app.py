@@ -130,7 +130,7 @@ def run(
     theme cannot be meant; what was wrong is then on standard error.
     """
     try:
-        check_terminal()
+        check(theme)
         app = make_app(edge, read_only=read_only, theme_name=theme, socket=socket)
     except CdnctlError as error:
         print(f"cdnctl: {error}", file=sys.stderr)
@@ -147,18 +147,30 @@ def make_app(
     edge: str | None, *, read_only: bool = False, theme_name: str | None = None, socket: Path | None = None
 ) -> ConsoleApp:
     """The app for an edge's agent, with the themes found; raises CdnctlError."""
+    palettes, name, problems = _themes(theme_name)
+    path = socket or find_edge(edge)
+    return ConsoleApp(
+        lambda: AsyncClient(path), palettes, theme_name=name, read_only=read_only, problems=problems
+    )
+
+
+def check(theme_name: str | None = None) -> None:
+    """Raise CdnctlError if the console cannot be shown here, whatever the agent: ask before starting one."""
+    check_terminal()
+    _themes(theme_name)
+
+
+def _themes(wanted: str | None) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
+    """The themes found, the name of the one to start with, and what is wrong with theme files."""
     palettes, problems = theme.load(paths.theme_dirs())
     if not palettes:
         raise CdnctlError(
             "no theme can be read", "\n".join(problems) or "reinstall cdnctl: themes/ is missing"
         )
-    name = theme_name or next(iter(palettes))
+    name = wanted or next(iter(palettes))
     if name not in palettes:
         raise UsageError(f"--theme: there is no theme {name}", f"there are {', '.join(palettes)}")
-    path = socket or find_edge(edge)
-    return ConsoleApp(
-        lambda: AsyncClient(path), palettes, theme_name=name, read_only=read_only, problems=problems
-    )
+    return palettes, name, problems
 
 
 def check_terminal() -> None:
