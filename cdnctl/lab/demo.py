@@ -22,7 +22,7 @@ from cdnctl import paths
 from cdnctl.agent.client import Client
 from cdnctl.errors import CdnctlError
 from cdnctl.lab import report
-from cdnctl.lab.lab import Lab
+from cdnctl.lab.lab import Lab, require_root
 from cdnctl.lab.processes import LabError
 from cdnctl.lab.scenario import Incident
 from cdnctl.python import environment, python_module
@@ -59,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
         prog="cdnctl demo",
         description="Build an edge, its clients and three CDNs in network namespaces, and play an incident: "
         "a CDN slows, another goes dark, a SYN flood comes and is blocked. Takes about 100 s; needs root. "
-        "Nothing outside the namespaces is touched, and everything is removed at the end.",
+        "Nothing outside the namespaces is touched, and everything is removed at the end "
+        f"(a BPF file system is mounted on {paths.BPFFS} if there is none, and stays).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     headless = options.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     try:
         paths.check_name(options.name)
+        require_root()
         if options.json:
-            options.json.touch()  # say now that it cannot be written, not in two minutes
+            _check_writable(options.json)
         with Signals() as signals:
             return Demo(options.name, options.json, signals).play(headless)
     except Ended as ended:
@@ -86,6 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CdnctlError, OSError, ValueError) as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return 1
+
+
+def _check_writable(file: Path) -> None:
+    """OSError now, not in two minutes, when `file` cannot be written; none is left where none was."""
+    fresh = not file.exists()
+    with file.open("ab"):
+        pass
+    if fresh:
+        file.unlink()
 
 
 class Signals:

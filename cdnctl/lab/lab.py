@@ -17,6 +17,8 @@ from typing import IO, Any
 import tomli_w
 
 from cdnctl import paths
+from cdnctl.datapath.program import mount_bpffs
+from cdnctl.errors import NotPermitted, sudo_line
 from cdnctl.lab import netns, origin, record, topology
 from cdnctl.lab.loads import Load
 from cdnctl.lab.processes import Generator, LabError, end, start
@@ -30,6 +32,15 @@ HANDSHAKES_MS = (10.0, 13.0, 16.0)
 """Round trips of the CDNs' links, unless told otherwise; the next ones get 3 ms more each."""
 START_S = 20.0
 """An agent or nginx that does not answer after this long will not."""
+
+PACKAGES = {"nginx": "nginx-light", "nsenter": "util-linux", "setpriv": "util-linux"}
+"""Programs a lab runs, and the Debian packages they are in."""
+
+
+def require_root() -> None:
+    """Raise NotPermitted, with the line to type, when this user cannot build a lab."""
+    if os.geteuid() != 0:
+        raise NotPermitted("a lab makes network namespaces: that needs root", sudo_line())
 
 
 class Lab:
@@ -93,13 +104,11 @@ class Lab:
 
         LabError says what went wrong; `close` is still to be called then.
         """
-        if os.geteuid() != 0:
-            raise LabError("a lab needs root: it makes network namespaces", "run it with sudo")
-        missing = [tool for tool in ("nginx", "nsenter", "setpriv") if not shutil.which(tool)]
-        if missing:
-            raise LabError(f"missing: {', '.join(missing)}", "apt-get install nginx util-linux")
-        if not _mounted(paths.BPFFS):
-            raise LabError(f"no bpf file system at {paths.BPFFS}", f"mount -t bpf bpf {paths.BPFFS}")
+        require_root()
+        if missing := [tool for tool in PACKAGES if not shutil.which(tool)]:
+            packages = sorted({PACKAGES[tool] for tool in missing})
+            raise LabError(f"missing: {', '.join(missing)}", f"apt-get install {' '.join(packages)}")
+        mount_bpffs()
         self._record = record.claim(self.name, self.topology.namespaces, self._say)
         self.directory = Path(self._record.directory)
         self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
@@ -403,8 +412,3 @@ def _undisturbed() -> Any:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _mounted(path: Path) -> bool:
-    mounts = Path("/proc/mounts").read_text().splitlines()
-    return any(line.split()[1:3] == [str(path), "bpf"] for line in mounts)

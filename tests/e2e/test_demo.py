@@ -14,17 +14,18 @@ import pytest
 
 from cdnctl import paths
 from cdnctl.lab import netns, record
-from cdnctl.lab.processes import environment
+from cdnctl.python import environment, python_module
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 NAME = "t-demo"
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """A headless demo in a session of its own."""
+def start(*arguments: str, alone: bool = False) -> subprocess.Popen[str]:
+    """A headless demo in a session of its own; `alone`: where no BPF file system is mounted."""
+    unmounted = ["unshare", "-m", "sh", "-c", f'umount {paths.BPFFS} && exec "$@"', "sh"] if alone else []
     return subprocess.Popen(
-        [sys.executable, "-m", "cdnctl", "demo", "--headless", "--name", NAME, *arguments],
+        [*unmounted, *python_module("cdnctl", "demo", "--headless", "--name", NAME, *arguments)],
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -87,6 +88,38 @@ def test_a_report_that_cannot_be_written_is_known_at_once() -> None:
     assert demo.returncode == 1
     assert "/proc/nowhere/report.json" in said
     assert time.monotonic() - began < 5
+
+
+def test_who_is_not_root_is_told_what_to_type(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    words = ["demo", "--headless", "--name", NAME, "--json", str(file)]
+    program = (
+        "import os, sys\nfrom cdnctl.lab.demo import main\n"
+        f"os.seteuid(65534)\nsys.argv = ['cdnctl', *{words!r}]\nsys.exit(main({words[1:]!r}))"
+    )
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"sudo cdnctl demo --headless --name {NAME} --json {file}" in done.stderr
+    assert not file.exists()
+
+
+def test_a_bpf_file_system_is_mounted_where_there_is_none() -> None:
+    mounts = Path("/proc/mounts").read_text()
+    demo = start(alone=True)
+    wait_for(demo, "namespaces")
+    demo.send_signal(signal.SIGTERM)
+    said, _ = demo.communicate(timeout=20)
+    assert demo.returncode == 128 + signal.SIGTERM, said
+    assert remains() == []
+    assert Path("/proc/mounts").read_text() == mounts
 
 
 @pytest.mark.soak
