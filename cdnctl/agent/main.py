@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -46,6 +47,8 @@ def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_
             with process.listening(config.edge.name) as sockets:
                 asyncio.run(_serve(server, sockets))
         finally:
+            for number in _ENDING:  # asked twice to end, it must still end in order
+                signal.signal(number, signal.SIG_IGN)
             process.notify("STOPPING=1")
             detach = detach_on_exit or server.detach_wanted
             engine.close(detach=detach)
@@ -66,8 +69,14 @@ def read_config(path: Path) -> Config:
 
 async def _serve(server: Server, sockets: dict[Role, socket.socket]) -> None:
     loop = asyncio.get_running_loop()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending already
+            loop.call_soon_threadsafe(server.stop)
+
+    # Not the loop's own handlers: closing, it would reset them, and a second signal kill us in mid-detach.
     for number in _ENDING:
-        loop.add_signal_handler(number, server.stop)
+        signal.signal(number, end)
     serving = asyncio.create_task(server.serve(sockets))
     log.info("serving edge %s on %s", server.edge, paths.socket_path(server.edge))
     process.notify("READY=1")

@@ -63,13 +63,27 @@ def enter_netns(name: str) -> None:
         os.close(handle)
 
 
+def make_run_dir() -> None:
+    """Make the run directory, open to be looked into whatever the umask; one that is there stays as it is."""
+    directory = paths.run_dir()
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    else:
+        directory.chmod(0o755)
+
+
 @contextlib.contextmanager
 def sole_agent(edge: str) -> Iterator[None]:
     """Hold the lock of `edge`; raises AgentRuns when another agent holds it."""
     path = paths.lock_path(edge)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_run_dir()
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Who can open it can lock it, and keep the agent from starting; earlier versions let everybody.
+        os.fchmod(handle, 0o600)
     except OSError as error:
         raise CdnctlError(
             f"{path}: {error.strerror}", "the agent keeps its lock and sockets there; make it writable"
@@ -77,8 +91,13 @@ def sole_agent(edge: str) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         os.close(handle)
+        if not (holder.isascii() and holder.isdigit()):
+            raise AgentRuns(
+                f"{path} is held by a process that did not say who it is: an agent that starts or ends",
+                f"try again; `fuser {path}` shows the process",
+            ) from None
         raise AgentRuns(
             f"an agent serves edge {edge} already (pid {holder})",
             f"watch it with `cdnctl --edge {edge}`, or end it with `kill {holder}`",

@@ -10,7 +10,7 @@ from pathlib import Path
 from cdnctl import paths
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import edge_of_config
-from cdnctl.agent.process import require_privileges
+from cdnctl.agent.process import make_run_dir, require_privileges
 from cdnctl.errors import AgentRuns, CdnctlError, NoAgent
 from cdnctl.python import python_module
 
@@ -58,8 +58,10 @@ def _start(file: Path, edge: str, netns: str | None, timeout_s: float) -> Path:
         command += ["--netns", netns]
     log = log_path(edge)
     try:
-        log.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        make_run_dir()
+        # Not truncated: an agent that runs already may be writing there.
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        begin = os.fstat(output).st_size
     except OSError as error:
         raise CdnctlError(
             f"{log}: {error.strerror}", "the agent's log goes there; make it writable"
@@ -81,13 +83,15 @@ def _start(file: Path, edge: str, netns: str | None, timeout_s: float) -> Path:
     while time.monotonic() < until:
         # With AgentRuns somebody else was quicker to start one: it is on its way.
         if agent.poll() not in (None, AgentRuns.exit_code):
-            raise CdnctlError(_last_words(log) or f"the agent ended at once, status {agent.returncode}")
+            raise CdnctlError(
+                _last_words(log, begin) or f"the agent ended at once, status {agent.returncode}"
+            )
         if socket_path.exists() and _answers(socket_path):
             return socket_path
         time.sleep(_POLL_S)
     agent.terminate()
     raise CdnctlError(
-        f"the agent was not ready within {timeout_s:g} s and was ended:\n{_last_words(log)}",
+        f"the agent was not ready within {timeout_s:g} s and was ended:\n{_last_words(log, begin)}",
         f"run it in the foreground to watch: cdnctl agent -c {file}",
     )
 
@@ -104,6 +108,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _last_words(log: Path) -> str:
-    text = log.read_text(errors="replace").strip()[-_LOG_SHOWN:]
+def _last_words(log: Path, begin: int) -> str:
+    """What was written to `log` from byte `begin` on, shortened to its end."""
+    text = log.read_bytes()[begin:].decode(errors="replace").strip()[-_LOG_SHOWN:]
     return text.removeprefix("cdnctl: ")

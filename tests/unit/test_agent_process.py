@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,30 @@ def test_one_agent_an_edge(run_dir: Path) -> None:
         process.sole_agent("ams1").__enter__()
     with process.sole_agent("ams1"):
         pass
+
+
+def test_only_the_agent_may_take_the_lock(run_dir: Path) -> None:
+    lock = paths.lock_path("ams1")
+    lock.touch(0o644)
+    with process.sole_agent("ams1"):
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        lock.write_text("")
+        with pytest.raises(AgentRuns) as raised:
+            process.sole_agent("ams1").__enter__()
+    assert "kill" not in str(raised.value)
+
+
+def test_the_run_directory_can_be_looked_into(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(run_dir / "made"))
+    before = os.umask(0o077)
+    try:
+        process.make_run_dir()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((run_dir / "made").stat().st_mode) == 0o755
+    (run_dir / "made").chmod(0o750)
+    process.make_run_dir()
+    assert stat.S_IMODE((run_dir / "made").stat().st_mode) == 0o750, "the operator's choice stays"
 
 
 def test_sockets_replace_stale_ones_and_go_away(run_dir: Path) -> None:
@@ -108,26 +133,35 @@ def test_a_broken_configuration_is_told_whole(run_dir: Path) -> None:
 def test_what_keeps_a_background_agent_from_starting_is_passed_on(run_dir: Path) -> None:
     file = run_dir / "cdnctl.toml"
     file.write_text('[edge]\nname = "ams1"\nspeed = 3\n')
-    with pytest.raises(CdnctlError, match=r"edge\.speed"):
+    log_path("ams1").write_text("written earlier\n")
+    with pytest.raises(CdnctlError, match=r"edge\.speed") as raised:
         ensure_agent(file, timeout_s=20)
-    assert "edge.speed" in log_path("ams1").read_text()
+    assert "written earlier" not in raised.value.message
+    log = log_path("ams1").read_text()
+    assert log.startswith("written earlier\n"), "an agent that runs may be writing there"
+    assert "edge.speed" in log
     assert list(run_dir.glob("*.sock")) == []
     with pytest.raises(CdnctlError, match="no such file"):
         ensure_agent(run_dir / "none.toml", timeout_s=20)
 
 
 _AGENT = """
-import pathlib, sys
+import pathlib, sys, time
 sys.path.insert(0, sys.argv[1])
 from engine_double import EngineDouble
 from cdnctl.agent import main
-main._start_engine = lambda config: EngineDouble()
+class Slow(EngineDouble):
+    def close(self, *, detach=False):
+        time.sleep(float(sys.argv[3]))
+        super().close(detach=detach)
+
+main._start_engine = lambda config: Slow()
 sys.exit(main.run(pathlib.Path(sys.argv[2])))
 """
 
 
 @contextmanager
-def running_agent(run_dir: Path) -> Iterator[subprocess.Popen[str]]:
+def running_agent(run_dir: Path, close_s: float = 0.0) -> Iterator[subprocess.Popen[str]]:
     """`cdnctl agent` around the test double, once it told its service manager that it is ready."""
     file = run_dir / "cdnctl.toml"
     file.write_text((paths.share_dir() / "cdnctl.toml.example").read_text())
@@ -136,7 +170,7 @@ def running_agent(run_dir: Path) -> Iterator[subprocess.Popen[str]]:
         manager.bind(str(run_dir / "notify"))
         manager.settimeout(20)
         process = subprocess.Popen(
-            [sys.executable, "-c", _AGENT, str(Path(__file__).parent), str(file)],
+            [sys.executable, "-c", _AGENT, str(Path(__file__).parent), str(file), str(close_s)],
             env={**os.environ, "NOTIFY_SOCKET": str(run_dir / "notify")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -160,6 +194,21 @@ def test_a_signal_ends_the_agent_and_leaves_the_data_path(run_dir: Path, number:
     assert "engine closed, detach=False" in out
     assert "left in force" in log
     assert list(run_dir.glob("*.sock")) == []
+
+
+@needs_root
+def test_a_second_signal_does_not_cut_a_detach_short(run_dir: Path) -> None:
+    with running_agent(run_dir, close_s=1.0) as process:
+        with Client(find_edge()) as client:
+            assert client.request(Stop(detach=True)).ok
+        deadline = time.monotonic() + 0.6
+        while time.monotonic() < deadline:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                process.send_signal(number)
+            time.sleep(0.01)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "engine closed, detach=True" in out
 
 
 @needs_root
