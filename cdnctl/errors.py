@@ -52,6 +52,10 @@ class AgentSilent(AgentUnreachable):
     """An agent is there but does not answer in time: stopped, hung or overloaded."""
 
 
+class AgentRefused(AgentUnreachable):
+    """An agent is there and well, but does not take this client: protocol version, or no seat left."""
+
+
 class AgentRuns(CdnctlError):
     """Another agent holds this edge; a status of its own, so that whoever started us waits for it."""
 

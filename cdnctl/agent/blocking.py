@@ -15,7 +15,7 @@ from types import TracebackType
 from cdnctl.agent import protocol
 from cdnctl.agent.edge import no_agent
 from cdnctl.agent.protocol import Role
-from cdnctl.errors import AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
+from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
 
 TIMEOUT_S = 5.0
@@ -30,7 +30,8 @@ class Client:
     """A connection to the agent at `path`; a context manager.
 
     Falls back to the view socket when this user may only watch (`role` tells). `timeout_s` bounds
-    each wait. Raises NoAgent, AgentSilent or NotPermitted when connecting, and any time the first two.
+    each wait. Raises NoAgent, AgentSilent, AgentRefused or NotPermitted when connecting, and any time
+    the first two.
     """
 
     def __init__(
@@ -53,6 +54,9 @@ class Client:
         except BaseException:
             self.close()
             raise
+        if isinstance(hello, protocol.Refused):
+            self.close()
+            raise refused(path, hello)
         if not isinstance(hello, protocol.ServerHello):
             self.close()
             raise CdnctlError(f"{path}: the agent did not say hello", "restart it: it may be another version")
@@ -82,6 +86,7 @@ class Client:
                 return message.outcome
             if isinstance(message, protocol.FrameMessage):
                 self._frames.append(message.frame)
+            _heed_farewell(message)
 
     def frames(self) -> Iterator[Frame]:
         """Every frame from now on (after the history asked for), for a client with `frames=True`."""
@@ -91,6 +96,7 @@ class Client:
             message = self._receive(time.monotonic() + self.timeout_s)
             if isinstance(message, protocol.FrameMessage):
                 yield message.frame
+            _heed_farewell(message)
 
     def _send(self, message: protocol.Up) -> None:
         self._sock.settimeout(self.timeout_s)
@@ -114,8 +120,6 @@ class Client:
             raise CdnctlError(
                 f"{self.path}: the agent sent {error}", "restart the agent after an upgrade"
             ) from None
-        if isinstance(message, protocol.Refused):
-            raise NoAgent(f"the agent hung up: {message.text}")
         return message
 
     def _exactly(self, count: int, deadline: float) -> bytes:
@@ -138,6 +142,16 @@ def silent(path: Path, waited_s: float) -> AgentSilent:
         f"the agent of edge {path.stem} does not answer within {waited_s:g} s: stopped or hung",
         "the kernel goes on deciding; `cdnctl disarm`, `bypass` and `detach` work without the agent",
     )
+
+
+def refused(path: Path, answer: protocol.Refused) -> AgentRefused:
+    """The error for an agent that answered a hello with a refusal: it runs, so none must be started."""
+    return AgentRefused(f"the agent of edge {path.name.partition('.')[0]} refuses: {answer.text}")
+
+
+def _heed_farewell(message: protocol.Down) -> None:
+    if isinstance(message, protocol.Refused):
+        raise NoAgent(f"the agent hung up: {message.text}")
 
 
 def _connect(path: Path, timeout_s: float) -> socket.socket:

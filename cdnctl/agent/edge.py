@@ -67,14 +67,18 @@ def edge_of_config(path: Path) -> str:
 
 
 def guess_edge(edge: str | None = None) -> str:
-    """The edge meant when no agent answers: as `find_edge`, then what is pinned, then configured.
+    """The edge meant when no agent answers: named, listening or pinned, left over, configured.
 
+    Of the edges with a socket, one that neither listens nor is pinned is only a leftover, and counts
+    when there is nothing better: in an emergency it must not make the edge ambiguous.
     With a run directory of one's own (`CDNCTL_RUN_DIR`) nothing is guessed from the pins: bpffs is
     shared, and what is pinned there may be another run directory's edge, alive and well.
     """
+    all_pinned = pinned_edges()
     known = [path.stem for path in sockets()]
-    pinned = [] if os.environ.get("CDNCTL_RUN_DIR") else pinned_edges()
-    for names in ([named_edge(edge)], known, pinned, [edge_of_config(paths.config_path())]):
+    real = [path.stem for path in sockets() if path.stem in all_pinned or _is_alive(path)]
+    pinned = [] if os.environ.get("CDNCTL_RUN_DIR") else all_pinned
+    for names in ([named_edge(edge)], real, pinned, known, [edge_of_config(paths.config_path())]):
         candidates = [name for name in names if name]
         if len(candidates) > 1:
             raise UsageError(f"several edges are here: {', '.join(candidates)}", "name one with --edge")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cdnctl.agent import protocol
-from cdnctl.agent.blocking import silent, view_path
+from cdnctl.agent.blocking import refused, silent, view_path
 from cdnctl.agent.edge import no_agent
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentUnreachable, CdnctlError, NoAgent, NotPermitted, sudo_line
@@ -38,7 +38,7 @@ class AsyncClient:
         self._writer: asyncio.StreamWriter | None = None
 
     async def connect(self, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect and say hello; raises NoAgent, AgentSilent or NotPermitted."""
+        """Connect and say hello; raises NoAgent, AgentSilent, AgentRefused or NotPermitted."""
         try:
             async with asyncio.timeout(timeout_s):
                 reader, self._writer = await self._open()
@@ -50,6 +50,9 @@ class AsyncClient:
         except CdnctlError:
             await self.close()
             raise
+        if isinstance(hello, protocol.Refused):
+            await self.close()
+            raise refused(self.path, hello)
         if not isinstance(hello, protocol.ServerHello):
             await self.close()
             raise CdnctlError(
@@ -125,6 +128,8 @@ class AsyncClient:
                     answer = self._answers.get(message.id)
                     if answer is not None and not answer.done():
                         answer.set_result(message.outcome)
+                elif isinstance(message, protocol.Refused):
+                    raise NoAgent(f"the agent hung up: {message.text}")
         except CdnctlError as error:
             self._finish(error)
 
@@ -147,6 +152,4 @@ class AsyncClient:
             raise AgentUnreachable(
                 f"{self.path}: the agent sent {error}", "restart the agent after an upgrade"
             ) from None
-        if isinstance(message, protocol.Refused):
-            raise NoAgent(f"the agent hung up: {message.text}")
         return message

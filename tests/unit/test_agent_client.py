@@ -13,9 +13,9 @@ import pytest
 from engine_double import EDGE, ServedDouble
 
 from cdnctl import paths
-from cdnctl.agent import blocking, edge
+from cdnctl.agent import blocking, edge, protocol, start
 from cdnctl.agent.client import AsyncClient, Client, find_edge
-from cdnctl.errors import AgentSilent, NoAgent, UsageError
+from cdnctl.errors import AgentRefused, AgentSilent, NoAgent, UsageError
 from cdnctl.model import Arm, Stop
 
 
@@ -73,6 +73,41 @@ def test_without_an_agent_the_edge_is_guessed(run_dir: Path, monkeypatch: pytest
     with pytest.raises(UsageError, match="ams1, ams2"):
         edge.guess_edge()
     assert edge.guess_edge("lon1") == "lon1"
+
+
+def test_left_over_sockets_do_not_make_the_edge_ambiguous(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "pinned_edges", list)
+    for name in ("fra1", "lon1"):
+        paths.socket_path(name).touch()
+    with pytest.raises(UsageError, match="fra1, lon1"):
+        edge.guess_edge()
+    monkeypatch.setattr(edge, "pinned_edges", lambda: ["lon1", "elsewhere"])
+    assert edge.guess_edge() == "lon1"
+    with listener(paths.socket_path("ams1")):
+        with pytest.raises(UsageError, match="ams1, lon1"):
+            edge.guess_edge()
+        monkeypatch.setattr(edge, "pinned_edges", list)
+        assert edge.guess_edge() == "ams1"
+
+
+def test_an_agent_of_another_version_is_no_reason_to_start_one(
+    served: ServedDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdnctl.agent.protocol.VERSION", 2)
+    monkeypatch.setattr(start, "_start", lambda *_: pytest.fail("started a second agent"))
+    hello = protocol.encode(protocol.ClientHello(version=1, client="old"))
+    monkeypatch.setattr(
+        protocol,
+        "encode",
+        lambda message, real=protocol.encode: (
+            hello if isinstance(message, protocol.ClientHello) else real(message)
+        ),
+    )
+    paths.config_path().write_text(f'[edge]\nname = "{EDGE}"\n')
+    with pytest.raises(AgentRefused, match="speaks protocol 2, the client 1"):
+        start.ensure_agent()
 
 
 def test_a_hung_agent_is_told_from_none(run_dir: Path) -> None:

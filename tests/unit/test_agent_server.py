@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cdnctl.agent import protocol, server, session
 from cdnctl.agent.blocking import Client
-from cdnctl.errors import NoAgent
+from cdnctl.errors import AgentRefused, NoAgent
 from cdnctl.model import (
     Arm,
     BlockPrefix,
@@ -236,10 +236,10 @@ def test_seats_are_limited_and_some_are_kept_for_operators(
     monkeypatch.setattr(server, "MAX_CLIENTS", 4)
     monkeypatch.setattr(server, "MAX_VIEWERS", 2)
     clients = [Client(served.view_path) for _ in range(2)]
-    with pytest.raises(NoAgent, match="seats"):
+    with pytest.raises(AgentRefused, match="seats"):
         Client(served.view_path)
     clients += [served.client() for _ in range(2)]
-    with pytest.raises(NoAgent, match="seats"):
+    with pytest.raises(AgentRefused, match="seats"):
         served.client()
     for client in clients:
         client.close()
@@ -248,7 +248,7 @@ def test_seats_are_limited_and_some_are_kept_for_operators(
         try:
             served.client().close()
             break
-        except NoAgent:
+        except AgentRefused:
             time.sleep(0.01)
     else:
         raise AssertionError("a seat that was left stays taken")
