@@ -18,7 +18,10 @@ from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageErro
 from cdnctl.model import Arm, Bypass, Detach, Disarm, Outcome, Stop
 
 AGENT_TIMEOUT_S = 1.5
-"""How long an agent may take before we act without it."""
+"""How long an agent may take to say hello, or what a change would do, before we act without it."""
+
+CHANGE_TIMEOUT_S = 30.0
+"""How long one that answered may take for the change itself: detaching waits for drivers and the journal."""
 
 PanicCommand = Disarm | Arm | Bypass | Detach | Stop
 
@@ -43,7 +46,7 @@ def _through_agent(options: argparse.Namespace, command: PanicCommand) -> Outcom
             if not plan.ok:
                 return plan
             _confirm(options, plan.text)
-        return client.request(command)
+        return client.request(command, CHANGE_TIMEOUT_S)
 
 
 def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -> Outcome:
