@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +45,17 @@ def wait_for(demo: subprocess.Popen[str], words: str) -> None:
     pytest.fail(f"the demo ended ({demo.wait()}) before it said {words!r}")
 
 
+def wait_for_agent(demo: subprocess.Popen[str]) -> None:
+    """Until the edge takes connections: all is built then."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and demo.poll() is None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(paths.socket_path(NAME))) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"no agent came up (the demo: {demo.poll()})")
+
+
 def remains() -> list[Path]:
     """What carries the demo's name."""
     places = [netns.RUN, paths.BPFFS / "cdnctl", record.TAPS, paths.run_dir(), Path("/tmp")]
@@ -69,13 +81,13 @@ def test_a_signal_ends_it_without_a_trace(number: signal.Signals, words: str) ->
 
 def test_after_a_kill_the_next_one_starts_afresh() -> None:
     demo = start()
-    wait_for(demo, "calm")
+    wait_for_agent(demo)
     demo.kill()
     demo.wait(5)
     assert remains()
     demo = start()
     wait_for(demo, "removed what an earlier lab left")
-    wait_for(demo, "calm")
+    wait_for_agent(demo)
     demo.send_signal(signal.SIGTERM)
     demo.communicate(timeout=20)
     assert remains() == []
