@@ -9,12 +9,13 @@ Exit status: 0 done, 1 refused or failed (the reason on stderr, or on stdout wit
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cdnctl.cli.parser import parse
-from cdnctl.errors import CdnctlError
+from cdnctl.cli.parser import parse, require_taken
+from cdnctl.errors import CdnctlError, UsageError
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -25,8 +26,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["demo"]:  # has options of its own
         return _guarded(lambda: _demo(words[1:]), as_json=False)
+    as_json = "--json" in words
+    if status := _guarded(lambda: _require_text(words), as_json=as_json):
+        return status
     options = parse(words)
-    return _guarded(lambda: options.run(options), as_json=getattr(options, "json", False))
+    return _guarded(lambda: _run(options), as_json=options.json)
+
+
+def _run(options: argparse.Namespace) -> int:
+    require_taken(options)
+    status: int = options.run(options)
+    return status
+
+
+def _require_text(words: Sequence[str]) -> int:
+    """Everything we send, print or write to the journal is UTF-8; other bytes come in as surrogates."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise UsageError(
+                f"'{shown}' is not UTF-8", "write it in ASCII, or set the terminal to UTF-8"
+            ) from None
+    return 0
 
 
 def _demo(words: list[str]) -> int:

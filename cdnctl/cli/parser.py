@@ -9,12 +9,17 @@ from pathlib import Path
 
 from cdnctl import __version__
 from cdnctl.cli import verbs
+from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
 _LONGEST_S = 10 * 365 * 86400
 _WEIGHT_MAX = 1000
+_FRAME_DIGITS = 18
+"""More than frames ever will be, and within what 64 bits hold."""
+_TOP_LEVEL = ("edge", "config", "netns", "read_only", "theme")
+"""What may stand before a verb."""
 
 _EXAMPLES = """\
 examples:
@@ -34,6 +39,24 @@ examples:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage."""
     return _parser().parse_args(argv)
+
+
+def require_taken(options: argparse.Namespace) -> None:
+    """Raise UsageError for an option before a verb that does not take it: ignored, it would mislead."""
+    for name in _TOP_LEVEL:
+        if getattr(options, name) and name not in options.takes:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"`{options.verb}` does not take {option}",
+                f"`cdnctl {options.verb} --help` lists what it takes",
+            )
+
+
+def frame_number(text: str) -> int:
+    """The number of a frame, as `status` shows it."""
+    if text.isascii() and text.isdigit() and len(text) <= _FRAME_DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected the number of a frame, as `cdnctl status` shows it")
 
 
 def lifetime(text: str) -> float | None:
@@ -66,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cdnctl {__version__}")
     parser.set_defaults(run=verbs.console, edge=None, config=None, netns=None, json=False)
+    parser.set_defaults(verb="", takes=_TOP_LEVEL)
     _add_edge(parser)
     _add_start(parser)
     parser.add_argument("--read-only", action="store_true", help="the console changes nothing")
@@ -73,31 +97,45 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(
-        name: str, text: str, run: Callable[[argparse.Namespace], int], *, answers: bool = True
+        name: str,
+        text: str,
+        run: Callable[[argparse.Namespace], int],
+        *,
+        answers: bool = True,
+        starts: bool = False,
     ) -> argparse.ArgumentParser:
+        takes = (("edge",) if answers else ()) + (("config", "netns") if starts else ())
         made = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, verb=name, takes=takes)
         if answers:
             _add_edge(made)
             made.add_argument("--json", action="store_true", help="answer in JSON")
+        if starts:
+            _add_start(made)
         return made
 
     def change(
-        name: str, text: str, run: Callable[[argparse.Namespace], int], *, cuts: bool = False
+        name: str,
+        text: str,
+        run: Callable[[argparse.Namespace], int],
+        *,
+        cuts: bool = False,
+        starts: bool = False,
     ) -> argparse.ArgumentParser:
-        made = verb(name, text, run)
+        made = verb(name, text, run, starts=starts)
         made.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
         made.add_argument("--dry-run", action="store_true", help="only say what would happen")
         if cuts:
             made.add_argument("-y", "--yes", action="store_true", help="do not ask before cutting flows")
         return made
 
-    agent = verb("agent", "load, attach and serve an edge, in the foreground", verbs.agent, answers=False)
-    _add_start(agent)
+    agent = verb(
+        "agent", "load, attach and serve an edge, in the foreground", verbs.agent, answers=False, starts=True
+    )
     agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
 
     status = verb("status", "show the edge as it is now", verbs.status)
-    status.add_argument("--frame", type=int, metavar="N", help="that frame instead of the newest")
+    status.add_argument("--frame", type=frame_number, metavar="N", help="that frame instead of the newest")
     status.add_argument("-w", "--watch", action="store_true", help="again at each new frame, until Ctrl-C")
 
     block = change("block", "drop everything from an address or prefix", verbs.block)
@@ -120,21 +158,19 @@ def _parser() -> argparse.ArgumentParser:
     change("drain", "no new flows to a CDN; live ones stay", verbs.drain).add_argument("cdn", metavar="CDN")
     change("undrain", "new flows to a CDN again", verbs.undrain).add_argument("cdn", metavar="CDN")
 
-    attach = change("attach", "attach the data path; starts an agent when none runs", verbs.attach)
-    _add_start(attach)
+    change("attach", "attach the data path; starts an agent when none runs", verbs.attach, starts=True)
     detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)
     detach.add_argument("--stop", action="store_true", help="end the agent as well")
     change("disarm", "panic: nothing is dropped or ejected, translation goes on", verbs.disarm)
     change("arm", "back from disarm or bypass", verbs.arm)
     change("bypass", "pass every packet untouched: cuts every translated flow", verbs.bypass, cuts=True)
 
-    checker = verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check)
-    _add_start(checker)
+    verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",
-        _unused,
+        _demo_late,
         answers=False,
     )
     return parser
@@ -159,5 +195,5 @@ def _default_lifetime() -> float | None:
     return BlockPrefix(prefix="").lifetime_s
 
 
-def _unused(_options: argparse.Namespace) -> int:
-    raise AssertionError("main sends demo elsewhere")
+def _demo_late(_options: argparse.Namespace) -> int:
+    raise UsageError("`demo` must be the first word", "its own options come after it: cdnctl demo --help")

@@ -128,6 +128,8 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
         "weight aurora=1001",
         "weight aurora=-1",
         "status --frame x",
+        "status --frame -1",
+        "status --frame 99999999999999999999999",
     ],
 )
 def test_wrong_usage_ends_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +142,37 @@ def test_wrong_usage_ends_with_2(line: str, capsys: pytest.CaptureFixture[str]) 
 def test_a_cdn_named_twice_is_wrong_usage(served: ServedDouble) -> None:
     assert main(["weight", "aurora=1", "aurora=2"]) == 2
     assert served.engine.asked == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--edge ams1 demo",
+        "--read-only demo",
+        "--read-only drain aurora",
+        "--theme ice status",
+        "-c /nonexistent drain aurora",
+        "--netns x disarm",
+        "--edge ams1 agent",
+        "drain aurora --reason caf\udce9",
+        "block 198.51.100.\udce9",
+        "block 198.51.100.\udce9 --json",
+    ],
+)
+def test_what_cannot_be_meant_is_not_done(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert main(line.split()) == 2
+    said = capsys.readouterr()
+    assert ("does not take" in said.err) or ("is not UTF-8" in said.err + said.out)
+    assert served.engine.asked == []
+
+
+def test_options_before_a_verb_that_takes_them(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    assert main(["-c", str(file), "check"]) == 0
+    assert "x.toml: edge ams1 is in order" in capsys.readouterr().out
 
 
 @given(st.text(max_size=20))
