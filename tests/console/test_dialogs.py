@@ -84,6 +84,7 @@ async def test_enter_in_a_field_goes_to_the_next_one() -> None:
     ("field", "typed", "words"),
     [
         (1, "10.1.2", "prefix: "),
+        (1, "198.51.100.7/8", "has bits set beyond its /8"),
         (1, "", "write an address or a CIDR"),
         (2, "soon", "lifetime: write 10m, 4h"),
     ],

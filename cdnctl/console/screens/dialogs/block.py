@@ -76,18 +76,31 @@ class BlockDialog(ChangeDialog):
         self.focus_next()
 
     def changes(self) -> list[AnyChange]:
+        box = self.query_one("#box")
+        box.border_subtitle = ""  # never that of an earlier entry beside a mistake
         prefix = self.query_one("#prefix", Input).value.strip()
         lifetime_s = parse_lifetime(self.query_one("#lifetime", Input).value)
         reason = self.query_one("#reason", Input).value.strip()
         if not prefix:
             raise ValueError("prefix: write an address or a CIDR, such as 198.51.100.0/24")
-        try:
-            network = ipaddress.ip_network(prefix, strict=False)
-        except ValueError as error:
-            raise ValueError(f"prefix: {error}") from None
-        self.query_one("#box").border_subtitle = (
+        network = _network(prefix)
+        box.border_subtitle = (
             f"{network} for {duration(lifetime_s)}"
             if lifetime_s is not None
             else f"{network} until unblocked"
         )
         return [BlockPrefix(prefix=str(network), lifetime_s=lifetime_s, reason=reason)]
+
+
+def _network(prefix: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """What is typed, taken exactly; an address with bits beyond its length could mean two things."""
+    try:
+        meant = ipaddress.ip_interface(prefix)
+    except ValueError as error:
+        raise ValueError(f"prefix: {error}") from None
+    if meant.ip != meant.network.network_address:
+        raise ValueError(
+            f"prefix: {prefix} has bits set beyond its /{meant.network.prefixlen}; "
+            f"write {meant.network} for the prefix or {meant.ip} for the one address"
+        )
+    return meant.network
