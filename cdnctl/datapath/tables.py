@@ -128,6 +128,11 @@ class Tables:
         self._service_flows = table("service_flows", per_cpu=True)
         self._handshakes = table("handshakes", per_cpu=True)
 
+    @property
+    def identity(self) -> int:
+        """Id of a map that only this edge's programs use, whether it is pinned still or not."""
+        return self._settings.info.id
+
     # -- switches --
 
     @property

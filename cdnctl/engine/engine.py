@@ -134,6 +134,11 @@ class Engine:
     def attach_all(self) -> None:
         """Attach to every configured interface, or leave all as they were."""
         names = self.config.edge.interfaces
+        if not self.program.exists():
+            raise CdnctlError(
+                "the data path was unloaded past this agent",
+                "end the agent and start it again: its flows are gone",
+            )
         program, changed = self.program.open(), list[str]()
         try:
             attach.check(names, self.program.maps())
@@ -322,6 +327,7 @@ class Engine:
             self.neighbours.keep_on()
         self._tell_neighbours()
         steering.reconcile(self.tables)
+        self._look_at_interfaces()
         mode = self._follow_mode()
         verdicts = self.observer.verdicts()
         self._tell_nowhere(verdicts)
@@ -375,6 +381,16 @@ class Engine:
             self.store.save(self.state)
         for block in expired[:5]:
             self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
+
+    def _look_at_interfaces(self) -> None:
+        """What the kernel says of them holds: somebody may have taken the program off past the agent."""
+        live = dict(attach.attached_to(frozenset({self.tables.identity})))
+        for name in [name for name in self.attached if name not in live]:
+            del self.attached[name]
+            self.tell("attach", f"{name} has lost the program: it was taken off past the agent", "alarm")
+        for name, mode in live.items():
+            if name in self.attached:
+                self.attached[name] = self.attached[name]._replace(mode=mode)
 
     def _follow_mode(self) -> abi.Mode:
         """The kernel's mode; somebody may have switched it past a hung agent."""
