@@ -62,13 +62,8 @@ def remains() -> list[Path]:
     return [path for place in places if place.is_dir() for path in place.iterdir() if NAME in path.name]
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(signal.SIGINT, "calm"), (signal.SIGTERM, "namespaces"), (signal.SIGHUP, "origins")],
-)
-def test_a_signal_ends_it_without_a_trace(number: signal.Signals, words: str) -> None:
-    demo = start()
-    wait_for(demo, words)
+def end_without_a_trace(demo: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send it a signal, and look for what it has left."""
     children = record.load(NAME)
     demo.send_signal(number)
     said, _ = demo.communicate(timeout=20)
@@ -79,7 +74,14 @@ def test_a_signal_ends_it_without_a_trace(number: signal.Signals, words: str) ->
     assert children is None or not any(process.alive() for process in children.processes)
 
 
-def test_after_a_kill_the_next_one_starts_afresh() -> None:
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGTERM, "namespaces"), (signal.SIGHUP, "origins")])
+def test_a_signal_ends_it_while_it_is_built(number: signal.Signals, words: str) -> None:
+    demo = start()
+    wait_for(demo, words)
+    end_without_a_trace(demo, number)
+
+
+def test_after_a_kill_the_next_one_starts_afresh_and_ends_by_ctrl_c() -> None:
     demo = start()
     wait_for_agent(demo)
     demo.kill()
@@ -87,10 +89,8 @@ def test_after_a_kill_the_next_one_starts_afresh() -> None:
     assert remains()
     demo = start()
     wait_for(demo, "removed what an earlier lab left")
-    wait_for_agent(demo)
-    demo.send_signal(signal.SIGTERM)
-    demo.communicate(timeout=20)
-    assert remains() == []
+    wait_for(demo, "calm")
+    end_without_a_trace(demo, signal.SIGINT)
 
 
 def test_a_report_that_cannot_be_written_is_known_at_once() -> None:
