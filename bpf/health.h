@@ -17,6 +17,7 @@
 #define EWMA_IDLE_HALVING_NS 2000000000ULL
 #define PROBES_TO_REOPEN 3
 #define SLOW_PROBES_TO_ADOPT 20
+#define KEPT_SAID_EVERY_NS 10000000000ULL
 #define PROBE_WAIT_NS 1000000000ULL
 #define PROBE_BACKOFF_MAX 3
 #define EJECTION_MEMORY_NS 300000000000ULL
@@ -70,8 +71,8 @@ static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h
 	if (h->state != BREAKER_IN)
 		return;
 	if (!reserve(pkt, out, endpoint->weight, reason)) {
-		/* said once a second, and judged on fresh evidence from here */
-		if (age_ns(now, h->kept_ns) > NS_PER_S) {
+		/* said now and then, and judged on fresh evidence from here */
+		if (age_ns(now, h->kept_ns) > KEPT_SAID_EVERY_NS) {
 			h->kept_ns = now;
 			tell(pkt, EVENT_KEPT, reason, id, 0, h->unanswered, h->ejections);
 		}

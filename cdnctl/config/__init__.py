@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import convert
 
-from cdnctl.config.clashes import clashes
+from cdnctl.config.clashes import clashes, fit_half_open
 from cdnctl.config.cost import memory, notes, ports, slots
 from cdnctl.config.reader import Problem, TableReader
 from cdnctl.config.schema import (
@@ -86,6 +86,9 @@ def parse(text: str, path: Path) -> Config:
     reflex = reader.table(Reflex, "reflex", raw.get("reflex", {}))
     cdns = reader.tables(CdnConfig, "cdn", raw.get("cdn"), most=MAX_CDNS)
     services = reader.tables(ServiceConfig, "service", raw.get("service"), most=MAX_SERVICES)
+    chosen = raw.get("limits")
+    if not (isinstance(chosen, dict) and "half_open" in chosen):
+        fit_half_open(edge, limits)
     for key, value, expected in clashes(edge, limits, reflex, cdns, services):
         reader.wrong(key, value, expected)
     if reader.problems:

@@ -78,6 +78,14 @@ def _address_clashes(edge: Fields, cdns: list[Fields], services: list[Fields]) -
             yield key, each, f"is {what} of this edge; an endpoint is an address of the CDN"
 
 
+def fit_half_open(edge: Fields, limits: Fields) -> None:
+    """A default that nobody chose must not be a mistake: no more than the addresses have ports."""
+    if "snat_ports" in edge and "snat" in edge and "half_open" in limits:
+        first, last = edge["snat_ports"]
+        ports = len(edge["snat"]) * max(0, last - first + 1)
+        limits["half_open"] = max(1024, min(limits["half_open"], ports))
+
+
 def _pool_clashes(edge: Fields, limits: Fields) -> Iterator[Clash]:
     if "snat_ports" not in edge or "snat" not in edge:
         return

@@ -63,7 +63,8 @@ class Limits(Table, frozen=True, kw_only=True):
     flows: Entries = 1_000_000
     """Established flows."""
     half_open: Entries = 65_536
-    """Flows whose handshake is not over; apart, so that a SYN flood cannot evict a session."""
+    """Flows whose handshake is not over; apart, so that a SYN flood cannot evict a session. Unless it is
+    set, no more than edge.snat has ports."""
     block_entries: Entries = 1_000_000
     endpoints: Annotated[
         int, Meta(ge=1, le=MAX_ENDPOINTS, description=f"a whole number from 1 to {MAX_ENDPOINTS}")

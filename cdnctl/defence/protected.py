@@ -41,6 +41,7 @@ class Surroundings(NamedTuple):
     ssh_peers: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be found out, as sentences: warnings to the operator, for it is not protected."""
 
@@ -64,6 +65,7 @@ def surroundings() -> Surroundings:
         ssh_peers=read("who is logged in over SSH", ssh_peers),
         gateways=read("the default gateways", gateways),
         resolvers=resolvers(Path("/etc/resolv.conf")),
+        own=read("this box's own addresses", own_addresses),
         unread=tuple(unread),
     )
 
@@ -78,6 +80,7 @@ def protected(config: Config, around: Surroundings | None = None) -> list[Protec
             *((prefix, "a management prefix") for prefix in config.edge.management),
             *((gateway, "a default gateway") for gateway in around.gateways),
             *((resolver, "a name server of this box") for resolver in around.resolvers),
+            *((address, "an address of this box") for address in around.own),
             *((service.vip, f"the VIP of service {service.name}") for service in config.services),
             *((address, "an SNAT address") for address in config.edge.snat),
             *(
@@ -141,6 +144,15 @@ def gateways() -> set[str]:
                 hops = [route, *(route.get("multipath") or ())]
                 found.update(filter(None, (_plain(hop.get("gateway")) for hop in hops)))
     return found
+
+
+def own_addresses() -> set[str]:
+    """This box's own addresses, loopback included."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        addresses = (address.get("address") for address in netlink.get_addr(family=socket.AF_INET))
+        return set(filter(None, map(_plain, addresses)))
 
 
 def ssh_peers() -> set[str]:

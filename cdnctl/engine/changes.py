@@ -126,7 +126,10 @@ class Changes:
         around = protected.surroundings()
         refusal = protected.refusal(network, protected.protected(engine.config, around))
         if refusal:
-            raise CdnctlError(f"refused: {refusal}", "block a narrower prefix that leaves it out")
+            raise CdnctlError(
+                f"refused: {blocklist.show_prefix(network)} {refusal}",
+                "block a narrower prefix that leaves it out",
+            )
         if len(engine.blocklist) >= engine.config.limits.block_entries:
             raise CdnctlError("the block list is full", "unblock something, or raise [limits] block_entries")
         now_ns = time.time_ns()
@@ -175,13 +178,15 @@ class Changes:
         if name not in cdns:
             raise CdnctlError(f"there is no CDN {name!r}", f"there are {', '.join(cdns)}")
 
-    def _steer(self, weights: dict[str, int], drained: list[str], text: str, dry_run: bool) -> Outcome:
+    def _steer(
+        self, weights: dict[str, int], drained: list[str], *, would: str, done: str, dry_run: bool
+    ) -> Outcome:
         engine = self._engine
         merged = {**engine.weights(), **weights}
         steering.check(engine.config, merged, drained)
         shares = steering.split(engine.layout, merged, drained).shares
         if dry_run:
-            return Outcome(ok=True, text=f"would {text}", shares=shares)
+            return Outcome(ok=True, text=f"would {would}", shares=shares)
         before = engine.state.weights, engine.state.drained
         engine.state.weights = {**engine.state.weights, **weights}
         engine.state.drained = drained
@@ -193,7 +198,7 @@ class Changes:
                 engine.steer()  # part of it may be in force
             raise
         return Outcome(
-            ok=True, text=text, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
+            ok=True, text=done, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
         )
 
     def _weights(self, command: SetWeights) -> Outcome:
@@ -204,7 +209,8 @@ class Changes:
             if not 0 <= weight <= 1000:
                 raise CdnctlError(f"weight {weight} of {name}", "weights are whole numbers from 0 to 1000")
         text = "set weights " + ", ".join(f"{name}={weight}" for name, weight in command.weights.items())
-        return self._steer(dict(command.weights), list(self._engine.state.drained), text, command.dry_run)
+        drained = list(self._engine.state.drained)
+        return self._steer(dict(command.weights), drained, would=text, done=text, dry_run=command.dry_run)
 
     def _drain(self, command: Drain | Undrain, drain: bool) -> Outcome:
         self._known(command.cdn)
@@ -214,28 +220,39 @@ class Changes:
         if drain:
             drained.append(command.cdn)
         verb = "drain" if drain else "undrain"
-        return self._steer({}, drained, f"{verb} {command.cdn}", command.dry_run)
+        return self._steer(
+            {},
+            drained,
+            would=f"{verb} {command.cdn}",
+            done=f"{verb}ed {command.cdn}",
+            dry_run=command.dry_run,
+        )
 
     # -- switches --
 
     def _disarm(self, command: Disarm) -> Outcome:
-        text = "disarm: nothing is dropped, shed or ejected; new flows follow plain weights"
-        return self._switch(self._engine.tables.mode | abi.Mode.DISARMED, text, command.dry_run)
+        what = "no source is blocked, no CDN ejected; new flows follow plain weights"
+        if command.dry_run:
+            return Outcome(ok=True, text=f"would disarm: {what}")
+        mode = (self._engine.tables.mode | abi.Mode.DISARMED) & ~abi.Mode.BYPASS
+        return self._switch(mode, f"disarmed: {what}")
 
     def _arm(self, command: Arm) -> Outcome:
-        return self._switch(abi.Mode(0), "arm", command.dry_run)
+        if command.dry_run:
+            return Outcome(ok=True, text="would arm")
+        return self._switch(abi.Mode(0), "armed")
 
     def _bypass(self, command: Bypass) -> Outcome:
-        text = "bypass: every packet passes untouched; this cuts {} translated flows"
-        outcome = self._switch(self._engine.tables.mode | abi.Mode.BYPASS, text, command.dry_run)
+        what = "every packet passes untouched; this cuts {} translated flows"
+        if command.dry_run:
+            return Outcome(ok=True, text="would bypass: " + what.format(self._engine.tables.live_flows()))
+        outcome = self._switch(self._engine.tables.mode | abi.Mode.BYPASS, f"bypassed: {what}")
         # counted last: an operator who bypasses is in a hurry
         flows = self._engine.tables.live_flows()
         return msgspec.structs.replace(outcome, text=outcome.text.format(flows))
 
-    def _switch(self, mode: abi.Mode, text: str, dry_run: bool) -> Outcome:
+    def _switch(self, mode: abi.Mode, text: str) -> Outcome:
         engine = self._engine
-        if dry_run:
-            return Outcome(ok=True, text=f"would {text}")
         engine.tables.mode = mode
         engine.state.armed = abi.Mode.DISARMED not in mode
         if not mode:

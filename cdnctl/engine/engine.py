@@ -43,6 +43,7 @@ from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
 
 FIRST_GENERATION = 1
+_RESCUES_TOLD_EVERY_NS = 5_000_000_000
 _NOWHERE = frozenset({"no_route", "no_neighbour"})
 _NOWHERE_EVERY_S = 10.0
 """At most so often it is told of either that packets have nowhere to go."""
@@ -68,6 +69,8 @@ class Engine:
         self.neighbours = Neighbours(frames.endpoint_addresses(config))
         self._nowhere: dict[str, int] = {}
         self._nowhere_told_s: dict[str, float] = {}
+        self._rescued: Counter[str] = Counter()
+        self._rescues_told_ns = 0
         self._changes = Changes(self)
 
     # -- life --
@@ -404,9 +407,8 @@ class Engine:
         return mode
 
     def _tell_reflexes(self) -> None:
-        """What the kernel did by itself; rescues come in swarms, so one line a CDN tells of them."""
+        """What the kernel did by itself; rescues come in swarms, one line tells of a few seconds."""
         places = self.layout.by_id()
-        rescued: Counter[str] = Counter()
 
         def cdn_of(identity: int) -> str:
             return places[identity].cdn if identity in places else f"endpoint {identity}"
@@ -414,13 +416,18 @@ class Engine:
         for event in self.reader.take_events():
             cdn = cdn_of(event.endpoint)
             if event.kind == abi.EventKind.RESCUE:
-                rescued[cdn] += 1
+                self._rescued[cdn] += 1
                 continue
             told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections)
             self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
-        for cdn, count in rescued.items():
+        now_ns = time.monotonic_ns()
+        if not self._rescued or now_ns - self._rescues_told_ns < _RESCUES_TOLD_EVERY_NS:
+            return
+        self._rescues_told_ns = now_ns
+        for cdn, count in self._rescued.items():
             what = "a connect was" if count == 1 else f"{count} connects were"
             self.tell("rescue", f"{what} rescued from {cdn}", "notice", cdn=cdn)
+        self._rescued.clear()
 
     def _tell_neighbours(self) -> None:
         """Ways to endpoints that were lost, or are there again."""

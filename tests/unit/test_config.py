@@ -172,6 +172,8 @@ def test_two_services_at_one_place() -> None:
 def test_shortfall_of_ports_shows_the_sum() -> None:
     raw = good()
     raw["edge"]["snat_ports"] = [1024, 11023]
+    assert config.parse(tomli_w.dumps(raw), FILE).limits.half_open == 20000, "the default fits itself"
+    raw["limits"] = {"half_open": 65536}
     problem = only_problem(raw)
     assert problem.key == "limits.half_open"
     assert "2 addresses of edge.snat x 10000 ports = 20000" in problem.expected
