@@ -246,7 +246,6 @@ class Frame(Base, frozen=True, kw_only=True):
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
     agent_started_ns: int = 0
-    dry: bool = False
 
 
 FRAME_BLOCKS = 200

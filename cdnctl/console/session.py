@@ -19,6 +19,8 @@ from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, Outcome
 STALE_S = 4 * FRAME_INTERVAL_S
 """Without a new frame for so long the picture is called stale."""
 FIRST_RETRY_S = 0.25
+PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
+"""What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
@@ -109,7 +111,11 @@ class Session:
         """Send a command; what goes wrong on the way comes back as a refusal."""
         feed = self._feed
         if feed is None:
-            return Outcome(ok=False, text=f"no connection to the agent: {self.lost}")
+            verb = command.__struct_config__.tag
+            past = (
+                f"; it needs no agent: `cdnctl {verb}` in a shell, as root" if verb in PAST_THE_AGENT else ""
+            )
+            return Outcome(ok=False, text=f"no connection to the agent: {self.lost}{past}")
         try:
             return await feed.request(command)
         except CdnctlError as error:

@@ -248,6 +248,10 @@ class Demo:
             f"[bold green]all {gated} gated claims hold"
         )  # fmt: skip
         self.out.print(verdict)
+        for line in failed:
+            self.out.print(
+                f"  {line.name}: {line.value if line.value is not None else 'not measured'}, {line.bound}"
+            )
 
     def _write(self, lines: list[report.Claim], incident: Incident) -> None:
         if self.json_path is None:

@@ -57,12 +57,16 @@ async def test_eight_cdns_fit_into_the_smallest_terminal_by_scrolling() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"armed": False}, "▲ DISARMED"), ({"bypassed": True}, "✖ BYPASSED"), ({"dry": True}, "◌ OBSERVING")],
+    [
+        ({"armed": False}, "▲ DISARMED"),
+        ({"bypassed": True}, "✖ BYPASSED"),
+        ({"interfaces": [Interface(name="eth0", mode="detached")]}, "✖ DETACHED"),
+    ],
 )
-async def test_the_headline_says_when_the_edge_is_not_armed(change: dict[str, bool], words: str) -> None:
+async def test_the_headline_says_when_the_edge_is_not_armed(change: dict[str, object], words: str) -> None:
     async with console([msgspec.structs.replace(Edge().frame(), **change)], (80, 24)) as desk:
         assert words in desk.text
-        assert ("d arm" in desk.text) == (words != "◌ OBSERVING")
+        assert ("d arm" in desk.text) == (words != "✖ DETACHED")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

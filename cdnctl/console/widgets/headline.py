@@ -81,8 +81,8 @@ def _state(frame: Frame) -> Row:
         return ((" ✖ BYPASSED ", "background on bad bold"),)
     if not frame.armed:
         return ((" ▲ DISARMED ", "background on bad bold"),)
-    if frame.dry:
-        return ((" ◌ OBSERVING ", "background on warn bold"),)
+    if frame.interfaces and all(interface.mode == "detached" for interface in frame.interfaces):
+        return ((" ✖ DETACHED ", "background on bad bold"),)
     return (("● ARMED", "good bold"),)
 
 
