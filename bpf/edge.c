@@ -20,7 +20,9 @@
 #include "rewrite.h"
 #include "health.h"
 #include "steer.h"
+#include "slot.h"
 #include "flow.h"
+#include "follow.h"
 
 /* A SYN that no flow is waiting for, or one to be rescued: which service, which CDN. */
 static __always_inline int steer(struct packet *pkt)

@@ -116,7 +116,7 @@ def test_any_packet_ends_in_exactly_one_counted_verdict(path: DataPath, mode: ab
 
 
 def forward_entries_own_their_slots(path: DataPath) -> None:
-    """The invariant of flow.h, after all that."""
+    """The invariant of slot.h, after all that."""
     for table in (path.tables.half_open, path.tables.established):
         for key, value in table.items():
             flow_key, flow = abi.FlowKey.from_buffer_copy(key), abi.Flow.from_buffer_copy(value)
