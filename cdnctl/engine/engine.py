@@ -11,7 +11,6 @@ import ipaddress
 import os
 import secrets
 import time
-from collections import Counter, deque
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,29 +23,23 @@ from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
-from cdnctl.engine import explain, frames, layout, restore, steering
+from cdnctl.engine import frames, layout, restore, steering
 from cdnctl.engine.changes import Changes
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.ticker import Ticker
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     FRAME_BLOCKS,
     Actor,
     AnyCommand,
     Block,
-    Event,
     Frame,
     Outcome,
-    Severity,
-    Verdict,
 )
 from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
 
 FIRST_GENERATION = 1
-_RESCUES_TOLD_EVERY_NS = 5_000_000_000
-_NOWHERE = frozenset({"no_route", "no_neighbour"})
-_NOWHERE_EVERY_S = 10.0
-"""At most so often it is told of either that packets have nowhere to go."""
 
 
 class Engine:
@@ -61,16 +54,12 @@ class Engine:
         self.blocklist = Blocklist()
         self.attached: dict[str, Attached] = {}
         self.step = ""
-        self._events: deque[Event] = deque()
-        self._event_seq = 0
+        self._ticker = Ticker()
+        self.tell = self._ticker.tell
         self._frame_seq = 0
         self._started_ns = time.time_ns()
         self._forwarding = network.Forwarding(forwarding_path(config.edge.name))
         self.neighbours = Neighbours(frames.endpoint_addresses(config))
-        self._nowhere: dict[str, int] = {}
-        self._nowhere_told_s: dict[str, float] = {}
-        self._rescued: Counter[str] = Counter()
-        self._rescues_told_ns = 0
         self._changes = Changes(self)
 
     # -- life --
@@ -194,7 +183,7 @@ class Engine:
         tables.set_management([ipaddress.IPv4Network(prefix) for prefix in config.edge.management])
         if not self.state.detached:
             self.neighbours.keep()
-            self._tell_neighbours()
+            self._ticker.neighbours(self.neighbours.changes())
         self.steer()
         services = {(service.vip, service.port) for service in config.services}
         for vip, port in set(tables.service_ids()) - services:
@@ -304,40 +293,22 @@ class Engine:
 
     # -- frames --
 
-    def tell(
-        self, kind: str, text: str, severity: Severity = "info", *, cdn: str = "", monotonic_ns: int = 0
-    ) -> None:
-        """Put an event into the next frame."""
-        self._event_seq += 1
-        self._events.append(
-            Event(
-                seq=self._event_seq,
-                at_ns=time.time_ns(),
-                kind=kind,
-                text=text,
-                severity=severity,
-                cdn=cdn,
-                monotonic_ns=monotonic_ns or time.monotonic_ns(),
-            )
-        )
-
     def frame(self) -> Frame:
         """The next frame, numbered."""
         now_ns = self.observer.observe()
         self._expire_blocks()
-        self._tell_reflexes()
+        self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
         if self.attached:
             self.neighbours.keep_on()
-        self._tell_neighbours()
+        self._ticker.neighbours(self.neighbours.changes())
         steering.reconcile(self.tables)
         self._look_at_interfaces()
         mode = self._follow_mode()
         verdicts = self.observer.verdicts()
-        self._tell_nowhere(verdicts)
+        self._ticker.nowhere(verdicts)
         wanted = frames.Wanted(
             self.weights(), self.drained(), steering.split(self.layout, self.weights(), self.drained()).shares
         )
-        events, self._events = list(self._events), deque()
         self._frame_seq += 1
         return Frame(
             seq=self._frame_seq,
@@ -355,7 +326,7 @@ class Engine:
             blocks=self.blocks(FRAME_BLOCKS),
             blocks_wanted=len(self.blocklist),
             blocks_enforced=self.kernel_blocks.count(),
-            events=events,
+            events=self._ticker.take(),
             totals=self.observer.totals(verdicts),
             sampling=self.observer.sampling(now_ns),
             step=self.step,
@@ -405,55 +376,6 @@ class Engine:
                 self.store.save(self.state)
             self.tell("command", f"the edge was {'armed' if armed else 'disarmed'} past the agent", "warning")
         return mode
-
-    def _tell_reflexes(self) -> None:
-        """What the kernel did by itself; rescues come in swarms, one line tells of a few seconds."""
-        places = self.layout.by_id()
-
-        def cdn_of(identity: int) -> str:
-            return places[identity].cdn if identity in places else f"endpoint {identity}"
-
-        for event in self.reader.take_events():
-            cdn = cdn_of(event.endpoint)
-            if event.kind == abi.EventKind.RESCUE:
-                self._rescued[cdn] += 1
-                continue
-            told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections)
-            self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
-        now_ns = time.monotonic_ns()
-        if not self._rescued or now_ns - self._rescues_told_ns < _RESCUES_TOLD_EVERY_NS:
-            return
-        self._rescues_told_ns = now_ns
-        for cdn, count in self._rescued.items():
-            what = "a connect was" if count == 1 else f"{count} connects were"
-            self.tell("rescue", f"{what} rescued from {cdn}", "notice", cdn=cdn)
-        self._rescued.clear()
-
-    def _tell_neighbours(self) -> None:
-        """Ways to endpoints that were lost, or are there again."""
-        for change in self.neighbours.changes():
-            self.tell(
-                "warning" if change.lost else "note", change.text, "warning" if change.lost else "notice"
-            )
-
-    def _tell_nowhere(self, verdicts: list[Verdict]) -> None:
-        """Packets that were dropped for want of a way: told when they begin, and while they go on."""
-        now_s = time.monotonic()
-        for verdict in verdicts:
-            if verdict.name not in _NOWHERE:
-                continue
-            new = verdict.packets_total - self._nowhere.setdefault(verdict.name, verdict.packets_total)
-            if (
-                not new
-                or now_s - self._nowhere_told_s.get(verdict.name, -_NOWHERE_EVERY_S) < _NOWHERE_EVERY_S
-            ):
-                continue  # what came since is in the next one
-            self._nowhere[verdict.name] = verdict.packets_total
-            self._nowhere_told_s[verdict.name] = now_s
-            what = verdict.name.replace("_", " ")
-            self.tell(
-                "warning", f"{new} packets dropped, {what}: see `ip route get` and `ip neigh`", "warning"
-            )
 
     # -- commands --
 
