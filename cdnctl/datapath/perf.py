@@ -22,6 +22,8 @@ EVENT_PAGES = 8
 SAMPLES_PER_WAKEUP = 64
 """The reader is woken once for so many samples: waking it for each costs the sender a microsecond."""
 _POLL_MS = 100
+THREAD = "perf-reader"
+_PR_SET_NAME = 15
 
 _SAMPLE = struct.Struct("=IIHHHBBI")
 _EVENT = struct.Struct("=Q6I")
@@ -160,6 +162,7 @@ class PerfReader:
     def _run(self) -> None:
         from bcc import libbcc
 
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, THREAD.encode())  # for `top -H` and friends
         readers = [reader for buffer in self._buffers for reader in buffer.readers]
         handles = (ctypes.c_void_p * len(readers))(*readers)
         while not self._stopping:

@@ -235,7 +235,7 @@ def test_the_top_ten_talkers_are_known_within_a_tenth(lab: Lab, senders: Senders
 def test_talkers_come_from_the_perf_reader_alone(lab: Lab, senders: Senders) -> None:
     """The same check fails, and the frame says why, as soon as the reader stands still."""
     assert lab.agent is not None
-    (reader,) = threads.others(lab.agent.pid)
+    reader = threads.named(lab.agent.pid, "perf-reader")
     with threads.stopped(lab.agent.pid, reader):
         senders.run(3.0)
         picture = frame(lab)

@@ -20,9 +20,14 @@ def _ptrace(request: int, tid: int) -> None:
         raise OSError(error, f"ptrace {request:#x} of thread {tid}: {os.strerror(error)}")
 
 
-def others(pid: int) -> list[int]:
-    """A process's threads but its first."""
-    return [tid for path in Path(f"/proc/{pid}/task").iterdir() if (tid := int(path.name)) != pid]
+def named(pid: int, name: str) -> int:
+    """The one thread of a process that has this name."""
+    (found,) = (
+        int(path.name)
+        for path in Path(f"/proc/{pid}/task").iterdir()
+        if (path / "comm").read_text().strip() == name
+    )
+    return found
 
 
 @contextlib.contextmanager
