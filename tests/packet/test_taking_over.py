@@ -280,6 +280,7 @@ def test_an_interface_taken_out_of_the_configuration_is_let_go(devices: dict[str
     assert "detached from two" in told(engine)
 
 
+@SLOW
 def test_another_mode_is_put_into_force(devices: dict[str, int], start: Start) -> None:
     generic = {"old": "[limits]", "new": 'attach = "generic"\n[limits]'}
     start("one", **generic)
@@ -336,6 +337,7 @@ def test_panic_detach_from_elsewhere_leaves_the_pins(devices: dict[str, int], st
     assert forwarded() == [True, False, False]
 
 
+@SLOW
 def test_tables_give_their_descriptors_back(devices: dict[str, int], start: Start) -> None:
     start("one")
 
