@@ -148,7 +148,6 @@ struct service {
 	__u16 port;
 	__u8 policy;
 	__u8 bank; /* which of its two pick tables is in force */
-	__u64 endpoint_mask;
 };
 
 /* Sixteen-bit endpoint ids; a service has two tables and flips service.bank between them. */

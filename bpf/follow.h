@@ -87,9 +87,7 @@ static __always_inline void refresh(struct packet *pkt, struct flow *flow, __u16
 	flow->flags &= ~FLOW_RESET;
 	if (!slot || slot->owner != owner_word(pkt->source, pkt->source_port, flow->service))
 		return;
-	slot->ifindex = pkt->ctx->ingress_ifindex;
-	__builtin_memcpy(slot->router, pkt->eth->h_source, ETH_ALEN);
-	__builtin_memcpy(slot->self, pkt->eth->h_dest, ETH_ALEN);
+	note_way_back(pkt, slot);
 	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET)) {
 		slot->flags &= ~FLOW_RESET;
 		slot->state = SLOT_ESTABLISHED;

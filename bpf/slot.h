@@ -155,6 +155,14 @@ claimed:
 	return slot;
 }
 
+/* Replies go the way the client's frames come. */
+static __always_inline void note_way_back(struct packet *pkt, struct slot *slot)
+{
+	slot->ifindex = pkt->ctx->ingress_ifindex;
+	__builtin_memcpy(slot->router, pkt->eth->h_source, ETH_ALEN);
+	__builtin_memcpy(slot->self, pkt->eth->h_dest, ETH_ALEN);
+}
+
 /* Give the flow a slot at its endpoint, with everything a reply needs. */
 static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 				     struct endpoint *endpoint, __u32 service)
@@ -176,9 +184,7 @@ static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 	slot->since_ns = pkt->now;
 	slot->generation = flow->generation;
 	slot->isn = flow->isn;
-	slot->ifindex = pkt->ctx->ingress_ifindex;
-	__builtin_memcpy(slot->router, pkt->eth->h_source, ETH_ALEN);
-	__builtin_memcpy(slot->self, pkt->eth->h_dest, ETH_ALEN);
+	note_way_back(pkt, slot);
 	slot->flags = flow->flags & FLOW_PROBE;
 	slot->seen_s = 0;
 	slot->state = SLOT_SYN_SENT;

@@ -178,7 +178,6 @@ class Service(Structure):
         ("port", c_uint16),
         ("policy", c_uint8),
         ("bank", c_uint8),
-        ("endpoint_mask", c_uint64),
     )
 
 

@@ -10,10 +10,12 @@ from array import array
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.kernel import Map
+
+S = TypeVar("S", bound=ctypes.Structure)
 
 _COUNT = struct.Struct("2Q")
 _CDN_COUNT = struct.Struct("10Q")
@@ -39,6 +41,11 @@ class CdnTotals(NamedTuple):
     rescued_to: int
     handshakes: int
     promoted: int
+
+
+def _entry(table: Map, number: int, kind: type[S]) -> S:
+    """An array's entry; zeros where there is none."""
+    return kind.from_buffer_copy(table.get(abi.key(number)) or bytes(abi.size(kind)))
 
 
 def _sum(layout: struct.Struct, raw: bytes) -> tuple[int, ...]:
@@ -147,7 +154,7 @@ class Tables:
     @property
     def settings(self) -> abi.Settings:
         """A copy; assign it back to put it into force."""
-        return abi.Settings.from_buffer_copy(self._settings.get(abi.key(0)) or bytes(abi.size(abi.Settings)))
+        return _entry(self._settings, 0, abi.Settings)
 
     @settings.setter
     def settings(self, settings: abi.Settings) -> None:
@@ -185,23 +192,19 @@ class Tables:
         """Ids by VIP and port of all services there ever were: live flows may still carry them."""
         found = {}
         for identity in range(abi.MAX_SERVICES):
-            service = abi.Service.from_buffer_copy(self._services.get(abi.key(identity)) or bytes(16))
+            service = _entry(self._services, identity, abi.Service)
             if service.vip:
                 found[abi.show_address(service.vip), abi.show_port(service.port)] = identity
         return found
 
-    def put_service(
-        self, identity: int, vip: str, port: int, policy: abi.Policy, mask: int, picks: array[int]
-    ) -> None:
+    def put_service(self, identity: int, vip: str, port: int, policy: abi.Policy, picks: array[int]) -> None:
         """Put a service's pick table and policy into force at once: fill the other bank, then flip to it."""
-        old = abi.Service.from_buffer_copy(self._services.get(abi.key(identity)) or bytes(16))
+        old = _entry(self._services, identity, abi.Service)
         bank = 1 - old.bank if old.vip else 0
         room = array("H", picks)
         room.extend([0xFFFF] * (abi.PICK_ROOM - len(room)))
         self._picks.put(abi.key(2 * identity + bank), room.tobytes())
-        service = abi.Service(
-            vip=abi.address(vip), port=abi.port(port), policy=policy, bank=bank, endpoint_mask=mask
-        )
+        service = abi.Service(vip=abi.address(vip), port=abi.port(port), policy=policy, bank=bank)
         self._services.put(abi.key(identity), bytes(service))
         key = abi.ServiceKey(vip=service.vip, port=service.port, protocol=abi.PROTOCOL_TCP)
         self._service_ids.put(bytes(key), abi.key(identity))
@@ -221,7 +224,7 @@ class Tables:
 
     def endpoint(self, identity: int) -> abi.Endpoint:
         """What the kernel knows of an endpoint."""
-        return abi.Endpoint.from_buffer_copy(self._endpoints.get(abi.key(identity)) or bytes(16))
+        return _entry(self._endpoints, identity, abi.Endpoint)
 
     def put_endpoint(
         self, identity: int, address: str, port: int, cdn: int, weight: int, limit_us: int
@@ -249,7 +252,7 @@ class Tables:
 
     def health(self, identity: int) -> abi.Health:
         """The breaker's view of an endpoint."""
-        return abi.Health.from_buffer_copy(self._health.get(abi.key(identity)) or bytes(abi.size(abi.Health)))
+        return _entry(self._health, identity, abi.Health)
 
     def put_health(self, identity: int, health: abi.Health) -> None:
         """Overwrite it: for an endpoint id that is given to another endpoint."""

@@ -52,10 +52,9 @@ def apply(
             for place in layout.endpoints
             if place.cdn in names and result.weights[place.id]
         ]
-        mask = sum(1 << entry.id for entry in entries)
         policy = abi.Policy.LATENCY if service.policy == "latency" else abi.Policy.WEIGHTED
         tables.put_service(
-            layout.services[service.name], service.vip, service.port, policy, mask, maglev.table(entries)
+            layout.services[service.name], service.vip, service.port, policy, maglev.table(entries)
         )
 
 

@@ -16,7 +16,7 @@ from harness import DataPath
 
 from cdnctl import config
 from cdnctl.config import schema
-from cdnctl.datapath import abi, blocks, perf, tables
+from cdnctl.datapath import abi, blocks, kernel, perf, tables
 from cdnctl.datapath.kernel import Map
 from cdnctl.paths import bpf_dir
 from cdnctl.steering import maglev
@@ -220,3 +220,8 @@ def test_a_loaded_map_has_the_mirrored_sizes(loaded: DataPath, table: str, key: 
 def test_every_pinned_map_was_looked_at(loaded: DataPath) -> None:
     looked_at = {param[0] for param in test_a_loaded_map_has_the_mirrored_sizes.pytestmark[0].args[1]}
     assert {path.name for path in loaded.program.pins.iterdir()} - looked_at == {"edge", "samples", "events"}
+
+
+def test_the_verifier_has_room_left(loaded: DataPath) -> None:
+    """The kernel gives up at a million: what grows past this leaves none for what is to come."""
+    assert 10_000 < kernel.verified_instructions(loaded.fd) < 300_000

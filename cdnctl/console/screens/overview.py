@@ -40,7 +40,6 @@ TRAFFIC_FROM = 38
 TICK_S = 0.5
 SHORT_STATES = {"out": "out", "probing": "probes", "drained": "drain"}
 """What the plot's legend says of a CDN that was not measured."""
-PANELS = ("cdns", "drops", "talkers", "events")
 _TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("in", "accent", lambda frame: frame.totals.received_pps),
     ("forwarded", "good", lambda frame: frame.totals.forwarded_pps),
