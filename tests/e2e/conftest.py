@@ -15,11 +15,15 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
-        return
+    """Deadlines of milliseconds on a machine with neighbours: one that is missed gets a second chance.
+
+    A fault of ours misses it twice; `-ra` lists what was run again.
+    """
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="network namespaces need root"))
+            item.add_marker(pytest.mark.flaky(reruns=1))
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="network namespaces need root"))
 
 
 @pytest.fixture
