@@ -1,0 +1,266 @@
+"""Structs that the kernel writes and user space reads."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+
+from cdnctl.datapath.abi.numbers import HISTOGRAM_BUCKETS, QUIC_ID_MAX, SKETCH_COLUMNS, SKETCH_ROWS
+from cdnctl.datapath.abi.values import Address
+
+
+class FlowKey(Structure):
+    """struct flow_key."""
+
+    _fields_ = (
+        ("client", Address),
+        ("client_port", c_uint16),
+        ("vip_port", c_uint16),
+        ("vip", c_uint8),
+        ("protocol", c_uint8),
+        ("pad", c_uint16),
+    )
+
+
+class Flow(Structure):
+    """struct flow."""
+
+    _fields_ = (
+        ("syn_ns", c_uint64),
+        ("slot", c_uint32),
+        ("generation", c_uint32),
+        ("isn", c_uint32),
+        ("cdn_isn", c_uint32),
+        ("snat_port", c_uint16),
+        ("ip_delta", c_uint16),
+        ("l4_delta", c_uint16),
+        ("seen_s", c_uint16),
+        ("customer", c_uint16),
+        ("snat", c_uint8),
+        ("endpoint", c_uint8),
+        ("service", c_uint8),
+        ("cdn", c_uint8),
+        ("flags", c_uint8),
+        ("traffic_class", c_uint8),
+        ("region", c_uint8),
+        ("pad", c_uint8 * 3),
+    )
+
+
+class Slot(Structure):
+    """struct slot."""
+
+    _fields_ = (
+        ("owner", c_uint64),
+        ("since_ns", c_uint64),
+        ("client", Address),
+        ("generation", c_uint32),
+        ("isn", c_uint32),
+        ("router", c_uint8 * 6),
+        ("link", c_uint8),
+        ("state", c_uint8),
+        ("ip_delta", c_uint16),
+        ("l4_delta", c_uint16),
+        ("seen_s", c_uint16),
+        ("customer", c_uint16),
+        ("flags", c_uint8),
+        ("traffic_class", c_uint8),
+        ("region", c_uint8),
+        ("pad", c_uint8 * 5),
+    )
+
+
+class Health(Structure):
+    """struct health."""
+
+    _fields_ = (
+        ("state", c_uint64),
+        ("unanswered", c_uint64),
+        ("refused", c_uint64),
+        ("slow_run", c_uint64),
+        ("probes_good", c_uint64),
+        ("probe_ns", c_uint64),
+        ("probing", c_uint64),
+        ("last_answer_ns", c_uint64),
+        ("dark_ns", c_uint64),
+        ("window_ns", c_uint64),
+        ("ewma_at_ns", c_uint64),
+        ("out_until_ns", c_uint64),
+        ("ejected_ns", c_uint64),
+        ("reopened_ns", c_uint64),
+        ("kept_ns", c_uint64),
+        ("told_ns", c_uint64),
+        ("last_new_flow_ns", c_uint64),
+        ("connect_network", c_uint32),
+        ("connect_networks", c_uint32),
+        ("slow_network", c_uint32 * 2),
+        ("slow_networks", c_uint32),
+        ("limit_us", c_uint32),
+        ("window_samples", c_uint32),
+        ("window_slow", c_uint32),
+        ("samples", c_uint32),
+        ("ewma_us", c_uint32),
+        ("baseline_us", c_uint32),
+        ("reason", c_uint32),
+        ("probes_bad", c_uint32),
+        ("probes_slow", c_uint32),
+        ("id_lengths", c_uint32),
+        ("ejections", c_uint32),
+        ("ejections_total", c_uint32),
+        ("reserved_weight", c_uint32),
+    )
+
+
+class Hop(Structure):
+    """struct hop."""
+
+    _fields_ = (
+        ("checked_ns", c_uint64),
+        ("link", c_uint32),
+        ("source", c_uint8 * 6),
+        ("target", c_uint8 * 6),
+        ("verdict", c_uint32),
+        ("mtu", c_uint32),
+    )
+
+
+class Sketch(Structure):
+    """struct sketch."""
+
+    _fields_ = (
+        ("second", c_uint32),
+        ("pad", c_uint32),
+        ("count", (c_uint32 * SKETCH_COLUMNS) * SKETCH_ROWS),
+    )
+
+
+class QuicId(Structure):
+    """struct quic_id."""
+
+    _fields_ = (
+        ("bytes", c_uint8 * QUIC_ID_MAX),
+        ("length", c_uint8),
+        ("service", c_uint8),
+        ("pad", c_uint16),
+    )
+
+
+class FragmentKey(Structure):
+    """struct fragment_key."""
+
+    _fields_ = (
+        ("source", Address),
+        ("target", Address),
+        ("id", c_uint32),
+        ("protocol", c_uint32),
+    )
+
+
+class Fragment(Structure):
+    """struct fragment."""
+
+    _fields_ = (
+        ("at_ns", c_uint64),
+        ("source", Address),
+        ("target", Address),
+        ("link", c_uint32),
+        ("self", c_uint8 * 6),
+        ("next", c_uint8 * 6),
+        ("cdn", c_uint8),
+        ("verdict", c_uint8),
+        ("pad", c_uint16 * 3),
+    )
+
+
+class Count(Structure):
+    """struct count."""
+
+    _fields_ = (
+        ("packets", c_uint64),
+        ("bytes", c_uint64),
+    )
+
+
+class CdnCount(Structure):
+    """struct cdn_count."""
+
+    _fields_ = (
+        ("to_cdn", Count),
+        ("from_cdn", Count),
+        ("new_flows", c_uint64),
+        ("probe_flows", c_uint64),
+        ("rescued_from", c_uint64),
+        ("rescued_to", c_uint64),
+        ("handshakes", c_uint64),
+        ("promoted", c_uint64),
+        ("closed", c_uint64),
+        ("spilled", c_uint64),
+        ("reset_dark", c_uint64),
+        ("segments_to", c_uint64),
+        ("resent_to", c_uint64),
+        ("segments_from", c_uint64),
+        ("resent_from", c_uint64),
+        ("requests", c_uint64),
+        ("rebound", c_uint64),
+        ("ids_learned", c_uint64),
+        ("ids_hidden", c_uint64),
+    )
+
+
+class CustomerCount(Structure):
+    """struct customer_count."""
+
+    _fields_ = (
+        ("passed", Count),
+        ("dropped", Count),
+        ("flows", c_uint64),
+        ("flows_refused", c_uint64),
+    )
+
+
+class Histogram(Structure):
+    """struct histogram."""
+
+    _fields_ = (("bucket", c_uint64 * HISTOGRAM_BUCKETS),)
+
+
+class Sample(Structure):
+    """struct sample."""
+
+    _fields_ = (
+        ("source", Address),
+        ("target", Address),
+        ("source_port", c_uint16),
+        ("target_port", c_uint16),
+        ("length", c_uint16),
+        ("verdict", c_uint8),
+        ("cdn", c_uint8),
+        ("one_in", c_uint32),
+        ("protocol", c_uint8),
+        ("tcp_flags", c_uint8),
+        ("pad", c_uint16),
+    )
+
+
+class Event(Structure):
+    """struct event."""
+
+    _fields_ = (
+        ("at_ns", c_uint64),
+        ("kind", c_uint32),
+        ("reason", c_uint32),
+        ("endpoint", c_uint32),
+        ("to_endpoint", c_uint32),
+        ("value", c_uint32),
+        ("ejections", c_uint32),
+    )
+
+
+class Sweep(Structure):
+    """struct sweep."""
+
+    _fields_ = (
+        ("next", c_uint32),
+        ("pad", c_uint32),
+        ("freed", c_uint64),
+        ("rounds", c_uint64),
+    )
