@@ -12,7 +12,7 @@ import functools
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ XDP_FLAGS_REPLACE = 1 << 4
 LIVE_FRAMES = 1 << 1
 """BPF_F_TEST_XDP_LIVE_FRAMES: the frames of a test run really go out."""
 _BATCH = 4096
+_BATCH_BYTES = 4 << 20
+_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
+"""What kernels say that have no batches for a map; 524 is ENOTSUPP, which user space has no name for."""
 
 
 @functools.cache
@@ -197,30 +200,66 @@ class Map:
             yield key
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries, by batches (hash and LRU maps); one by one where the kernel has none."""
+        """All entries, by batches; one by one where the kernel has none."""
+        key_size, room = self.info.key_size, self._room
+        try:
+            for count, keys, values in self.batches():
+                for i in range(count):
+                    yield keys[i * key_size : (i + 1) * key_size], values[i * room : (i + 1) * room]
+            return
+        except OSError as error:
+            if error.errno not in _NO_BATCHES:
+                raise
+        for key in list(self.keys()):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def batches(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """All entries: how many, their keys and their values, each one behind the other.
+
+        Raises OSError, with EINVAL or so before the first where the kernel has no batches for this map.
+        """
+        most = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // self._room))
         token, count = ctypes.create_string_buffer(max(8, self.info.key_size)), ctypes.c_uint32()
-        keys = ctypes.create_string_buffer(self.info.key_size * _BATCH)
-        values = ctypes.create_string_buffer(self._room * _BATCH)
+        keys = ctypes.create_string_buffer(self.info.key_size * most)
+        values = ctypes.create_string_buffer(self._room * most)
         previous = None
         while True:
-            count.value = _BATCH
+            count.value = most
             result = libbpf().bpf_map_lookup_batch(
                 self.fd, previous, ctypes.byref(token), keys, values, ctypes.byref(count), None
             )
             code = ctypes.get_errno() if result < 0 else 0
             if code not in (0, errno.ENOENT):
-                break
-            key_size, room = self.info.key_size, self._room
-            raw_keys, raw_values = keys.raw, values.raw
-            for i in range(count.value):
-                yield raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * room : (i + 1) * room]
+                raise OSError(code, "bpf_map_lookup_batch")
+            found = count.value
+            yield found, keys.raw[: found * self.info.key_size], values.raw[: found * self._room]
             if code == errno.ENOENT:
                 return
             previous = ctypes.byref(token)
-        for key in list(self.keys()):
-            value = self.get(key)
-            if value is not None:
-                yield key, value
+
+    def values(self) -> list[bytes]:
+        """All values of an array, in order."""
+        return [value for _, value in self.items()]
+
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """Write many, by batches; what is written when it fails stays. Raises OSError."""
+        keys = list(entries)
+        for first in range(0, len(keys), _BATCH):
+            some = keys[first : first + _BATCH]
+            values, count = b"".join(entries[key] for key in some), ctypes.c_uint32(len(some))
+            result = libbpf().bpf_map_update_batch(self.fd, b"".join(some), values, ctypes.byref(count), None)
+            if result < 0 and (code := ctypes.get_errno()) not in _NO_BATCHES:
+                raise OSError(code, "bpf_map_update_batch")
+            if result < 0:
+                for key in some:
+                    self.put(key, entries[key])
+
+    def delete_all(self, keys: Iterable[bytes]) -> None:
+        """Delete many; those that are not there are no fault."""
+        for key in keys:
+            self.delete(key)
 
     def memory(self) -> mmap.mmap:
         """The values of a BPF_F_MMAPABLE array as memory."""

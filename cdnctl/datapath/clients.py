@@ -1,0 +1,72 @@
+"""What is known of clients by their prefixes: whose customers they are, in which region, and the limits."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.kernel import Map
+
+_FULL = (errno.ENOSPC, errno.E2BIG)
+
+
+class Client(NamedTuple):
+    """What holds for a prefix, whatever shorter ones say."""
+
+    customer: int = 0
+    """0: nobody in particular."""
+    region: int = 0
+    """0: everywhere."""
+    flags: abi.ClientFlag = abi.ClientFlag(0)
+
+
+class Clients:
+    """Raises OSError when a pin is missing: then no data path is loaded."""
+
+    def __init__(self, pins: Path) -> None:
+        self._clients = Map.pinned(pins / "clients")
+        self._limits = Map.pinned(pins / "customer_limits")
+
+    def load(self, wanted: Mapping[abi.AnyNetwork, Client]) -> bool:
+        """Have exactly these prefixes, with as few writes as can be; whether there were any.
+
+        The longest prefix of a client holds, and alone: what it should have of shorter ones must be in
+        it. What is new comes before what is old goes. Raises OSError.
+        """
+        entries = {abi.prefix_key(network): _entry(client) for network, client in wanted.items()}
+        held = dict(self._clients.items())
+        changed = {key: value for key, value in entries.items() if held.get(key) != value}
+        gone = held.keys() - entries.keys()
+        try:
+            self._clients.put_all(changed)
+        except OSError as error:
+            if error.errno not in _FULL or not gone:
+                raise
+            self._clients.delete_all(gone)
+            self._clients.put_all(changed)
+        else:
+            self._clients.delete_all(gone)
+        return bool(changed or gone)
+
+    def held(self) -> dict[abi.AnyNetwork, Client]:
+        """What the kernel has."""
+        found = {}
+        for key, value in self._clients.items():
+            entry = abi.Client.from_buffer_copy(value)
+            found[abi.network(key)] = Client(entry.customer, entry.region, abi.ClientFlag(entry.flags))
+        return found
+
+    def set_limits(self, limits: Mapping[int, abi.Limit]) -> None:
+        """Limits of customers by number; of all others, none."""
+        nothing = bytes(abi.size(abi.Limit))
+        for number, held in enumerate(self._limits.values()):
+            wanted = bytes(limits[number]) if number in limits else nothing
+            if wanted != held:
+                self._limits.put(abi.key(number), wanted)
+
+
+def _entry(client: Client) -> bytes:
+    return bytes(abi.Client(customer=client.customer, region=client.region, flags=client.flags))
