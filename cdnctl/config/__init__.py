@@ -6,7 +6,7 @@ cdnctl.state and overlays it.
 
     schema    the tables and their keys          values   what a single value may be
     reader    finds every mistake in a table     clashes  values that do not go together
-    cost      memory, slots, and notes for `check`
+    picks     who serves which flows             cost     memory, slots, and notes for `check`
 """
 
 from __future__ import annotations
@@ -15,40 +15,84 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from msgspec import convert
+from msgspec import Struct, convert
 
-from cdnctl.config.clashes import clashes, fit_half_open
-from cdnctl.config.cost import memory, notes, ports, slots
+from cdnctl.config.clashes import Tables, clashes, fit_half_open
+from cdnctl.config.cost import memory, notes, ports, slots, snat_rows
+from cdnctl.config.picks import pick_tables, shortfalls
 from cdnctl.config.reader import Problem, TableReader
 from cdnctl.config.schema import (
+    CLASSES,
     MAX_CDNS,
+    MAX_CUSTOMERS,
+    MAX_REGIONS,
     MAX_SERVICES,
+    PROTOCOLS,
+    Capacity,
     CdnConfig,
+    ClassName,
     Config,
+    CustomerConfig,
     Edge,
+    EndpointConfig,
     Limits,
+    PerSource,
+    PolicyByClass,
+    PolicyName,
+    Protocol,
+    Quota,
     Reflex,
+    RegionConfig,
     ServiceConfig,
 )
-from cdnctl.config.values import parse_endpoint
+from cdnctl.config.values import family, parse_endpoint, show_endpoint
 
 __all__ = [
+    "CLASSES",
+    "PROTOCOLS",
+    "Capacity",
     "CdnConfig",
+    "ClassName",
     "Config",
     "ConfigError",
+    "CustomerConfig",
     "Edge",
+    "EndpointConfig",
     "Limits",
+    "PerSource",
+    "PolicyByClass",
+    "PolicyName",
     "Problem",
+    "Protocol",
+    "Quota",
     "Reflex",
+    "RegionConfig",
     "ServiceConfig",
+    "family",
     "load",
     "memory",
     "notes",
     "parse",
     "parse_endpoint",
+    "pick_tables",
     "ports",
+    "show_endpoint",
     "slots",
+    "snat_rows",
 ]
+
+_ONCE: dict[str, type[Struct]] = {"edge": Edge, "limits": Limits, "reflex": Reflex, "quota": Quota}
+_MANY: dict[str, tuple[type[Struct], int, int]] = {
+    "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region
+    "customer": (CustomerConfig, 0, MAX_CUSTOMERS - 1),
+    "cdn": (CdnConfig, 1, MAX_CDNS),
+    "service": (ServiceConfig, 1, MAX_SERVICES),
+}
+"""Kind, least and most."""
+
+
+def _tables(once: dict[str, dict[str, Any]], many: dict[str, list[dict[str, Any]]]) -> Tables:
+    return Tables(*(once[name] for name in _ONCE), *(many[name] for name in _MANY))  # type: ignore[arg-type]
 
 
 class ConfigError(Exception):
@@ -79,19 +123,28 @@ def parse(text: str, path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([Problem(str(path), "", "", f"this is not valid TOML: {error}")]) from None
     reader = TableReader(str(path))
-    for key in sorted(raw.keys() - {"edge", "limits", "reflex", "cdn", "service"}):
-        reader.wrong(key, raw[key], "no such table; there are edge, limits, reflex, cdn, service")
-    edge = reader.table(Edge, "edge", raw.get("edge"))
-    limits = reader.table(Limits, "limits", raw.get("limits", {}))
-    reflex = reader.table(Reflex, "reflex", raw.get("reflex", {}))
-    cdns = reader.tables(CdnConfig, "cdn", raw.get("cdn"), most=MAX_CDNS)
-    services = reader.tables(ServiceConfig, "service", raw.get("service"), most=MAX_SERVICES)
+    names = [*_ONCE, *_MANY]
+    for key in sorted(raw.keys() - set(names)):
+        reader.wrong(key, raw[key], f"no such table; there are {', '.join(names)}")
+    once = {
+        name: reader.table(kind, name, raw.get(name, None if name == "edge" else {}))
+        for name, kind in _ONCE.items()
+    }
+    many = {
+        name: reader.tables(kind, name, raw.get(name), most, least)
+        for name, (kind, least, most) in _MANY.items()
+    }
     chosen = raw.get("limits")
     if not (isinstance(chosen, dict) and "half_open" in chosen):
-        fit_half_open(edge, limits)
-    for key, value, expected in clashes(edge, limits, reflex, cdns, services):
-        reader.wrong(key, value, expected)
+        fit_half_open(once["edge"], once["limits"])
+    for clash in clashes(_tables(once, many)):
+        reader.wrong(*clash)
     if reader.problems:
         raise ConfigError(reader.problems)
-    whole: dict[str, Any] = {"edge": edge, "limits": limits, "reflex": reflex, "cdns": cdns}
-    return convert({**whole, "services": services, "path": path}, Config)
+    whole: dict[str, Any] = {**once, **{f"{name}s": tables for name, tables in many.items()}}
+    config = convert({**whole, "path": path}, Config)
+    for clash in shortfalls(config):
+        reader.wrong(*clash)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return config

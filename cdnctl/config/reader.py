@@ -11,7 +11,7 @@ ValueError, put into the annotation beside the Meta.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,35 +50,54 @@ class TableReader:
             self.wrong(key, raw, f"a table headed [{key}] is needed")
             return {}
         hints = get_type_hints(kind, include_extras=True)
+        fields = msgspec.structs.fields(kind)
+        names = [field.encode_name for field in fields]
         for name, value in raw.items():
-            if name not in hints:
-                self.wrong(f"{key}.{name}", value, f"no such key here; there are {', '.join(hints)}")
+            if name not in names:
+                self.wrong(f"{key}.{name}", value, f"no such key here; there are {', '.join(names)}")
         good: dict[str, Any] = {}
-        for field in msgspec.structs.fields(kind):
-            if field.name in raw:
-                good |= self._field(hints[field.name], f"{key}.{field.name}", field.name, raw[field.name])
+        for field in fields:
+            name = field.encode_name
+            if name in raw:
+                good |= self._field(hints[field.name], f"{key}.{name}", name, raw[name])
             elif field.required:
-                self.wrong(f"{key}.{field.name}", None, f"is needed: {description(hints[field.name])}")
+                self.wrong(f"{key}.{name}", None, f"is needed: {description(hints[field.name])}")
             else:
-                good[field.name] = field.default
+                good[name] = field.default
         return good
 
-    def tables(self, kind: type[Struct], key: str, raw: object, most: int) -> list[dict[str, Any]]:
-        """`table` of each member of an array of tables: at least one, at most `most`."""
-        if not isinstance(raw, list) or not raw:
-            self.wrong(key, raw or None, f"one or more tables are needed, each headed [[{key}]]")
+    def tables(
+        self, kind: type[Struct], key: str, raw: object, most: int, least: int = 1
+    ) -> list[dict[str, Any]]:
+        """`table` of each member of an array of tables."""
+        if not least and raw is None:
+            return []
+        if not isinstance(raw, list) or len(raw) < least:
+            many = "one or more tables are" if least else "tables are"
+            self.wrong(key, raw or None, f"{many} needed, each headed [[{key}]]")
             return []
         if len(raw) > most:
             self.wrong(key, len(raw), f"there is room for {most} tables [[{key}]]")
         return [self.table(kind, f"{key}[{number}]", each) for number, each in enumerate(raw, 1)]
 
     def _field(self, hint: Any, key: str, name: str, raw: object) -> dict[str, Any]:
-        """`{name: value}`, or nothing if it is wrong; a list keeps None in the place of a wrong member."""
-        member = _member(hint)
+        """`{name: value}`, or nothing if it is wrong; a list keeps None in the place of a wrong member.
+
+        Tables within are dictionaries of the fields that are right in them.
+        """
+        kind, member = _struct(hint), _member(hint)
+        if kind is not None and isinstance(raw, dict):
+            return {name: self.table(kind, key, raw)}
+        if kind is not None and (short := getattr(kind, "shorthand", "")):
+            hints = get_type_hints(kind, include_extras=True)
+            value = self._field(hints[short], key, short, raw)
+            return {name: _defaults(kind) | value} if value else {}
         if member is not None and isinstance(raw, list):
             found = [self._field(member, f"{key}[{n}]", "", each) for n, each in enumerate(raw, 1)]
+            raw = [each.get("") for each in found]
             if not all(found):
-                return {name: tuple(each.get("") for each in found)}
+                return {name: tuple(raw)}
+            hint = _of_any(hint)
         try:
             value = msgspec.convert(raw, hint)
             for check in _checks(hint):
@@ -121,8 +140,27 @@ def _checks(hint: Any) -> Iterator[Any]:
     return (extra for extra in _extras(hint) if callable(extra))
 
 
+def _bare(hint: Any) -> Any:
+    return hint.__origin__ if hasattr(hint, "__metadata__") else hint
+
+
 def _member(hint: Any) -> Any:
     """The type of the members, when `hint` is a tuple of any length."""
-    bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
-    members = get_args(bare)
-    return members[0] if get_origin(bare) is tuple and members[1:] == (...,) else None
+    members = get_args(_bare(hint))
+    return members[0] if get_origin(_bare(hint)) is tuple and members[1:] == (...,) else None
+
+
+def _of_any(hint: Any) -> Any:
+    """The same kind of tuple, but of anything: its members were checked one by one."""
+    extras = getattr(hint, "__metadata__", ())
+    return Annotated[(tuple[Any, ...], *extras)] if extras else tuple[Any, ...]
+
+
+def _struct(hint: Any) -> type[Struct] | None:
+    """The kind of table that `hint` is, or may be."""
+    parts = (_bare(hint), *(get_args(_bare(hint)) if get_origin(_bare(hint)) is not tuple else ()))
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, Struct)), None)
+
+
+def _defaults(kind: type[Struct]) -> dict[str, Any]:
+    return {field.encode_name: field.default for field in msgspec.structs.fields(kind) if not field.required}

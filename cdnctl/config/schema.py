@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from cdnctl.config.values import (
     Address,
@@ -13,24 +13,48 @@ from cdnctl.config.values import (
     EndpointKey,
     Entries,
     Interface,
+    Lifetime,
+    Mbit,
     Milliseconds,
+    Mss,
     Name,
+    Pause,
+    PerSecond,
     Port,
     Prefix,
     Seconds,
     Weight,
+    family,
+    parse_endpoint,
 )
 
 # What the data path has room for. bpf/abi.h says the same; a test holds them together, since nothing
 # up here may import the data path.
 MAX_CDNS = 16
-MAX_ENDPOINTS = 64
-MAX_SERVICES = 32
+MAX_ENDPOINTS = 128
+MAX_SERVICES = 64
 MAX_SNAT = 8
+MAX_LINKS = 64
+MAX_REGIONS = 8
+MAX_TABLES = 256
+MAX_CUSTOMERS = 1024
+MAX_CLIENT_PREFIXES = 65536
+MAX_MANAGEMENT = 256
+
+Protocol = Literal["tcp", "udp"]
+PolicyName = Literal["weighted", "latency", "failover"]
+ClassName = Literal["interactive", "video", "bulk"]
+Transport = Literal["nat", "ipip", "gue", "pass"]
+
+Policy = Annotated[PolicyName, Meta(description='"weighted", "latency" or "failover"')]
+Prefixes = Annotated[tuple[Prefix, ...], Meta(min_length=1, description="a list of one or more prefixes")]
 
 
 class Table(Struct, frozen=True, kw_only=True):
     """A table of the file."""
+
+    shorthand: ClassVar[str] = ""
+    """A key whose value may stand for the whole table; empty: none may."""
 
 
 class Edge(Table, frozen=True, kw_only=True):
@@ -38,7 +62,8 @@ class Edge(Table, frozen=True, kw_only=True):
 
     name: Name
     interfaces: Annotated[
-        tuple[Interface, ...], Meta(min_length=1, description="a list of one or more interfaces")
+        tuple[Interface, ...],
+        Meta(min_length=1, max_length=MAX_LINKS, description=f"a list of 1 to {MAX_LINKS} interfaces"),
     ]
     """Where the program is attached: those that clients come in by and those towards the CDNs."""
     attach: Annotated[
@@ -47,14 +72,26 @@ class Edge(Table, frozen=True, kw_only=True):
     """`auto`: native, else generic with a warning."""
     snat: Annotated[
         tuple[Address, ...],
-        Meta(min_length=1, max_length=MAX_SNAT, description=f"a list of 1 to {MAX_SNAT} IPv4 addresses"),
-    ]
-    """The addresses that CDNs see instead of the clients'."""
+        Meta(
+            max_length=2 * MAX_SNAT,
+            description=f"a list of at most {MAX_SNAT} IPv4 and {MAX_SNAT} IPv6 addresses",
+        ),
+    ] = ()
+    """The addresses that CDNs of mode `nat` see instead of the clients'."""
     snat_ports: Annotated[
         tuple[Port, Port], Meta(description="the first and the last port, as in [1024, 65535]")
     ] = (1024, 65535)
-    management: Annotated[tuple[Prefix, ...], Meta(description="a list of IPv4 prefixes")] = ()
+    management: Annotated[
+        tuple[Prefix, ...],
+        Meta(max_length=MAX_MANAGEMENT, description=f"a list of at most {MAX_MANAGEMENT} prefixes"),
+    ] = ()
     """Sources whose packets to the host itself are never dropped."""
+    fragments: Annotated[Literal["follow", "drop"], Meta(description='"follow" or "drop"')] = "follow"
+    """`follow`: the first fragment of a datagram leads the rest."""
+
+    def snat_of(self, wanted: int) -> tuple[str, ...]:
+        """The SNAT addresses of a family (4 or 6), in the file's order."""
+        return tuple(address for address in self.snat if family(address) == wanted)
 
 
 class Limits(Table, frozen=True, kw_only=True):
@@ -69,16 +106,18 @@ class Limits(Table, frozen=True, kw_only=True):
     endpoints: Annotated[
         int, Meta(ge=1, le=MAX_ENDPOINTS, description=f"a whole number from 1 to {MAX_ENDPOINTS}")
     ] = 16
-    """Room for so many endpoints, those of all CDNs together."""
+    """Room for so many endpoints of all CDNs together; an address and port takes one a protocol."""
 
 
 class Reflex(Table, frozen=True, kw_only=True):
-    """`[reflex]`: when the kernel takes an endpoint out by itself, and for how long."""
+    """`[reflex]`: when the kernel takes an endpoint out by itself, for how long, and how flows age."""
 
     max_out_s: Seconds = 300.0
     """No pause is longer."""
     out_s: Seconds = 10.0
     """The first pause; each recent ejection adds as much to the next."""
+    slow_start_s: Pause = 30.0
+    """Who comes back gets its share step by step, over so long; 0: at once."""
     dark_connects: Count = 5
     """Dark: so many connects unanswered, none answered since."""
     refused_connects: Count = 3
@@ -86,9 +125,87 @@ class Reflex(Table, frozen=True, kw_only=True):
     slow_connects: Count = 5
     """Slow: so many handshakes over the limit, in a row."""
     distinct_prefixes: Annotated[int, Meta(ge=1, le=3, description="a whole number from 1 to 3")] = 3
-    """The clients that find it slow come from at least so many /24; the kernel counts to 3."""
+    """The clients that find it slow come from at least so many /24 (/48); the kernel counts to 3."""
     rescue_after_ms: Milliseconds = 200.0
     """A client that re-sends its SYN is moved to another CDN, after this long at the earliest."""
+    established_s: Lifetime = 3600
+    """A TCP flow that was idle for so long is over."""
+    udp_s: Lifetime = 180
+    """The same for UDP."""
+
+
+class PerSource(Table, frozen=True, kw_only=True):
+    """`quota.per_source`: limits of every single source that no customer's limit covers."""
+
+    pps: PerSecond | None = None
+    mbit: Mbit | None = None
+    flows_per_s: PerSecond | None = None
+    burst_ms: Milliseconds = 100.0
+
+
+class Quota(Table, frozen=True, kw_only=True):
+    """`[quota]`: what a single source (a /32, of IPv6 a /64) may take."""
+
+    per_source: Annotated[
+        PerSource | None, Meta(description="a table, as in { pps = 5000, flows_per_s = 100 }")
+    ] = None
+    """None: as much as it likes."""
+    busy_pps: Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")] = 1000
+    """Only sources that send about so many packets a second are metered."""
+
+
+class RegionConfig(Table, frozen=True, kw_only=True):
+    """`[[region]]`: clients that are near each other."""
+
+    name: Name
+    prefixes: Prefixes
+
+
+class CustomerConfig(Table, frozen=True, kw_only=True):
+    """`[[customer]]`: clients that are counted, and may be limited, together."""
+
+    name: Name
+    prefixes: Prefixes
+    pps: PerSecond | None = None
+    """Packets a second from all of them together; None: no limit."""
+    mbit: Mbit | None = None
+    flows_per_s: PerSecond | None = None
+    """New flows a second."""
+    burst_ms: Milliseconds = 100.0
+    """So much time's worth may come at once."""
+
+
+class Capacity(Table, frozen=True, kw_only=True):
+    """`cdn.capacity`: what a CDN takes; new flows beyond it go elsewhere, none is dropped for it."""
+
+    flows_per_s: PerSecond | None = None
+    mbit: Mbit | None = None
+    burst_ms: Milliseconds = 20.0
+
+
+class EndpointConfig(Table, frozen=True, kw_only=True):
+    """A member of `cdn.endpoints`; an address and port alone will do."""
+
+    shorthand: ClassVar[str] = "address"
+
+    address: EndpointKey
+    regions: Annotated[tuple[Name, ...], Meta(description="a list of names of regions")] = ()
+    """It serves clients of these regions only; none named: all clients."""
+
+    @property
+    def host(self) -> str:
+        """The address without the port."""
+        return parse_endpoint(self.address)[0]
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return parse_endpoint(self.address)[1]
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return family(self.address)
 
 
 class CdnConfig(Table, frozen=True, kw_only=True):
@@ -96,11 +213,31 @@ class CdnConfig(Table, frozen=True, kw_only=True):
 
     name: Name
     endpoints: Annotated[
-        tuple[EndpointKey, ...], Meta(min_length=1, description="a list of addresses with ports")
+        tuple[EndpointConfig, ...], Meta(min_length=1, description="a list of addresses with ports")
     ]
     weight: Weight = 100
     latency_limit_ms: Milliseconds | None = None
     """A handshake over this is slow; without it: over 3 x the usual time + 20 ms."""
+    mode: Annotated[Transport, Meta(description='"nat", "ipip", "gue" or "pass"')] = "nat"
+    """How packets get there: translated, in a tunnel (replies go straight to the client), or not at all:
+    `pass` leaves them to the host's own stack."""
+    tunnel_port: Port = 6080
+    """UDP port of GUE."""
+    mss: Mss | None = None
+    """What a SYN on its way there may promise at most; None: as the client says."""
+    reset_on_eject: Annotated[bool, Meta(description="true or false")] = True
+    """When it is dark, clients that re-send into it get a reset, and connect anew to another CDN."""
+    capacity: Annotated[
+        Capacity | None, Meta(description="a table, as in { flows_per_s = 5000, mbit = 2000 }")
+    ] = None
+
+
+class PolicyByClass(Table, frozen=True, kw_only=True):
+    """A policy for each class of traffic."""
+
+    interactive: Policy = "latency"
+    video: Policy = "latency"
+    bulk: Policy = "latency"
 
 
 class ServiceConfig(Table, frozen=True, kw_only=True):
@@ -110,24 +247,72 @@ class ServiceConfig(Table, frozen=True, kw_only=True):
     vip: Address
     port: Port
     protocol: Annotated[
-        tuple[Annotated[Literal["tcp"], Meta(description='"tcp"')], ...],
-        Meta(min_length=1, max_length=1, description='["tcp"]'),
+        tuple[Annotated[Protocol, Meta(description='"tcp" or "udp"')], ...],
+        Meta(min_length=1, description='["tcp"], ["udp"] or ["tcp", "udp"]'),
     ] = ("tcp",)
-    policy: Annotated[Literal["weighted", "latency"], Meta(description='"weighted" or "latency"')] = "latency"
+    policy: Annotated[
+        Policy | PolicyByClass,
+        Meta(description='"weighted", "latency", "failover", or a table by class: { bulk = "weighted" }'),
+    ] = "latency"
+    traffic_class: Annotated[
+        ClassName | Literal["dscp"], Meta(description='"interactive", "video", "bulk" or "dscp"')
+    ] = field(name="class", default="interactive")
+    """Of all its traffic; `dscp`: as the client's packets are marked."""
     cdns: Annotated[tuple[Name, ...], Meta(description="a list of names of CDNs")] = ()
-    """Those that serve it; none named: all."""
+    """Those that serve it, and their order for `failover`; none named: all, in the file's order."""
+
+    @property
+    def family(self) -> int:
+        """4 or 6: it uses endpoints of this family only."""
+        return family(self.vip)
+
+    def policy_of(self, traffic_class: ClassName) -> PolicyName:
+        """How a new flow of a class picks its endpoint."""
+        if isinstance(self.policy, PolicyByClass):
+            chosen: PolicyName = getattr(self.policy, traffic_class)
+            return chosen
+        return self.policy
 
 
 class Config(Struct, frozen=True, kw_only=True):
     """The whole file. Only `load` and `parse` make one, so it holds together."""
 
     edge: Edge
-    limits: Limits
-    reflex: Reflex
+    limits: Limits = Limits()
+    reflex: Reflex = Reflex()
+    quota: Quota = Quota()
+    regions: tuple[RegionConfig, ...] = ()
+    customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]
     services: tuple[ServiceConfig, ...]
     path: Path
 
     def cdns_of(self, service: ServiceConfig) -> tuple[CdnConfig, ...]:
-        """The CDNs that serve `service`, in the file's order."""
-        return tuple(cdn for cdn in self.cdns if not service.cdns or cdn.name in service.cdns)
+        """The CDNs that serve `service` and have an endpoint of its family: in the service's own order,
+        else in the file's."""
+        named = {cdn.name: cdn for cdn in self.cdns}
+        chosen = [named[name] for name in service.cdns] if service.cdns else self.cdns
+        return tuple(
+            cdn for cdn in chosen if any(endpoint.family == service.family for endpoint in cdn.endpoints)
+        )
+
+    def protocols_of(self, cdn: CdnConfig, endpoint: EndpointConfig) -> tuple[Protocol, ...]:
+        """The protocols that services want of an endpoint; none when no service uses it."""
+        wanted = {
+            protocol
+            for service in self.services
+            if service.family == endpoint.family and (not service.cdns or cdn.name in service.cdns)
+            for protocol in service.protocol
+        }
+        return tuple(protocol for protocol in PROTOCOLS if protocol in wanted)
+
+    def endpoint_count(self) -> int:
+        """Endpoints in the kernel: each address and port, once a protocol."""
+        return sum(
+            max(1, len(self.protocols_of(cdn, endpoint))) for cdn in self.cdns for endpoint in cdn.endpoints
+        )
+
+
+PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
+CLASSES: tuple[ClassName, ...] = ("interactive", "video", "bulk")
+"""In the order of the kernel's numbers."""

@@ -11,31 +11,53 @@ from cdnctl.paths import NAME
 
 
 def host_address(text: str) -> str:
-    """`text` if it is an IPv4 address that one host may have; raises ValueError if not."""
-    address = ipaddress.IPv4Address(text)
-    if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
+    """An IPv4 or IPv6 address that one host may have, in its usual spelling; raises ValueError."""
+    address = ipaddress.ip_address(text)
+    if (
+        address.is_multicast
+        or address.is_loopback
+        or address.is_unspecified
+        or address.is_reserved
+        or (address.version == 6 and address.is_link_local)  # says nothing without an interface
+        or "%" in text
+    ):
         raise ValueError(f"{text} is no address of one host")
-    return text
+    return str(address)
 
 
 def prefix(text: str) -> str:
-    """`text` if it is an IPv4 prefix without host bits; raises ValueError if not."""
-    ipaddress.IPv4Network(text)
-    return text
+    """An IPv4 or IPv6 prefix without host bits, in its usual spelling; raises ValueError."""
+    network = ipaddress.ip_network(text)
+    if network.version == 6 and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text} is IPv4 in IPv6's clothes")
+    return str(network)
+
+
+def family(text: str) -> int:
+    """4 or 6: of an address, of a prefix, or of an address with a port."""
+    return 6 if text.count(":") > 1 else 4
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """`"198.51.100.10:443"` as address and port; raises ValueError."""
-    address, _, port = text.partition(":")
+    """`"198.51.100.10:443"` or `"[2001:db8::10]:443"` as address and port; raises ValueError."""
+    host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and str(int(port)) == port and 1 <= int(port) <= 65535):
         raise ValueError(f"{text!r} is no address with a port")
-    return host_address(address), int(port)
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = host_address(host[1:-1] if bracketed else host)
+    if bracketed != (family(address) == 6):
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+    return address, int(port)
+
+
+def show_endpoint(address: str, port: int) -> str:
+    """The inverse of `parse_endpoint`."""
+    return f"[{address}]:{port}" if family(address) == 6 else f"{address}:{port}"
 
 
 def endpoint(text: str) -> str:
-    """`text` if `parse_endpoint` can read it; raises ValueError if not."""
-    parse_endpoint(text)
-    return text
+    """`text` in its usual spelling if `parse_endpoint` can read it; raises ValueError if not."""
+    return show_endpoint(*parse_endpoint(text))
 
 
 Name = Annotated[
@@ -44,20 +66,32 @@ Name = Annotated[
 Interface = Annotated[
     str, Meta(pattern=r"^[^\s/:]{1,15}\Z", description='the name of an interface, as in "eth0"')
 ]
-Address = Annotated[str, Meta(description='the IPv4 address of one host, as in "203.0.113.10"'), host_address]
+Address = Annotated[
+    str,
+    Meta(description='the IPv4 or IPv6 address of one host, as in "203.0.113.10" or "2001:db8::10"'),
+    host_address,
+]
 EndpointKey = Annotated[
-    str, Meta(description='an IPv4 address and a port, as in "198.51.100.10:443"'), endpoint
+    str,
+    Meta(description='an address and a port, as in "198.51.100.10:443" or "[2001:db8::10]:443"'),
+    endpoint,
 ]
 Prefix = Annotated[
     str,
-    Meta(description='an IPv4 prefix without host bits, as in "10.0.0.0/8" (IPv6 passes the edge untouched)'),
+    Meta(description='a prefix without host bits, as in "10.0.0.0/8" or "2001:db8::/32"'),
     prefix,
 ]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port: a whole number from 1 to 65535")]
 Weight = Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")]
 Count = Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]
 Entries = Annotated[int, Meta(ge=1024, le=2**26, description=f"a whole number from 1024 to {2**26}")]
+Mss = Annotated[int, Meta(ge=536, le=65495, description="bytes: a whole number from 536 to 65495")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds: a number above 0, at most 86400")]
+Pause = Annotated[float, Meta(ge=0, le=3600, description="seconds: a number from 0 to 3600")]
+Lifetime = Annotated[int, Meta(ge=1, le=36000, description="seconds: a whole number from 1 to 36000")]
+"""Slots note the time in seconds modulo 65,536."""
 Milliseconds = Annotated[
     float, Meta(gt=0, le=60000, description="milliseconds: a number above 0, at most 60000")
 ]
+PerSecond = Annotated[float, Meta(gt=0, le=1e9, description="a number above 0, at most 1e9")]
+Mbit = Annotated[float, Meta(gt=0, le=1e6, description="Mbit/s: a number above 0, at most 1e6")]
