@@ -1,4 +1,4 @@
-"""The pinned program of an edge: keep it when it is the one wanted, else build it.
+"""The pinned programs of an edge: keep them when they are the ones wanted, else build them.
 
 With the pins of an earlier agent in place no compiler runs, and flows, counters and blocks go on.
 The `identity` map says which sources and sizes the pins are of.
@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,14 +78,19 @@ def _layout_text(config: Config) -> str:
 
 
 class Program:
-    """The loaded, pinned program of one edge.
+    """The loaded, pinned programs of one edge: its entry, which is attached, and what belongs to it.
 
-    A new program stays in a directory of its own beside the maps, and the pins count as nobody's, from
+    New programs stay in a directory of their own beside the maps, and the pins count as nobody's, from
     `prepare` until `commit`: whoever is killed in between leaves maps that the next start builds upon.
+
+    Tests have programs built otherwise (`cflags`), or pinned elsewhere.
     """
 
-    def __init__(self, edge: str) -> None:
-        self.pins = pin_dir(edge)
+    def __init__(self, edge: str, *, pins: Path | None = None, cflags: Sequence[str] = ()) -> None:
+        self.pins = pins or pin_dir(edge)
+        self.built: build.Built | None = None
+        """What building took and gave, when it was done here."""
+        self._cflags = tuple(cflags)
         self._next = self.pins / build.NEXT
         self._wanted: bytes | None = None  # the digest of a program that is prepared, not committed
         self._before = _NOTHING
@@ -107,7 +113,8 @@ class Program:
         """
         mount_bpffs()
         layout = _digest(_layout_text(config))
-        wanted = bytes(a ^ b for a, b in zip(layout, _digest(build.source()), strict=True))
+        text = build.source() + repr(self._cflags)
+        wanted = bytes(a ^ b for a, b in zip(layout, _digest(text), strict=True))
         found = self._identity()
         if found is None:
             self.remove()  # left half-made, if at all: the layout is noted before anything is attached
@@ -123,7 +130,8 @@ class Program:
         self.pins.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._next, ignore_errors=True)
         try:
-            build.build(self.pins, [f"-D{name}={value}" for name, value in sizes(config).items()])
+            flags = [f"-D{name}={value}" for name, value in sizes(config).items()]
+            self.built = build.build(self.pins, [*flags, *self._cflags])
             self._store(_NOTHING, layout)
         except BaseException:
             if found is None:
@@ -133,10 +141,14 @@ class Program:
         return True
 
     def commit(self) -> None:
-        """What was prepared is attached: from now on it is the edge's program."""
+        """What was prepared is attached: from now on it is the edge's program.
+
+        The pins of the one before go, its program array's among them, which then empties: it must not
+        be attached any more.
+        """
         if self._wanted is None:
             return
-        for name in (*build.PERF_ARRAYS, build.PROGRAM):
+        for name in build.PINNED:
             (self._next / name).rename(self.pins / name)
         self._next.rmdir()
         self._store(self._wanted)
@@ -154,9 +166,9 @@ class Program:
         """Where the wanted program and its perf buffers are pinned."""
         return self.pins if self._wanted is None else self._next
 
-    def open(self) -> int:
-        """A file descriptor of the wanted program. Raises OSError when it is not there."""
-        return kernel.obj_get(self.current / build.PROGRAM)
+    def open(self, name: str = build.PROGRAM) -> int:
+        """A file descriptor of the wanted program, or of its `build.SWEEP`. Raises OSError."""
+        return kernel.obj_get(self.current / name)
 
     def maps(self) -> frozenset[int]:
         """Ids of maps that only this edge's programs use. Raises OSError when there are none."""

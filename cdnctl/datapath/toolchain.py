@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdnctl.datapath import loading
 from cdnctl.errors import CdnctlError
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"$')
@@ -139,17 +140,27 @@ def join(main: Path) -> str:
     return "\n".join(lines(main)) + "\n"
 
 
-def compile_xdp(text: str, function: str, cflags: Sequence[str] = ()) -> tuple[Any, int]:
-    """Compile and load one XDP function; returns BCC's object, which holds all open, and the program's fd.
+def compile_module(text: str, cflags: Sequence[str] = ()) -> Any:
+    """Compile, and make the maps; BCC's object, which holds all open. Loads no program.
 
-    The compiler and the verifier write to file descriptor 2, and an internal error of the compiler
-    ends the process: call this in a child whose output is captured (see build.py). Raises CdnctlError.
+    The compiler writes to file descriptor 2, and an internal error of it ends the process: call this in
+    a child whose output is captured (see build.py). Raises CdnctlError.
     """
     bcc = import_bcc()
     with headers():
         try:
-            module = bcc.BPF(text=text, cflags=["-Wno-unused-function", *cflags])
-            program = module.load_func(function, bcc.BPF.XDP)
+            return bcc.BPF(text=text, cflags=["-Wno-unused-function", *cflags])
         except Exception as error:  # BCC raises nothing narrower
             raise CdnctlError(str(error)) from error
-    return module, int(program.fd)
+
+
+def load_xdp(module: Any, function: str, *, multi_buffer: bool = False, name: str = "") -> int:
+    """Load one function of a module; the program's descriptor. Raises OSError or CdnctlError."""
+    code = module.dump_func(function.encode())
+    return loading.load_xdp(code, name or function, multi_buffer=multi_buffer)
+
+
+def compile_xdp(text: str, function: str, cflags: Sequence[str] = ()) -> tuple[Any, int]:
+    """Compile and load one XDP function: BCC's object and the program's descriptor. Raises CdnctlError."""
+    module = compile_module(text, cflags)
+    return module, load_xdp(module, function)
