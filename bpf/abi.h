@@ -10,15 +10,22 @@
 #pragma once
 
 #define MAX_CDNS 16
-#define MAX_ENDPOINTS 64
-#define MAX_SERVICES 32
-#define MAX_SNAT 8
+#define MAX_ENDPOINTS 128
+#define MAX_SERVICES 64
+#define MAX_SNAT 8 /* of each family */
+#define MAX_LINKS 64
+#define MAX_REGIONS 8 /* the first, 0, is everywhere */
+#define MAX_TABLES 256
+#define MAX_CUSTOMERS 1024 /* the first, 0, is nobody in particular */
 /* The largest prime that fits the room; Maglev walks its slots with strides that must not divide it. */
 #define PICK_SLOTS 16381
 #define PICK_ROOM 16384
 /* Eight sub-steps an octave of microseconds: a bucket is at most 1/8 of its value wide. */
-#define HANDSHAKE_BUCKETS 256
+#define HISTOGRAM_BUCKETS 256
 #define NO_CDN_ID 0xff
+#define NO_SLOT 0xffffffff /* of a flow whose replies do not come back through the box */
+#define NOWHERE 0xffff	   /* no endpoint */
+#define QUIC_ID_MAX 20	   /* bytes of a connection id (RFC 9000, 17.2) */
 
 /* Every packet ends in exactly one of these; the order is the order of the counters. */
 enum verdict {
@@ -28,25 +35,37 @@ enum verdict {
 	REPLIED,
 	PASSED,
 	BYPASSED,
-	RESET_CLIENT,
+	HANDED,	      /* to the host's stack: what a CDN of mode `pass` gets */
+	RESET_CLIENT, /* answered with a reset */
 	RESET_CDN,
+	ECHOED,	       /* a ping of a VIP, answered */
+	SAID_TOO_BIG,  /* answered with packet too big */
+	SAID_TOO_LATE, /* answered with time exceeded */
 	/* dropped */
 	BLOCKED,
 	MALFORMED,
 	FRAGMENT,
 	UNSUPPORTED,
+	NO_CHECKSUM, /* UDP over IPv6 must have one */
 	EXPIRED_TTL,
+	TOO_BIG,
 	NO_SERVICE,
 	UNKNOWN_FLOW,
+	UNRELATED, /* an ICMP error about no flow of ours */
 	BAD_ACK,
 	NO_OWNER,
 	STALE_REPLY,
 	ABSORBED,
+	OVER_QUOTA,	   /* of a customer: packets or bytes */
+	OVER_FLOW_QUOTA,   /* of a customer: new flows */
+	OVER_SOURCE_QUOTA, /* of a single source */
 	NO_CDN,
 	NO_PORT,
 	NO_ROOM,
+	NO_LINK, /* came in by, or would leave by, an interface or VLAN that is not the edge's */
 	NO_ROUTE,
 	NO_NEIGHBOUR,
+	NO_STAGE, /* a step of the pipeline is not loaded: never, if all is well */
 	VERDICTS,
 	FIRST_DROP = BLOCKED,
 };
@@ -54,6 +73,20 @@ enum verdict {
 enum mode_flag {
 	MODE_DISARMED = 1, /* drop, eject and rescue nothing; pick by plain weights */
 	MODE_BYPASS = 2,   /* pass every packet untouched */
+	MODE_OBSERVE = 4,  /* decide and count, allocate and send nothing, pass all */
+};
+
+/* Programs that the pipeline goes on in: places in the program array `stages`. */
+enum stage {
+	STAGE_HANDSHAKE = 0, /* flows that begin or end */
+	STAGE_OPENING,	     /* a new flow: whose, what for, within its limits? */
+	STAGE_PICKING,	     /* which endpoint; as often as it takes */
+	STAGE_BINDING,	     /* by which port; remember it */
+	STAGE_ICMP,
+	STAGE_FRAGMENT,
+	STAGE_QUIC,   /* learn a server's connection id */
+	STAGE_ANSWER, /* packets of our own making */
+	STAGES,
 };
 
 enum local_kind {
@@ -64,24 +97,56 @@ enum local_kind {
 enum policy {
 	POLICY_WEIGHTED = 0,
 	POLICY_LATENCY,
+	POLICY_FAILOVER, /* the table's first entries are the order */
+};
+
+enum traffic_class {
+	CLASS_INTERACTIVE = 0,
+	CLASS_VIDEO,
+	CLASS_BULK,
+	CLASSES,
+	CLASS_BY_DSCP =
+		0xff, /* in a service: EF, CS4-5, AF4x interactive, AF3x, CS3 video, CS1, AF1x bulk */
+};
+
+/* Endpoints that can stand in for each other, as far as family and protocol go. */
+enum pool {
+	POOL_TCP4 = 0,
+	POOL_UDP4,
+	POOL_TCP6,
+	POOL_UDP6,
+	POOLS,
+};
+
+/* How packets get to an endpoint. */
+enum transport {
+	TRANSPORT_NAT = 0,
+	TRANSPORT_IPIP,
+	TRANSPORT_GUE,
+	TRANSPORT_PASS,
+};
+
+enum endpoint_flag {
+	ENDPOINT_RESETS = 1, /* when it is dark, clients that re-send into it get a reset */
 };
 
 enum slot_state {
 	SLOT_FREE = 0,
-	SLOT_SYN_SENT,	  /* client's SYN forwarded, nothing heard */
-	SLOT_SYN_RECV,	  /* SYN-ACK went to the client */
-	SLOT_ESTABLISHED, /* the client proved that it got the SYN-ACK */
+	SLOT_SYN_SENT,	  /* client's first packet forwarded, nothing heard */
+	SLOT_SYN_RECV,	  /* the CDN's answer went to the client */
+	SLOT_ESTABLISHED, /* the client proved that it got the answer */
 	SLOT_CLOSING,	  /* FINs both ways or a reset: the port rests */
 	SLOT_TOMBSTONE,	  /* rescued away: a late SYN-ACK is reset towards its CDN */
 };
 
 enum flow_flag {
-	FLOW_SYNACK = 1,     /* half-open: a valid SYN-ACK was seen */
-	FLOW_RESENT = 2,     /* the client sent its SYN again: no handshake sample (Karn) */
-	FLOW_PROBE = 4,	     /* sent to an ejected endpoint to see whether it is back */
+	FLOW_SYNACK = 1, /* half-open: an answer was seen */
+	FLOW_RESENT = 2, /* the client sent its first packet again: no handshake sample (Karn) */
+	FLOW_PROBE = 4,	 /* sent to an ejected endpoint to see whether it is back */
 	FLOW_FIN_CLIENT = 8, /* in the slot */
 	FLOW_FIN_CDN = 16,
 	FLOW_RESET = 32,
+	FLOW_ASKED = 64, /* in the slot: since_ns is when the request under way began */
 };
 
 enum breaker {
@@ -102,7 +167,40 @@ enum event_kind {
 	EVENT_PROBE,
 	EVENT_PROBE_FAILED,
 	EVENT_RESCUE,
-	EVENT_KEPT, /* would have been ejected, but too much weight is out already */
+	EVENT_KEPT,	  /* would have been ejected, but too much weight is out already */
+	EVENT_NO_HOP,	  /* the next hop towards an endpoint is not usable; value is the verdict */
+	EVENT_PORTS_GONE, /* no port was free towards an endpoint */
+	EVENT_SPILL,	  /* an endpoint's CDN is at its capacity: flows go elsewhere */
+};
+
+enum fragment_policy {
+	FRAGMENTS_FOLLOW = 0, /* the first one leads the rest */
+	FRAGMENTS_DROP,
+};
+
+/* IPv6, or IPv4 mapped (::ffff:a.b.c.d, RFC 4291, 2.5.5.2). */
+struct address {
+	__u32 word[4];
+};
+
+/*
+ * Limits and what has been used of them, by GCRA (ITU-T I.371, the virtual scheduling algorithm) in
+ * ticks of 1/16 ns: a unit costs so many ticks, and may come while the theoretical arrival time is
+ * less than `burst` ahead. 0: no limit.
+ */
+#define TICKS_PER_NS 16
+struct limit {
+	__u64 packet_ticks;
+	__u64 kib_ticks;
+	__u64 flow_ticks;
+	__u64 burst_ticks;
+};
+
+struct meter {
+	__u64 packets_at;
+	__u64 bytes_at;
+	__u64 flows_at;
+	__u64 pad;
 };
 
 /* mode[0] is its own map so that panic is one write that cannot undo anybody else's. */
@@ -112,18 +210,23 @@ struct settings {
 	__u32 seed;
 	__u16 port_min_host;
 	__u16 ports;
-	__u16 snat_count;
-	__u16 endpoint_stride; /* endpoints a SNAT address has slots for */
-	__u32 snat[MAX_SNAT];
-	__u32 weight_total; /* of all endpoints in rotation by the operator's will */
+	__u8 snat_rows;	    /* rows of reverse slots that each endpoint has */
+	__u8 snat_count[2]; /* IPv4, IPv6 */
+	__u8 fragments;	    /* enum fragment_policy */
+	__u32 source_busy;  /* packets a second from which on a source has a meter of its own */
+	__u32 weight_total[POOLS]; /* of all endpoints in rotation by the operator's will */
+	struct address snat[2][MAX_SNAT];
 	__u32 dark_connects;
 	__u32 refused_connects;
 	__u32 slow_connects;
 	__u32 distinct_prefixes;
-	__u32 pad;
+	__u32 established_s; /* an idle flow is over after so long */
+	__u32 udp_s;
 	__u64 out_ns;
 	__u64 max_out_ns;
 	__u64 rescue_after_ns;
+	__u64 slow_start_ns;
+	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
 };
 
 struct identity {
@@ -132,88 +235,119 @@ struct identity {
 
 struct local {
 	__u8 kind;  /* enum local_kind */
-	__u8 index; /* of the SNAT address */
+	__u8 index; /* of the VIP, or of the SNAT address in its family */
+	__u16 pad;
+};
+
+/* Where frames come and go: an interface, and up to two VLAN tags (802.1ad outside, 802.1Q inside). */
+struct link_key {
+	__u32 ifindex;
+	__u16 outer; /* VLAN id in host order, 0: none; a single tag is `outer` */
+	__u16 inner;
+};
+
+struct link {
+	__u32 ifindex; /* that frames really leave by: of a VLAN device, its parent */
+	__u16 outer;
+	__u16 inner;
+	__u16 mtu; /* of the network layer */
+	__u8 mac[6];
+	__u16 tpid; /* Ethernet type of the outer tag, network order; 0: no tag */
 	__u16 pad;
 };
 
 struct service_key {
-	__u32 vip;
 	__u16 port;
+	__u8 vip; /* its index */
 	__u8 protocol;
-	__u8 pad;
 };
 
 struct service {
-	__u32 vip;
+	struct address vip;
 	__u16 port;
-	__u8 policy;
-	__u8 bank; /* which of its two pick tables is in force */
+	__u8 vip_index;
+	__u8 protocol;	    /* IPPROTO_TCP or IPPROTO_UDP; 0: this number is free */
+	__u8 traffic_class; /* of all its flows, or CLASS_BY_DSCP */
+	__u8 policy[CLASSES];
+	__u16 table[MAX_REGIONS][CLASSES]; /* in `picks` */
 };
 
-/* Sixteen-bit endpoint ids; a service has two tables and flips service.bank between them. */
+/* Endpoint ids by slot. Never written while a service names it: fill another, then change the service. */
 struct pick_table {
 	__u16 endpoint[PICK_ROOM];
 };
 
 struct endpoint_key {
-	__u32 address;
+	struct address address;
 	__u16 port;
 	__u8 protocol;
 	__u8 pad;
 };
 
 struct endpoint {
-	__u32 address;
+	struct address address;
 	__u16 port;
+	__u8 protocol;
 	__u8 cdn;
+	__u8 pool;	/* enum pool */
+	__u8 transport; /* enum transport */
+	__u8 flags;
 	__u8 pad;
-	__u32 weight;	/* what is out of rotation while it is ejected */
-	__u32 limit_us; /* 0: three baselines and 20 ms */
+	__u16 mss;	   /* what SYNs on this path may promise at most; 0: as they come */
+	__u16 tunnel_port; /* of GUE */
+	__u32 weight;	   /* what is out of rotation while it is ejected */
+	__u32 limit_us;	   /* 0: three baselines and 20 ms */
 };
 
 struct flow_key {
-	__u32 client;
-	__u32 vip;
+	struct address client;
 	__u16 client_port;
 	__u16 vip_port;
+	__u8 vip; /* its index */
 	__u8 protocol;
-	__u8 pad[3];
+	__u16 pad;
 };
 
 /* The forward direction, half-open and established alike: every verdict cached. */
 struct flow {
 	__u64 syn_ns;
-	__u32 slot; /* its reverse slot */
+	__u32 slot; /* its reverse slot, or NO_SLOT */
 	__u32 generation;
-	__u32 snat;
+	__u32 isn;     /* half-open: the client's; established: the end of what it has sent */
+	__u32 cdn_isn; /* half-open: the CDN's; established: acknowledged when the last request began */
 	__u16 snat_port;
 	__u16 ip_delta; /* checksum deltas, ready to add */
-	__u16 tcp_delta;
+	__u16 l4_delta;
+	__u16 seen_s; /* second of the last look at the slot */
+	__u16 customer;
+	__u8 snat; /* index in settings.snat of its family */
 	__u8 endpoint;
 	__u8 service;
 	__u8 cdn;
 	__u8 flags;
-	__u16 seen_s; /* second of the last look at the slot */
-	__u32 isn;
-	__u32 cdn_isn;
+	__u8 traffic_class;
+	__u8 region;
+	__u8 pad[3];
 };
 
-/* The reverse direction: reverse[(snat x stride + endpoint) x ports + port]. */
+/* The reverse direction: reverse[(endpoint x snat_rows + snat) x ports + port]. One cache line. */
 struct slot {
 	__u64 owner;	/* who holds the port; claimed by compare-and-swap, 0 when free */
-	__u64 since_ns; /* start of the present state */
+	__u64 since_ns; /* start of the present state, or of the request under way */
+	struct address client;
 	__u32 generation;
-	__u32 isn;
-	__u32 ifindex;	/* where the client's frames come from, */
-	__u8 router[6]; /* the router that sent them, */
-	__u8 self[6];	/* and whom of us it addressed */
-	__u16 ip_delta;
-	__u16 tcp_delta;
+	__u32 isn;	/* until established: the client's; then the end of what the CDN has sent */
+	__u8 router[6]; /* that the client's frames come from */
+	__u8 link;	/* and by which link */
 	__u8 state;
+	__u16 ip_delta;
+	__u16 l4_delta;
+	__u16 seen_s; /* second of the last packet */
+	__u16 customer;
 	__u8 flags;
-	__u16 pad;
-	__u32 seen_s; /* second of the last look at the forward entry */
-	__u32 pad2;
+	__u8 traffic_class;
+	__u8 region;
+	__u8 pad[5];
 };
 
 /*
@@ -234,11 +368,13 @@ struct health {
 	__u64 ewma_at_ns;
 	__u64 out_until_ns;
 	__u64 ejected_ns;
-	__u64 kept_ns;		/* when it was last said that it has to stay */
+	__u64 reopened_ns; /* slow start counts from here */
+	__u64 kept_ns;	   /* when it was last said that it has to stay */
+	__u64 told_ns;	   /* when an event about its next hop, ports or capacity was last sent */
 	__u64 last_new_flow_ns; /* last new flow that was no probe */
-	__u32 connect_prefix;	/* of the first connect since the last answer; */
+	__u32 connect_network;	/* of the first connect since the last answer; */
 	__u32 connect_networks; /* 2 when another one came from elsewhere */
-	__u32 slow_prefix[2];
+	__u32 slow_network[2];
 	__u32 slow_networks; /* distinct ones in this run of slow handshakes, counted to 3 */
 	__u32 limit_us;	     /* a handshake over this was slow, at the last one */
 	__u32 window_samples;
@@ -249,8 +385,8 @@ struct health {
 	__u32 reason; /* enum out_reason */
 	__u32 probes_bad;
 	__u32 probes_slow; /* in a row: answered, but over the limit */
-	__u32 pad;
-	__u32 ejections; /* recent ones: each makes the pause longer */
+	__u32 id_lengths;  /* QUIC: bit n says that the server uses ids of n bytes */
+	__u32 ejections;   /* recent ones: each makes the pause longer */
 	__u32 ejections_total;
 	__u32 reserved_weight; /* what it took from the rotation budget */
 };
@@ -258,16 +394,17 @@ struct health {
 /* Next hop towards an endpoint, per CPU so that it is never read half-written. */
 struct hop {
 	__u64 checked_ns;
-	__u32 ifindex;
+	__u32 link;
 	__u8 source[6];
 	__u8 target[6];
 	__u32 verdict; /* FORWARDED when usable, else the drop it leads to */
-	__u32 pad;
+	__u32 mtu;     /* of the route: its link's or less */
 };
 
+/* IPv4 prefixes are of mapped addresses: 96 bits longer. */
 struct prefix_key {
 	__u32 length;
-	__u32 address;
+	struct address address;
 };
 
 struct block {
@@ -277,10 +414,62 @@ struct block {
 	__u32 pad;
 };
 
-/* Two bits for each /24: 1, some address in it is blocked; 2, some blocked prefix covers or lies in it. */
+/*
+ * What may be blocked, before anybody asks the tables. For IPv4 two bits for each /24; for IPv6 two for
+ * each /48, by a hash of it: BLOCK_EXACT, an address in it is blocked; BLOCK_PREFIX, a prefix covers or
+ * lies in it. `block_wide[0]` counts IPv6 prefixes shorter than /48, which are in no cell.
+ */
 #define BLOCK_WORDS (1 << 19)
+#define BLOCK6_WORDS (1 << 15) /* 32 cells a word */
 #define BLOCK_EXACT 1
 #define BLOCK_PREFIX 2
+
+enum client_flag {
+	CLIENT_ALLOWED = 1, /* not blocked, not limited */
+};
+
+/* What is known of a client by its prefix; nested prefixes inherit in user space. */
+struct client {
+	__u16 customer;
+	__u8 region;
+	__u8 flags;
+};
+
+/* Count-min (Cormode and Muthukrishnan, 2005) of packets by source, in the second `second`. */
+#define SKETCH_ROWS 4
+#define SKETCH_COLUMNS 1024
+struct sketch {
+	__u32 second;
+	__u32 pad;
+	__u32 count[SKETCH_ROWS][SKETCH_COLUMNS];
+};
+
+struct quic_id {
+	__u8 bytes[QUIC_ID_MAX]; /* zeros behind its end */
+	__u8 length;
+	__u8 service;
+	__u16 pad;
+};
+
+/* How the fragments that follow a first one are rewritten. */
+struct fragment_key {
+	struct address source;
+	struct address target;
+	__u32 id;
+	__u32 protocol;
+};
+
+struct fragment {
+	__u64 at_ns;
+	struct address source;
+	struct address target;
+	__u32 link;
+	__u8 self[6];
+	__u8 next[6];
+	__u8 cdn;
+	__u8 verdict; /* FORWARDED or REPLIED */
+	__u16 pad[3];
+};
 
 struct count {
 	__u64 packets;
@@ -296,47 +485,42 @@ struct cdn_count {
 	__u64 rescued_to;
 	__u64 handshakes;
 	__u64 promoted;
+	__u64 closed;	   /* established flows that ended: promoted - closed are open */
+	__u64 spilled;	   /* new flows that went elsewhere because it was full */
+	__u64 reset_dark;  /* clients reset because it went dark under them */
+	__u64 segments_to; /* of TCP with data, and how many of them were sent before */
+	__u64 resent_to;
+	__u64 segments_from;
+	__u64 resent_from;
+	__u64 requests; /* whose first byte was timed */
+	__u64 rebound;	/* QUIC flows that kept their endpoint under a new port */
+	__u64 ids_learned;
+	__u64 ids_hidden; /* handshakes whose server chose an id of no length */
 };
 
-struct handshake_histogram {
-	__u64 bucket[HANDSHAKE_BUCKETS];
+struct customer_count {
+	struct count passed;
+	struct count dropped;
+	__u64 flows;
+	__u64 flows_refused;
 };
 
-/*
- * A pick under way. It lives in a map because what is read from there is any number to the verifier,
- * which then walks the pick's loop, and what follows it, once and not for every way through it.
- */
-struct pick {
-	__u32 hash;
-	__u32 except; /* CDN that it must not be */
-	__u32 first;  /* of two picks */
-	__u32 first_cost_us;
-	__u32 endpoint; /* the answer */
-	__u32 probe;
-	__u32 darkened;	 /* endpoint found dark on the way */
-	__u32 suspected; /* has a suspect been seen? better than one that is out */
-};
-
-/* Per CPU: what the sampler and the reset limiter remember, and the pick under way. */
-struct cpu_state {
-	__u32 until_sample;
-	__u32 resets_left;
-	__u64 resets_ns;
-	__u32 sample_one_in; /* what the distance to the next sample was drawn with */
-	__u32 pad;
-	struct pick pick;
+struct histogram {
+	__u64 bucket[HISTOGRAM_BUCKETS];
 };
 
 struct sample {
-	__u32 source;
-	__u32 target;
+	struct address source;
+	struct address target;
 	__u16 source_port;
 	__u16 target_port;
 	__u16 length;
 	__u8 verdict;
 	__u8 cdn;
 	__u32 one_in;
-	__u32 pad;
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u16 pad;
 };
 
 struct event {
@@ -347,4 +531,11 @@ struct event {
 	__u32 to_endpoint;
 	__u32 value; /* us of handshake, or how many */
 	__u32 ejections;
+};
+
+/* The collector's progress; see sweep.h. */
+#define SLOT_STATES 8
+struct sweep {
+	__u64 next; /* slot to look at; user space sets it to 0 to begin a round */
+	__u64 freed;
 };

@@ -1,39 +1,78 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The data path. Every packet takes the steps below in this order, the cheapest verdict first, and
+ * The data path. Every packet takes the steps of edge() in this order, the cheapest verdict first, and
  * ends in exactly one counted verdict. A step returns a verdict, or GO_ON to the next.
  *
- * BCC rewrites map look-ups in the main file only, so datapath/program.py joins the files of this
+ * What is established, blocked or not ours is done with here. The rest goes on in a stage of its own, a
+ * program each, by a tail call: so the verifier has many small programs to walk and no large one, and
+ * the steady path carries nothing that it does not need.
+ *
+ * BCC rewrites map look-ups in the main file only, so datapath/toolchain.py joins the files of this
  * directory into one text, by the includes below.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include "abi.h"
 #include "maps.h"
+#include "write.h"
 #include "packet.h"
+#include "parse.h"
+#include "limit.h"
 #include "guard.h"
+#include "quota.h"
 #include "report.h"
-#include "rewrite.h"
+#include "checksum.h"
+#include "tunnel.h"
+#include "send.h"
 #include "health.h"
 #include "steer.h"
 #include "slot.h"
 #include "flow.h"
-#include "follow.h"
+#include "handshake.h"
+#include "opening.h"
+#include "answer.h"
+#include "sweep.h"
 
-/* A SYN that no flow is waiting for, or one to be rescued: which service, which CDN. */
-static __always_inline int steer(struct packet *pkt)
+/* Which stage a packet goes on in, if it is not done with. */
+static __always_inline __u32 stage_of(int verdict)
 {
-	struct service_key key = {
-		.vip = pkt->target, .port = pkt->target_port, .protocol = IPPROTO_TCP};
-	__u32 *service = service_ids.lookup(&key);
+	switch (verdict) {
+	case TO_HANDSHAKE:
+		return STAGE_HANDSHAKE;
+	case TO_OPENING:
+		return STAGE_OPENING;
+	case TO_PICKING:
+		return STAGE_PICKING;
+	case TO_BINDING:
+		return STAGE_BINDING;
+	case TO_ICMP:
+		return STAGE_ICMP;
+	case TO_FRAGMENT:
+		return STAGE_FRAGMENT;
+	case TO_QUIC:
+		return STAGE_QUIC;
+	default:
+		return STAGE_ANSWER;
+	}
+}
 
-	if (pkt->ip->ttl <= 1)
-		return EXPIRED_TTL; /* before it leaves a trace: what goes nowhere is no connect */
-	return service ? open_flow(pkt, *service) : NO_SERVICE;
+/* The one way out: send it, hand it to the next stage, or be done with it. */
+static __always_inline int leave(struct packet *pkt, int verdict)
+{
+	if (verdict == TO_CDN || verdict == TO_CLIENT)
+		verdict = send(pkt, verdict); /* rewrite it, next hop */
+	if (verdict >= VERDICTS) {
+		pkt->its->answer = verdict;
+		stages.call(pkt->ctx, stage_of(verdict));
+		verdict = NO_STAGE;
+	}
+	return report(pkt, verdict); /* count once, sample, answer the driver */
 }
 
 int edge(struct xdp_md *ctx)
@@ -46,10 +85,56 @@ int edge(struct xdp_md *ctx)
 	if (verdict == GO_ON)
 		verdict = admit(&pkt); /* is its source blocked? asked once a policy generation */
 	if (verdict == GO_ON)
-		verdict = follow(&pkt); /* a known flow goes its way */
+		verdict = within_quota(&pkt); /* is it within its customer's limits? */
 	if (verdict == GO_ON)
-		verdict = steer(&pkt); /* a new one gets the best CDN */
-	if (verdict >= VERDICTS)
-		verdict = send(&pkt, verdict); /* rewrite it, next hop */
-	return report(&pkt, verdict);	       /* count once, sample, answer the driver */
+		verdict = follow(&pkt); /* a steady flow goes its way */
+	return leave(&pkt, verdict);
+}
+
+/* A flow that begins or ends. */
+int handshake(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? follow_change(&pkt) : NO_STAGE);
+}
+
+/* A new flow: whose is it, what for, and may it? */
+int opening(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? open_flow(&pkt) : NO_STAGE);
+}
+
+/* Which CDN is best for it now? */
+int picking(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? pick_endpoint(&pkt) : NO_STAGE);
+}
+
+/* It gets a port of ours, and is sent there. */
+int binding(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? bind_flow(&pkt) : NO_STAGE);
+}
+
+/* No packet's: run by the agent, to collect what is over. */
+int sweep(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return resume(ctx, &pkt) ? sweep_slots(&pkt) : SWEEP_DONE;
+}
+
+/* A packet of our own goes back. */
+int answer(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return report(&pkt, resume(ctx, &pkt) ? answer_with(&pkt) : NO_STAGE);
 }

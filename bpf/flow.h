@@ -1,207 +1,316 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Flows: what a packet is part of, and how a new flow is opened. */
+/* Flows: what a packet is part of, and the way of one that is under way and in no change. */
 #pragma once
 
 static __always_inline void key_of(struct packet *pkt, struct flow_key *key)
 {
-	key->client = pkt->source;
-	key->vip = pkt->target;
-	key->client_port = pkt->source_port;
-	key->vip_port = pkt->target_port;
-	key->protocol = IPPROTO_TCP;
+	struct facts *its = pkt->its;
+
+	key->client = its->source;
+	key->client_port = its->source_port;
+	key->vip_port = its->target_port;
+	key->vip = its->index;
+	key->protocol = its->protocol;
 }
 
 /* -- finding: what is this packet part of? -- */
 
 static __always_inline int find_from_client(struct packet *pkt)
 {
-	bool syn = pkt->flags & TCP_SYN;
 	struct flow_key key = {};
-	struct flow *flow = 0;
 
-	if (syn && (pkt->flags & TCP_ACK))
-		return UNKNOWN_FLOW; /* we send no SYN to clients, so nobody answers one */
+	pkt->its->belongs = TO_SOMETHING;
+	if (pkt->its->flags & TCP_SYN)
+		return pkt->its->flags & TCP_ACK
+			       ? UNKNOWN_FLOW /* we send clients no SYN to answer */
+			       : GO_ON;
 	key_of(pkt, &key);
-	pkt->client = pkt->source;
-	if (!syn) {
-		flow = established.lookup(&key);
-		pkt->belongs = TO_ESTABLISHED;
+	pkt->flow = established.lookup(&key);
+	if (pkt->flow) {
+		pkt->its->belongs = TO_ESTABLISHED;
+		pkt->its->customer = pkt->flow->customer;
+		pkt->generation = &pkt->flow->generation;
 	}
-	if (!flow) {
-		flow = half_open.lookup(&key);
-		pkt->belongs = TO_HALF_OPEN;
-	}
-	if (!flow && syn) {
-		flow = established.lookup(&key);
-		pkt->belongs = TO_ESTABLISHED;
-	}
-	if (!flow) {
-		pkt->belongs = syn ? TO_NEW_FLOW : TO_UNKNOWN_FLOW;
-		return GO_ON;
-	}
-	pkt->flow = flow;
-	pkt->generation = &flow->generation;
-	pkt->endpoint = flow->endpoint;
 	return GO_ON;
+}
+
+/* The slot of a port of ours, and whose it is: false when it is nobody's. */
+static __always_inline bool find_slot(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	struct slot *slot = reverse.lookup(&its->slot_index);
+
+	if (!slot)
+		return false;
+	its->owner = *(volatile __u64 *)&slot->owner;
+	if (!its->owner || its->owner == BEING_BOUND)
+		return false;
+	its->client = slot->client;
+	if (*(volatile __u64 *)&slot->owner != its->owner)
+		return false; /* given away just now */
+	its->customer = slot->customer;
+	pkt->slot = slot;
+	pkt->generation = &slot->generation;
+	return true;
 }
 
 static __always_inline int find_from_cdn(struct packet *pkt)
 {
+	struct facts *its = pkt->its;
 	struct endpoint_key key = {
-		.address = pkt->source, .port = pkt->source_port, .protocol = IPPROTO_TCP};
-	__u32 port = (__u32)bpf_ntohs(pkt->target_port) - pkt->set->port_min_host;
-	__u32 ports = pkt->set->ports, *id;
-	struct slot *slot;
+		.address = its->source, .port = its->source_port, .protocol = its->protocol};
+	__u32 port = (__u32)bpf_ntohs(its->target_port) - pkt->set->port_min_host, *id;
 
-	if (port >= ports) {
-		pkt->client = pkt->source; /* the address is the host's too, and the port its own */
+	if (port >= pkt->set->ports)
+		return GO_ON; /* the address is the host's too, and the port its own */
+	id = endpoint_ids.lookup(&key);
+	if (!id)
+		return NO_OWNER;
+	its->endpoint = *id;
+	its->slot_index = slot_row(pkt->set, *id, its->index) + port;
+	if (!find_slot(pkt))
+		return NO_OWNER;
+	its->belongs = TO_REPLY;
+	return GO_ON;
+}
+
+/* What carries no ports: errors and pings, pieces, and what only the host can be meant by. */
+static __always_inline int find_portless(struct packet *pkt, int verdict)
+{
+	struct facts *its = pkt->its;
+
+	if (verdict != GO_ON)
+		return its->ours == LOCAL_SNAT && verdict == UNSUPPORTED ? GO_ON : verdict;
+	if (its->fragment == 2) {
+		its->belongs = TO_SOMETHING;
 		return GO_ON;
 	}
-	id = endpoint_ids.lookup(&key);
-	if (!id || *id >= pkt->set->endpoint_stride)
-		return NO_OWNER;
-	pkt->slot_index = (pkt->snat_index * pkt->set->endpoint_stride + *id) * ports + port;
-	slot = reverse.lookup(&pkt->slot_index);
-	if (!slot)
-		return NO_OWNER;
-	pkt->owner = slot->owner;
-	if (!pkt->owner || pkt->owner == BEING_BOUND)
-		return NO_OWNER;
-	pkt->belongs = TO_REPLY;
-	pkt->endpoint = *id;
-	pkt->slot = slot;
-	pkt->client = owner_client(pkt->owner);
-	pkt->generation = &slot->generation;
-	return GO_ON;
+	if (its->protocol == (its->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+		its->belongs = TO_SOMETHING;
+		return GO_ON;
+	}
+	return its->ours == LOCAL_SNAT ? GO_ON : UNSUPPORTED;
 }
 
 static __always_inline int find_flow(struct packet *pkt)
 {
+	struct facts *its = pkt->its;
 	int verdict;
 
-	if (!pkt->ours) {
-		pkt->client = pkt->source;
+	if (!its->ours)
 		return GO_ON;
-	}
+	verdict = parse_network(pkt);
+	if (verdict != GO_ON || its->fragment == 2 ||
+	    (its->protocol != IPPROTO_TCP && its->protocol != IPPROTO_UDP))
+		return find_portless(pkt, verdict);
 	verdict = parse_transport(pkt);
-	if (pkt->ours == LOCAL_SNAT && (verdict == FRAGMENT || verdict == UNSUPPORTED)) {
-		pkt->client = pkt->source; /* what is no TCP can only be the host's */
-		return GO_ON;
-	}
 	if (verdict != GO_ON)
 		return verdict;
-	return pkt->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt);
+	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt);
 }
 
-/* -- opening -- */
-
-static __always_inline void count_new(struct packet *pkt, struct flow *flow)
-{
-	struct cdn_count *count = count_of(flow->cdn);
-	struct health *h = health_of(flow->endpoint);
-	__u32 service = flow->service;
-	__u64 *flows = service_flows.lookup(&service);
-
-	if (count) {
-		count->new_flows++;
-		if (flow->flags & FLOW_PROBE)
-			count->probe_flows++;
-	}
-	if (flows)
-		(*flows)++;
-	if (!h)
-		return;
-	note_connect(pkt, h);
-	if (!(flow->flags & FLOW_PROBE))
-		h->last_new_flow_ns = pkt->now;
-}
+/* -- the way of a flow -- */
 
 static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 {
+	struct facts *its = pkt->its;
 	__u32 id = flow->endpoint;
 	struct endpoint *endpoint = endpoints.lookup(&id);
 
 	if (!endpoint)
 		return NO_CDN;
-	pkt->cdn = flow->cdn;
-	pkt->endpoint = id;
-	pkt->out.source = flow->snat;
-	pkt->out.target = endpoint->address;
-	pkt->out.source_port = flow->snat_port;
-	pkt->out.target_port = endpoint->port;
-	pkt->out.ip_delta = flow->ip_delta;
-	pkt->out.tcp_delta = flow->tcp_delta;
+	its->cdn = flow->cdn;
+	its->endpoint = id;
+	if (endpoint->transport != TRANSPORT_NAT)
+		return endpoint->transport == TRANSPORT_PASS ? HANDED : TO_CDN;
+	its->out.source = *snat_address(pkt, flow->snat);
+	its->out.target = endpoint->address;
+	its->out.source_port = flow->snat_port;
+	its->out.target_port = endpoint->port;
+	its->out.ip_delta = flow->ip_delta;
+	its->out.l4_delta = flow->l4_delta;
 	return TO_CDN;
 }
 
-/* A rescued flow leaves a tombstone, so that a late SYN-ACK meets a reset. */
-static __always_inline void bury(struct packet *pkt, struct flow *old, struct flow *new)
+static __always_inline int towards_client(struct packet *pkt)
 {
-	struct slot *slot = reverse.lookup(&old->slot);
-	struct cdn_count *count = count_of(old->cdn);
+	struct facts *its = pkt->its;
+	struct endpoint *endpoint = endpoints.lookup(&its->endpoint);
+	__u32 id = owner_service(its->owner);
+	struct service *service = services.lookup(&id);
 
-	if (slot)
-		slot->state = SLOT_TOMBSTONE;
-	if (count)
-		count->rescued_from++;
-	count = count_of(new->cdn);
-	if (count)
-		count->rescued_to++;
-	tell(pkt, EVENT_RESCUE, 0, old->endpoint, new->endpoint, 0, 0);
+	if (!pkt->slot || !endpoint || !service)
+		return NO_OWNER;
+	its->cdn = endpoint->cdn;
+	its->out.source = service->vip;
+	its->out.target = its->client;
+	its->out.source_port = service->port;
+	its->out.target_port = its->owner >> 16;
+	its->out.ip_delta = pkt->slot->ip_delta;
+	its->out.l4_delta = pkt->slot->l4_delta;
+	return TO_CLIENT;
+}
+
+/* -- what it tells on the way -- */
+
+/* Where a segment ends in its sender's sequence space. */
+static __always_inline __u32 segment_end(struct facts *its)
+{
+	return bpf_ntohl(its->sequence) + its->payload;
 }
 
 /*
- * Give a SYN to an endpoint: choose, bind a port, remember, send. A flow in pkt->flow is being
- * rescued: it goes to another CDN than it had, or stays where it is when there is none.
+ * A segment that ends where an earlier one did is sent again: something was lost. Plain windows of
+ * 2^31 (RFC 9293, 3.4).
  */
-static __always_inline int open_flow(struct packet *pkt, __u32 service_id)
+static __always_inline bool sent_before(__u32 end, __u32 highest)
 {
-	struct service *service = services.lookup(&service_id);
-	struct flow *old = pkt->flow;
-	struct flow_key key = {};
-	struct flow flow = {};
-	struct endpoint *endpoint;
-	volatile struct pick *pick;
+	return (__s32)(end - highest) <= 0;
+}
+
+/* A client that re-sends into a dark CDN had better begin anew: it lands on a live one. */
+static __always_inline bool has_gone_dark(struct packet *pkt, __u32 id)
+{
+	struct health *h = health.lookup(&id);
+	struct endpoint *endpoint = endpoints.lookup(&id);
+
+	return h && endpoint && h->state == BREAKER_OUT && h->reason == OUT_DARK &&
+	       (endpoint->flags & ENDPOINT_RESETS) && !(pkt->its->mode & MODE_DISARMED);
+}
+
+/*
+ * Data of a client. A new request begins when the client has meanwhile acknowledged more than at the last
+ * one: no look at the slot is needed to know that the CDN has answered.
+ */
+static __always_inline int note_data(struct packet *pkt, struct flow *flow)
+{
+	struct facts *its = pkt->its;
+	struct cdn_count *count = count_of(flow->cdn);
+	__u32 end = segment_end(its);
+	struct slot *slot;
+
+	if (count)
+		COUNT(count->segments_to, 1);
+	if (sent_before(end, flow->isn)) {
+		if (count)
+			COUNT(count->resent_to, 1);
+		if (!has_gone_dark(pkt, flow->endpoint))
+			return GO_ON;
+		if (count)
+			COUNT(count->reset_dark, 1);
+		its->cdn = flow->cdn;
+		return RESET_TO_CLIENT;
+	}
+	SET(flow->isn, end);
+	if (its->acknowledged == flow->cdn_isn || flow->slot == NO_SLOT)
+		return GO_ON;
+	SET(flow->cdn_isn, its->acknowledged);
+	slot = reverse.lookup(&flow->slot);
+	if (slot) {
+		SET(slot->since_ns, exact_now(pkt));
+		SET(slot->flags, slot->flags | FLOW_ASKED);
+	}
+	return GO_ON;
+}
+
+/* Data of a CDN: is it the first of a reply? */
+static __always_inline void note_reply_data(struct packet *pkt, struct slot *slot)
+{
+	struct facts *its = pkt->its;
+	struct cdn_count *count = count_of(its->cdn);
+	__u32 end = segment_end(its);
+
+	if (slot->flags & FLOW_ASKED) {
+		SET(slot->flags, slot->flags & ~FLOW_ASKED);
+		record_first_byte(pkt, slot->traffic_class, age_ns(exact_now(pkt), slot->since_ns));
+		if (count)
+			COUNT(count->requests, 1);
+	}
+	if (its->protocol != IPPROTO_TCP)
+		return;
+	if (count)
+		COUNT(count->segments_from, 1);
+	if (!sent_before(end, slot->isn))
+		SET(slot->isn, end);
+	else if (count)
+		COUNT(count->resent_from, 1);
+}
+
+/* -- steady: established, and nothing about it changes -- */
+
+/*
+ * Once a second: the way back to the client is the way it comes, also after its gateway has changed.
+ * And a client that goes on sending after "its" reset never sent it.
+ */
+static __always_inline void refresh(struct packet *pkt, struct flow *flow, __u16 second)
+{
+	struct facts *its = pkt->its;
+	struct slot *slot = reverse.lookup(&flow->slot);
+
+	SET(flow->seen_s, second);
+	SET(flow->flags, flow->flags & ~FLOW_RESET);
+	if (!slot || slot->owner != owner_word(&its->source, its->source_port, flow->service))
+		return;
+	SET(slot->seen_s, second);
+	note_way_back(pkt, slot);
+	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET)) {
+		SET(slot->flags, slot->flags & ~FLOW_RESET);
+		SET(slot->state, SLOT_ESTABLISHED);
+	}
+}
+
+static __always_inline int steady_client(struct packet *pkt)
+{
+	struct flow *flow = pkt->flow;
+	__u16 second = second_of(coarse_now(pkt));
 	int verdict;
-	__u32 id;
 
-	exact_now(pkt);
-	if (!service)
-		return NO_SERVICE;
-	pick = pick_endpoint(pkt, service, 2 * service_id + (service->bank & 1),
-			     old ? old->cdn : NO_CDN_ID);
-	if (!pick)
-		return NO_SERVICE;
-	if (pick->darkened != NOWHERE)
-		eject_darkened(pkt, pick->darkened);
-	id = pick->endpoint;
-	endpoint = endpoints.lookup(&id);
-	if (id == NOWHERE || !endpoint || (old && endpoint->cdn == old->cdn))
-		return old ? towards_cdn(pkt, old) : NO_CDN;
-	flow.generation = pkt->policy;
-	flow.endpoint = id;
-	flow.service = service_id;
-	flow.cdn = endpoint->cdn;
-	flow.isn = pkt->sequence;
-	flow.syn_ns = pkt->now;
-	if (pick->probe) {
-		flow.flags = FLOW_PROBE;
-		tell(pkt, EVENT_PROBE, 0, id, 0, 0, 0);
+	if (!flow)
+		return NO_OWNER; /* for the verifier: belongs says that there is one */
+	if (flow->seen_s != second || (flow->flags & FLOW_RESET))
+		refresh(pkt, flow, second);
+	if (pkt->its->payload && pkt->its->protocol == IPPROTO_TCP) {
+		verdict = note_data(pkt, flow);
+		if (verdict != GO_ON)
+			return verdict;
 	}
-	pkt->cdn = flow.cdn;
-	verdict = bind_slot(pkt, &flow, endpoint, service_id);
-	if (verdict != GO_ON)
-		return old ? towards_cdn(pkt, old) : verdict;
-	if (old)
-		bury(pkt, old, &flow);
-	key_of(pkt, &key);
-	if (half_open.update(&key, &flow)) {
-		struct slot *slot = reverse.lookup(&flow.slot);
+	return towards_cdn(pkt, flow);
+}
 
-		if (slot)
-			slot->owner = 0;
-		return NO_ROOM;
-	}
-	count_new(pkt, &flow);
-	return towards_cdn(pkt, &flow);
+static __always_inline int steady_reply(struct packet *pkt)
+{
+	int verdict = towards_client(pkt);
+
+	if (verdict == TO_CLIENT && pkt->slot && pkt->its->payload)
+		note_reply_data(pkt, pkt->slot);
+	return verdict;
+}
+
+/* A QUIC long header in a server's packet names the id it chose for itself (RFC 9000, 17.2). */
+static __always_inline bool names_an_id(struct packet *pkt)
+{
+	__u8 *first;
+
+	if (pkt->its->protocol != IPPROTO_UDP)
+		return false;
+	first = header_at(pkt, pkt->its->l4 + sizeof(struct udphdr), 1);
+	return first && (*first & 0xc0) == 0xc0;
+}
+
+/* A known flow goes its way; what begins, ends or has no ports goes on in a stage of its own. */
+static __always_inline int follow(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	bool changes = its->flags & (TCP_SYN | TCP_FIN | TCP_RST);
+
+	if (its->fragment)
+		return TO_FRAGMENT;
+	if (its->protocol != IPPROTO_TCP && its->protocol != IPPROTO_UDP)
+		return TO_ICMP;
+	if (its->belongs == TO_ESTABLISHED && !changes)
+		return steady_client(pkt);
+	if (its->belongs == TO_REPLY && pkt->slot && !changes &&
+	    pkt->slot->state == SLOT_ESTABLISHED && pkt->slot->seen_s == second_of(coarse_now(pkt)))
+		return names_an_id(pkt) ? TO_QUIC : steady_reply(pkt);
+	return TO_HANDSHAKE;
 }

@@ -1,74 +1,138 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Is the source blocked? Two bits for each /24 keep the tables away from everybody else's packets;
+ * Is the source blocked? Two bits for its network keep the tables away from everybody else's packets;
  * expiry is judged here, so that a block ends on time even when no agent is there to lift it.
  */
 #pragma once
 
+#define WHOLE_ADDRESS 128
 /* An expired /24 in a live /16 hides it: delete what has expired and look again. */
 #define EXPIRED_PREFIXES_MAX 4
+/* 2^64 over the golden ratio (Knuth's multiplicative hashing): the high bits are the good ones. */
+#define HINT_FACTOR 0x9e3779b97f4a7c15ULL
+#define HINT6_CELLS_LOG 20 /* 32 in each of BLOCK6_WORDS */
+#define ND_HOP_LIMIT 255
+#define ND_FIRST 133 /* router solicitation */
+#define ND_LAST 137  /* redirect */
+
+/* The two bits of a cell, in its word of 32. */
+static __always_inline __u32 hint_in(__u64 *word, __u32 cell)
+{
+	return word ? (*word >> (cell % 32 * 2)) & (BLOCK_EXACT | BLOCK_PREFIX) : 0;
+}
+
+/* cdnctl/datapath/hints.py sets the bits by the same hash of a /48. */
+static __always_inline __u32 hint6_cell(const struct address *who)
+{
+	__u64 site = ((__u64)bpf_ntohl(who->word[0]) << 16) | (bpf_ntohl(who->word[1]) >> 16);
+
+	return (site * HINT_FACTOR) >> (64 - HINT6_CELLS_LOG);
+}
+
+/* Which tables may know the address: BLOCK_EXACT, BLOCK_PREFIX, both or none. */
+static __always_inline __u32 hint(const struct address *who)
+{
+	__u32 zero = 0, cell, word, *wide;
+
+	if (is_ipv4(who)) {
+		cell = bpf_ntohl(who->word[3]) >> 8;
+		word = cell / 32;
+		return hint_in(block_bits.lookup(&word), cell);
+	}
+	cell = hint6_cell(who);
+	word = cell / 32;
+	wide = block_wide.lookup(&zero);
+	return hint_in(block6_bits.lookup(&word), cell) | (wide && *wide ? BLOCK_PREFIX : 0);
+}
 
 static __always_inline bool in_force(struct packet *pkt, struct block *block)
 {
 	return !block->expires_ns || block->expires_ns > coarse_now(pkt);
 }
 
-static __always_inline bool blocked_exact(struct packet *pkt, __u32 source)
+static __always_inline struct block *exact_block(struct packet *pkt, struct prefix_key *key)
 {
-	struct block *block = block_exact.lookup(&source);
+	struct block *block = block_exact.lookup(&key->address);
 
-	if (!block)
-		return false;
-	if (in_force(pkt, block)) {
-		pkt->hit = block;
-		return true;
-	}
-	block_exact.delete(&source);
-	return false;
+	if (!block || in_force(pkt, block))
+		return block;
+	if (WRITES)
+		block_exact.delete(&key->address);
+	return 0;
 }
 
-static __always_inline bool blocked_prefix(struct packet *pkt, __u32 source)
+/* The longest prefix around the address that has not expired. */
+static __always_inline struct block *prefix_block(struct packet *pkt, struct prefix_key *key)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i <= EXPIRED_PREFIXES_MAX; i++) {
-		struct prefix_key key = {.length = 32, .address = source};
-		struct block *block = block_prefix.lookup(&key);
+		struct block *block = block_prefix.lookup(key);
 
-		if (!block)
-			return false;
-		if (in_force(pkt, block)) {
-			pkt->hit = block;
-			return true;
-		}
+		if (!block || in_force(pkt, block))
+			return block;
 		/* the trie deletes by exact prefix, so the entry says how long its own is */
-		key.length = block->length;
-		block_prefix.delete(&key);
+		key->length = block->length;
+		if (WRITES)
+			block_prefix.delete(key);
+		key->length--; /* what is next around it is shorter */
 	}
-	return false;
+	return 0;
 }
 
-static __always_inline bool blocked(struct packet *pkt, __u32 source)
+/* Only asked about a source that is blocked: nobody else pays for the trie. */
+static __always_inline bool allowed(const struct address *who)
 {
-	__u32 prefix = bpf_ntohl(source) >> 8;
-	__u32 word = prefix >> 5;
-	__u64 *bits = block_bits.lookup(&word);
-	__u32 hint;
+	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = *who};
+	struct client *client = clients.lookup(&key);
 
-	if (!bits)
+	return client && (client->flags & CLIENT_ALLOWED);
+}
+
+static __always_inline bool blocked(struct packet *pkt, const struct address *who)
+{
+	__u32 tables = hint(who);
+	struct block *block = 0;
+	struct prefix_key key;
+
+	if (!tables || (pkt->its->mode & MODE_DISARMED))
 		return false;
-	hint = *bits >> ((prefix & 31) * 2);
-	if (!(hint & (BLOCK_EXACT | BLOCK_PREFIX)) || (pkt->mode & MODE_DISARMED))
+	key.length = WHOLE_ADDRESS;
+	key.address = *who;
+	if (tables & BLOCK_EXACT)
+		block = exact_block(pkt, &key);
+	if (!block && (tables & BLOCK_PREFIX))
+		block = prefix_block(pkt, &key);
+	if (!block || allowed(who))
 		return false;
-	return ((hint & BLOCK_EXACT) && blocked_exact(pkt, source)) ||
-	       ((hint & BLOCK_PREFIX) && blocked_prefix(pkt, source));
+	pkt->hit = block;
+	return true;
 }
 
 /* Operators' own networks, on their way to the host itself. */
 static __always_inline bool is_management(struct packet *pkt)
 {
-	struct prefix_key key = {.length = 32, .address = pkt->source};
+	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = pkt->its->source};
 
 	return management.lookup(&key) != 0;
+}
+
+/*
+ * Does it ask for, or tell, who is whose neighbour? What ARP does for IPv4 below the network layer
+ * IPv6 does with packets, and a block that covers a router must not take the link away. That the hop
+ * limit is whole says that it comes from this link (RFC 4861, 6.1 and 7.1).
+ */
+static __always_inline bool finds_neighbours(struct packet *pkt)
+{
+	struct ipv6hdr *ip;
+	__u8 *type;
+
+	if (pkt->its->family != 6)
+		return false;
+	ip = header_at(pkt, pkt->its->l3, sizeof(*ip) + sizeof(*type));
+	if (!ip || ip->nexthdr != IPPROTO_ICMPV6 || ip->hop_limit != ND_HOP_LIMIT)
+		return false;
+	type = (void *)(ip + 1);
+	return *type >= ND_FIRST && *type <= ND_LAST;
 }
 
 /*
@@ -78,11 +142,14 @@ static __always_inline bool is_management(struct packet *pkt)
  */
 static __always_inline int admit(struct packet *pkt)
 {
-	if (pkt->generation && *pkt->generation == pkt->policy)
+	struct facts *its = pkt->its;
+
+	if (pkt->generation && *pkt->generation == its->policy)
 		return GO_ON;
-	if (blocked(pkt, pkt->client) && (pkt->belongs || !is_management(pkt)))
+	if (blocked(pkt, &its->client) &&
+	    (its->belongs || !(is_management(pkt) || finds_neighbours(pkt))))
 		return BLOCKED;
 	if (pkt->generation)
-		*pkt->generation = pkt->policy;
-	return pkt->belongs ? GO_ON : PASSED;
+		SET(*pkt->generation, its->policy);
+	return its->belongs ? GO_ON : PASSED;
 }

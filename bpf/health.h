@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#define NS_PER_S 1000000000ULL
 #define NS_PER_US 1000ULL
 #define DARK_FLOOR_NS 30000000ULL     /* an endpoint may always take so long to answer */
 #define DARK_UNKNOWN_NS 1000000000ULL /* before anything is known of it */
@@ -21,6 +22,15 @@
 #define PROBE_WAIT_NS 1000000000ULL
 #define PROBE_BACKOFF_MAX 3
 #define EJECTION_MEMORY_NS 300000000000ULL
+
+/* For the verifier, who forgets the bound of what has been on the stack. */
+static __always_inline __u32 pool_of(struct endpoint *endpoint)
+{
+	__u32 pool = endpoint->pool;
+
+	asm volatile("" : "+r"(pool));
+	return pool & (POOLS - 1);
+}
 
 static __always_inline struct health *health_of(__u32 endpoint)
 {
@@ -47,13 +57,13 @@ static __always_inline __u64 patience_ns(struct health *h, __u64 floor_ns)
  * that two CPUs can never between them take more than half. One endpoint that alone weighs more may
  * go when it is dead rather than slow: sending most flows into a hole is worse than any load.
  */
-static __always_inline bool reserve(struct packet *pkt, __u64 *out, __u64 weight, __u32 reason)
+static __always_inline bool reserve(__u64 total, __u64 *out, __u64 weight, __u32 reason)
 {
-	__u64 total = pkt->set->weight_total, before = __sync_fetch_and_add(out, weight);
+	__u64 before = ATOMIC_ADD(out, weight);
 
 	if (2 * (before + weight) <= total || (!before && reason != OUT_SLOW && weight < total))
 		return true;
-	__sync_fetch_and_sub(out, weight);
+	ATOMIC_SUB(out, weight);
 	return false;
 }
 
@@ -61,57 +71,61 @@ static __always_inline bool reserve(struct packet *pkt, __u64 *out, __u64 weight
 static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h,
 				  struct endpoint *endpoint, __u32 reason)
 {
-	__u32 zero = 0;
-	__u64 *out = weight_out.lookup(&zero);
+	__u32 pool = pool_of(endpoint);
+	__u64 *out = weight_out.lookup(&pool);
 	__u64 now = exact_now(pkt), pause;
 	bool again;
 
-	if (!out || (pkt->mode & MODE_DISARMED))
+	if (!out || (pkt->its->mode & (MODE_DISARMED | MODE_OBSERVE)))
 		return;
 	if (h->state != BREAKER_IN)
 		return;
-	if (!reserve(pkt, out, endpoint->weight, reason)) {
+	if (!reserve(pkt->set->weight_total[pool_of(endpoint)], out, endpoint->weight, reason)) {
 		/* said now and then, and judged on fresh evidence from here */
 		if (age_ns(now, h->kept_ns) > KEPT_SAID_EVERY_NS) {
-			h->kept_ns = now;
+			SET(h->kept_ns, now);
 			tell(pkt, EVENT_KEPT, reason, id, 0, h->unanswered, h->ejections);
 		}
-		h->unanswered = 0;
+		SET(h->unanswered, 0);
 		return;
 	}
 	again = h->ejections && age_ns(now, h->ejected_ns) < EJECTION_MEMORY_NS;
 	pause = pkt->set->out_ns * (again ? h->ejections + 1 : 1);
-	h->out_until_ns = now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns);
-	if (__sync_val_compare_and_swap(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN) {
-		__sync_fetch_and_sub(out, endpoint->weight); /* the other CPU was first */
+	SET(h->out_until_ns, now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns));
+	if (SWAP_IF(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN) {
+		ATOMIC_SUB(out, endpoint->weight); /* the other CPU was first */
 		return;
 	}
-	h->reserved_weight = endpoint->weight;
-	h->ejections = again ? h->ejections + 1 : 1;
-	h->ejections_total++;
-	h->ejected_ns = now;
-	h->reason = reason;
-	h->probes_good = 0;
-	h->probes_bad = 0;
-	h->probes_slow = 0;
-	h->probe_ns = 0;
-	h->probing = 0;
+	SET(h->reserved_weight, endpoint->weight);
+	SET(h->ejections, again ? h->ejections + 1 : 1);
+	SET(h->ejections_total, h->ejections_total + 1);
+	SET(h->ejected_ns, now);
+	SET(h->reason, reason);
+	SET(h->probes_good, 0);
+	SET(h->probes_bad, 0);
+	SET(h->probes_slow, 0);
+	SET(h->probe_ns, 0);
+	SET(h->probing, 0);
 	tell(pkt, EVENT_EJECT, reason, id, 0, reason == OUT_DARK ? h->unanswered : h->ewma_us,
 	     h->ejections);
 }
 
-static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *h)
+static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *h,
+				   struct endpoint *endpoint)
 {
-	__u32 zero = 0;
-	__u64 *out = weight_out.lookup(&zero);
+	__u32 pool = pool_of(endpoint);
+	__u64 *out = weight_out.lookup(&pool);
 
-	if (!out || __sync_val_compare_and_swap(&h->state, BREAKER_OUT, BREAKER_IN) != BREAKER_OUT)
+	if (!out || h->state != BREAKER_OUT)
 		return;
-	__sync_fetch_and_sub(out, h->reserved_weight);
-	h->reserved_weight = 0;
-	h->reason = OUT_NONE;
-	h->slow_run = 0;
-	h->refused = 0;
+	SET(h->reopened_ns, pkt->its->now);
+	if (SWAP_IF(&h->state, BREAKER_OUT, BREAKER_IN) != BREAKER_OUT)
+		return;
+	ATOMIC_SUB(out, h->reserved_weight);
+	SET(h->reserved_weight, 0);
+	SET(h->reason, OUT_NONE);
+	SET(h->slow_run, 0);
+	SET(h->refused, 0);
 	tell(pkt, EVENT_REOPEN, 0, id, 0, h->ewma_us, h->ejections);
 }
 
@@ -126,25 +140,26 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 
 	/* an older stamp is of an earlier round: the other CPU has not written its own yet */
 	return h->unanswered >= pkt->set->dark_connects && since > h->last_answer_ns &&
-	       h->connect_networks > 1 && age_ns(pkt->now, since) > patience_ns(h, DARK_FLOOR_NS);
+	       h->connect_networks > 1 &&
+	       age_ns(pkt->its->now, since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
 /* A connect was sent to the endpoint. */
 static __always_inline void note_connect(struct packet *pkt, struct health *h)
 {
-	__u64 n = __sync_fetch_and_add(&h->unanswered, 1) + 1;
-	__u32 prefix = prefix24(pkt->source);
-	bool second = n > 1 && h->connect_networks < 2 && h->connect_prefix != prefix;
+	__u64 n = ATOMIC_ADD(&h->unanswered, 1) + 1;
+	__u32 network = network_of(&pkt->its->source);
+	bool second = n > 1 && h->connect_networks < 2 && h->connect_network != network;
 
 	if (n == 1) {
-		h->connect_prefix = prefix;
-		h->connect_networks = 1;
+		SET(h->connect_network, network);
+		SET(h->connect_networks, 1);
 	} else if (second) {
-		h->connect_networks = 2;
+		SET(h->connect_networks, 2);
 	}
 	/* the second network's first connect has to grow old too, or one client's junk would count */
 	if (n == pkt->set->dark_connects || (second && n > pkt->set->dark_connects))
-		h->dark_ns = pkt->now;
+		SET(h->dark_ns, pkt->its->now);
 }
 
 static __always_inline __u32 bucket_of(__u32 us)
@@ -172,39 +187,50 @@ static __always_inline __u32 bucket_of(__u32 us)
 	bucket = octave * 8 + (octave >= 3 ? (us >> (octave - 3)) & 7 : 0);
 	/* the compiler knows the bound and would drop the mask, the verifier wants to see it */
 	asm volatile("" : "+r"(bucket));
-	return bucket & (HANDSHAKE_BUCKETS - 1);
+	return bucket & (HISTOGRAM_BUCKETS - 1);
 }
 
 static __always_inline void record_handshake(__u32 cdn, __u32 us)
 {
-	struct handshake_histogram *histogram = handshakes.lookup(&cdn);
+	struct histogram *histogram = handshakes.lookup(&cdn);
 	struct cdn_count *count = count_of(cdn);
 	__u32 bucket = bucket_of(us);
 
 	if (histogram)
-		histogram->bucket[bucket]++;
+		COUNT(histogram->bucket[bucket], 1);
 	if (count)
-		count->handshakes++;
+		COUNT(count->handshakes, 1);
+}
+
+/* From a client's request to the first byte of the reply. */
+static __always_inline void record_first_byte(struct packet *pkt, __u8 traffic_class, __u64 ns)
+{
+	__u32 id = pkt->its->cdn * CLASSES + traffic_class;
+	struct histogram *histogram = first_bytes.lookup(&id);
+	__u64 us = ns / NS_PER_US;
+
+	if (histogram)
+		COUNT(histogram->bucket[bucket_of(us < 0xffffffff ? us : 0xffffffff)], 1);
 }
 
 /* Peak-EWMA (as in Finagle): a worse sample counts at once, a better one by the time that passed. */
 static __always_inline void learn(struct health *h, __u32 us, __u64 now)
 {
 	__u64 passed = age_ns(now, h->ewma_at_ns);
-	__u32 step;
+	__u32 ewma = h->ewma_us, step;
 
-	if (us >= h->ewma_us) {
-		h->ewma_us = us;
+	if (us >= ewma) {
+		ewma = us;
 	} else {
-		step = (h->ewma_us - us) >> 4;
+		step = (ewma - us) >> 4;
 		if (passed > EWMA_TAU_NS)
-			step = h->ewma_us - us;
+			step = ewma - us;
 		else
-			step += (__u64)(h->ewma_us - us - step) * (passed >> 10) /
-				(EWMA_TAU_NS >> 10);
-		h->ewma_us -= step;
+			step += (__u64)(ewma - us - step) * (passed >> 10) / (EWMA_TAU_NS >> 10);
+		ewma -= step;
 	}
-	h->ewma_at_ns = now;
+	SET(h->ewma_us, ewma);
+	SET(h->ewma_at_ns, now);
 }
 
 /*
@@ -214,45 +240,46 @@ static __always_inline void learn(struct health *h, __u32 us, __u64 now)
 static __always_inline void learn_baseline(struct packet *pkt, struct health *h, __u32 us)
 {
 	__s32 difference = us - h->baseline_us;
+	__u32 usual = h->baseline_us;
 
 	if (!h->samples)
-		h->baseline_us = us;
+		usual = us;
 	else if (h->samples < LEARN_SAMPLES)
-		h->baseline_us += difference >> 2;
-	else if (age_ns(pkt->now, h->window_ns) > SLOW_WINDOW_NS)
-		h->baseline_us +=
-			difference >> (difference < 0 ? BASELINE_DOWN_SHIFT : BASELINE_UP_SHIFT);
+		usual += difference >> 2;
+	else if (age_ns(pkt->its->now, h->window_ns) > SLOW_WINDOW_NS)
+		usual += difference >> (difference < 0 ? BASELINE_DOWN_SHIFT : BASELINE_UP_SHIFT);
+	SET(h->baseline_us, usual);
 	if (h->samples < 0xffffffff)
-		h->samples++;
+		SET(h->samples, h->samples + 1);
 }
 
 /* Slow: so many over the limit in a row, half of the last tenth of a second, from three networks. */
 static __always_inline __u32 judge_slow(struct packet *pkt, struct health *h, bool slow)
 {
-	__u32 prefix = prefix24(pkt->client);
+	__u32 network = network_of(&pkt->its->client);
 	__u64 n;
 
-	if (age_ns(pkt->now, h->window_ns) > SLOW_WINDOW_NS) {
-		h->window_ns = pkt->now;
-		h->window_samples = 0;
-		h->window_slow = 0;
+	if (age_ns(pkt->its->now, h->window_ns) > SLOW_WINDOW_NS) {
+		SET(h->window_ns, pkt->its->now);
+		SET(h->window_samples, 0);
+		SET(h->window_slow, 0);
 	}
-	h->window_samples++;
+	SET(h->window_samples, h->window_samples + 1);
 	if (!slow) {
-		h->slow_run = 0;
+		SET(h->slow_run, 0);
 		return OUT_NONE;
 	}
-	h->window_slow++;
-	n = __sync_fetch_and_add(&h->slow_run, 1) + 1;
+	SET(h->window_slow, h->window_slow + 1);
+	n = ATOMIC_ADD(&h->slow_run, 1) + 1;
 	if (n == 1) {
-		h->slow_prefix[0] = prefix;
-		h->slow_networks = 1;
-	} else if (h->slow_networks == 1 && prefix != h->slow_prefix[0]) {
-		h->slow_prefix[1] = prefix;
-		h->slow_networks = 2;
-	} else if (h->slow_networks == 2 && prefix != h->slow_prefix[0] &&
-		   prefix != h->slow_prefix[1]) {
-		h->slow_networks = 3;
+		SET(h->slow_network[0], network);
+		SET(h->slow_networks, 1);
+	} else if (h->slow_networks == 1 && network != h->slow_network[0]) {
+		SET(h->slow_network[1], network);
+		SET(h->slow_networks, 2);
+	} else if (h->slow_networks == 2 && network != h->slow_network[0] &&
+		   network != h->slow_network[1]) {
+		SET(h->slow_networks, 3);
 	}
 	if (n >= pkt->set->slow_connects && 2 * h->window_slow >= h->window_samples &&
 	    h->slow_networks >= pkt->set->distinct_prefixes)
@@ -263,8 +290,8 @@ static __always_inline __u32 judge_slow(struct packet *pkt, struct health *h, bo
 static __always_inline void fail_probe(struct packet *pkt, __u32 id, struct health *h, __u32 how,
 				       __u32 us)
 {
-	h->probes_good = 0;
-	h->probes_bad++;
+	SET(h->probes_good, 0);
+	SET(h->probes_bad, h->probes_bad + 1);
 	tell(pkt, EVENT_PROBE_FAILED, how, id, 0, us, h->ejections);
 }
 
@@ -274,33 +301,34 @@ static __always_inline void fail_probe(struct packet *pkt, __u32 id, struct heal
  */
 static __always_inline bool new_normal(struct health *h, struct endpoint *endpoint, __u32 us)
 {
-	if (endpoint->limit_us || ++h->probes_slow < SLOW_PROBES_TO_ADOPT)
+	SET(h->probes_slow, h->probes_slow + 1);
+	if (endpoint->limit_us || h->probes_slow < SLOW_PROBES_TO_ADOPT)
 		return false;
-	h->baseline_us = us;
+	SET(h->baseline_us, us);
 	return true;
 }
 
-static __always_inline void judge_probe(struct packet *pkt, struct health *h,
+static __always_inline void judge_probe(struct packet *pkt, __u32 id, struct health *h,
 					struct endpoint *endpoint, __u32 fault, __u32 us)
 {
 	__u64 good = 0;
 
-	h->probing = 0;
+	SET(h->probing, 0);
 	if (fault && !(fault == OUT_SLOW && new_normal(h, endpoint, us))) {
 		if (fault != OUT_SLOW)
-			h->probes_slow = 0;
-		fail_probe(pkt, pkt->endpoint, h, fault, us);
+			SET(h->probes_slow, 0);
+		fail_probe(pkt, id, h, fault, us);
 		return;
 	}
-	h->probes_bad = 0;
-	h->probes_slow = 0;
+	SET(h->probes_bad, 0);
+	SET(h->probes_slow, 0);
 	if (h->state == BREAKER_OUT)
-		good = fault ? PROBES_TO_REOPEN : __sync_fetch_and_add(&h->probes_good, 1) + 1;
+		good = fault ? PROBES_TO_REOPEN : ATOMIC_ADD(&h->probes_good, 1) + 1;
 	if (h->state == BREAKER_OUT && good < PROBES_TO_REOPEN)
 		return;
-	h->ewma_us = us; /* of a suspect, too: what it was suspected for is over */
-	h->ewma_at_ns = pkt->now;
-	reopen(pkt, pkt->endpoint, h);
+	SET(h->ewma_us, us); /* of a suspect, too: what it was suspected for is over */
+	SET(h->ewma_at_ns, pkt->its->now);
+	reopen(pkt, id, h, endpoint);
 }
 
 /*
@@ -308,65 +336,77 @@ static __always_inline void judge_probe(struct packet *pkt, struct health *h,
  * more than once: which one was answered is unknown then (Karn and Partridge, 1987). Returns why
  * the endpoint should leave the rotation, if it should.
  */
-static __always_inline __u32 judge_answer(struct packet *pkt, struct health *h,
+static __always_inline __u32 judge_answer(struct packet *pkt, __u32 id, struct health *h,
 					  struct endpoint *endpoint, __u32 us, bool clean,
 					  bool probe)
 {
 	bool slow;
 
-	h->refused = 0;
+	SET(h->refused, 0);
 	if (!clean) {
 		if (probe)
-			h->probing = 0; /* alive, but how quick nobody knows */
+			SET(h->probing, 0); /* alive, but how quick nobody knows */
 		return OUT_NONE;
 	}
 	record_handshake(endpoint->cdn, us);
-	h->limit_us = slow_limit_us(h, endpoint);
+	SET(h->limit_us, slow_limit_us(h, endpoint));
 	slow = us > h->limit_us;
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
+			judge_probe(pkt, id, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
 		else if (slow && h->reason == OUT_DARK)
-			h->reason = OUT_SLOW; /* silent for long, but not dead after all */
+			SET(h->reason, OUT_SLOW); /* silent for long, but not dead after all */
 		return OUT_NONE;
 	}
-	learn(h, us, pkt->now);
+	learn(h, us, pkt->its->now);
 	if (probe)
-		judge_probe(pkt, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
+		judge_probe(pkt, id, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
 	if (!slow)
 		learn_baseline(pkt, h, us);
 	return judge_slow(pkt, h, slow);
 }
 
 /* The endpoint answered a SYN with a reset. */
-static __always_inline __u32 judge_refusal(struct packet *pkt, struct health *h,
+static __always_inline __u32 judge_refusal(struct packet *pkt, __u32 id, struct health *h,
 					   struct endpoint *endpoint, bool probe)
 {
 	if (h->state == BREAKER_OUT) {
 		if (probe)
-			judge_probe(pkt, h, endpoint, OUT_REFUSING, 0);
+			judge_probe(pkt, id, h, endpoint, OUT_REFUSING, 0);
 		return OUT_NONE;
 	}
-	return __sync_fetch_and_add(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING
-										      : OUT_NONE;
+	return ATOMIC_ADD(&h->refused, 1) + 1 >= pkt->set->refused_connects ? OUT_REFUSING
+									    : OUT_NONE;
 }
 
-/* Any answer to a connect, a SYN-ACK or a reset. */
-static __always_inline void note_answer(struct packet *pkt, struct endpoint *endpoint, __u32 us,
-					bool refused)
+/* Any answer to a connect: of TCP a SYN-ACK or a reset, of UDP a first datagram. */
+static __always_inline void note_answer(struct packet *pkt, __u32 id, struct endpoint *endpoint,
+					__u8 flags, __u32 us, bool refused)
 {
-	bool clean = !(pkt->slot->flags & FLOW_RESENT), probe = pkt->slot->flags & FLOW_PROBE;
-	struct health *h = health_of(pkt->endpoint);
+	bool clean = !(flags & FLOW_RESENT), probe = flags & FLOW_PROBE;
+	struct health *h = health_of(id);
 	__u32 reason;
 
 	if (!h)
 		return;
-	h->last_answer_ns = pkt->now;
-	h->unanswered = 0;
-	reason = refused ? judge_refusal(pkt, h, endpoint, probe)
-			 : judge_answer(pkt, h, endpoint, us, clean, probe);
+	SET(h->last_answer_ns, pkt->its->now);
+	SET(h->unanswered, 0);
+	reason = refused ? judge_refusal(pkt, id, h, endpoint, probe)
+			 : judge_answer(pkt, id, h, endpoint, us, clean, probe);
 	if (reason)
-		eject(pkt, pkt->endpoint, h, endpoint, reason);
+		eject(pkt, id, h, endpoint, reason);
+}
+
+/* Of a direct return the client's own answer tells: SYN, through the CDN to the client, and back. */
+static __always_inline void note_direct_answer(struct packet *pkt, struct flow *flow)
+{
+	__u32 id = flow->endpoint;
+	struct endpoint *endpoint = endpoints.lookup(&id);
+	__u64 us = age_ns(exact_now(pkt), flow->syn_ns) / NS_PER_US;
+
+	if (endpoint)
+		note_answer(pkt, id, endpoint, flow->flags, us < 0xffffffff ? us : 0xffffffff,
+			    false);
 }
 
 enum fitness {
@@ -384,41 +424,73 @@ static __always_inline bool suspect(struct health *h)
 /* One flow at a time: the next may go at once after a good one, else after a while. */
 static __always_inline bool claim_probe(struct packet *pkt, __u32 id, struct health *h)
 {
-	__u64 now = pkt->now, probe = h->probe_ns, wait = 0;
+	__u64 now = pkt->its->now, probe = h->probe_ns, wait = 0;
 	__u32 bad = h->probes_bad;
 
 	if (h->probing || bad)
 		wait = PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX);
 	if (probe && age_ns(now, probe) < wait)
 		return false;
-	if (__sync_val_compare_and_swap(&h->probe_ns, probe, now) != probe)
+	if (SWAP_IF(&h->probe_ns, probe, now) != probe)
 		return false;
 	if (h->probing)
 		fail_probe(pkt, id, h, OUT_DARK, 0);
-	h->probing = 1;
+	SET(h->probing, 1);
 	return true;
 }
 
 /*
- * May a new flow go to this endpoint now? Finds darkness on the way, for want of a timer; see
- * eject_darkened(). Where latency decides, a suspect gets single flows too, without waiting for the proof that ejects it.
+ * After a pause an endpoint gets a tenth of its share, and the whole after slow_start_ns: its caches are
+ * cold, and what took it out may not be over. `draw` is any number of 16 bits.
  */
-static __always_inline enum fitness fitness(struct packet *pkt, volatile struct pick *pick,
-					    __u32 id, struct health *h, bool by_latency,
+static __always_inline bool starts_slowly(struct packet *pkt, struct health *h, __u32 draw)
+{
+	__u64 whole = pkt->set->slow_start_ns, age = age_ns(pkt->its->now, h->reopened_ns);
+
+	if (!h->reopened_ns || age >= whole)
+		return false;
+	return (__u64)draw * 10 * whole >= (9 * age + whole) << 16;
+}
+
+/* Is the CDN at its capacity for new flows, or for bytes? A burst of some milliseconds is none. */
+static __always_inline bool is_full(struct packet *pkt, __u32 cdn)
+{
+	struct limit *capacity = capacities.lookup(&cdn);
+	struct meter *load = loads.lookup(&cdn);
+	__u64 now = ticks(pkt->its->now);
+
+	if (!capacity || !load)
+		return false;
+	return (capacity->flow_ticks && exceeds(load->flows_at, capacity->burst_ticks, now)) ||
+	       (capacity->kib_ticks && exceeds(load->bytes_at, capacity->burst_ticks, now));
+}
+
+/*
+ * May a new flow go to this endpoint now? Finds darkness on the way, for want of a timer; see
+ * eject_darkened(). Where latency decides, a suspect gets single flows too, without waiting for the
+ * proof that ejects it.
+ */
+static __always_inline enum fitness fitness(struct packet *pkt, struct pick *pick, __u32 id,
+					    __u32 cdn, struct health *h, bool by_latency,
 					    bool may_probe)
 {
-	if (pkt->mode & MODE_DISARMED)
+	if (pkt->its->mode & MODE_DISARMED)
 		return FIT;
 	if (h->state == BREAKER_IN) {
 		if (dark(pkt, h)) {
 			pick->darkened = id;
 			return UNFIT;
 		}
-		if (!by_latency || !suspect(h))
-			return FIT;
-	} else if ((__s64)(pkt->now - h->out_until_ns) < 0) {
-		return UNFIT;
+		if (by_latency && suspect(h))
+			return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT;
+		if (is_full(pkt, cdn)) {
+			pick->full = id;
+			return UNFIT;
+		}
+		return starts_slowly(pkt, h, pick->hash & 0xffff) ? UNFIT : FIT;
 	}
+	if ((__s64)(pkt->its->now - h->out_until_ns) < 0)
+		return UNFIT;
 	return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT;
 }
 
@@ -439,7 +511,7 @@ static __always_inline void eject_darkened(struct packet *pkt, __u32 id)
  */
 static __always_inline __u32 cost_us(struct packet *pkt, struct health *h)
 {
-	__u64 idle = age_ns(pkt->now, h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
+	__u64 idle = age_ns(pkt->its->now, h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
 	__u32 waiting = h->unanswered < 64 ? h->unanswered : 64;
 
 	return (__u64)(h->ewma_us >> (idle < 31 ? idle : 31)) * (16 + waiting) / 16;

@@ -10,25 +10,32 @@
 
 /* -- what the agent writes and the kernel reads -- */
 
-/* enum mode_flag; also written by `disarm` and `bypass` when no agent runs */
+/* enum mode_flag; also written by `disarm`, `bypass` and `mode` when no agent runs */
 PINNED("array", __u32, __u32, mode, 1, 0);
 PINNED("array", __u32, struct settings, settings, 1, 0);
 /* sha256 of the program and of the layout that the pins belong to; user space only */
 PINNED("array", __u32, struct identity, identity, 2, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
-PINNED("hash", __u32, struct local, local_addresses, 256, 0);
+PINNED("hash", struct address, struct local, local_addresses, 256, 0);
+PINNED("hash", struct link_key, __u32, link_ids, 4 * MAX_LINKS, 0);
+PINNED("array", __u32, struct link, links, MAX_LINKS, 0);
 PINNED("hash", struct service_key, __u32, service_ids, MAX_SERVICES, 0);
 PINNED("array", __u32, struct service, services, MAX_SERVICES, 0);
-PINNED("array", __u32, struct pick_table, picks, 2 * MAX_SERVICES, 0);
+PINNED("array", __u32, struct pick_table, picks, MAX_TABLES, 0);
 PINNED("hash", struct endpoint_key, __u32, endpoint_ids, MAX_ENDPOINTS, 0);
 PINNED("array", __u32, struct endpoint, endpoints, MAX_ENDPOINTS, 0);
+PINNED("array", __u32, struct limit, capacities, MAX_CDNS, 0);
+PINNED("array", __u32, struct limit, customer_limits, MAX_CUSTOMERS, 0);
+PINNED("lpm_trie", struct prefix_key, struct client, clients, 65536, BPF_F_NO_PREALLOC);
 PINNED("lpm_trie", struct prefix_key, __u32, management, 256, BPF_F_NO_PREALLOC);
 /* written through mmap by the agent */
 PINNED("array", __u32, __u64, block_bits, BLOCK_WORDS, BPF_F_MMAPABLE);
+PINNED("array", __u32, __u64, block6_bits, BLOCK6_WORDS, BPF_F_MMAPABLE);
+PINNED("array", __u32, __u32, block_wide, 1, 0);
 
 /* -- what both write: the agent adds, the kernel deletes what has expired and counts hits -- */
 
-PINNED("hash", __u32, struct block, block_exact, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
+PINNED("hash", struct address, struct block, block_exact, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
 PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
 
 /* -- the kernel's own; the agent reads, and empties none -- */
@@ -36,17 +43,28 @@ PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES,
 PINNED("lru_hash", struct flow_key, struct flow, half_open, HALF_OPEN, 0);
 PINNED("lru_hash", struct flow_key, struct flow, established, FLOWS, 0);
 PINNED("array", __u32, struct slot, reverse, SLOTS, 0);
+PINNED("lru_hash", struct fragment_key, struct fragment, fragments, 4096, 0);
+PINNED("lru_hash", struct quic_id, __u32, quic_ids, FLOWS, 0);
 PINNED("array", __u32, struct health, health, MAX_ENDPOINTS, 0);
-/* weight out of rotation: reserve, compare, roll back */
-PINNED("array", __u32, __u64, weight_out, 1, 0);
+/* weight out of rotation, by pool: reserve, compare, roll back */
+PINNED("array", __u32, __u64, weight_out, POOLS, 0);
+PINNED("array", __u32, struct meter, loads, MAX_CDNS, 0);
+PINNED("array", __u32, struct meter, meters, MAX_CUSTOMERS, 0);
+PINNED("lru_hash", struct address, struct meter, sources, 65536, 0);
+PINNED("percpu_array", __u32, struct sketch, sketches, 1, 0);
 PINNED("percpu_array", __u32, struct hop, hops, MAX_ENDPOINTS, 0);
 PINNED("percpu_array", __u32, struct count, verdicts, VERDICTS, 0);
 PINNED("percpu_array", __u32, struct cdn_count, cdn_counts, MAX_CDNS, 0);
+PINNED("percpu_array", __u32, struct customer_count, customer_counts, MAX_CUSTOMERS, 0);
 PINNED("percpu_array", __u32, __u64, service_flows, MAX_SERVICES, 0);
-PINNED("percpu_array", __u32, struct handshake_histogram, handshakes, MAX_CDNS, 0);
-PINNED("percpu_array", __u32, struct cpu_state, cpu_states, 1, 0);
+PINNED("percpu_array", __u32, struct histogram, handshakes, MAX_CDNS, 0);
+PINNED("percpu_array", __u32, struct histogram, first_bytes, MAX_CDNS *CLASSES, 0);
+PINNED("array", __u32, struct sweep, sweeps, 1, 0);
+/* slots by endpoint and enum slot_state that this round of the sweep has passed; user space clears it */
+PINNED("array", __u32, __u64, census, MAX_ENDPOINTS *SLOT_STATES, 0);
 
-/* -- kernel to agent; made anew for each loaded program -- */
+/* -- of one loaded program: made anew for each -- */
 
+BPF_PROG_ARRAY(stages, STAGES);
 BPF_PERF_OUTPUT(samples);
 BPF_PERF_OUTPUT(events);

@@ -1,102 +1,198 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* What the steps know of a packet, and how it is read from the frame. */
+/*
+ * What the steps know of a packet.
+ *
+ * It lives in a per-CPU map, for two reasons: it outlives the tail call from one stage to the next,
+ * and what is read from a map is any number to the verifier, which then walks what follows once and
+ * not for every way that leads there. Pointers cannot live there; those are in `struct packet`.
+ */
 #pragma once
 
-#define IP_MORE_FRAGMENTS 0x2000
-#define IP_OFFSET_MASK 0x1fff
 #define TCP_FLAGS_OFFSET 13
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_PSH 0x08
 #define TCP_ACK 0x10
+/* Headers lie in the first so many bytes of a frame, or are none of ours. */
+#define HEADERS_MAX 512
 
-/* Verdicts for send() alone: it turns them into a counted one. */
-enum send {
-	TO_CDN = VERDICTS,
+/* Verdicts that are not the last word. */
+enum onward {
+	TO_CDN = VERDICTS, /* translate, and send it there */
 	TO_CLIENT,
-	RESET_TO_CLIENT,
+	TO_HANDSHAKE, /* go on in that stage */
+	TO_OPENING,
+	TO_PICKING,
+	TO_BINDING,
+	TO_ICMP,
+	TO_FRAGMENT,
+	TO_QUIC,
+	RESET_TO_CLIENT, /* answer with a packet of our own */
 	RESET_TO_CDN,
+	ANSWER_ECHO,
+	ANSWER_TOO_BIG,
+	ANSWER_TOO_LATE,
 };
 
 /* What a packet is part of. */
 enum belongs {
 	TO_NOBODY_OF_OURS = 0,
+	TO_SOMETHING, /* of a client's: which flow, if any, the next stage finds out */
 	TO_NEW_FLOW,
 	TO_HALF_OPEN,
 	TO_ESTABLISHED,
-	TO_UNKNOWN_FLOW,
 	TO_REPLY,
 };
 
 /* How a packet is rewritten. */
 struct way_out {
-	__u32 source;
-	__u32 target;
+	struct address source;
+	struct address target;
 	__u16 source_port;
 	__u16 target_port;
 	__u16 ip_delta;
-	__u16 tcp_delta;
+	__u16 l4_delta;
+};
+
+struct facts {
+	__u64 now; /* 0 until a step needs a clock */
+	__u64 owner;
+	struct address source;
+	struct address target;
+	struct address client; /* whose packet it is, or whom a CDN's reply is for */
+	struct way_out out;
+	__u32 mode;
+	__u32 policy;	/* generation, read once: what is judged under it is marked with it */
+	__u32 bytes;	/* of the whole frame */
+	__u32 length;	/* of the network packet: a short frame may be padded */
+	__u32 payload;	/* of TCP and UDP */
+	__u32 sequence; /* of TCP, in network order as all the rest */
+	__u32 acknowledged;
+	__u32 fragment_id;
+	__u32 slot_index;
+	__u32 endpoint;
+	__u32 answer;  /* which packet of our own, an enum onward */
+	__u32 mtu;     /* that it is too big for */
+	__u32 service; /* of a flow to be opened */
+	__u32 rescue;  /* that flow is taken from its CDN */
+	__u16 l3;      /* offsets in the frame */
+	__u16 l4;
+	__u16 outer; /* VLAN tags */
+	__u16 inner;
+	__u16 source_port;
+	__u16 target_port;
+	__u16 customer;
+	__u8 family; /* 4, 6 */
+	__u8 protocol;
+	__u8 flags; /* of TCP */
+	__u8 ttl;
+	__u8 dscp;
+	__u8 cdn;   /* who the packet is counted for; NO_CDN_ID when nobody */
+	__u8 ours;  /* enum local_kind, 0 when the destination is not ours */
+	__u8 index; /* of that address */
+	__u8 belongs;
+	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
+	__u8 unread;   /* of its network header: what is not for us is not read further */
+	__u8 traffic_class;
+	__u8 region;
 };
 
 struct packet {
 	struct xdp_md *ctx;
-	struct ethhdr *eth;
-	struct iphdr *ip;
-	struct tcphdr *tcp;
+	struct facts *its;
 	const struct settings *set;
-	__u32 mode;
-	__u32 policy; /* generation, read once: what is judged under it is marked with it */
-	__u32 bytes;  /* of the whole frame */
-	__u32 source;
-	__u32 target;
-	__u16 source_port;
-	__u16 target_port;
-	__u32 sequence; /* of TCP, in network order as all the rest */
-	__u32 acknowledged;
-	__u8 flags;
-	__u8 cdn;  /* who the packet is counted for; NO_CDN_ID when nobody */
-	__u8 ours; /* enum local_kind, 0 when the destination is not ours */
-	__u8 snat_index;
-	__u64 now; /* filled by the first step that needs a clock */
-
-	/* found by find_flow() */
-	enum belongs belongs;
-	__u32 client;	   /* whose packet it is, or whom a CDN's reply is for */
-	__u32 *generation; /* of the cached verdicts; 0 when there are none */
-	struct flow *flow;
+	struct flow *flow; /* 0 when there is none */
 	struct slot *slot;
-	__u64 owner; /* the slot's */
-	__u32 slot_index;
-	__u32 endpoint;
-
+	__u32 *generation; /* of the cached verdicts; 0 when there are none */
 	struct block *hit; /* what blocked it */
-	struct way_out out;
-	int action; /* XDP verdict of a packet that was let through */
+	int action;	   /* XDP verdict of a packet that was let through */
 };
 
-static __always_inline void *frame_start(struct packet *pkt)
+/*
+ * A pick under way. It lives in a map because what is read from there is any number to the verifier,
+ * which then walks the pick's loop, and what follows it, once and not for every way through it.
+ */
+struct pick {
+	__u32 hash;
+	__u32 except; /* CDN that it must not be */
+	__u32 first;  /* of two picks */
+	__u32 first_cost_us;
+	__u32 endpoint; /* the answer */
+	__u32 probe;
+	__u32 darkened;	 /* endpoint found dark on the way */
+	__u32 suspected; /* has a suspect been seen? better than one that is out */
+	__u32 full;	 /* endpoint found at its capacity on the way */
+	__u32 table;
+	__u32 policy;
+	__u32 try;
+};
+
+/* Per CPU: what the sampler and the answers' limiter remember, and the packet under way. */
+struct cpu_state {
+	__u32 until_sample;
+	__u32 sample_one_in; /* what the distance to the next sample was drawn with */
+	__u64 answers_ns;
+	__u32 answers_left;
+	__u32 pad;
+	__u32 unbilled[MAX_CDNS]; /* bytes not yet counted against their capacity */
+	struct pick pick;
+	struct facts facts;
+};
+
+BPF_PERCPU_ARRAY(cpu_states, struct cpu_state, 1);
+
+static __always_inline struct cpu_state *this_cpu(void)
 {
-	return (void *)(long)pkt->ctx->data;
+	__u32 zero = 0;
+
+	return cpu_states.lookup(&zero);
 }
 
-static __always_inline void *frame_end(struct packet *pkt)
+/*
+ * A header at `offset` of the frame, or 0 when the frame ends before the header does. The compiler
+ * must not know the offset better than the verifier does, or it would drop the mask.
+ */
+static __always_inline void *header_at(struct packet *pkt, __u32 offset, __u32 size)
 {
-	return (void *)(long)pkt->ctx->data_end;
+	void *start = (void *)(long)pkt->ctx->data, *end = (void *)(long)pkt->ctx->data_end,
+	     *header;
+
+	asm volatile("" : "+r"(offset));
+	offset &= HEADERS_MAX - 1;
+	header = start + offset;
+	return header + size > end ? 0 : header;
 }
+
+/* -- clocks -- */
+
+#ifdef TEST_CLOCK
+BPF_TABLE_PINNED("array", __u32, __u64, clock, 1, PINS "clock", 0);
+
+static __always_inline __u64 injected_ns(void)
+{
+	__u32 zero = 0;
+	__u64 *ns = clock.lookup(&zero);
+
+	return ns ? *ns : 0;
+}
+#else
+#define injected_ns() 0ULL
+#endif
 
 /* Good to a tick (some milliseconds) and four times cheaper than the exact clock. */
 static __always_inline __u64 coarse_now(struct packet *pkt)
 {
-	if (!pkt->now)
-		pkt->now = bpf_ktime_get_coarse_ns();
-	return pkt->now;
+	if (!pkt->its->now)
+		pkt->its->now = injected_ns() ?: bpf_ktime_get_coarse_ns();
+	return pkt->its->now;
 }
 
 /* For handshake times; replaces a coarse reading. */
 static __always_inline __u64 exact_now(struct packet *pkt)
 {
-	pkt->now = bpf_ktime_get_ns();
-	return pkt->now;
+	pkt->its->now = injected_ns() ?: bpf_ktime_get_ns();
+	return pkt->its->now;
 }
 
 /* Age of a stamp; the coarse clock may lie a tick behind a stamp of the exact one. */
@@ -105,81 +201,50 @@ static __always_inline __u64 age_ns(__u64 now, __u64 then)
 	return (__s64)(now - then) > 0 ? now - then : 0;
 }
 
-/* Addresses are 24 bits wide to the breaker and the sketches: one source is its /24. */
-static __always_inline __u32 prefix24(__u32 address)
+/* -- addresses -- */
+
+static __always_inline bool is_ipv4(const struct address *a)
 {
-	return address & bpf_htonl(0xffffff00);
+	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
 }
 
-/* The IP header, and whether the destination is ours. Whatever is not IPv4 passes untouched. */
-static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline void map_ipv4(struct address *a, __u32 ipv4)
 {
-	__u32 zero = 0, *mode_now;
-	struct local *local;
-
-	pkt->ctx = ctx;
-	pkt->cdn = NO_CDN_ID;
-	pkt->bytes = ctx->data_end - ctx->data;
-	pkt->eth = frame_start(pkt);
-	pkt->ip = (void *)(pkt->eth + 1);
-	if ((void *)(pkt->eth + 1) > frame_end(pkt))
-		return PASSED;
-	if (pkt->eth->h_proto != bpf_htons(ETH_P_IP))
-		return PASSED;
-	if ((void *)(pkt->ip + 1) > frame_end(pkt))
-		return PASSED; /* too short to be for us; the stack knows what to do with it */
-
-	pkt->set = settings.lookup(&zero);
-	mode_now = mode.lookup(&zero);
-	if (!pkt->set || !mode_now)
-		return PASSED;
-	pkt->mode = *mode_now;
-	pkt->policy = *(volatile const __u32 *)&pkt->set->generation;
-	if (pkt->mode & MODE_BYPASS)
-		return BYPASSED;
-
-	pkt->source = pkt->ip->saddr;
-	pkt->target = pkt->ip->daddr;
-	local = local_addresses.lookup(&pkt->target);
-	if (local) {
-		pkt->ours = local->kind;
-		pkt->snat_index = local->index;
-	}
-	return GO_ON;
+	a->word[0] = 0;
+	a->word[1] = 0;
+	a->word[2] = bpf_htonl(0xffff);
+	a->word[3] = ipv4;
 }
 
-/* The transport header of a packet for one of our addresses. */
-static __always_inline int parse_transport(struct packet *pkt)
+static __always_inline bool same_address(const struct address *a, const struct address *b)
 {
-	struct iphdr *ip = pkt->ip;
-	__u32 header = ip->ihl * 4, total = bpf_ntohs(ip->tot_len);
-	struct tcphdr *tcp;
+	return a->word[3] == b->word[3] && a->word[2] == b->word[2] && a->word[1] == b->word[1] &&
+	       a->word[0] == b->word[0];
+}
 
-	if (ip->version != 4 || ip->ihl < 5)
-		return MALFORMED;
-	if (total < header || total + sizeof(struct ethhdr) > pkt->bytes)
-		return MALFORMED;
-	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK))
-		return FRAGMENT;
-	if (ip->protocol != IPPROTO_TCP)
-		return UNSUPPORTED;
-	tcp = (void *)ip + header;
-	if ((void *)(tcp + 1) > frame_end(pkt))
-		return MALFORMED;
-	if (tcp->doff < 5 || header + tcp->doff * 4 > total)
-		return MALFORMED;
-	if (!tcp->source || !tcp->dest)
-		return MALFORMED;
-	pkt->tcp = tcp;
-	pkt->source_port = tcp->source;
-	pkt->target_port = tcp->dest;
-	pkt->sequence = tcp->seq;
-	pkt->acknowledged = tcp->ack_seq;
-	pkt->flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
-	/* a SYN may carry ACK, ECE and CWR; with FIN or RST it is nobody's */
-	if ((pkt->flags & TCP_SYN) && (pkt->flags & (TCP_FIN | TCP_RST)))
-		return MALFORMED;
-	if (!(pkt->flags & (TCP_SYN | TCP_ACK | TCP_RST)))
-		return MALFORMED;
-	return GO_ON;
+/* A 64-bit finalizer (the constants are of Stafford's variant 13): every bit in changes half of those out. */
+static __always_inline __u32 mix(__u64 word)
+{
+	word ^= word >> 30;
+	word *= 0xbf58476d1ce4e5b9ULL;
+	word ^= word >> 27;
+	word *= 0x94d049bb133111ebULL;
+	return word >> 32;
+}
+
+/* An address in 32 bits: of IPv4 itself, of IPv6 a hash. */
+static __always_inline __u32 fold_address(const struct address *a)
+{
+	__u64 high = ((__u64)a->word[0] << 32) | a->word[1];
+	__u64 low = ((__u64)a->word[2] << 32) | a->word[3];
+
+	return is_ipv4(a) ? a->word[3] : mix(low ^ ((__u64)mix(high) << 16));
+}
+
+/* What counts as one network: a /24, of IPv6 a hash of the /48. */
+static __always_inline __u32 network_of(const struct address *a)
+{
+	if (is_ipv4(a))
+		return a->word[3] & bpf_htonl(0xffffff00);
+	return mix(((__u64)a->word[0] << 32) | (a->word[1] & bpf_htonl(0xffff0000)));
 }

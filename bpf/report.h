@@ -20,7 +20,7 @@ static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, _
 				 __u32 to, __u32 value, __u32 ejections)
 {
 	struct event event = {
-		.at_ns = pkt->now,
+		.at_ns = pkt->its->now,
 		.kind = kind,
 		.reason = reason,
 		.endpoint = endpoint,
@@ -38,11 +38,12 @@ static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, _
  */
 static __always_inline void sample(struct packet *pkt, int verdict)
 {
-	__u32 zero = 0, one_in, drawn;
-	struct cpu_state *cpu = cpu_states.lookup(&zero);
+	__u32 one_in, drawn;
+	struct cpu_state *cpu = this_cpu();
+	struct facts *its = pkt->its;
 	struct sample sample = {};
 
-	if (!cpu || !pkt->set)
+	if (!cpu)
 		return;
 	one_in = pkt->set->sample_one_in;
 	if (!one_in)
@@ -57,49 +58,80 @@ static __always_inline void sample(struct packet *pkt, int verdict)
 	drawn = cpu->sample_one_in ? cpu->sample_one_in : one_in;
 	cpu->sample_one_in = one_in;
 	cpu->until_sample = 1 + (bpf_get_prandom_u32() % (2 * one_in - 1));
-	sample.source = pkt->source;
-	sample.target = pkt->target;
-	sample.source_port = pkt->source_port;
-	sample.target_port = pkt->target_port;
-	sample.length = pkt->bytes;
+	sample.source = its->source;
+	sample.target = its->target;
+	sample.source_port = its->source_port;
+	sample.target_port = its->target_port;
+	sample.length = its->bytes < 0xffff ? its->bytes : 0xffff;
 	sample.verdict = verdict;
-	sample.cdn = pkt->cdn;
+	sample.cdn = its->cdn;
+	sample.protocol = its->protocol;
+	sample.tcp_flags = its->flags;
 	sample.one_in = drawn;
 	samples.perf_submit(pkt->ctx, &sample, sizeof(sample));
+}
+
+/*
+ * Bytes towards a CDN's capacity, billed by heaps: a word that all CPUs share is too dear for each packet,
+ * and a heap is a fraction of a millisecond of any link worth limiting.
+ */
+#define HEAP_BYTES 16384
+
+static __always_inline void bill(struct packet *pkt, __u32 cdn)
+{
+	struct cpu_state *cpu = this_cpu();
+	__u64 now = ticks(coarse_now(pkt)), before;
+	struct limit *capacity;
+	struct meter *load;
+	__u32 bytes;
+
+	if (!cpu || cdn >= MAX_CDNS)
+		return;
+	bytes = cpu->unbilled[cdn] + pkt->its->bytes;
+	if (bytes < HEAP_BYTES) {
+		cpu->unbilled[cdn] = bytes;
+		return;
+	}
+	cpu->unbilled[cdn] = 0;
+	capacity = capacities.lookup(&cdn);
+	load = loads.lookup(&cdn);
+	if (!capacity || !load || !capacity->kib_ticks)
+		return;
+	before = load->bytes_at;
+	if (before < now)
+		SWAP_IF(&load->bytes_at, before, now);
+	ATOMIC_ADD(&load->bytes_at, (bytes * capacity->kib_ticks) >> 10);
 }
 
 static __always_inline int report(struct packet *pkt, int verdict)
 {
 	__u32 key = verdict;
 	struct count *count = verdicts.lookup(&key);
+	struct facts *its = pkt->its;
 	struct cdn_count *cdn;
 
+	if (!its)
+		return XDP_PASS; /* not even the settings are there */
 	if (count) {
-		count->packets++;
-		count->bytes += pkt->bytes;
+		COUNT(count->packets, 1);
+		COUNT(count->bytes, its->bytes);
 		if (pkt->hit && verdict == BLOCKED && hit_counts(count->packets))
-			__sync_fetch_and_add(&pkt->hit->hits, HITS_PER_SAMPLE);
+			ATOMIC_ADD(&pkt->hit->hits, HITS_PER_SAMPLE);
 	}
 	if (verdict == FORWARDED || verdict == REPLIED) {
-		cdn = count_of(pkt->cdn);
+		cdn = count_of(its->cdn);
 		if (cdn) {
 			count = verdict == FORWARDED ? &cdn->to_cdn : &cdn->from_cdn;
-			count->packets++;
-			count->bytes += pkt->bytes;
+			COUNT(count->packets, 1);
+			COUNT(count->bytes, its->bytes);
+			bill(pkt, its->cdn);
 		}
 	}
 	if (verdict != BYPASSED)
 		sample(pkt, verdict);
-	switch (verdict) {
-	case PASSED:
-	case BYPASSED:
+	if (its->mode & MODE_OBSERVE)
 		return XDP_PASS;
-	case FORWARDED:
-	case REPLIED:
-	case RESET_CLIENT:
-	case RESET_CDN:
-		return pkt->action;
-	default:
-		return XDP_DROP;
-	}
+	if (verdict == PASSED || verdict == BYPASSED || verdict == HANDED)
+		return XDP_PASS;
+	return verdict < FIRST_DROP ? pkt->action : XDP_DROP;
 }

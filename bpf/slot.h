@@ -7,6 +7,9 @@
  * before the forward entry is written, and whoever takes a slot over deletes the old owner's entry
  * after the swap, while whoever rebuilds an entry looks at the slot again after the insert: of the
  * two, one always sees the other.
+ *
+ * The owner is one word (the client folded, its port, the service), so that it can be swapped; the
+ * client in full stands beside it, and holds as long as the word is the same before and after reading it.
  */
 #pragma once
 
@@ -21,14 +24,10 @@
 /* Owner of a slot that is being filled: whatever arrives for it meanwhile is nobody's. */
 #define BEING_BOUND (~0ULL)
 
-static __always_inline __u64 owner_word(__u32 client, __u16 client_port, __u32 service)
+static __always_inline __u64 owner_word(const struct address *client, __u16 client_port,
+					__u32 service)
 {
-	return ((__u64)client << 32) | ((__u64)client_port << 16) | (service + 1);
-}
-
-static __always_inline __u32 owner_client(__u64 owner)
-{
-	return owner >> 32;
+	return ((__u64)fold_address(client) << 32) | ((__u64)client_port << 16) | (service + 1);
 }
 
 static __always_inline __u32 owner_service(__u64 owner)
@@ -36,37 +35,56 @@ static __always_inline __u32 owner_service(__u64 owner)
 	return ((owner & 0xffff) - 1) & 0xffff;
 }
 
+/* Seconds for ages in sixteen bits; they wrap after 18 hours. */
+static __always_inline __u16 second_of(__u64 now)
+{
+	return now >> 30;
+}
+
+static __always_inline __u32 slot_row(const struct settings *set, __u32 endpoint, __u32 snat)
+{
+	return (endpoint * set->snat_rows + snat) * set->ports;
+}
+
 /* The forward key of a slot's owner; false when its service is gone. */
-static __always_inline bool owner_key(__u64 owner, struct flow_key *key)
+static __always_inline bool owner_key(struct slot *slot, __u64 owner, struct flow_key *key)
 {
 	__u32 id = owner_service(owner);
 	struct service *service = services.lookup(&id);
 
-	if (!service)
+	if (!service || !service->protocol)
 		return false;
-	key->client = owner_client(owner);
+	key->client = slot->client;
 	key->client_port = owner >> 16;
-	key->vip = service->vip;
+	key->vip = service->vip_index;
 	key->vip_port = service->port;
-	key->protocol = IPPROTO_TCP;
+	key->protocol = service->protocol;
 	return true;
+}
+
+static __always_inline bool is_begun(__u8 state)
+{
+	return state == SLOT_SYN_SENT || state == SLOT_SYN_RECV;
 }
 
 static __always_inline struct flow *forward_entry(struct flow_key *key, __u8 state)
 {
-	if (state == SLOT_SYN_SENT || state == SLOT_SYN_RECV)
-		return half_open.lookup(key);
-	return established.lookup(key);
+	return is_begun(state) ? half_open.lookup(key) : established.lookup(key);
 }
 
-/* Its time is over: a handshake that was never finished, a closed port that has rested. */
-static __always_inline bool is_over(struct slot *slot, __u64 now)
+/* Its time is over: a handshake never finished, a closed port that has rested, a flow long idle. */
+static __always_inline bool is_over(const struct settings *set, struct slot *slot, __u64 now,
+				    bool udp)
 {
 	__u64 age = age_ns(now, slot->since_ns);
+	__u16 idle = second_of(now) - slot->seen_s;
 
 	if (slot->state >= SLOT_CLOSING)
 		return age > (slot->flags & FLOW_RESET ? RESET_REST_NS : REST_NS);
-	return slot->state < SLOT_ESTABLISHED && age > HALF_OPEN_NS;
+	if (slot->state == SLOT_ESTABLISHED)
+		/* a stamp may be ahead by what another CPU's coarse clock is */
+		return idle < 0x8000 && idle > (udp ? set->udp_s : set->established_s);
+	return age > HALF_OPEN_NS;
 }
 
 /* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
@@ -77,35 +95,43 @@ static __always_inline bool is_orphan(struct slot *slot, __u32 index, __u64 owne
 
 	if (slot->state >= SLOT_CLOSING)
 		return false;
-	if (!owner_key(owner, key))
+	if (!owner_key(slot, owner, key))
 		return true;
 	flow = forward_entry(key, slot->state);
 	return !flow || flow->slot != index;
 }
 
 /* May a slot that `held` holds be taken over? */
-static __always_inline bool reclaimable(struct slot *slot, __u32 index, __u64 held, __u64 now,
-					int try, struct flow_key *key)
+static __always_inline bool reclaimable(struct packet *pkt, struct slot *slot, __u32 index,
+					__u64 held, int try, struct flow_key *key)
 {
 	if (held == BEING_BOUND)
 		return false;
-	return is_over(slot, now) || (try >= FREE_TRIES && is_orphan(slot, index, held, key));
+	return is_over(pkt->set, slot, pkt->its->now, pkt->its->protocol == IPPROTO_UDP) ||
+	       (try >= FREE_TRIES && is_orphan(slot, index, held, key));
 }
 
-/* After the swap: the old owner's forward entry must not outlive its slot. */
-static __always_inline void forget_owner(__u64 owner, __u32 index)
+/* After the swap: the old owner's forward entries must not outlive its slot. */
+static __always_inline void forget_owner(struct flow_key *key, __u32 index)
 {
-	struct flow_key key = {};
-	struct flow *flow;
+	struct flow *flow = established.lookup(key);
 
-	if (!owner_key(owner, &key))
-		return;
-	flow = established.lookup(&key);
 	if (flow && flow->slot == index)
-		established.delete(&key);
-	flow = half_open.lookup(&key);
+		if (WRITES)
+			established.delete(key);
+	flow = half_open.lookup(key);
 	if (flow && flow->slot == index)
-		half_open.delete(&key);
+		if (WRITES)
+			half_open.delete(key);
+}
+
+/* An established flow has ended, one way or the other: each is counted once. */
+static __always_inline void count_closed(__u32 cdn)
+{
+	struct cdn_count *count = count_of(cdn);
+
+	if (count)
+		COUNT(count->closed, 1);
 }
 
 /*
@@ -116,17 +142,20 @@ static __always_inline void forget_owner(__u64 owner, __u32 index)
 static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 {
 	const struct settings *set = pkt->set;
+	struct facts *its = pkt->its;
 	__u32 snat, port, base, index, random = bpf_get_prandom_u32();
-	__u32 ports = set->ports, stride = (random >> 8) | 1;
+	__u32 ports = set->ports, stride = (random >> 8) | 1, addresses;
 	struct flow_key key = {};
 	struct slot *slot;
+	bool known;
 	__u64 held;
 
-	if (!ports || !set->snat_count || flow->endpoint >= set->endpoint_stride)
+	addresses = its->family == 4 ? set->snat_count[0] : set->snat_count[1];
+	if (!ports || !addresses)
 		return 0;
-	snat = random % set->snat_count;
-	base = (snat * set->endpoint_stride + flow->endpoint) * ports;
-	port = (__u32)bpf_ntohs(pkt->source_port) - set->port_min_host;
+	snat = random % addresses;
+	base = slot_row(set, flow->endpoint, snat);
+	port = (__u32)bpf_ntohs(its->source_port) - set->port_min_host;
 	if (port >= ports)
 		port = random % ports;
 
@@ -137,9 +166,10 @@ static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 		if (!slot)
 			return 0;
 		held = slot->owner;
-		if (held && !reclaimable(slot, index, held, pkt->now, try, &key))
+		if (held && !reclaimable(pkt, slot, index, held, try, &key))
 			goto next;
-		if (__sync_val_compare_and_swap(&slot->owner, held, BEING_BOUND) == held)
+		known = held && owner_key(slot, held, &key);
+		if (SWAP_IF(&slot->owner, held, BEING_BOUND) == held)
 			goto claimed;
 next:
 		/* a division, since each branch here would double the verifier's work, try by try */
@@ -147,47 +177,72 @@ next:
 	}
 	return 0;
 claimed:
-	if (held)
-		forget_owner(held, index);
+	if (known)
+		forget_owner(&key, index);
+	if (held && slot->state == SLOT_ESTABLISHED)
+		count_closed(flow->cdn);
 	flow->slot = index;
-	flow->snat = set->snat[snat & (MAX_SNAT - 1)];
+	flow->snat = snat;
 	flow->snat_port = bpf_htons(set->port_min_host + port);
 	return slot;
 }
 
-/* Replies go the way the client's frames come. */
-static __always_inline void note_way_back(struct packet *pkt, struct slot *slot)
+/* Replies go the way the client's frames come. False when that is no link of the edge's. */
+static __always_inline bool note_way_back(struct packet *pkt, struct slot *slot)
 {
-	slot->ifindex = pkt->ctx->ingress_ifindex;
-	__builtin_memcpy(slot->router, pkt->eth->h_source, ETH_ALEN);
-	__builtin_memcpy(slot->self, pkt->eth->h_dest, ETH_ALEN);
+	struct link_key key = {.ifindex = pkt->ctx->ingress_ifindex,
+			       .outer = pkt->its->outer,
+			       .inner = pkt->its->inner};
+	__u32 *link = link_ids.lookup(&key);
+	struct ethhdr *eth = header_at(pkt, 0, sizeof(*eth));
+
+	if (!link || !eth)
+		return false;
+	SET(slot->link, *link);
+	COPY(slot->router, eth->h_source, ETH_ALEN);
+	return true;
+}
+
+static __always_inline const struct address *snat_address(struct packet *pkt, __u8 index)
+{
+	return &pkt->set->snat[pkt->its->family == 6][index & (MAX_SNAT - 1)];
 }
 
 /* Give the flow a slot at its endpoint, with everything a reply needs. */
 static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 				     struct endpoint *endpoint, __u32 service)
 {
-	__u64 owner = owner_word(pkt->source, pkt->source_port, service);
+	struct facts *its = pkt->its;
+	__u64 owner = owner_word(&its->source, its->source_port, service);
 	struct slot *slot = claim(pkt, flow);
 	__u32 old_ip, new_ip, old_ports, new_ports;
 
-	if (!slot)
+	if (!slot) {
+		tell_seldom(pkt, EVENT_PORTS_GONE, flow->endpoint, 0);
 		return NO_PORT;
-	old_ip = halves(pkt->source) + halves(pkt->target);
-	new_ip = halves(flow->snat) + halves(endpoint->address);
-	old_ports = (__u32)pkt->source_port + pkt->target_port;
+	}
+	if (!note_way_back(pkt, slot)) {
+		SET(slot->owner, 0);
+		return NO_LINK;
+	}
+	old_ip = halves_of(&its->source) + halves_of(&its->target);
+	new_ip = halves_of(snat_address(pkt, flow->snat)) + halves_of(&endpoint->address);
+	old_ports = (__u32)its->source_port + its->target_port;
 	new_ports = (__u32)flow->snat_port + endpoint->port;
 	flow->ip_delta = checksum_delta(old_ip, new_ip);
-	flow->tcp_delta = checksum_delta(old_ip + old_ports, new_ip + new_ports);
-	slot->ip_delta = checksum_delta(new_ip, old_ip);
-	slot->tcp_delta = checksum_delta(new_ip + new_ports, old_ip + old_ports);
-	slot->since_ns = pkt->now;
-	slot->generation = flow->generation;
-	slot->isn = flow->isn;
-	note_way_back(pkt, slot);
-	slot->flags = flow->flags & FLOW_PROBE;
-	slot->seen_s = 0;
-	slot->state = SLOT_SYN_SENT;
-	__sync_val_compare_and_swap(&slot->owner, BEING_BOUND, owner); /* and a barrier */
+	flow->l4_delta = checksum_delta(old_ip + old_ports, new_ip + new_ports);
+	SET(slot->ip_delta, checksum_delta(new_ip, old_ip));
+	SET(slot->l4_delta, checksum_delta(new_ip + new_ports, old_ip + old_ports));
+	COPY(&slot->client, &its->source, sizeof(its->source));
+	SET(slot->since_ns, its->now);
+	SET(slot->generation, flow->generation);
+	SET(slot->isn, flow->isn);
+	SET(slot->customer, flow->customer);
+	SET(slot->traffic_class, flow->traffic_class);
+	SET(slot->region, flow->region);
+	SET(slot->flags, flow->flags & FLOW_PROBE);
+	SET(slot->seen_s, second_of(its->now));
+	SET(slot->state, SLOT_SYN_SENT);
+	SWAP_IF(&slot->owner, BEING_BOUND, owner); /* and a barrier */
 	return GO_ON;
 }

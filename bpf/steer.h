@@ -9,33 +9,27 @@
  * (so does every flow of a service whose endpoints are all out: a bad CDN is better than none).
  */
 #define REHASHES 12
-#define NOWHERE 0xffff
+#define TRIES_AT_ONCE 3
 /* A second pick must be better by a quarter and a millisecond, so that weights mean something. */
 #define BAND_US 1000
 
-static __always_inline __u32 endpoint_at(struct pick_table *table, __u32 hash)
+static __always_inline __u32 endpoint_at(struct pick_table *table, __u32 slot)
 {
-	__u32 slot = ((__u64)hash * PICK_SLOTS) >> 32;
-
 	return table->endpoint[slot & (PICK_ROOM - 1)];
 }
 
-/* A 64-bit finalizer (the constants are of Stafford's variant 13): every bit in changes half of those out. */
-static __always_inline __u32 mix(__u64 word)
+static __always_inline __u32 slot_of(__u32 hash)
 {
-	word ^= word >> 30;
-	word *= 0xbf58476d1ce4e5b9ULL;
-	word ^= word >> 27;
-	word *= 0x94d049bb133111ebULL;
-	return word >> 32;
+	return ((__u64)hash * PICK_SLOTS) >> 32;
 }
 
 static __always_inline __u32 flow_hash(struct packet *pkt, __u32 seed)
 {
-	__u64 ends =
-		((__u64)pkt->target << 32) | ((__u32)pkt->target_port << 16) | pkt->source_port;
+	struct facts *its = pkt->its;
+	__u64 ends = ((__u64)its->index << 40) | ((__u64)its->protocol << 32) |
+		     ((__u32)its->target_port << 16) | its->source_port;
 
-	return mix(ends ^ (((__u64)mix(((__u64)seed << 32) | pkt->source)) << 16));
+	return mix(ends ^ (((__u64)mix(((__u64)seed << 32) | fold_address(&its->source))) << 16));
 }
 
 static __always_inline __u32 cdn_of(__u32 id)
@@ -45,18 +39,40 @@ static __always_inline __u32 cdn_of(__u32 id)
 	return endpoint ? endpoint->cdn : NO_CDN_ID;
 }
 
+/* What a flow with this DSCP is for (RFC 4594, 8325); the unmarked are interactive. */
+static __always_inline __u8 class_of_dscp(__u8 dscp)
+{
+	if (dscp == 8 || dscp == 1 || (dscp >= 10 && dscp <= 14))
+		return CLASS_BULK; /* CS1, LE, AF1x */
+	if (dscp == 24 || (dscp >= 26 && dscp <= 30))
+		return CLASS_VIDEO; /* CS3, AF3x */
+	return CLASS_INTERACTIVE;
+}
+
+/* What the agent wrote, or the first: an index for the verifier. */
+static __always_inline __u32 class_of(struct packet *pkt)
+{
+	__u32 class = pkt->its->traffic_class;
+
+	return class < CLASSES ? class : CLASS_INTERACTIVE;
+}
+
 /* One try: true when it ends the pick. */
 static __always_inline bool try_pick(struct packet *pkt, struct pick_table *table,
-				     volatile struct pick *pick, bool by_latency, bool rescue)
+				     struct pick *pick)
 {
-	__u32 id = endpoint_at(table, pick->hash), cost;
+	bool by_latency = pick->policy == POLICY_LATENCY, rescue = pkt->its->rescue;
+	__u32 id = endpoint_at(table,
+			       pick->policy == POLICY_FAILOVER ? pick->try : slot_of(pick->hash));
 	struct health *h = health_of(id);
+	__u32 cdn = cdn_of(id), cost;
 	enum fitness fit;
 
+	pick->try++;
 	pick->hash = mix(((__u64)pick->hash << 32) | id);
-	if (!h || (pick->except != NO_CDN_ID && cdn_of(id) == pick->except))
+	if (!h || (pick->except != NO_CDN_ID && cdn == pick->except))
 		return false;
-	fit = fitness(pkt, pick, id, h, by_latency, !rescue);
+	fit = fitness(pkt, pick, id, cdn, h, by_latency, !rescue);
 	if (fit == UNFIT) {
 		if (!pick->suspected && pick->first == NOWHERE && h->state == BREAKER_IN &&
 		    pick->darkened != id) {
@@ -75,7 +91,7 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 		pick->endpoint = id; /* unless a better one is found */
 		pick->first = id;
 		pick->first_cost_us = cost;
-		pick->except = cdn_of(id);
+		pick->except = cdn;
 		return false;
 	}
 	if (pick->first_cost_us > cost + cost / 4 + BAND_US)
@@ -85,31 +101,60 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 
 /*
  * Weighted: what the Maglev table says (Eisenbud et al., NSDI 2016). Latency: of two picks the one
- * with the clearly lower cost (power of two choices; Mitzenmacher, 2001). One loop serves both, and
- * the re-hashing, to keep the program small. `except` is the CDN that a flow is rescued from.
+ * with the clearly lower cost (power of two choices; Mitzenmacher, 2001). Failover: the first in order
+ * that is fit. `except` is the CDN that a flow is rescued from.
  */
-static __always_inline volatile struct pick *
-pick_endpoint(struct packet *pkt, struct service *service, __u32 bank, __u32 except)
+static __always_inline bool begin_pick(struct packet *pkt, struct service *service, __u32 except)
 {
-	bool by_latency = service->policy == POLICY_LATENCY && !(pkt->mode & MODE_DISARMED);
-	struct pick_table *table = picks.lookup(&bank);
-	__u32 zero = 0;
-	struct cpu_state *cpu = cpu_states.lookup(&zero);
-	volatile struct pick *pick;
+	__u32 class = class_of(pkt), policy = service->policy[class], table_id;
+	struct facts *its = pkt->its;
+	struct cpu_state *cpu = this_cpu();
+	struct pick_table *table;
+	struct pick *pick;
 
+	table_id = service->table[its->region & (MAX_REGIONS - 1)][class];
+	table = picks.lookup(&table_id);
 	if (!table || !cpu)
-		return 0;
+		return false;
+	if (policy == POLICY_LATENCY && (its->mode & MODE_DISARMED))
+		policy = POLICY_WEIGHTED;
 	pick = &cpu->pick;
 	pick->hash = flow_hash(pkt, pkt->set->seed);
+	pick->table = table_id;
+	pick->policy = policy;
+	pick->try = 0;
 	pick->except = except;
 	pick->first = NOWHERE;
 	pick->probe = 0;
 	pick->darkened = NOWHERE;
+	pick->full = NOWHERE;
 	pick->suspected = 0;
-	pick->endpoint = endpoint_at(table, pick->hash); /* when nothing better is found */
+	/* when nothing better is found */
+	pick->endpoint = endpoint_at(table, policy == POLICY_FAILOVER ? 0 : slot_of(pick->hash));
+	return true;
+}
+
+/*
+ * Some tries: all that most flows need. Who needs more comes back by another tail call, for in one loop
+ * they would be most of the verifier's work.
+ */
+static __always_inline int pick_endpoint(struct packet *pkt)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct pick_table *table;
+	struct pick *pick;
+	__u32 id;
+
+	if (!cpu)
+		return NO_SERVICE;
+	pick = &cpu->pick;
+	id = pick->table;
+	table = picks.lookup(&id);
+	if (!table)
+		return NO_SERVICE;
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < REHASHES; i++)
-		if (try_pick(pkt, table, pick, by_latency, except != NO_CDN_ID))
-			break;
-	return pick;
+	for (int i = 0; i < TRIES_AT_ONCE; i++)
+		if (try_pick(pkt, table, pick))
+			return TO_BINDING;
+	return pick->try < REHASHES ? TO_PICKING : TO_BINDING;
 }

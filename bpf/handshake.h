@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Following a flow through its changes: its handshake, its end, its replies once a second. */
+#pragma once
+
+/* Which flow of the client's a packet is part of, now that it is known to be none in its steady state. */
+static __always_inline void find_changing(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	bool syn = its->flags & TCP_SYN;
+	struct flow_key key = {};
+	struct flow *flow = 0;
+
+	key_of(pkt, &key);
+	if (!syn) {
+		flow = established.lookup(&key);
+		its->belongs = TO_ESTABLISHED;
+	}
+	if (!flow) {
+		flow = half_open.lookup(&key);
+		its->belongs = TO_HALF_OPEN;
+	}
+	if (!flow && syn) {
+		flow = established.lookup(&key);
+		its->belongs = TO_ESTABLISHED;
+	}
+	if (!flow)
+		its->belongs = TO_NEW_FLOW;
+	else
+		its->endpoint = flow->endpoint;
+	pkt->flow = flow;
+}
+
+/* A new flow: its stage finds the rest by itself. */
+static __always_inline int open_anew(struct packet *pkt)
+{
+	pkt->its->rescue = 0;
+	return TO_OPENING;
+}
+
+/* FINs and resets, for the life of the port; the entry itself stays until it is needed no more. */
+static __always_inline void note_close(struct packet *pkt, struct slot *slot, __u8 fin)
+{
+	if (pkt->its->flags & TCP_RST) {
+		SET(slot->flags, slot->flags | FLOW_RESET);
+	} else {
+		SET(slot->flags, slot->flags | fin);
+		if ((slot->flags & (FLOW_FIN_CLIENT | FLOW_FIN_CDN)) !=
+		    (FLOW_FIN_CLIENT | FLOW_FIN_CDN))
+			return;
+	}
+	if (slot->state == SLOT_ESTABLISHED)
+		count_closed(pkt->its->cdn);
+	SET(slot->state, SLOT_CLOSING);
+	SET(slot->since_ns, coarse_now(pkt));
+}
+
+/*
+ * A first packet of a flow that is under way. With the same ISN a SYN was sent again: when the CDN has
+ * been silent for too long, another gets it, at the price of one retransmission. With another ISN after
+ * the handshake was refused or given up long ago, it is a new flow like any. Of UDP each packet until
+ * the first answer is taken for the first one.
+ */
+static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+	struct health *h = health_of(flow->endpoint);
+	struct facts *its = pkt->its;
+	bool tcp = its->protocol == IPPROTO_TCP;
+
+	exact_now(pkt);
+	SET(flow->flags, flow->flags | FLOW_RESENT);
+	if (flow->slot != NO_SLOT && !slot)
+		return NO_OWNER;
+	if (slot)
+		SET(slot->flags, slot->flags | FLOW_RESENT);
+	if (tcp && its->sequence != flow->isn) {
+		if (age_ns(its->now, flow->syn_ns) > HALF_OPEN_NS ||
+		    (slot && slot->state == SLOT_CLOSING))
+			return open_anew(pkt);
+		SET(flow->isn, its->sequence);
+		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
+		if (slot) {
+			SET(slot->isn, flow->isn);
+			SET(slot->state, SLOT_SYN_SENT);
+		}
+		return towards_cdn(pkt, flow);
+	}
+	if (h && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
+	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
+		note_connect(pkt, h);
+		its->rescue = 1;
+		return TO_OPENING;
+	}
+	return towards_cdn(pkt, flow);
+}
+
+/*
+ * The client's answer to the CDN's proves that it is where it says: the flow is established. Of a direct
+ * return we see no answer; there the right next sequence number has to do, and the time it took is the
+ * whole way round: box, CDN, client, box.
+ */
+static __always_inline bool proves_itself(struct packet *pkt, struct flow *flow)
+{
+	struct facts *its = pkt->its;
+
+	if (flow->slot == NO_SLOT)
+		return its->protocol == IPPROTO_UDP ||
+		       bpf_ntohl(its->sequence) == bpf_ntohl(flow->isn) + 1;
+	if (!(flow->flags & FLOW_SYNACK))
+		return false;
+	return its->protocol == IPPROTO_UDP ||
+	       bpf_ntohl(its->acknowledged) == bpf_ntohl(flow->cdn_isn) + 1;
+}
+
+static __always_inline int promote(struct packet *pkt, struct flow *flow)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+	struct facts *its = pkt->its;
+	struct cdn_count *count = count_of(flow->cdn);
+	struct flow steady = *flow;
+	struct flow_key key = {};
+
+	if (!proves_itself(pkt, flow))
+		return BAD_ACK;
+	key_of(pkt, &key);
+	its->client = its->source;
+	if (its->protocol == IPPROTO_TCP)
+		steady.isn =
+			bpf_ntohl(its->sequence); /* from here on: the end of what it has sent */
+	steady.flags = 0;
+	if (WRITES && established.update(&key, &steady))
+		return NO_ROOM;
+	if (flow->slot == NO_SLOT) {
+		if (its->protocol == IPPROTO_TCP)
+			note_direct_answer(pkt, flow);
+	} else if (!slot || *(volatile __u64 *)&slot->owner !=
+				    owner_word(&its->source, its->source_port, flow->service)) {
+		if (WRITES)
+			established.delete(&key); /* the other CPU has just given the port away */
+		return NO_OWNER;
+	} else {
+		SET(slot->isn, bpf_ntohl(flow->cdn_isn) + 1);
+		SET(slot->since_ns, coarse_now(pkt));
+		SET(slot->state, SLOT_ESTABLISHED);
+	}
+	if (count)
+		COUNT(count->promoted, 1);
+	if (its->payload && its->protocol == IPPROTO_TCP) {
+		struct flow *stored = established.lookup(&key);
+
+		if (stored)
+			note_data(pkt, stored);
+	}
+	if (WRITES)
+		half_open.delete(&key);
+	return towards_cdn(pkt, &steady);
+}
+
+/*
+ * A SYN on the port of an established flow: while that lives, the CDN answers with a challenge
+ * (RFC 5961). After its end it is a new flow, on a port that does not rest; the old entry goes, or the
+ * answer to the new SYN-ACK would find it first.
+ */
+static __always_inline int follow_syn_after(struct packet *pkt, struct flow *flow)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+	struct flow_key key = {};
+
+	if (slot && slot->state != SLOT_CLOSING)
+		return towards_cdn(pkt, flow);
+	key_of(pkt, &key);
+	if (WRITES)
+		established.delete(&key);
+	return open_anew(pkt);
+}
+
+static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+	int verdict = towards_cdn(pkt, flow);
+
+	if (verdict != TO_CDN)
+		return verdict;
+	if (pkt->its->flags & TCP_RST)
+		SET(flow->flags, flow->flags | FLOW_RESET);
+	if (slot && slot->state != SLOT_TOMBSTONE)
+		note_close(pkt, slot, FLOW_FIN_CLIENT);
+	return verdict;
+}
+
+/* A UDP client that spoke before the answer came. */
+static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
+{
+	if (pkt->its->protocol == IPPROTO_TCP)
+		return pkt->its->flags & TCP_SYN;
+	return flow->slot != NO_SLOT && !(flow->flags & FLOW_SYNACK);
+}
+
+static __always_inline int follow_client(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	struct flow *flow;
+	int verdict = GO_ON;
+
+	find_changing(pkt);
+	flow = pkt->flow;
+	if (!flow) {
+		if (its->protocol == IPPROTO_TCP && !(its->flags & TCP_SYN))
+			return its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
+		return open_anew(pkt);
+	}
+	if (its->belongs == TO_HALF_OPEN && is_first(pkt, flow))
+		return follow_first(pkt, flow);
+	if (its->belongs == TO_ESTABLISHED && (its->flags & TCP_SYN))
+		return follow_syn_after(pkt, flow);
+	if (its->belongs == TO_HALF_OPEN && !(its->flags & TCP_RST)) {
+		verdict = promote(pkt, flow);
+		if (verdict != TO_CDN || !(its->flags & TCP_FIN))
+			return verdict;
+		find_changing(pkt); /* established by the very packet that ends it */
+		flow = pkt->flow;
+		if (!flow)
+			return NO_OWNER;
+	}
+	if (its->flags & (TCP_FIN | TCP_RST))
+		return follow_end(pkt, flow);
+	return towards_cdn(pkt, flow);
+}
+
+/* -- replies -- */
+
+/* The forward entry of a reply's flow, rebuilt from the slot when it was evicted. */
+static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *slot,
+					       struct flow_key *key)
+{
+	struct facts *its = pkt->its;
+	struct flow built = {}, *flow;
+
+	if (!owner_key(slot, its->owner, key))
+		return 0;
+	flow = forward_entry(key, slot->state);
+	if (!flow) /* the client may have a newer flow on this port, in the other table */
+		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key)
+						       : established.lookup(key);
+	if (flow)
+		return flow->slot == its->slot_index ? flow : 0;
+	built.slot = its->slot_index;
+	built.generation = slot->generation;
+	built.snat = its->index;
+	built.snat_port = its->target_port;
+	built.ip_delta = ~slot->ip_delta;
+	built.l4_delta = ~slot->l4_delta;
+	built.customer = slot->customer;
+	built.traffic_class = slot->traffic_class;
+	built.region = slot->region;
+	built.endpoint = its->endpoint;
+	built.service = owner_service(its->owner);
+	built.cdn = its->cdn;
+	built.isn = slot->isn;
+	built.syn_ns = slot->since_ns;
+	if (slot->state == SLOT_ESTABLISHED) {
+		built.isn = bpf_ntohl(its->acknowledged); /* sent and arrived */
+		if (WRITES)
+			established.update(key, &built);
+	} else {
+		if (WRITES)
+			half_open.update(key, &built);
+	}
+	if (*(volatile __u64 *)&slot->owner != its->owner)
+		forget_owner(key, its->slot_index);
+	return forward_entry(key, slot->state);
+}
+
+/*
+ * The answer to our client's first packet: its time is the CDN's latency. A segment that acknowledges
+ * something else is of an older connection on this port: a reset ends that one, so that ours begins.
+ */
+static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, struct flow *flow)
+{
+	struct facts *its = pkt->its;
+	struct endpoint *endpoint = endpoints.lookup(&its->endpoint);
+	bool tcp = its->protocol == IPPROTO_TCP;
+	bool first = slot->state == SLOT_SYN_SENT;
+	bool refused = its->flags & TCP_RST;
+	bool absorb = refused && (slot->flags & FLOW_PROBE) && !(its->mode & MODE_DISARMED);
+	__u64 us;
+
+	if (!endpoint)
+		return NO_OWNER;
+	if (tcp &&
+	    (!(its->flags & TCP_ACK) || bpf_ntohl(its->acknowledged) != bpf_ntohl(slot->isn) + 1 ||
+	     (first && !(its->flags & (TCP_SYN | TCP_RST)))))
+		return RESET_TO_CDN;
+	if (!tcp || (its->flags & TCP_SYN)) {
+		if (flow) {
+			SET(flow->cdn_isn, its->sequence);
+			SET(flow->flags, flow->flags | FLOW_SYNACK);
+		}
+		SET(slot->state, SLOT_SYN_RECV);
+	}
+	if (refused && !absorb)
+		note_close(pkt, slot, 0);
+	if (first) {
+		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
+		note_answer(pkt, its->endpoint, endpoint, slot->flags,
+			    us < 0xffffffff ? us : 0xffffffff, refused);
+	}
+	/* a client that probed for us need not hear the refusal: its next SYN is rescued */
+	return absorb ? ABSORBED : TO_CLIENT;
+}
+
+/* Late for a flow that was rescued from this CDN. */
+static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slot)
+{
+	struct facts *its = pkt->its;
+	__u64 us;
+
+	if (its->protocol != IPPROTO_TCP ||
+	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
+	    bpf_ntohl(its->acknowledged) != bpf_ntohl(slot->isn) + 1)
+		return STALE_REPLY;
+	us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
+	record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
+	return RESET_TO_CDN;
+}
+
+static __always_inline int follow_closing(struct packet *pkt, struct slot *slot)
+{
+	/* the reset was not in window: the flow lives, and its port must not be given away */
+	if ((slot->flags & FLOW_RESET) && !(pkt->its->flags & TCP_RST) &&
+	    age_ns(coarse_now(pkt), slot->since_ns) > RESET_DOUBT_NS) {
+		SET(slot->flags, slot->flags & ~FLOW_RESET);
+		SET(slot->state, SLOT_ESTABLISHED);
+	}
+	return TO_CLIENT;
+}
+
+/* A CDN's reply to a slot that has an owner. */
+static __always_inline int follow_reply(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	struct flow_key key = {};
+	struct slot *slot;
+	struct flow *flow;
+	int verdict;
+
+	if (!find_slot(pkt))
+		return NO_OWNER;
+	slot = pkt->slot;
+	verdict = towards_client(pkt);
+	if (verdict != TO_CLIENT)
+		return verdict;
+	if (slot->state == SLOT_TOMBSTONE)
+		return follow_tombstone(pkt, slot);
+	if (slot->state == SLOT_CLOSING)
+		return follow_closing(pkt, slot);
+	/*
+	 * Look at the forward entry with each step of a handshake, then once a second: that keeps it
+	 * young in the LRU, and rebuilds it when it was evicted.
+	 */
+	flow = forward_of(pkt, slot, &key);
+	SET(slot->seen_s, second_of(coarse_now(pkt)));
+	if (slot->state != SLOT_ESTABLISHED)
+		return follow_answer(pkt, slot, flow);
+	if (its->payload)
+		note_reply_data(pkt, slot);
+	if (its->flags & (TCP_FIN | TCP_RST))
+		note_close(pkt, slot, FLOW_FIN_CDN);
+	return TO_CLIENT;
+}
+
+static __always_inline int follow_change(struct packet *pkt)
+{
+	int verdict = pkt->its->belongs == TO_REPLY ? follow_reply(pkt) : follow_client(pkt);
+
+	if (verdict == TO_CLIENT && names_an_id(pkt))
+		return TO_QUIC;
+	return verdict;
+}

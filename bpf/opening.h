@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Opening a flow: who is the client, what is the flow for, which endpoint gets it, by which port. */
+#pragma once
+
+/* Customer and region of the client, class of the flow. */
+static __always_inline void know_client(struct packet *pkt, struct service *service)
+{
+	struct facts *its = pkt->its;
+	struct prefix_key key = {.length = 128, .address = its->source};
+	struct client *client = clients.lookup(&key);
+
+	its->customer = client ? client->customer : 0;
+	its->region = client ? client->region : 0;
+	its->traffic_class = service->traffic_class == CLASS_BY_DSCP ? class_of_dscp(its->dscp)
+								     : service->traffic_class;
+}
+
+static __always_inline void count_new(struct packet *pkt, struct flow *flow)
+{
+	struct cdn_count *count = count_of(flow->cdn);
+	struct health *h = health_of(flow->endpoint);
+	__u32 service = flow->service;
+	__u64 *flows = service_flows.lookup(&service);
+
+	if (count) {
+		COUNT(count->new_flows, 1);
+		if (flow->flags & FLOW_PROBE)
+			COUNT(count->probe_flows, 1);
+	}
+	if (flows)
+		COUNT(*flows, 1);
+	if (!h)
+		return;
+	note_connect(pkt, h);
+	if (!(flow->flags & FLOW_PROBE))
+		SET(h->last_new_flow_ns, pkt->its->now);
+}
+
+/* What the pick found on its way, said and counted once it is over. */
+static __always_inline void note_pick(struct packet *pkt, struct pick *pick, __u32 cdn)
+{
+	__u32 full = pick->full, id = cdn;
+	struct limit *capacity = capacities.lookup(&id);
+	struct meter *load = loads.lookup(&id);
+	struct cdn_count *count;
+
+	if (capacity && load && capacity->flow_ticks)
+		charge(&load->flows_at, capacity->flow_ticks, ~0ULL, ticks(pkt->its->now));
+	if (full == NOWHERE || full == pick->endpoint)
+		return;
+	count = count_of(cdn_of(full));
+	if (count)
+		COUNT(count->spilled, 1);
+	tell_seldom(pkt, EVENT_SPILL, full, 0);
+}
+
+/* A rescued flow leaves a tombstone, so that a late SYN-ACK meets a reset. */
+static __always_inline void bury(struct packet *pkt, struct flow *old, struct flow *new)
+{
+	struct slot *slot = reverse.lookup(&old->slot);
+	struct cdn_count *count = count_of(old->cdn);
+
+	if (slot)
+		SET(slot->state, SLOT_TOMBSTONE);
+	if (count)
+		COUNT(count->rescued_from, 1);
+	count = count_of(new->cdn);
+	if (count)
+		COUNT(count->rescued_to, 1);
+	tell(pkt, EVENT_RESCUE, 0, old->endpoint, new->endpoint, 0, 0);
+}
+
+/* Remember the flow; half-open, until its client has proved that it is where it says. */
+static __always_inline int remember(struct packet *pkt, struct flow *flow,
+				    struct endpoint *endpoint)
+{
+	struct flow_key key = {};
+	struct slot *slot;
+	int verdict = GO_ON;
+
+	if (endpoint->transport == TRANSPORT_NAT)
+		verdict = bind_slot(pkt, flow, endpoint, flow->service);
+	else
+		flow->slot = NO_SLOT;
+	if (verdict != GO_ON)
+		return verdict;
+	key_of(pkt, &key);
+	if (!WRITES || !half_open.update(&key, flow))
+		return GO_ON;
+	slot = reverse.lookup(&flow->slot);
+	if (slot)
+		SET(slot->owner, 0);
+	return NO_ROOM;
+}
+
+/* The flow that is to be rescued: it goes to another CDN than it had, or stays when there is none. */
+static __always_inline struct flow *to_be_rescued(struct packet *pkt)
+{
+	struct flow_key key = {};
+
+	if (!pkt->its->rescue)
+		return 0;
+	key_of(pkt, &key);
+	return half_open.lookup(&key);
+}
+
+/* Give a first packet to the endpoint that was picked: bind a port, remember, send. */
+static __always_inline int bind_flow(struct packet *pkt)
+{
+	struct flow *old = to_be_rescued(pkt);
+	struct facts *its = pkt->its;
+	struct cpu_state *cpu = this_cpu();
+	struct endpoint *endpoint;
+	struct flow flow = {};
+	struct pick *pick;
+	int verdict;
+	__u32 id;
+
+	if (!cpu)
+		return NO_CDN;
+	pick = &cpu->pick;
+	if (pick->darkened != NOWHERE)
+		eject_darkened(pkt, pick->darkened);
+	id = pick->endpoint;
+	endpoint = endpoints.lookup(&id);
+	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old->cdn))
+		return old ? towards_cdn(pkt, old) : NO_CDN;
+	flow.generation = its->policy;
+	flow.endpoint = id;
+	flow.service = its->service;
+	flow.cdn = endpoint->cdn;
+	flow.customer = its->customer;
+	flow.traffic_class = its->traffic_class;
+	flow.region = its->region;
+	flow.isn = its->sequence;
+	flow.syn_ns = its->now;
+	flow.seen_s = second_of(its->now);
+	its->cdn = flow.cdn;
+	if (pick->probe) {
+		flow.flags = FLOW_PROBE;
+		tell(pkt, EVENT_PROBE, 0, id, 0, 0, 0);
+	}
+	if (!(its->mode & MODE_OBSERVE)) {
+		verdict = remember(pkt, &flow, endpoint);
+		if (verdict != GO_ON)
+			return old ? towards_cdn(pkt, old) : verdict;
+	}
+	note_pick(pkt, pick, flow.cdn);
+	if (old)
+		bury(pkt, old, &flow);
+	count_new(pkt, &flow);
+	return towards_cdn(pkt, &flow);
+}
+
+/* A first packet that no flow is waiting for, or one to be rescued: which service, which client? */
+static __always_inline int open_flow(struct packet *pkt)
+{
+	struct flow *old = to_be_rescued(pkt);
+	struct facts *its = pkt->its;
+	struct service_key key = {
+		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
+	__u32 *id = service_ids.lookup(&key), number;
+	struct service *service;
+	int verdict;
+
+	if (its->ttl <= 1)
+		return ANSWER_TOO_LATE; /* before it leaves a trace: what goes nowhere is no connect */
+	if (!id)
+		return NO_SERVICE;
+	number = *id;
+	service = services.lookup(&number);
+	if (!service)
+		return NO_SERVICE;
+	know_client(pkt, service);
+	verdict = may_open(pkt);
+	if (verdict != GO_ON)
+		return verdict;
+	exact_now(pkt);
+	its->client = its->source;
+	its->service = number;
+	its->rescue = old != 0;
+	return begin_pick(pkt, service, old ? old->cdn : NO_CDN_ID) ? TO_PICKING : NO_SERVICE;
+}
