@@ -1,4 +1,4 @@
-"""What operators changed at run time: weights, drains, blocks, whether the edge is armed.
+"""What operators changed at run time: weights, drains, blocks, limits, whether the edge is armed.
 
 It overlays the configuration and survives a restart of the agent. A small TOML file, replaced as a
 whole: after a crash there is the old one or the new one, never half of one.
@@ -28,6 +28,22 @@ _HEADER = """\
 """
 
 
+class CustomerLimit(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a customer may take, in place of the configuration's limits; None: as much as it likes."""
+
+    pps: float | None = None
+    mbit: float | None = None
+    flows_per_s: float | None = None
+
+
+class Allowed(Struct, kw_only=True, frozen=True):
+    """A prefix whose clients are neither blocked nor limited."""
+
+    prefix: str
+    reason: str = ""
+    created_ns: int = 0
+
+
 class State(Struct, kw_only=True):
     """The changes, on top of what the configuration says."""
 
@@ -36,7 +52,12 @@ class State(Struct, kw_only=True):
     drained: list[str] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     """`hits` is not kept: it is an estimate of the running agent."""
+    limits: dict[str, CustomerLimit] = field(default_factory=dict)
+    """By customer; those not named have the configuration's."""
+    allowed: list[Allowed] = field(default_factory=list)
     armed: bool = True
+    observing: bool = False
+    """The edge decides and counts, but lets every packet pass."""
     detached: bool = False
     """An operator took the data path off: only an operator puts it on again, not a restart."""
     version: int = VERSION
@@ -111,8 +132,8 @@ class StateStore:
                 "move it away by hand",
             ) from error
         self.warnings.append(
-            f"{self.path} is damaged ({why}); the edge starts without its blocks, weights and drains."
-            f" It is kept as {aside}: mend it, stop the agent, move it back, start the agent"
+            f"{self.path} is damaged ({why}); the edge starts without its blocks, weights, drains and"
+            f" limits. It is kept as {aside}: mend it, stop the agent, move it back, start the agent"
         )
         return State()
 

@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
-from cdnctl.config import Config
+from cdnctl.config import CLASSES, CdnConfig, ClassName, Config, ServiceConfig
 from cdnctl.datapath import abi
 from cdnctl.datapath.tables import Tables
-from cdnctl.engine.layout import Layout
+from cdnctl.engine.layout import EndpointPlace, Layout, ServicePlace
 from cdnctl.errors import CdnctlError
-from cdnctl.steering import maglev, shares
+from cdnctl.steering import picks, shares
+
+_POLICY = {
+    "weighted": abi.Policy.WEIGHTED,
+    "latency": abi.Policy.LATENCY,
+    "failover": abi.Policy.FAILOVER,
+}
+_TRANSPORT = {
+    "nat": abi.Transport.NAT,
+    "ipip": abi.Transport.IPIP,
+    "gue": abi.Transport.GUE,
+    "pass": abi.Transport.PASS,
+}
+_FINE = 100
+"""Weights of a class that leaves a CDN in part are of finer grain."""
+
+
+class Steering(NamedTuple):
+    """What is wanted of the choice."""
+
+    weights: Mapping[str, int]
+    """By CDN."""
+    drained: Collection[str] = ()
+    video_kept: Mapping[str, float] = {}
+    """The part of its weight (0 to 1) that a CDN keeps for video, under `latency`; not named: all."""
+
+    def in_force(self, traffic_class: ClassName, policy: str) -> dict[str, int]:
+        """Weights by CDN, drained ones without any, for one class."""
+        kept = self.video_kept if (traffic_class, policy) == ("video", "latency") else {}
+        return {
+            cdn: 0 if cdn in self.drained else round(weight * _FINE * kept.get(cdn, 1.0)) or min(weight, 1)
+            for cdn, weight in self.weights.items()
+        }
 
 
 def split(layout: Layout, weights: Mapping[str, int], drained: Collection[str]) -> shares.Split[int]:
-    """Endpoint weights by id, shares by CDN."""
-    return shares.split(
-        weights, drained, {cdn: [place.id for place in layout.endpoints_of(cdn)] for cdn in layout.cdns}
-    )
+    """Shares by CDN, and endpoint weights by id: those of one CDN share its weight in each pool."""
+    merged: dict[int, int] = {place.id: 0 for place in layout.endpoints}
+    for pool in abi.Pool:
+        serving = [place for place in layout.endpoints if place.pool == pool and place.serves]
+        groups = {cdn: [place.id for place in serving if place.cdn == cdn] for cdn in layout.cdns}
+        merged |= shares.split(weights, drained, groups).weights
+    return shares.Split(merged, shares.shares(weights, drained))
 
 
 def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) -> None:
@@ -30,32 +67,85 @@ def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) 
             )
 
 
-def apply(
-    config: Config, layout: Layout, tables: Tables, weights: Mapping[str, int], drained: Collection[str]
-) -> None:
-    """Write it all; each service flips to its new table in one step. Call `check` first."""
-    result = split(layout, weights, drained)
-    _settle(tables, result.weights)
-    limits = {cdn.name: cdn.latency_limit_ms for cdn in config.cdns}
+def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
+    """Write it all; each service flips to its new tables in one step. Call `check` first."""
+    weights = split(layout, wanted.weights, wanted.drained).weights
+    _settle(tables, weights)
+    cdns = {cdn.name: cdn for cdn in config.cdns}
     for place in layout.endpoints:
-        limit_us = int((limits[place.cdn] or 0) * 1000)
-        tables.put_endpoint(
-            place.id, place.address, place.port, place.cdn_id, result.weights[place.id], limit_us
-        )
+        _put_endpoint(tables, place, cdns[place.cdn], weights[place.id])
     settings = tables.settings
-    settings.weight_total = sum(result.weights.values())
-    tables.settings = settings
-    for service in config.services:
-        names = {cdn.name for cdn in config.cdns_of(service)}
-        entries = [
-            maglev.Entry(place.id, place.key, result.weights[place.id])
-            for place in layout.endpoints
-            if place.cdn in names and result.weights[place.id]
-        ]
-        policy = abi.Policy.LATENCY if service.policy == "latency" else abi.Policy.WEIGHTED
-        tables.put_service(
-            layout.services[service.name], service.vip, service.port, policy, maglev.table(entries)
+    for pool in abi.Pool:
+        settings.weight_total[pool] = sum(
+            weights[place.id] for place in layout.endpoints if place.pool == pool
         )
+    tables.settings = settings
+    put_services(config, layout, tables, wanted)
+
+
+def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
+    """The services alone: what a shift of one class needs."""
+    services = {service.name: service for service in config.services}
+    for place in layout.services:
+        service = services[place.name]
+        tables.choice.put_service(
+            place.id,
+            place.kernel_key,
+            place.vip_index,
+            policies=[_POLICY[service.policy_of(each)] for each in CLASSES],
+            picks=_tables(config, layout, service, place, wanted),
+            traffic_class=(
+                abi.CLASS_BY_DSCP
+                if service.traffic_class == "dscp"
+                else CLASSES.index(service.traffic_class)
+            ),
+        )
+
+
+def _put_endpoint(tables: Tables, place: EndpointPlace, cdn: CdnConfig, weight: int) -> None:
+    tables.choice.put_endpoint(
+        place.id,
+        place.kernel_key,
+        cdn=place.cdn_id,
+        weight=weight,
+        limit_us=int((cdn.latency_limit_ms or 0) * 1000),
+        transport=_TRANSPORT[cdn.mode],
+        flags=abi.EndpointFlag.RESETS if cdn.reset_on_eject else abi.EndpointFlag(0),
+        mss=cdn.mss or 0,
+        tunnel_port=cdn.tunnel_port if cdn.mode == "gue" else 0,
+    )
+
+
+def servers(
+    config: Config, layout: Layout, service: ServiceConfig, place: ServicePlace
+) -> list[picks.Server]:
+    """Who serves it, in the order of `failover`: by the service's CDNs, then by their endpoints."""
+    return [
+        picks.Server(each.id, each.key, each.cdn, each.regions)
+        for cdn in config.cdns_of(service)
+        for each in layout.endpoints_of(cdn.name)
+        if each.family == service.family and each.protocol == place.protocol
+    ]
+
+
+def _tables(
+    config: Config, layout: Layout, service: ServiceConfig, place: ServicePlace, wanted: Steering
+) -> list[list[array[int]]]:
+    """For each region by its number, and each class."""
+    everybody = servers(config, layout, service, place)
+    by_number = {number: name for name, number in layout.regions.items()}
+    rows = []
+    for number in range(abi.MAX_REGIONS):
+        row = []
+        for traffic_class in CLASSES:
+            policy = service.policy_of(traffic_class)
+            weights = wanted.in_force(traffic_class, policy)
+            live = [server for server in everybody if weights[server.cdn]]
+            near = picks.near(live, by_number.get(number, ""))
+            make = picks.ordered if policy == "failover" else picks.spread
+            row.append(make(near, weights))
+        rows.append(row)
+    return rows
 
 
 def _settle(tables: Tables, weights: Mapping[int, int]) -> None:
@@ -64,11 +154,11 @@ def _settle(tables: Tables, weights: Mapping[int, int]) -> None:
     An endpoint without a weight gets no flows, so no probes either, and would stay out, and hold its
     part of the weight that may be out, for ever. One that is out and keeps a weight holds its new one.
     """
-    for identity in range(abi.MAX_ENDPOINTS):
-        health = tables.health(identity)
+    entries = tables.choice.endpoint_entries()
+    for identity, health in enumerate(tables.healths()):
         if health.state != abi.Breaker.OUT:
             continue
-        weight, before = weights.get(identity, 0), tables.endpoint(identity).weight
+        weight, before = weights.get(identity, 0), entries[identity].weight
         if not weight or not before:
             fresh = abi.Health(
                 ejections_total=health.ejections_total, last_new_flow_ns=health.last_new_flow_ns
@@ -81,14 +171,16 @@ def _settle(tables: Tables, weights: Mapping[int, int]) -> None:
 
 
 def reconcile(tables: Tables) -> None:
-    """Make the weight that is out the sum of what ejected endpoints hold.
+    """Make the weight that is out of each pool the sum of what its ejected endpoints hold.
 
-    The kernel keeps the sum true by itself; this mends what a change of weights, written while the
+    The kernel keeps the sums true by itself; this mends what a change of weights, written while the
     kernel ejects or reopens, may have got wrong. Cheap enough for every frame.
     """
-    out = 0
-    for identity in range(abi.MAX_ENDPOINTS):
-        health = tables.health(identity)
-        out += health.reserved_weight if health.state == abi.Breaker.OUT else 0
-    if out != tables.weight_out:
-        tables.weight_out = out
+    out = dict.fromkeys(abi.Pool, 0)
+    entries = tables.choice.endpoint_entries()
+    for entry, health in zip(entries, tables.healths(), strict=True):
+        if health.state == abi.Breaker.OUT:
+            out[abi.Pool(entry.pool)] += health.reserved_weight
+    for pool, weight in out.items():
+        if tables.weight_out(pool) != weight:
+            tables.put_weight_out(pool, weight)

@@ -9,6 +9,9 @@ from typing import Generic, NamedTuple, TypeVar
 E = TypeVar("E", bound=Hashable)
 """However the caller names an endpoint: its key, its id."""
 
+_HEAVIEST = 2**31
+"""The kernel has 32 bits for the sum of all endpoints' weights."""
+
 
 class Split(NamedTuple, Generic[E]):
     """What weights and drains lead to."""
@@ -31,16 +34,24 @@ def split(
 ) -> Split[E]:
     """Weights of endpoints and shares of CDNs.
 
-    `weights` and `endpoints` are by CDN; a CDN without endpoints gets nothing. Endpoint weights are
-    exact (scaled so that every CDN's divides evenly among its endpoints) and may exceed 1000.
+    `weights` and `endpoints` are by CDN; a CDN without endpoints gets nothing. Endpoint weights may
+    exceed 1000: they are scaled so that every CDN's divides evenly among its endpoints, or, where that
+    would take too large numbers, to within a millionth or so. None with a weight rounds to 0.
     """
     wanted = {cdn: weight if endpoints.get(cdn) else 0 for cdn, weight in weights.items()}
     scale = lcm(*(len(group) for group in endpoints.values() if group))
+    total = sum(wanted.values())
+    if scale * total > _HEAVIEST:
+        scale = _HEAVIEST // total
     return Split(
         {
-            endpoint: 0 if cdn in drained else wanted.get(cdn, 0) * scale // len(group)
+            endpoint: 0 if cdn in drained else _part(wanted.get(cdn, 0) * scale, len(group))
             for cdn, group in endpoints.items()
             for endpoint in group
         },
         shares(wanted, drained),
     )
+
+
+def _part(weight: int, parts: int) -> int:
+    return max(1, weight // parts) if weight else 0
