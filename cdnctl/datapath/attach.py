@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from cdnctl.datapath import kernel
+from cdnctl.datapath import kernel, said
+from cdnctl.datapath.loading import SINGLE
 from cdnctl.errors import CdnctlError
 
 Mode = Literal["native", "generic", "detached"]
 Wish = Literal["auto", "native", "generic"]
+_SIOCGIFMTU = 0x8921
+_PLAIN_MTU = 1500
+_ONE_BUFFER_MTU = 3498
+"""What fits into a page beside what the kernel needs of it."""
 _FLAG = {"native": kernel.XDP_FLAGS_DRV_MODE, "generic": kernel.XDP_FLAGS_SKB_MODE}
 
 
@@ -138,7 +145,8 @@ def _put_first(place: _Place, program: int, wish: Wish) -> Attached:
     name, reason = place.name, ""
     for candidate in ("native", "generic") if wish == "auto" else (wish,):
         try:
-            kernel.xdp_attach(place.ifindex, program, _FLAG[candidate])
+            with said.listening() as words:
+                kernel.xdp_attach(place.ifindex, program, _FLAG[candidate])
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise CdnctlError(
@@ -146,18 +154,41 @@ def _put_first(place: _Place, program: int, wish: Wish) -> Attached:
                 ) from error
             if error.errno == errno.EPERM:
                 raise CdnctlError(f"no permission to attach to {name}", "run as root") from error
-            reason = os.strerror(error.errno or 0)
+            reason = words[-1] if words else os.strerror(error.errno or 0)
             continue
         warning = ""
         if candidate == "generic" and wish == "auto":
             warning = (
-                f"{name} cannot do native XDP ({reason}): attached in generic mode, at several times the CPU"
+                f"{name} (MTU {_mtu(name)}) cannot do native XDP ({reason}): attached in generic mode, at"
+                f" several times the CPU; {_remedy(name, program, reason)}"
             )
         return Attached(name, "native" if candidate == "native" else "generic", warning)
     raise CdnctlError(
-        f"interface {name} takes no XDP program ({reason})",
-        'check its MTU and driver (`ethtool -i`), or set attach = "auto" in [edge]',
+        f"interface {name} (MTU {_mtu(name)}) takes no XDP program ({reason})",
+        _remedy(name, program, reason) + ("" if wish == "auto" else ', or set attach = "auto" in [edge]'),
     )
+
+
+def _remedy(name: str, program: int, reason: str) -> str:
+    """Most drivers that refuse do so since a frame does not fit into one buffer; many do not say so."""
+    if _mtu(name) <= _PLAIN_MTU or "not support XDP" in reason:
+        return f"check its driver (`ethtool -i {name}`)"
+    one = kernel.program_name(kernel.program_id(program)).endswith(SINGLE)
+    why = "this kernel has" if one else "its driver may take"
+    return (
+        f"{why} XDP for frames of one buffer only: a smaller MTU helps (`ip link set dev {name} mtu"
+        f" {_ONE_BUFFER_MTU}`, or {_PLAIN_MTU}, on its peer too)"
+    )
+
+
+def _mtu(name: str) -> int:
+    request = struct.pack("16sI12x", name.encode(), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            answer = fcntl.ioctl(control, _SIOCGIFMTU, request)
+        except OSError:
+            return 0
+    return int(struct.unpack_from("I", answer, 16)[0])
 
 
 def _put_back(place: _Place, program: int) -> None:

@@ -10,25 +10,26 @@ from typing import NamedTuple
 
 from cdnctl.config import Config
 
-_IPV4 = Path("/proc/sys/net/ipv4")
+_NET = Path("/proc/sys/net")
 
 
 def is_own(address: str) -> bool:
     """Is this one of the host's own addresses, in this network namespace?"""
+    family, directory = (socket.AF_INET6, "ipv6") if ":" in address else (socket.AF_INET, "ipv4")
     with contextlib.suppress(OSError):
-        if (_IPV4 / "ip_nonlocal_bind").read_text().strip() != "0":
+        if (_NET / directory / "ip_nonlocal_bind").read_text().strip() != "0":
             return False  # every bind works, so nothing can be told
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError as error:
-            return error.errno != errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True
 
 
 def ephemeral_ports() -> tuple[int, int]:
-    """The ports that the host's own connections go out from."""
-    low, high = (_IPV4 / "ip_local_port_range").read_text().split()
+    """The ports that the host's own connections go out from, of either family."""
+    low, high = (_NET / "ipv4" / "ip_local_port_range").read_text().split()
     return int(low), int(high)
 
 

@@ -1,4 +1,4 @@
-"""Disarm, arm, bypass and detach by root's own hand, when no agent answers.
+"""Disarm, arm, observe, bypass and detach by root's own hand, when no agent answers.
 
 Each is one or two map writes on the pins, or the removal of the attachment: nothing here needs BCC,
 the configuration, or the agent.
@@ -42,9 +42,25 @@ def disarm(edge: str) -> str:
 def arm(edge: str) -> str:
     """Back to normal; what was let through meanwhile is checked again."""
     tables = _tables(edge)
-    tables.mode = abi.Mode(0)
+    tables.mode &= abi.Mode.OBSERVE
     tables.bump_generation()
     return f"{edge} is armed"
+
+
+def observe(edge: str) -> str:
+    """Decide and count, allocate and send nothing: every packet passes untouched."""
+    tables = _tables(edge)
+    tables.mode |= abi.Mode.OBSERVE  # before the count, which takes its time
+    flows = tables.live_flows()
+    return f"{edge} only observes: every packet passes untouched; {flows} translated flows were cut"
+
+
+def act(edge: str) -> str:
+    """No longer only observe."""
+    tables = _tables(edge)
+    tables.mode &= ~abi.Mode.OBSERVE
+    tables.bump_generation()
+    return f"{edge} acts on what it decides"
 
 
 def bypass(edge: str) -> str:

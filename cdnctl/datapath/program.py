@@ -172,7 +172,7 @@ class Program:
 
     def maps(self) -> frozenset[int]:
         """Ids of maps that only this edge's programs use. Raises OSError when there are none."""
-        return frozenset({kernel.Map.pinned(self.pins / "settings").info.id})
+        return frozenset(kernel.Map.pinned(self.pins / name).info.id for name in ("mode", "settings"))
 
     def remove(self) -> None:
         """Unpin everything; maps and program go with their last user."""

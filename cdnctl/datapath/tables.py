@@ -53,8 +53,8 @@ class Tables:
 
     @property
     def identity(self) -> int:
-        """Id of a map that only this edge's programs use, whether it is pinned still or not."""
-        return self._settings.info.id
+        """Id of a map that this edge's programs use, and no others, whether it is pinned still or not."""
+        return self._mode.info.id
 
     # -- switches --
 
