@@ -67,6 +67,8 @@ static __always_inline int leave(struct packet *pkt, int verdict)
 {
 	if (verdict == TO_CDN || verdict == TO_CLIENT)
 		verdict = send(pkt, verdict); /* rewrite it, next hop */
+	if (verdict >= RESET_TO_CLIENT && (pkt->its->mode & MODE_OBSERVE))
+		verdict = PASSED; /* an answer would be sent */
 	if (verdict >= VERDICTS) {
 		pkt->its->answer = verdict;
 		stages.call(pkt->ctx, stage_of(verdict));

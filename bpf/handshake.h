@@ -166,7 +166,7 @@ static __always_inline int follow_syn_after(struct packet *pkt, struct flow *flo
 	struct slot *slot = reverse.lookup(&flow->slot);
 	struct flow_key key = {};
 
-	if (slot && slot->state != SLOT_CLOSING)
+	if (slot ? slot->state != SLOT_CLOSING : !(flow->flags & (FLOW_FIN_CLIENT | FLOW_RESET)))
 		return towards_cdn(pkt, flow);
 	key_of(pkt, &key);
 	if (WRITES)
@@ -183,6 +183,8 @@ static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 		return verdict;
 	if (pkt->its->flags & TCP_RST)
 		SET(flow->flags, flow->flags | FLOW_RESET);
+	else if (!slot) /* of a direct return one side's end is all that is seen */
+		SET(flow->flags, flow->flags | FLOW_FIN_CLIENT);
 	if (slot && slot->state != SLOT_TOMBSTONE)
 		note_close(pkt, slot, FLOW_FIN_CLIENT);
 	return verdict;

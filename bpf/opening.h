@@ -31,7 +31,9 @@ static __always_inline void count_new(struct packet *pkt, struct flow *flow)
 		COUNT(*flows, 1);
 	if (!h)
 		return;
-	note_connect(pkt, h);
+	/* of UDP with a direct return no answer is ever seen: silence says nothing */
+	if (flow->slot != NO_SLOT || pkt->its->protocol == IPPROTO_TCP)
+		note_connect(pkt, h);
 	if (!(flow->flags & FLOW_PROBE))
 		SET(h->last_new_flow_ns, pkt->its->now);
 }

@@ -263,6 +263,8 @@ static __always_inline int parse_udp(struct packet *pkt)
 	its->source_port = udp->source;
 	its->target_port = udp->dest;
 	its->payload -= sizeof(*udp);
+	its->sequence = 0;
+	its->acknowledged = 0;
 	return GO_ON;
 }
 

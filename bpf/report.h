@@ -118,10 +118,10 @@ static __always_inline int report(struct packet *pkt, int verdict)
 		if (pkt->hit && verdict == BLOCKED && hit_counts(count->packets))
 			ATOMIC_ADD(&pkt->hit->hits, HITS_PER_SAMPLE);
 	}
-	if (verdict == FORWARDED || verdict == REPLIED) {
+	if (verdict == FORWARDED || verdict == REPLIED || verdict == HANDED) {
 		cdn = count_of(its->cdn);
 		if (cdn) {
-			count = verdict == FORWARDED ? &cdn->to_cdn : &cdn->from_cdn;
+			count = verdict == REPLIED ? &cdn->from_cdn : &cdn->to_cdn;
 			COUNT(count->packets, 1);
 			COUNT(count->bytes, its->bytes);
 			bill(pkt, its->cdn);
