@@ -11,6 +11,7 @@ filled before anybody can attach anything, and never changed: a new generation o
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
@@ -31,12 +32,12 @@ SWEEP = "sweep"
 """The collector of dead slots, which the agent runs."""
 STAGES = "stages"
 """The program array; one that is not pinned empties when its maker exits."""
-FUNCTIONS = (PROGRAM, *(stage.name.lower() for stage in abi.Stage), SWEEP)
 PERF_ARRAYS = ("samples", "events")
 PINNED = (*PERF_ARRAYS, STAGES, SWEEP, PROGRAM)
 """What belongs to one generation of programs. The entry is last: with it all are there."""
 NEXT = "next"
 """Directory among the pins for a generation of programs, until it is attached everywhere."""
+_FUNCTION = re.compile(r"^int (\w+)\(struct xdp_md \*ctx\)$", re.MULTILINE)
 _LINES_SHOWN = 25
 _TIMEOUT_S = 120
 
@@ -67,6 +68,11 @@ class Built(msgspec.Struct, frozen=True):
 def source() -> str:
     """The text of the data path."""
     return toolchain.join(bpf_dir() / "edge.c")
+
+
+def functions(text: str) -> list[str]:
+    """The programs in a text: the entry, the stages by the names they have in enum stage, the sweep."""
+    return _FUNCTION.findall(text)
 
 
 def build(pins: Path, cflags: Sequence[str]) -> Built:
@@ -102,17 +108,19 @@ def build(pins: Path, cflags: Sequence[str]) -> Built:
 
 def _load(pins: Path, cflags: Sequence[str]) -> Built:
     began = time.perf_counter()
-    module = toolchain.compile_module(source(), [f'-DPINS="{pins}/"', *cflags])
+    text = source()
+    module = toolchain.compile_module(text, [f'-DPINS="{pins}/"', *cflags])
     compiled = time.perf_counter()
     multi_buffer = loading.takes_multi_buffer()
     suffix = "" if multi_buffer else loading.SINGLE
     programs = {
         name: toolchain.load_xdp(module, name, multi_buffer=multi_buffer, name=name + suffix)
-        for name in FUNCTIONS
+        for name in functions(text)
     }
     stages = kernel.Map(module[STAGES].get_fd())
     for stage in abi.Stage:
-        stages.put(abi.key(stage), struct.pack("I", programs[stage.name.lower()]))
+        if stage.name.lower() in programs:
+            stages.put(abi.key(stage), struct.pack("I", programs[stage.name.lower()]))
     loaded = time.perf_counter()
     (pins / NEXT).mkdir(exist_ok=True)
     for name in (*PERF_ARRAYS, STAGES):

@@ -15,8 +15,6 @@ _CDN_COUNT = struct.Struct("=21Q")
 _CUSTOMER_COUNT = struct.Struct("=6Q")
 _BUCKETS = struct.Struct(f"={abi.HISTOGRAM_BUCKETS}Q")
 _WORD = struct.Struct("=Q")
-_CENSUS_STATES = 8
-"""Room for so many slot states in a row of the census."""
 
 
 class CdnTotals(NamedTuple):
@@ -83,8 +81,6 @@ class Counters:
         self._service_flows = table("service_flows")
         self._handshakes = table("handshakes")
         self._first_bytes = table("first_bytes")
-        self._census = Map.pinned(pins / "census")
-        self._sweeps = Map.pinned(pins / "sweeps")
 
     def verdicts(self) -> Iterator[tuple[abi.Verdict, int, int]]:
         """Each verdict with its packets and bytes so far."""
@@ -120,14 +116,3 @@ class Counters:
     def first_bytes(self, cdn: int, traffic_class: int) -> tuple[int, ...]:
         """The histogram of the times to a CDN's first bytes, of one class of traffic."""
         return _sum(_BUCKETS, self._first_bytes.get(abi.key(cdn * abi.CLASSES + traffic_class)))
-
-    def sweep(self) -> abi.Sweep:
-        """How far the collector of dead slots is, and what it freed."""
-        return abi.Sweep.from_buffer_copy(self._sweeps.get(abi.key(0)) or b"")
-
-    def census(self) -> dict[int, tuple[int, ...]]:
-        """Slots by state, for each endpoint that has any, as of the collector's last whole round."""
-        rows = abi.MAX_ENDPOINTS * _CENSUS_STATES
-        raw = b"".join(self._census.values()[:rows])
-        states = struct.iter_unpack(f"={_CENSUS_STATES}Q", raw)
-        return {number: row for number, row in enumerate(states) if any(row)}

@@ -25,21 +25,23 @@ _POLL_MS = 100
 THREAD = "perf-reader"
 _PR_SET_NAME = 15
 
-_SAMPLE = struct.Struct("=IIHHHBBI")
+_SAMPLE = struct.Struct("=16s16sHHHBBIBB")
 _EVENT = struct.Struct("=Q6I")
 
 
 class Sample(NamedTuple):
-    """One sampled packet; addresses as the kernel has them."""
+    """One sampled packet; addresses and ports as the kernel has them: `abi.show_address` reads them."""
 
-    source: int
-    target: int
+    source: bytes
+    target: bytes
     source_port: int
     target_port: int
     length: int
     verdict: int
     cdn: int
     one_in: int
+    protocol: int
+    tcp_flags: int
 
 
 class Reflex(NamedTuple):

@@ -62,13 +62,15 @@ class Stage(enum.IntEnum):
 
     HANDSHAKE = 0
     OPENING = 1
-    ICMP = 2
-    FRAGMENT = 3
-    QUIC = 4
-    ANSWER = 5
+    PICKING = 2
+    BINDING = 3
+    ICMP = 4
+    FRAGMENT = 5
+    QUIC = 6
+    ANSWER = 7
 
 
-STAGES = 6
+STAGES = 8
 
 
 class LocalKind(enum.IntEnum):
@@ -134,6 +136,10 @@ class SlotState(enum.IntEnum):
     ESTABLISHED = 3
     CLOSING = 4
     TOMBSTONE = 5
+
+
+SLOT_STATES = 8
+"""Room for so many in a row of the census."""
 
 
 class FlowFlag(enum.IntFlag):

@@ -259,8 +259,6 @@ class Sweep(Structure):
     """struct sweep."""
 
     _fields_ = (
-        ("next", c_uint32),
-        ("pad", c_uint32),
+        ("next", c_uint64),
         ("freed", c_uint64),
-        ("rounds", c_uint64),
     )
