@@ -146,8 +146,8 @@ static __always_inline int admit(struct packet *pkt)
 
 	if (pkt->generation && *pkt->generation == its->policy)
 		return GO_ON;
-	if (blocked(pkt, &its->client) &&
-	    (its->belongs || !(is_management(pkt) || finds_neighbours(pkt))))
+	if (blocked(pkt, &its->client) && !finds_neighbours(pkt) &&
+	    (its->belongs || !is_management(pkt)))
 		return BLOCKED;
 	if (pkt->generation)
 		SET(*pkt->generation, its->policy);

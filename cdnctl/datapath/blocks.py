@@ -1,144 +1,60 @@
-"""The block list in the kernel: two tables, and the bits in front of them.
+"""The block list in the kernel: two tables, and the hints in front of them.
 
-`block_exact` has single addresses, `block_prefix` everything shorter, and `block_bits` two bits for
-each /24, so that a packet from a /24 in which nothing is blocked looks at neither. Bits are set before
-an entry is written and cleared after it is gone: at worst a packet looks in vain.
+`block_exact` has single addresses, `block_prefix` everything shorter, of both families; the hints
+(cdnctl.datapath.hints) keep packets of networks in which nothing is blocked away from either. Hints are
+set before an entry is written and cleared after it is gone: at worst a packet looks in vain.
+
+In here a prefix is its key in the kernel's trie: a list may have a million, and bytes are made, hashed
+and compared many times faster than networks.
 """
 
 from __future__ import annotations
 
 import errno
 import heapq
+import struct
 import time
-from array import array
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 from cdnctl.datapath import abi
+from cdnctl.datapath.hints import Hints
 from cdnctl.datapath.kernel import Map
 
-_EVERY_PREFIX_BIT = 0xAAAA_AAAA_AAAA_AAAA
-_PAIRS_PER_WORD = 32
-_WHOLE_WORDS = 19
-"""A prefix of this length is the /24s of exactly one word; a shorter one is several whole words."""
 _FULL = (errno.E2BIG, errno.ENOSPC)
 _SAME_END_NS = 10_000_000
 """An end is the same if it is this close: wall time and the kernel's clock drift apart a little."""
 _LAPSING_NS = 100_000_000
 """An entry that ends this soon may be over for the kernel by now, or gone."""
+_LENGTH = struct.Struct("=I")
+_WHOLE = _LENGTH.pack(128)
+"""How the key of a single address begins."""
+_ENTRY = struct.Struct("=QQII")
+"""struct block."""
 
 
-def to_monotonic_ns(wall_ns: int) -> int:
-    """A wall time on the kernel's clock; 0 (never) stays, and what is long past is 1."""
+def to_monotonic_ns(wall_ns: int, began_ns: int | None = None) -> int:
+    """A wall time on the kernel's clock; 0 (never) stays, and what is long past is 1.
+
+    `began_ns` is the wall time at which that clock began, for those who have many to convert.
+    """
     if not wall_ns:
         return 0
-    return max(1, wall_ns - time.time_ns() + time.monotonic_ns())
+    return max(1, wall_ns - (_began_ns() if began_ns is None else began_ns))
 
 
-def _range(network: IPv4Network) -> range:
-    """Every /24 that the network touches."""
-    first = int(network.network_address)
-    return range(first >> 8, ((first + network.num_addresses - 1) >> 8) + 1)
+def _began_ns() -> int:
+    return time.time_ns() - time.monotonic_ns()
 
 
-def _words_of(network: IPv4Network) -> range:
-    """The words that a network of `_WHOLE_WORDS` or shorter fills."""
-    prefixes = _range(network)
-    return range(prefixes.start // _PAIRS_PER_WORD, prefixes.stop // _PAIRS_PER_WORD)
+class _Entry(NamedTuple):
+    """struct block: what the kernel knows of a prefix."""
 
-
-class _Memory(Protocol):
-    """What `Bits` needs of a map."""
-
-    def memory(self) -> object:
-        """Its values, writable through the buffer protocol."""
-
-
-class Bits:
-    """Two bits for each /24; counts in here tell when one may be cleared."""
-
-    def __init__(self, table: _Memory) -> None:
-        self._words = memoryview(table.memory()).cast("Q")  # type: ignore[arg-type]
-        self._forget()
-
-    def _forget(self) -> None:
-        self._exact: Counter[int] = Counter()
-        """Addresses, by /24."""
-        self._prefixes: Counter[int] = Counter()
-        """Prefixes that fill less than a word, by each /24 they touch: 16 of them at most."""
-        self._wide: Counter[int] = Counter()
-        """Prefixes that fill whole words, by each word: a /8 has 2,048."""
-
-    def add(self, network: IPv4Network) -> None:
-        """Mark what the network touches."""
-        self._add(network, self._words)
-
-    def remove(self, network: IPv4Network) -> None:
-        """Clear what nothing else touches."""
-        if network.prefixlen <= _WHOLE_WORDS:
-            for word in _words_of(network):
-                if _released(self._wide, word):
-                    self._words[word] &= ~_EVERY_PREFIX_BIT | self._narrow(word)
-            return
-        exact = network.prefixlen == 32
-        bit, counts = (abi.BLOCK_EXACT, self._exact) if exact else (abi.BLOCK_PREFIX, self._prefixes)
-        for prefix in _range(network):
-            word = prefix // _PAIRS_PER_WORD
-            if _released(counts, prefix) and (exact or word not in self._wide):
-                self._words[word] &= ~(bit << (prefix % _PAIRS_PER_WORD * 2))
-
-    def plan(self, networks: Iterable[IPv4Network]) -> array[int]:
-        """Count these and no others; what the words should be, which are left as they are."""
-        self._forget()
-        words = array("Q", bytes(8 * len(self._words)))
-        for network in networks:
-            self._add(network, memoryview(words))
-        return words
-
-    def open_to(self, words: array[int]) -> None:
-        """Set every bit of `words`, clear none."""
-        for index, word in enumerate(words):
-            if word & ~self._words[index]:
-                self._words[index] |= word
-
-    def close_to(self, words: array[int]) -> None:
-        """Exactly `words`."""
-        for index, word in enumerate(words):
-            if word != self._words[index]:
-                self._words[index] = word
-
-    def _add(self, network: IPv4Network, words: memoryview | memoryview[int]) -> None:
-        if network.prefixlen <= _WHOLE_WORDS:
-            for word in _words_of(network):
-                self._wide[word] += 1
-                words[word] |= _EVERY_PREFIX_BIT
-            return
-        exact = network.prefixlen == 32
-        bit, counts = (abi.BLOCK_EXACT, self._exact) if exact else (abi.BLOCK_PREFIX, self._prefixes)
-        for prefix in _range(network):
-            counts[prefix] += 1
-            words[prefix // _PAIRS_PER_WORD] |= bit << (prefix % _PAIRS_PER_WORD * 2)
-
-    def _narrow(self, word: int) -> int:
-        """The prefix bits of a word, but for prefixes that fill it."""
-        first = word * _PAIRS_PER_WORD
-        return sum(
-            abi.BLOCK_PREFIX << (pair * 2)
-            for pair in range(_PAIRS_PER_WORD)
-            if first + pair in self._prefixes
-        )
-
-
-def _released(counts: Counter[int], key: int) -> bool:
-    """One less of it; whether that was the last."""
-    counts[key] -= 1
-    if counts[key] > 0:
-        return False
-    del counts[key]
-    return True
+    expires_ns: int
+    hits: int
+    length: int
+    pad: int = 0
 
 
 class KernelBlocks:
@@ -147,79 +63,81 @@ class KernelBlocks:
     def __init__(self, pins: Path) -> None:
         self._exact = Map.pinned(pins / "block_exact")
         self._prefix = Map.pinned(pins / "block_prefix")
-        self._bits = Bits(Map.pinned(pins / "block_bits"))
-        self._held: dict[IPv4Network, int] = {}
+        self._hints = Hints(
+            Map.pinned(pins / "block_bits"), Map.pinned(pins / "block6_bits"), Map.pinned(pins / "block_wide")
+        )
+        self._held: dict[bytes, int] = {}
         """What was written and not taken out again, with its end on the kernel's clock."""
-        self._ends: list[tuple[int, IPv4Network]] = []
+        self._ends: list[tuple[int, bytes]] = []
         """A heap of ends; those that were changed since stay until due."""
-        self._ended: set[IPv4Network] = set()
+        self._ended: set[bytes] = set()
         """Of what is held, what the kernel has let go by itself."""
 
-    def load(self, wanted: Mapping[IPv4Network, int]) -> None:
+    def load(self, wanted: Mapping[abi.AnyNetwork, int]) -> None:
         """Make the kernel hold exactly `wanted`; hits of what stays are kept.
 
-        What was blocked and stays so is blocked at every moment: entries come first, then their bits,
+        What was blocked and stays so is blocked at every moment: entries come first, then their hints,
         and only then does anything go. Raises OSError; then nothing was opened.
         """
-        known: dict[IPv4Network, abi.Block] = {}
-        for table in (self._exact, self._prefix):
-            for key, value in table.items():
-                known[_network(key)] = abi.Block.from_buffer_copy(value)
-        self._held, self._ends, self._ended = {}, [], set()
-        words = self._bits.plan(wanted)
-        no_room = [network for network in wanted if not self._load(network, wanted[network], known)]
-        self._bits.open_to(words)
-        for network in known.keys() - wanted.keys():
-            self._table(network).delete(_key(network))
-        for network in no_room:
-            self._write(network, to_monotonic_ns(wanted[network]), 0)
-        self._bits.close_to(words)
+        known, began_ns = self._known(), _began_ns()
+        ends = {abi.prefix_key(network): to_monotonic_ns(end, began_ns) for network, end in wanted.items()}
+        plan = self._hints.plan(ends)
+        late: list[tuple[Map, dict[bytes, bytes]]] = []
+        for table, entries in self._missing(ends, known):
+            try:
+                table.put_all(entries)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                late.append((table, entries))  # what has to go takes up the room
+        self._hints.open_to(plan)
+        for key in known:
+            if key not in ends:
+                self._delete(key)
+        for table, entries in late:
+            table.put_all(entries)
+        self._hints.close_to(plan)
+        self._held, self._ended = ends, set()
+        self._ends = [(end, key) for key, end in ends.items() if end]
+        heapq.heapify(self._ends)
 
-    def _load(self, network: IPv4Network, expires_ns: int, known: Mapping[IPv4Network, abi.Block]) -> bool:
-        """Whether there was room; an entry that is right is left alone."""
-        end, entry = to_monotonic_ns(expires_ns), known.get(network)
-        if entry is not None and _same_end(entry.expires_ns, end):
-            self._note(network, end)
-            return True
-        try:
-            self._write(network, end, 0 if entry is None else entry.hits)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            return False
-        return True
-
-    def put(self, network: IPv4Network, expires_ns: int) -> bool:
+    def put(self, network: abi.AnyNetwork, expires_ns: int) -> bool:
         """Add a prefix, or change when it ends. Raises OSError, and then all is as it was.
 
         Returns whether it may have been free until now: live flows that were let through must ask
         again.
         """
-        entry = self._entry(network)
-        new = network not in self._held
+        key, end_ns = abi.prefix_key(network), to_monotonic_ns(expires_ns)
+        before = self._find(key)
+        new = key not in self._held
         if new:
-            self._bits.add(network)
+            self._hints.add(key)
         try:
-            self._write(network, to_monotonic_ns(expires_ns), 0 if entry is None else entry.hits)
+            self._write(key, _entry(key, end_ns, 0 if before is None else before.hits))
         except OSError:
             if new:
-                self._bits.remove(network)
+                self._hints.remove(key)
             raise
-        return entry is None or bool(
-            entry.expires_ns and entry.expires_ns <= time.monotonic_ns() + _LAPSING_NS
+        self._held[key] = end_ns
+        self._ended.discard(key)
+        if end_ns:
+            heapq.heappush(self._ends, (end_ns, key))
+        return before is None or bool(
+            before.expires_ns and before.expires_ns <= time.monotonic_ns() + _LAPSING_NS
         )
 
-    def remove(self, network: IPv4Network) -> None:
+    def remove(self, network: abi.AnyNetwork) -> None:
         """Take a prefix out, if the kernel has not done so already. Raises OSError; it then stays."""
-        self._table(network).delete(_key(network))
-        if self._held.pop(network, None) is not None:
-            self._ended.discard(network)
-            self._bits.remove(network)
+        key = abi.prefix_key(network)
+        self._delete(key)
+        if self._held.pop(key, None) is not None:
+            self._ended.discard(key)
+            self._hints.remove(key)
 
-    def hits(self, network: IPv4Network) -> int:
+    def hits(self, network: abi.AnyNetwork) -> int:
         """Packets it dropped, estimated; 0 when the kernel does not have it."""
-        entry = self._entry(network)
-        return 0 if entry is None else int(entry.hits)
+        entry = self._find(abi.prefix_key(network))
+        return 0 if entry is None else entry.hits
 
     def __len__(self) -> int:
         """How many were written and not taken out again."""
@@ -229,32 +147,54 @@ class KernelBlocks:
         """How many prefixes the kernel enforces: what was written, less what it has ended by itself."""
         now_ns = time.monotonic_ns()
         while self._ends and self._ends[0][0] <= now_ns:
-            end, network = heapq.heappop(self._ends)
-            if self._held.get(network) == end:
-                self._ended.add(network)
+            end, key = heapq.heappop(self._ends)
+            if self._held.get(key) == end:
+                self._ended.add(key)
         return len(self._held) - len(self._ended)
 
-    def _entry(self, network: IPv4Network) -> abi.Block | None:
-        value = self._table(network).get(_key(network))
+    # -- the tables --
+
+    def _known(self) -> dict[bytes, bytes]:
+        """What the kernel holds, as it holds it."""
+        return {_WHOLE + address: value for address, value in self._exact.items()} | dict(
+            self._prefix.items()
+        )
+
+    def _missing(
+        self, ends: Mapping[bytes, int], known: Mapping[bytes, bytes]
+    ) -> list[tuple[Map, dict[bytes, bytes]]]:
+        """What to write into either table for these ends, with the hits so far."""
+        addresses: dict[bytes, bytes] = {}
+        prefixes: dict[bytes, bytes] = {}
+        for key, end in ends.items():
+            before = _unpack(known[key]) if key in known else None
+            if before is None or not _same_end(before.expires_ns, end):
+                entry = _entry(key, end, 0 if before is None else before.hits)
+                if key.startswith(_WHOLE):
+                    addresses[key[4:]] = entry
+                else:
+                    prefixes[key] = entry
+        return [(self._exact, addresses), (self._prefix, prefixes)]
+
+    def _find(self, key: bytes) -> _Entry | None:
+        value = self._exact.get(key[4:]) if key.startswith(_WHOLE) else self._prefix.get(key)
         if value is None:
             return None
-        entry = abi.Block.from_buffer_copy(value)
+        entry = _unpack(value)
         # a trie finds the longest match; this may be the entry of a shorter prefix
-        return entry if entry.length == network.prefixlen else None
+        return entry if entry.length == _length(key) else None
 
-    def _write(self, network: IPv4Network, end_ns: int, hits: int) -> None:
-        entry = abi.Block(expires_ns=end_ns, hits=hits, length=network.prefixlen)
-        self._table(network).put(_key(network), bytes(entry))
-        self._note(network, end_ns)
+    def _write(self, key: bytes, value: bytes) -> None:
+        if key.startswith(_WHOLE):
+            self._exact.put(key[4:], value)
+        else:
+            self._prefix.put(key, value)
 
-    def _note(self, network: IPv4Network, end_ns: int) -> None:
-        self._held[network] = end_ns
-        self._ended.discard(network)
-        if end_ns:
-            heapq.heappush(self._ends, (end_ns, network))
-
-    def _table(self, network: IPv4Network) -> Map:
-        return self._exact if network.prefixlen == 32 else self._prefix
+    def _delete(self, key: bytes) -> None:
+        if key.startswith(_WHOLE):
+            self._exact.delete(key[4:])
+        else:
+            self._prefix.delete(key)
 
 
 def _same_end(one_ns: int, other_ns: int) -> bool:
@@ -263,14 +203,13 @@ def _same_end(one_ns: int, other_ns: int) -> bool:
     return abs(one_ns - other_ns) < _SAME_END_NS
 
 
-def _key(network: IPv4Network) -> bytes:
-    address = network.network_address.packed
-    if network.prefixlen == 32:
-        return address
-    return network.prefixlen.to_bytes(4, "little") + address
+def _length(key: bytes) -> int:
+    return int(_LENGTH.unpack_from(key)[0])
 
 
-def _network(key: bytes) -> IPv4Network:
-    if len(key) == 4:
-        return IPv4Network((key, 32))
-    return IPv4Network((key[4:], int.from_bytes(key[:4], "little")))
+def _unpack(value: bytes) -> _Entry:
+    return _Entry._make(_ENTRY.unpack(value))
+
+
+def _entry(key: bytes, end_ns: int, hits: int) -> bytes:
+    return _ENTRY.pack(end_ns, hits, _length(key), 0)

@@ -1,0 +1,233 @@
+"""The bits in front of the block list's tables: what may be blocked, before anybody asks them.
+
+Two bits for each cell, BLOCK_EXACT and BLOCK_PREFIX. Of IPv4 a cell is a /24. Of IPv6 it is a hash of
+the /48, so that what shares a cell with something blocked asks in vain; prefixes shorter than that are
+in no cell but counted, and while there is one every IPv6 source asks. Counts in here tell when a bit
+may be cleared.
+
+Prefixes are the kernel's keys (struct prefix_key), which are made and compared much faster than
+networks: a list may have a million.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Protocol
+
+from cdnctl.datapath import abi
+
+CELLS_PER_WORD = 32
+CELLS6_LOG = (abi.BLOCK6_WORDS * CELLS_PER_WORD).bit_length() - 1
+_FACTOR, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+_EVERY_PREFIX_BIT = 0xAAAA_AAAA_AAAA_AAAA
+_MAPPED_BITS = 96
+_ADDRESS = 128
+_SITE = 48
+"""An IPv6 prefix of this length has a cell to itself, but for others of the same hash."""
+_WHOLE_WORDS = _MAPPED_BITS + 19
+"""An IPv4 prefix of this length is the /24s of exactly one word; a shorter one is several whole words."""
+_COUNT = struct.Struct("=I")
+_ADDRESS4 = _COUNT.pack(_ADDRESS) + abi.packed("0.0.0.0")[:12]
+"""How the key of a single IPv4 address begins."""
+
+
+def cell6(address: bytes) -> int:
+    """The cell of an IPv6 address, by the hash of its /48 that bpf/guard.h has."""
+    return (int.from_bytes(address[:6], "big") * _FACTOR & _MASK) >> (64 - CELLS6_LOG)
+
+
+class Memory(Protocol):
+    """What is needed of an array that is mapped."""
+
+    def memory(self) -> object:
+        """Its values, writable through the buffer protocol."""
+
+
+class Values(Protocol):
+    """What is needed of any other map."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write one value."""
+
+
+class Plan(NamedTuple):
+    """What the kernel's hints should be."""
+
+    ip4: array[int]
+    ip6: array[int]
+    wide: int
+
+
+class _Cells:
+    """The words of one family, and how much is in each cell."""
+
+    def __init__(self, table: Memory) -> None:
+        self.words = memoryview(table.memory()).cast("Q")  # type: ignore[arg-type]
+        self.forget()
+
+    def forget(self) -> None:
+        self._counts: dict[int, Counter[int]] = {
+            abi.BLOCK_EXACT: Counter(),
+            abi.BLOCK_PREFIX: Counter(),
+        }
+        """By the bit: how many entries set it in a cell."""
+
+    def add(self, cells: Iterable[int], bit: int, words: memoryview | memoryview[int]) -> None:
+        counts = self._counts[bit]
+        for cell in cells:
+            counts[cell] += 1
+            words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
+
+    def add_all(self, cells: Collection[int], bit: int, words: memoryview[int]) -> None:
+        """The same for a great many."""
+        self._counts[bit].update(cells)
+        for cell in set(cells):
+            words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
+
+    def remove(self, cells: Iterable[int], bit: int) -> None:
+        for cell in cells:
+            if _released(self._counts[bit], cell) and not self._covered(cell // CELLS_PER_WORD, bit):
+                self.words[cell // CELLS_PER_WORD] &= ~(bit << (cell % CELLS_PER_WORD * 2))
+
+    def open_to(self, words: array[int]) -> None:
+        """Set every bit of `words`, clear none."""
+        for index, word in enumerate(words):
+            if word & ~self.words[index]:
+                self.words[index] |= word
+
+    def close_to(self, words: array[int]) -> None:
+        """Exactly `words`."""
+        for index, word in enumerate(words):
+            if word != self.words[index]:
+                self.words[index] = word
+
+    def _covered(self, word: int, bit: int) -> bool:
+        """Whether something else sets this bit in the whole word."""
+        return False
+
+
+class _Cells4(_Cells):
+    """Short prefixes of IPv4 set whole words: a /8 has 2,048 of them, and 65,536 cells."""
+
+    def forget(self) -> None:
+        super().forget()
+        self._wide: Counter[int] = Counter()
+
+    def add_words(self, chosen: Iterable[int], words: memoryview | memoryview[int]) -> None:
+        for word in chosen:
+            self._wide[word] += 1
+            words[word] |= _EVERY_PREFIX_BIT
+
+    def remove_words(self, chosen: Iterable[int]) -> None:
+        narrow = self._counts[abi.BLOCK_PREFIX]
+        for word in chosen:
+            if _released(self._wide, word):
+                first = word * CELLS_PER_WORD
+                left = sum(abi.BLOCK_PREFIX << (n * 2) for n in range(CELLS_PER_WORD) if first + n in narrow)
+                self.words[word] &= ~_EVERY_PREFIX_BIT | left
+
+    def _covered(self, word: int, bit: int) -> bool:
+        return bit == abi.BLOCK_PREFIX and word in self._wide
+
+
+class Hints:
+    """Both families'. A key is added once, and removed once it was added."""
+
+    def __init__(self, ip4: Memory, ip6: Memory, wide: Values) -> None:
+        self._ip4, self._ip6 = _Cells4(ip4), _Cells(ip6)
+        self._wide_count = wide
+        self._wide = 0
+
+    def add(self, key: bytes) -> None:
+        """Mark what the prefix touches."""
+        if self._count(key, self._ip4.words, self._ip6.words):
+            self._wide_count.put(abi.key(0), _COUNT.pack(self._wide))
+
+    def remove(self, key: bytes) -> None:
+        """Clear what nothing else touches."""
+        length, address = _COUNT.unpack_from(key)[0], key[4:]
+        bit = abi.BLOCK_EXACT if length == _ADDRESS else abi.BLOCK_PREFIX
+        if not _is_ipv4(address, length):
+            if length >= _SITE:
+                self._ip6.remove((cell6(address),), bit)
+            else:
+                self._wide -= 1
+                self._wide_count.put(abi.key(0), _COUNT.pack(self._wide))
+        elif length <= _WHOLE_WORDS:
+            self._ip4.remove_words(_words4(address, length))
+        else:
+            self._ip4.remove(_cells4(address, length), bit)
+
+    def plan(self, keys: Iterable[bytes]) -> Plan:
+        """Count these and no others; what the hints should be, which are left as they are."""
+        self._ip4.forget()
+        self._ip6.forget()
+        self._wide = 0
+        plan4, plan6 = (array("Q", bytes(8 * len(cells.words))) for cells in (self._ip4, self._ip6))
+        words4, words6 = memoryview(plan4), memoryview(plan6)
+        addresses: list[int] = []  # of IPv4, by their cells: what long lists are of
+        for key in keys:
+            if key.startswith(_ADDRESS4):
+                addresses.append(int.from_bytes(key[16:19], "big"))
+            else:
+                self._count(key, words4, words6)
+        self._ip4.add_all(addresses, abi.BLOCK_EXACT, words4)
+        return Plan(plan4, plan6, self._wide)
+
+    def open_to(self, plan: Plan) -> None:
+        """Set what is set in the plan, clear nothing."""
+        self._ip4.open_to(plan.ip4)
+        self._ip6.open_to(plan.ip6)
+        if plan.wide:
+            self._wide_count.put(abi.key(0), _COUNT.pack(plan.wide))
+
+    def close_to(self, plan: Plan) -> None:
+        """Exactly the plan."""
+        self._ip4.close_to(plan.ip4)
+        self._ip6.close_to(plan.ip6)
+        self._wide_count.put(abi.key(0), _COUNT.pack(plan.wide))
+
+    def _count(
+        self, key: bytes, ip4: memoryview | memoryview[int], ip6: memoryview | memoryview[int]
+    ) -> bool:
+        """Count a prefix and mark it in these words; whether it is one that only the wide count knows."""
+        length, address = _COUNT.unpack_from(key)[0], key[4:]
+        bit = abi.BLOCK_EXACT if length == _ADDRESS else abi.BLOCK_PREFIX
+        if not _is_ipv4(address, length):
+            if length < _SITE:
+                self._wide += 1
+                return True
+            self._ip6.add((cell6(address),), bit, ip6)
+        elif length <= _WHOLE_WORDS:
+            self._ip4.add_words(_words4(address, length), ip4)
+        else:
+            self._ip4.add(_cells4(address, length), bit, ip4)
+        return False
+
+
+def _is_ipv4(address: bytes, length: int) -> bool:
+    return length >= _MAPPED_BITS and abi.is_ipv4(address)
+
+
+def _cells4(address: bytes, length: int) -> range:
+    """Every /24 that the prefix touches."""
+    first = int.from_bytes(address[12:15], "big")
+    return range(first, first + (1 << max(0, _MAPPED_BITS + 24 - length)))
+
+
+def _words4(address: bytes, length: int) -> range:
+    """The words that a prefix of `_WHOLE_WORDS` or shorter fills."""
+    cells = _cells4(address, length)
+    return range(cells.start // CELLS_PER_WORD, cells.stop // CELLS_PER_WORD)
+
+
+def _released(counts: Counter[int], key: int) -> bool:
+    """One less of it; whether that was the last."""
+    counts[key] -= 1
+    if counts[key] > 0:
+        return False
+    del counts[key]
+    return True
