@@ -10,63 +10,81 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from cdnctl.model import Block
 
-SHORTEST = 8
-"""A shorter prefix is refused: more than 1/256 of all addresses is never one attacker."""
+Network = IPv4Network | IPv6Network
+
+SHORTEST = {4: 8, 6: 16}
+"""By version: a shorter prefix is refused. More than 1/256 of all IPv4 addresses is never one attacker,
+and no network has been given more of IPv6 than a /16."""
+_MAPPED = IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses in the form of IPv6, which the kernel's tables have them in (RFC 4291, 2.5.5.2)."""
 
 
 class Delta(Struct, frozen=True):
     """What to write to the kernel. Lifetimes are wall time in nanoseconds; 0 means never."""
 
-    added: dict[IPv4Network, int] = field(default_factory=dict)
+    added: dict[Network, int] = field(default_factory=dict)
     """Prefixes that were free so far: they may cut live flows."""
-    changed: dict[IPv4Network, int] = field(default_factory=dict)
+    changed: dict[Network, int] = field(default_factory=dict)
     """Prefixes that stay blocked, with their new end."""
-    removed: tuple[IPv4Network, ...] = ()
+    removed: tuple[Network, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
 
 
-def parse_prefix(text: str) -> IPv4Network:
-    """`198.51.100.7` or `198.51.100.0/24` as a network; raises ValueError with the remedy."""
+def parse_prefix(text: str) -> Network:
+    """`198.51.100.7`, `198.51.100.0/24` or `2001:db8::/48` as a network; raises ValueError with the remedy.
+
+    A mapped IPv4 address or prefix is the IPv4 one: whoever writes `::ffff:198.51.100.7` means it, and
+    there is no other packet from it.
+    """
     text = text.strip()
     try:
         network = ip_network(text)
     except ValueError:
-        try:
-            meant = ip_interface(text)
-        except ValueError:
-            raise ValueError(
-                f"{text!r} is neither an address nor a prefix; write 198.51.100.7 or 198.51.100.0/24"
-            ) from None
+        raise ValueError(_no_prefix(text)) from None
+    if "%" in text:
+        raise ValueError(f"{text} names a link, and a block is for all of them; leave out the % and its link")
+    if isinstance(network, IPv6Network) and network.overlaps(_MAPPED):
+        if network.prefixlen < _MAPPED.prefixlen:
+            raise ValueError(f"{text} covers {_MAPPED}, all of IPv4; block a prefix that leaves it out")
+        first = IPv4Address(network.network_address.packed[12:])
+        network = IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    shortest = SHORTEST[network.version]
+    if network.prefixlen < shortest:
         raise ValueError(
-            f"{text} has bits set beyond its /{meant.network.prefixlen};"
-            f" write {meant.network} for the prefix or {meant.ip} for the one address"
-        ) from None
-    if isinstance(network, IPv6Network):
-        raise ValueError(
-            f"{text} is IPv6, which this data path passes untouched; block it in the host's firewall"
-        )
-    if network.prefixlen < SHORTEST:
-        raise ValueError(
-            f"{text} is {network.num_addresses:,} addresses; a /{SHORTEST} is the most one block may cover"
+            f"{text} is too wide; a block of IPv{network.version} may cover a /{shortest} at most"
         )
     return network
+
+
+def _no_prefix(text: str) -> str:
+    try:
+        meant = ip_interface(text)
+    except ValueError:
+        return (
+            f"{text!r} is neither an address nor a prefix;"
+            " write 198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"
+        )
+    return (
+        f"{text} has bits set beyond its /{meant.network.prefixlen};"
+        f" write {meant.network} for the prefix or {meant.ip} for the one address"
+    )
 
 
 class Blocklist:
     """The wanted set, keyed by prefix and source. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._by_prefix: dict[IPv4Network, dict[str, Block]] = {}
-        self._ends: list[tuple[int, int, str, IPv4Network]] = []
+        self._by_prefix: dict[Network, dict[str, Block]] = {}
+        self._ends: list[tuple[int, int, str, Network]] = []
         """A heap of (end, tie-break, source, prefix); entries that were replaced since stay until due."""
         self._ties = 0
         self._count = 0
@@ -83,7 +101,7 @@ class Blocklist:
         """The `count` blocks made last, the newest first."""
         return heapq.nlargest(count, self, key=lambda block: block.created_ns)
 
-    def find(self, prefix: str | IPv4Network) -> list[Block]:
+    def find(self, prefix: str | Network) -> list[Block]:
         """The blocks of exactly this prefix, one a source. Raises ValueError."""
         network = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         return list(self._by_prefix.get(network, {}).values())
@@ -115,7 +133,7 @@ class Blocklist:
     def expire(self, now_ns: int) -> tuple[list[Block], Delta]:
         """Drop the blocks whose end has come; returns them and what it means for the kernel."""
         gone: list[Block] = []
-        before: dict[IPv4Network, int | None] = {}
+        before: dict[Network, int | None] = {}
         while self._ends and self._ends[0][0] <= now_ns:
             end, _, source, network = heapq.heappop(self._ends)
             block = self._by_prefix.get(network, {}).get(source)
@@ -130,7 +148,7 @@ class Blocklist:
             removed=tuple(network for delta in deltas for network in delta.removed),
         )
 
-    def kernel_view(self) -> dict[IPv4Network, int]:
+    def kernel_view(self) -> dict[Network, int]:
         """What the kernel should hold: each prefix with the latest end any source wants; 0 is never."""
         return {network: _latest(sources) for network, sources in self._by_prefix.items()}
 
@@ -138,19 +156,19 @@ class Blocklist:
         """When the prefix is free again (0: never); None if nobody wants it blocked. Raises ValueError."""
         return self._end(parse_prefix(prefix))
 
-    def _drop(self, network: IPv4Network, source: str) -> None:
+    def _drop(self, network: Network, source: str) -> None:
         sources = self._by_prefix[network]
         del sources[source]
         self._count -= 1
         if not sources:
             del self._by_prefix[network]
 
-    def _end(self, network: IPv4Network) -> int | None:
+    def _end(self, network: Network) -> int | None:
         """When the prefix is free again (0: never); None if it is free now."""
         sources = self._by_prefix.get(network)
         return _latest(sources) if sources else None
 
-    def _delta(self, network: IPv4Network, before: int | None) -> Delta:
+    def _delta(self, network: Network, before: int | None) -> Delta:
         after = self._end(network)
         if after == before:
             return Delta()
@@ -158,20 +176,27 @@ class Blocklist:
             return Delta(removed=(network,))
         return Delta(added={network: after}) if before is None else Delta(changed={network: after})
 
-    def _no_such_block(self, network: IPv4Network, source: str, sources: dict[str, Block]) -> str:
+    def _no_such_block(self, network: Network, source: str, sources: dict[str, Block]) -> str:
         shown = show_prefix(network)
         if sources:
             return f"{shown} is not blocked by {source} but by {', '.join(sorted(sources))}, and stays so"
-        around = [wider for wider in self._by_prefix if wider.supernet_of(network)]
+        around = [wider for wider in self._by_prefix if covers(wider, network)]
         if around:
-            covering = ", ".join(show_prefix(wider) for wider in sorted(around))
+            covering = ", ".join(map(show_prefix, sorted(around, key=lambda wider: wider.prefixlen)))
             return f"{shown} is not blocked itself; {covering} is, which covers it: unblock that"
         return f"{shown} is not blocked; `cdnctl blocks` lists what is"
 
 
-def show_prefix(network: IPv4Network) -> str:
-    """As operators write it: a /32 is an address."""
-    return str(network.network_address) if network.prefixlen == 32 else str(network)
+def covers(wider: Network, network: Network) -> bool:
+    """Whether all of `network` lies in `wider`; nothing of one family covers any of the other."""
+    if isinstance(wider, IPv4Network):
+        return isinstance(network, IPv4Network) and network.subnet_of(wider)
+    return isinstance(network, IPv6Network) and network.subnet_of(wider)
+
+
+def show_prefix(network: Network) -> str:
+    """As operators write it: a /32, or a /128 of IPv6, is an address."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
 def _latest(sources: dict[str, Block]) -> int:

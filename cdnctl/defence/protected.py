@@ -13,14 +13,12 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from cdnctl.config import Config, parse_endpoint
-from cdnctl.defence.blocklist import parse_prefix
+from cdnctl.config import Config
+from cdnctl.defence.blocklist import Network, covers, parse_prefix, show_prefix
 
-Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 SSH_DAEMONS = frozenset({"sshd", "sshd-session", "dropbear"})
@@ -84,15 +82,15 @@ def protected(config: Config, around: Surroundings | None = None) -> list[Protec
             *((service.vip, f"the VIP of service {service.name}") for service in config.services),
             *((address, "an SNAT address") for address in config.edge.snat),
             *(
-                (parse_endpoint(key)[0], f"an endpoint of {cdn.name}")
+                (endpoint.host, f"an endpoint of {cdn.name}")
                 for cdn in config.cdns
-                for key in cdn.endpoints
+                for endpoint in cdn.endpoints
             ),
         )
     ]
 
 
-def refusal(prefix: str | IPv4Network, guarded: Iterable[Protected]) -> str | None:
+def refusal(prefix: str | Network, guarded: Iterable[Protected]) -> str | None:
     """Why `prefix` must not be blocked, or None if it may be. Raises ValueError if it is no prefix."""
     network = parse_prefix(prefix) if isinstance(prefix, str) else prefix
     reasons = list(dict.fromkeys(_reasons(network, guarded)))
@@ -102,18 +100,14 @@ def refusal(prefix: str | IPv4Network, guarded: Iterable[Protected]) -> str | No
     return f"{'; '.join(reasons[:3])}{more}"
 
 
-def _reasons(network: IPv4Network, guarded: Iterable[Protected]) -> Iterator[str]:
+def _reasons(network: Network, guarded: Iterable[Protected]) -> Iterator[str]:
     for other, why in guarded:
-        if isinstance(other, IPv6Network) or not network.overlaps(other):
-            continue
-        single = other.prefixlen == 32
-        shown = str(other.network_address) if single else str(other)
         if network == other:
-            yield f"is {shown}, {why}"
-        elif network.supernet_of(other):
-            yield f"covers {shown}, {why}"
-        else:
-            yield f"lies in {shown}, {why}"
+            yield f"is {show_prefix(other)}, {why}"
+        elif covers(network, other):
+            yield f"covers {show_prefix(other)}, {why}"
+        elif covers(other, network):
+            yield f"lies in {show_prefix(other)}, {why}"
 
 
 # --- what is found on the box ------------------------------------------------------------------------
@@ -132,7 +126,7 @@ def resolvers(path: Path) -> tuple[str, ...]:
 
 
 def gateways() -> set[str]:
-    """Gateways of the default routes, those of multipath routes too."""
+    """Gateways of the default routes, those of multipath routes and of the other family too."""
     from pyroute2 import IPRoute
 
     found: set[str] = set()
@@ -141,8 +135,9 @@ def gateways() -> set[str]:
             for route in netlink.get_routes(family=family):
                 if route["dst_len"] or route.get("type") != 1:  # RTN_UNICAST
                     continue
-                hops = [route, *(route.get("multipath") or ())]
-                found.update(filter(None, (_plain(hop.get("gateway")) for hop in hops)))
+                for hop in (route, *(route.get("multipath") or ())):
+                    other_family = (hop.get("via") or {}).get("addr")
+                    found.update(filter(None, map(_plain, (hop.get("gateway"), other_family))))
     return found
 
 
@@ -151,8 +146,7 @@ def own_addresses() -> set[str]:
     from pyroute2 import IPRoute
 
     with IPRoute() as netlink:
-        addresses = (address.get("address") for address in netlink.get_addr(family=socket.AF_INET))
-        return set(filter(None, map(_plain, addresses)))
+        return set(filter(None, (_plain(address.get("address")) for address in netlink.get_addr())))
 
 
 def ssh_peers() -> set[str]:

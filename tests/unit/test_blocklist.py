@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix, show_prefix
+from cdnctl.defence.blocklist import Blocklist, Delta, Network, covers, parse_prefix, show_prefix
 from cdnctl.model import Block
 
 NET = IPv4Network("198.51.100.0/24")
+SIX = IPv6Network("2001:db8:5::/48")
 
 
 def block(prefix: str = str(NET), source: str = "manual", expires_ns: int = 0, created_ns: int = 0) -> Block:
@@ -26,10 +27,17 @@ def block(prefix: str = str(NET), source: str = "manual", expires_ns: int = 0, c
         (" 198.51.100.0/24\n", "198.51.100.0/24"),
         ("10.0.0.0/8", "10.0.0.0/8"),
         ("10.66.0.0/255.255.0.0", "10.66.0.0/16"),
+        ("2001:DB8:0::7", "2001:db8::7/128"),
+        ("2001:db8:5::/48", "2001:db8:5::/48"),
+        ("2400::/16", "2400::/16"),
+        ("fe80::1", "fe80::1/128"),
+        ("::ffff:198.51.100.7", "198.51.100.7/32"),
+        ("::ffff:198.51.100.0/120", "198.51.100.0/24"),
+        ("::ffff:a00:0/104", "10.0.0.0/8"),
     ],
 )
 def test_prefixes(text: str, network: str) -> None:
-    assert parse_prefix(text) == IPv4Network(network)
+    assert parse_prefix(text) == ip_network(network)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +47,18 @@ def test_prefixes(text: str, network: str) -> None:
         ("example.net", "neither an address nor a prefix"),
         ("", "neither an address nor a prefix"),
         ("1.2.3.4/33", "neither an address nor a prefix"),
-        ("0.0.0.0/0", "/8 is the most"),
-        ("64.0.0.0/7", "/8 is the most"),
-        ("2001:db8::/32", "IPv6"),
+        ("0.0.0.0/0", "IPv4 may cover a /8 at most"),
+        ("64.0.0.0/7", "IPv4 may cover a /8 at most"),
+        ("2001:db8::7/64", "2001:db8::/64 for the prefix or 2001:db8::7 for the one address"),
+        ("2001:db8::/129", "neither an address nor a prefix"),
+        ("2000::/3", "IPv6 may cover a /16 at most"),
+        ("2400::/15", "IPv6 may cover a /16 at most"),
+        ("::/0", "all of IPv4"),
+        ("::/16", "all of IPv4"),
+        ("::ffff:0:0/96", "IPv4 may cover a /8 at most"),
+        ("::ffff:0:0/103", "IPv4 may cover a /8 at most"),
+        ("fe80::1%eth0", "names a link"),
+        ("fe80::%eth0/64", "names a link"),
     ],
 )
 def test_what_is_no_prefix_to_block(text: str, remedy: str) -> None:
@@ -52,8 +69,20 @@ def test_what_is_no_prefix_to_block(text: str, remedy: str) -> None:
 def test_a_single_address_is_shown_as_one() -> None:
     wanted = Blocklist()
     wanted.add(block("198.51.100.7/32"))
-    assert [each.prefix for each in wanted] == ["198.51.100.7"]
+    wanted.add(block("2001:DB8::7/128"))
+    assert [each.prefix for each in wanted] == ["198.51.100.7", "2001:db8::7"]
     assert show_prefix(NET) == "198.51.100.0/24"
+    assert show_prefix(SIX) == "2001:db8:5::/48"
+
+
+def test_a_prefix_is_one_however_it_is_written() -> None:
+    wanted = Blocklist()
+    wanted.add(block("2001:0DB8:0005:0000::/48", "feed"))
+    wanted.add(block("2001:db8:5::/48"))
+    wanted.add(block("::ffff:198.51.100.0/120"))
+    assert wanted.kernel_view() == {SIX: 0, NET: 0}
+    assert len(wanted.find("2001:db8:5:0::/48")) == 2
+    assert wanted.remove(str(NET), "manual") == Delta(removed=(NET,))
 
 
 def test_the_longest_lifetime_of_all_sources_wins() -> None:
@@ -110,6 +139,12 @@ def test_removing_what_is_not_there_says_what_is() -> None:
     wanted.add(block("198.51.100.7", source="feed"))
     with pytest.raises(ValueError, match="not blocked by manual but by feed"):
         wanted.remove("198.51.100.7", "manual")
+    with pytest.raises(ValueError, match="cdnctl blocks"):
+        wanted.remove("2001:db8:5::7", "manual")
+    wanted.add(block("2001:db8::/32"))
+    wanted.add(block(str(SIX)))
+    with pytest.raises(ValueError, match=r"; 2001:db8::/32, 2001:db8:5::/48 is, which covers it"):
+        wanted.remove("2001:db8:5::7", "manual")
 
 
 def test_finding_and_newest() -> None:
@@ -121,7 +156,10 @@ def test_finding_and_newest() -> None:
     assert not wanted.find("198.51.100.9")
 
 
-@given(st.text(max_size=20))
+ADDRESS_TEXT = st.text("0123456789abcdef:./%", max_size=24)
+
+
+@given(st.text(max_size=20) | ADDRESS_TEXT)
 def test_any_text_is_a_prefix_or_an_error(text: str) -> None:
     try:
         assert parse_prefix(show_prefix(parse_prefix(text))) == parse_prefix(text)
@@ -129,7 +167,41 @@ def test_any_text_is_a_prefix_or_an_error(text: str) -> None:
         assert str(error)
 
 
-PREFIXES = st.sampled_from(["198.51.100.7", "198.51.100.0/24", "198.51.0.0/16"])
+@given(st.integers(0, 2**128 - 1) | st.integers(0xFFFF << 32, (0x10000 << 32) - 1), st.integers(0, 128))
+def test_nothing_that_may_be_blocked_of_one_family_covers_the_other(first: int, length: int) -> None:
+    """In the kernel's trie both live in one space."""
+    meant = IPv6Network((IPv6Address(first), length), strict=False)
+    try:
+        network = parse_prefix(str(meant))
+    except ValueError:
+        return
+    mapped = IPv6Network("::ffff:0:0/96")
+    assert isinstance(network, IPv4Network) == meant.subnet_of(mapped)
+    assert isinstance(network, IPv4Network) or not network.overlaps(mapped)
+
+
+NETWORKS = st.builds(
+    lambda six, bits, length: (
+        IPv6Network((bits << 120, min(length, 128)), strict=False)
+        if six
+        else IPv4Network((bits << 24, min(length, 32)), strict=False)
+    ),
+    st.booleans(),
+    st.integers(0, 255),
+    st.integers(0, 12),
+)
+
+
+@given(NETWORKS, NETWORKS)
+def test_covering_is_having_every_address(wider: Network, network: Network) -> None:
+    same = wider.version == network.version
+    inside = network.network_address in wider and network.broadcast_address in wider
+    assert covers(wider, network) == (same and inside)
+
+
+PREFIXES = st.sampled_from(
+    ["198.51.100.7", "198.51.100.0/24", "198.51.0.0/16", "2001:db8::7", "2001:db8::/64", "2001:DB8::/32"]
+)
 SOURCES = st.sampled_from(["manual", "feed"])
 
 
@@ -139,7 +211,7 @@ class DeltasKeepTheKernelRight(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.wanted = Blocklist()
-        self.kernel: dict[IPv4Network, int] = {}
+        self.kernel: dict[Network, int] = {}
         self.now = 0
 
     def tell(self, delta: Delta) -> None:

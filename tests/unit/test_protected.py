@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -17,27 +18,36 @@ from hypothesis import strategies as st
 
 from cdnctl import config
 from cdnctl.defence import protected as module
+from cdnctl.defence.blocklist import Network
 from cdnctl.defence.protected import Protected, Surroundings, protected, refusal, resolvers, surroundings
+from cdnctl.lab import netns
 
 CONFIG = config.parse(
     """
     [edge]
     name = "ams1"
     interfaces = ["eth0"]
-    snat = ["203.0.113.10", "203.0.113.11"]
-    management = ["10.0.0.0/8"]
+    snat = ["203.0.113.10", "203.0.113.11", "2001:db8:cd::10"]
+    management = ["10.0.0.0/8", "2001:db8:aa::/48"]
     [[cdn]]
     name = "aurora"
-    endpoints = ["198.51.100.10:443"]
+    endpoints = ["198.51.100.10:443", "[2001:db8:e::10]:443"]
     [[service]]
     name = "www"
     vip = "203.0.113.80"
+    port = 443
+    [[service]]
+    name = "www6"
+    vip = "2001:db8:80::80"
     port = 443
     """,
     Path("cdnctl.toml"),
 )
 AROUND = Surroundings(
-    ssh_peers=("192.0.2.4", "2001:db8:1::9"), gateways=("192.0.2.1",), resolvers=("192.0.2.53",)
+    ssh_peers=("192.0.2.4", "2001:db8:1::9"),
+    gateways=("192.0.2.1", "fe80::1"),
+    resolvers=("192.0.2.53", "2001:db8:53::53"),
+    own=("127.0.0.1", "::1", "2001:db8:2::2"),
 )
 
 
@@ -53,6 +63,16 @@ AROUND = Surroundings(
         ("192.0.2.4", "an operator logged in over SSH"),
         ("192.0.2.1", "a default gateway"),
         ("192.0.2.53", "a name server"),
+        ("2001:db8:80::80", "is 2001:db8:80::80, the VIP of service www6"),
+        ("2001:db8:cd::/64", "covers 2001:db8:cd::10, an SNAT address"),
+        ("2001:db8:e::/48", "covers 2001:db8:e::10, an endpoint of aurora"),
+        ("2001:db8:aa:1::/64", "lies in 2001:db8:aa::/48, a management prefix"),
+        ("2001:db8:1::/64", "covers 2001:db8:1::9, an operator logged in over SSH"),
+        ("fe80::/16", "covers fe80::1, a default gateway"),
+        ("2001:db8:53::53", "a name server"),
+        ("2001:db8:2::/48", "covers 2001:db8:2::2, an address of this box"),
+        ("::1", "an address of this box"),
+        ("::ffff:192.0.2.1", "a default gateway"),
     ],
 )
 def test_what_is_refused_and_why(prefix: str, reason: str) -> None:
@@ -61,7 +81,9 @@ def test_what_is_refused_and_why(prefix: str, reason: str) -> None:
     assert reason in said
 
 
-@pytest.mark.parametrize("prefix", ["203.0.113.81", "198.51.100.11", "192.0.2.128/25", "11.0.0.0/8"])
+@pytest.mark.parametrize(
+    "prefix", ["203.0.113.81", "198.51.100.11", "192.0.2.128/25", "11.0.0.0/8", "2400::/16", "2001:db8:e::11"]
+)
 def test_what_may_be_blocked(prefix: str) -> None:
     assert refusal(prefix, protected(CONFIG, AROUND)) is None
 
@@ -78,15 +100,20 @@ def test_no_prefix_is_an_error() -> None:
 
 
 PREFIX = st.builds(
-    lambda address, length: IPv4Network((address >> (32 - length) << (32 - length), length)),
+    lambda address, length: IPv4Network((address, length), strict=False),
     st.integers(0, 2**32 - 1),
     st.integers(8, 32),
+) | st.builds(
+    lambda address, length: IPv6Network((address, length), strict=False),
+    st.integers(0, 2**128 - 1) | st.integers(0, 3).map(lambda top: top << 126),
+    st.integers(1, 128),
 )
 
 
 @given(PREFIX, PREFIX)
-def test_overlap_in_either_direction_is_refused(one: IPv4Network, other: IPv4Network) -> None:
-    assert (refusal(one, [Protected(other, "x")]) is not None) == one.overlaps(other)
+def test_overlap_in_either_direction_is_refused(one: Network, other: Network) -> None:
+    overlap = one.version == other.version and one.overlaps(other)
+    assert (refusal(one, [Protected(other, "x")]) is not None) == overlap
 
 
 def test_resolvers(tmp_path: Path) -> None:
@@ -97,6 +124,28 @@ def test_resolvers(tmp_path: Path) -> None:
     )
     assert resolvers(file) == ("192.0.2.53", "fe80::1")
     assert resolvers(tmp_path / "absent") == ()
+
+
+def test_gateways_of_both_families() -> None:
+    name = f"unit-{os.getpid()}"
+    netns.create(name)
+    try:
+        with netns.entered(name):
+            netns.sysctl("net.ipv6.conf.all.disable_ipv6", 0)
+            for command in (
+                "link add near type veth peer name far",
+                "link set near up",
+                "addr add 192.0.2.2/24 dev near",
+                "addr add 2001:db8::2/64 dev near nodad",
+                "-4 route add 0.0.0.0/0 nexthop via 192.0.2.1 dev near nexthop via inet6 fe80::9 dev near",
+                "-6 route add ::/0 nexthop via 2001:db8::1 dev near nexthop via fe80::1 dev near",
+            ):
+                subprocess.run(["ip", *command.split()], check=True)
+            found = surroundings()
+    finally:
+        netns.remove(name)
+    assert set(found.gateways) == {"192.0.2.1", "fe80::9", "2001:db8::1", "fe80::1"}
+    assert {"192.0.2.2", "2001:db8::2", "127.0.0.1"} <= set(found.own)
 
 
 def test_what_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +187,11 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
         process.communicate("")
 
 
-def test_peers_of_sshd_are_found(daemon: tuple[str, subprocess.Popen[str]]) -> None:
+@pytest.mark.parametrize(("target", "source"), [("127.0.0.1", "127.0.0.77"), ("::1", "::1")])
+def test_peers_of_sshd_are_found(daemon: tuple[str, subprocess.Popen[str]], target: str, source: str) -> None:
     name, process = daemon
     assert process.stdout is not None
     port = int(process.stdout.readline())
-    with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.77", 0)):
+    with socket.create_connection((target, port), source_address=(source, 0)):
         assert process.stdout.readline() == "accepted\n"
-        assert ("127.0.0.77" in module.ssh_peers()) == (name == "sshd")
+        assert (source in module.ssh_peers()) == (name == "sshd")
