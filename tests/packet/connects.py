@@ -11,6 +11,7 @@ from collections import Counter
 from harness import AURORA, CDNS, MS, DataPath
 from session import Session
 
+from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Breaker, Verdict
 
 USUAL_US = 30_000
@@ -51,7 +52,7 @@ def is_out(path: DataPath, cdn: str = AURORA) -> bool:
     """Whether the CDN is out; the weight that is out must say the same."""
     health = path.health(cdn)
     others = sum(path.health(other).reserved_weight for other in CDNS if other != cdn)
-    assert path.tables.weight_out == health.reserved_weight + others
+    assert path.tables.weight_out(abi.Pool.TCP4) == health.reserved_weight + others
     return health.state == Breaker.OUT
 
 

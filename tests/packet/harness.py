@@ -10,9 +10,9 @@ import os
 import random
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,86 +20,88 @@ from netbox import CLIENTS, LINKS, name
 from segments import told
 
 from cdnctl import config
+from cdnctl.config.cost import snat_rows
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.counters import CdnTotals
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.links import Links
 from cdnctl.datapath.perf import PerfReader, Reflex
 from cdnctl.datapath.program import Program
-from cdnctl.datapath.tables import CdnTotals, Tables
+from cdnctl.datapath.tables import Tables
 from cdnctl.engine import layout, steering
 
 VIP, OTHER_VIP = "203.0.113.80", "203.0.113.81"
+VIP6, OTHER_VIP6 = "2001:db8:203::80", "2001:db8:203::81"
 SNAT = ("203.0.113.10", "203.0.113.11")
+SNAT6 = ("2001:db8:203::10", "2001:db8:203::11")
 PORTS = (20000, 20999)
 MANAGEMENT = "192.0.2.0/24"
 AURORA, BOREALIS, CORONA = CDNS = ("aurora", "borealis", "corona")
-ENDPOINTS = {
-    "aurora": (LINKS[0].endpoint, 80),
-    "borealis": (LINKS[1].endpoint, 8080),
-    "corona": (LINKS[2].endpoint, 80),
-}
+CDN_PORTS = {AURORA: 80, BOREALIS: 8080, CORONA: 80}
+ENDPOINTS = {cdn: (link.endpoint, CDN_PORTS[cdn]) for cdn, link in zip(CDNS, LINKS, strict=True)}
+ENDPOINTS6 = {cdn: (link.endpoint6, CDN_PORTS[cdn]) for cdn, link in zip(CDNS, LINKS, strict=True)}
 SERVICES = {
     "www": (VIP, 80),
     "fast": (VIP, 443),
     "solo": (OTHER_VIP, 80),
     "duo": (OTHER_VIP, 443),
+    "www6": (VIP6, 80),
+    "solo6": (OTHER_VIP6, 80),
+    "quic": (VIP, 443),
+    "dns": (OTHER_VIP, 53),
+    "quic6": (VIP6, 443),
+    "dns6": (OTHER_VIP6, 53),
 }
-"""`www` (weighted) and `fast` (latency) have all three CDNs, `solo` has aurora, `duo` aurora and borealis."""
+"""`www` (weighted) and `fast` (latency) have all three CDNs, `solo` has aurora, `duo` aurora and borealis;
+`quic` has all three, `dns` aurora. With a 6 the same over IPv6."""
+PROTOCOL = dict.fromkeys(("quic", "dns", "quic6", "dns6"), abi.UDP)
+"""Of the services; TCP when not in here."""
+_ONLY = {"solo": [AURORA], "dns": [AURORA], "duo": [AURORA, BOREALIS]}
 MS = 1_000_000
+TEST_CLOCK = "-DTEST_CLOCK"
+"""Time as the map `clock` says: `DataPath.clock`."""
 
-CONFIG = """
+
+def _text() -> str:
+    tables = [
+        f"""
 [edge]
-name = "{name}"
-interfaces = ["clients", "cdn1", "cdn2", "cdn3"]
-snat = ["203.0.113.10", "203.0.113.11"]
-snat_ports = [20000, 20999]
-management = ["192.0.2.0/24"]
+name = "{{name}}"
+interfaces = {["clients", *(link.name for link in LINKS)]}
+snat = {[*SNAT, *SNAT6]}
+snat_ports = {list(PORTS)}
+management = ["{MANAGEMENT}"]
 
 [limits]
 flows = 4096
 half_open = 1024
 block_entries = 4096
-endpoints = 4
-
-[[cdn]]
-name = "aurora"
-endpoints = ["198.51.100.10:80"]
-
-[[cdn]]
-name = "borealis"
-endpoints = ["198.51.100.20:8080"]
-
-[[cdn]]
-name = "corona"
-endpoints = ["198.51.100.30:80"]
-
-[[service]]
-name = "www"
-vip = "203.0.113.80"
-port = 80
-policy = "weighted"
-
-[[service]]
-name = "fast"
-vip = "203.0.113.80"
-port = 443
-policy = "latency"
-
-[[service]]
-name = "solo"
-vip = "203.0.113.81"
-port = 80
-policy = "weighted"
-cdns = ["aurora"]
-
-[[service]]
-name = "duo"
-vip = "203.0.113.81"
-port = 443
-policy = "weighted"
-cdns = ["aurora", "borealis"]
+endpoints = 12
 """
+    ]
+    for cdn in CDNS:
+        ends = [abi.ends(*where[cdn]) for where in (ENDPOINTS, ENDPOINTS6)]
+        tables.append(f"""
+[[cdn]]
+name = "{cdn}"
+endpoints = {ends}
+""")
+    for service, (vip, port) in SERVICES.items():
+        tables.append(f"""
+[[service]]
+name = "{service}"
+vip = "{vip}"
+port = {port}
+protocol = ["{abi.PROTOCOL_NAMES[PROTOCOL.get(service, abi.TCP)]}"]
+policy = "{"latency" if service == "fast" else "weighted"}"
+cdns = {_ONLY.get(service.rstrip("6"), list(CDNS))}
+""")
+    return "".join(tables)
+
+
+CONFIG = _text()
 
 
 class Action(IntEnum):
@@ -132,59 +134,73 @@ def parse_config(text: str) -> config.Config:
 class DataPath:
     """The data path of one test process: loaded, pinned, configured. Use it inside the namespace."""
 
-    def __init__(self, text: str, edge: str, indexes: dict[str, int]) -> None:
+    def __init__(
+        self, text: str, edge: str, indexes: dict[str, int], cflags: Sequence[str] = (TEST_CLOCK,)
+    ) -> None:
         self.indexes = indexes
         self.config = parse_config(text.format(name=edge))
-        self.program = Program(edge)
+        self.program = Program(edge, cflags=cflags)
         self.program.ensure(self.config)
         self.fd = self.program.open()
         self.tables = Tables(self.program.pins)
         self.blocks = KernelBlocks(self.program.pins)
         self.layout = layout.plan(self.config, self.tables)
+        self.links = Links(self.tables, self.config.edge.interfaces)
         self._reader: PerfReader | None = None
         self._maps: dict[str, Map] = {}
         self._endpoints: dict[int, abi.Endpoint] = {}
+        self._weight_totals = [0] * abi.POOLS
+        self._clocked = TEST_CLOCK in cflags
         self.fresh()
+        self.links.refresh()
         weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
-        steering.apply(self.config, self.layout, self.tables, weights, [])
-        self.tables.set_management([IPv4Network(prefix) for prefix in self.config.edge.management])
-        for service in self.config.services:
-            self.tables.put_local(service.vip, abi.LocalKind.VIP)
-        for index, address in enumerate(self.config.edge.snat):
-            self.tables.put_local(address, abi.LocalKind.SNAT, index)
-        self.weight_total = self.tables.settings.weight_total
-        self._endpoints = {place.id: self.tables.endpoint(place.id) for place in self.layout.endpoints}
+        steering.apply(self.config, self.layout, self.tables, steering.Steering(weights))
+        self.tables.set_management([ip_network(prefix) for prefix in self.config.edge.management])
+        for vip, number in self.layout.vips.items():
+            self.tables.put_local(vip, abi.LocalKind.VIP, number)
+        for family in (4, 6):
+            for index, address in enumerate(self.config.edge.snat_of(family)):
+                self.tables.put_local(address, abi.LocalKind.SNAT, index)
+        self._weight_totals = list(self.tables.settings.weight_total)
+        self._endpoints = {place.id: self.tables.choice.endpoint(place.id) for place in self.layout.endpoints}
 
     def close(self) -> None:
         """Unload it."""
         if self._reader:
             self._reader.close()
+        self.links.close()
         os.close(self.fd)
         self.program.remove()
 
     # -- state --
 
     def map(self, table: str, *, per_cpu: bool = False) -> Map:
-        """A map that `Tables` keeps to itself, or has no use for."""
+        """A map that `Tables` keeps to itself, or has no use for; also one that is not pinned."""
         if table not in self._maps:
-            self._maps[table] = Map.pinned(self.program.pins / table, per_cpu=per_cpu)
+            pin = self.program.pins / table
+            fd = kernel.obj_get(pin) if pin.exists() else unpinned(self.fd, table)
+            self._maps[table] = Map(fd, per_cpu=per_cpu)
         return self._maps[table]
 
     def fresh(self) -> None:
-        """No flow, no block, no memory of any CDN, default settings; counters go on."""
+        """No flow, no block, no memory of any CDN or client, default settings; counters go on."""
         tables = self.tables
         for table in (tables.half_open, tables.established):
-            for key in list(table.keys()):
-                table.delete(key)
+            table.delete_all(list(table.keys()))
+        for many in ("sources", "fragments", "quic_ids"):
+            self.map(many).delete_all(list(self.map(many).keys()))
         zero(tables.reverse)
-        zero(self.map("health"))
-        zero(self.map("weight_out"))
-        zero(self.map("hops", per_cpu=True))
-        zero(self.map("cpu_states", per_cpu=True))
+        for one in ("health", "weight_out", "loads", "meters", "capacities", "customer_limits", "sweeps"):
+            zero(self.map(one))
+        for own in ("hops", "sketches", "cpu_states"):
+            zero(self.map(own, per_cpu=True))
+        tables.clients.load({})
         if len(self.blocks):
             self.blocks.load({})
         for identity, endpoint in self._endpoints.items():
             self.map("endpoints").put(abi.key(identity), bytes(endpoint))
+        if self._clocked:
+            self.clock(0)
         tables.mode = abi.Mode(0)
         tables.settings = self._settings()
         if self._reader:
@@ -196,55 +212,69 @@ class DataPath:
             edge.snat_ports[0],
             edge.snat_ports[1] - edge.snat_ports[0] + 1,
         )
-        settings.snat_count, settings.endpoint_stride = len(edge.snat), self.config.limits.endpoints
-        for index, address in enumerate(edge.snat):
-            settings.snat[index] = abi.address(address)
-        settings.weight_total = getattr(self, "weight_total", 0)
+        settings.snat_rows = snat_rows(self.config)
+        for row, family in enumerate((4, 6)):
+            settings.snat_count[row] = len(edge.snat_of(family))
+            for index, address in enumerate(edge.snat_of(family)):
+                settings.snat[row][index] = abi.address(address)
+        for pool, weight in enumerate(self._weight_totals):
+            settings.weight_total[pool] = weight
         settings.dark_connects, settings.refused_connects, settings.slow_connects = 5, 3, 5
         settings.distinct_prefixes = 3
+        settings.established_s, settings.udp_s = 3600, 180
+        settings.source_busy = 1000
         settings.out_ns, settings.max_out_ns, settings.rescue_after_ns = 10_000 * MS, 80_000 * MS, 200 * MS
         return settings
 
     def change(self, **fields: int) -> None:
-        """Change settings by name."""
+        """Change settings by name; those that are many, all alike."""
         settings = self.tables.settings
         for field, value in fields.items():
-            setattr(settings, field, value)
+            held = getattr(settings, field)
+            if isinstance(held, ctypes.Array):
+                for index in range(len(held)):
+                    held[index] = value
+            else:
+                setattr(settings, field, value)
         self.tables.settings = settings
 
-    def endpoint_id(self, cdn: str) -> int:
-        """The id of a CDN's only endpoint."""
-        return self.layout.endpoints_of(cdn)[0].id
+    def clock(self, ns: int) -> None:
+        """From now on it is so late for the kernel, until the next call; 0: as late as it is."""
+        self.map("clock").put(abi.key(0), struct.pack("Q", ns))
 
-    def health(self, cdn: str) -> abi.Health:
-        """The breaker's view of a CDN's only endpoint."""
-        return self.tables.health(self.endpoint_id(cdn))
+    def endpoint_id(self, cdn: str, pool: abi.Pool = abi.Pool.TCP4) -> int:
+        """The id of a CDN's only endpoint of that family and protocol."""
+        return next(place.id for place in self.layout.endpoints_of(cdn) if place.pool == pool)
 
-    def change_health(self, cdn: str, **fields: int) -> None:
+    def health(self, cdn: str, pool: abi.Pool = abi.Pool.TCP4) -> abi.Health:
+        """The breaker's view of a CDN's only endpoint of that family and protocol."""
+        return self.tables.health(self.endpoint_id(cdn, pool))
+
+    def change_health(self, cdn: str, pool: abi.Pool = abi.Pool.TCP4, **fields: int) -> None:
         """Change what the breaker knows of a CDN: how tests make time pass, or a history."""
-        health = self.health(cdn)
+        health = self.health(cdn, pool)
         for field, value in fields.items():
             setattr(health, field, value)
-        self.tables.put_health(self.endpoint_id(cdn), health)
+        self.tables.put_health(self.endpoint_id(cdn, pool), health)
 
-    def change_endpoint(self, cdn: str, **fields: int) -> None:
-        """Change weight or limit; the next test finds it as configured."""
-        identity = self.endpoint_id(cdn)
-        endpoint = self.tables.endpoint(identity)
+    def change_endpoint(self, cdn: str, pool: abi.Pool = abi.Pool.TCP4, **fields: int) -> None:
+        """Change weight, limit, transport and so on; the next test finds it as configured."""
+        identity = self.endpoint_id(cdn, pool)
+        endpoint = self.tables.choice.endpoint(identity)
         for field, value in fields.items():
             setattr(endpoint, field, value)
         self.map("endpoints").put(abi.key(identity), bytes(endpoint))
 
     def totals(self, cdn: str) -> CdnTotals:
         """A CDN's exact totals."""
-        return self.tables.cdn_totals(self.layout.cdns[cdn])
+        return self.tables.counters.cdn(self.layout.cdns[cdn])
 
-    def slot_index(self, cdn: str, snat: tuple[str, int]) -> int:
-        """Where the reverse slot of an endpoint, SNAT address and port is."""
-        edge = self.config.edge
-        ports = edge.snat_ports[1] - edge.snat_ports[0] + 1
-        row = edge.snat.index(snat[0]) * self.config.limits.endpoints + self.endpoint_id(cdn)
-        return row * ports + snat[1] - edge.snat_ports[0]
+    def slot_index(self, cdn: str, snat: tuple[str, int], pool: abi.Pool = abi.Pool.TCP4) -> int:
+        """Where the reverse slot of an endpoint, SNAT address and port is, by the settings in force."""
+        settings, family = self.tables.settings, 6 if ":" in snat[0] else 4
+        row = self.endpoint_id(cdn, pool) * settings.snat_rows
+        row += self.config.edge.snat_of(family).index(snat[0])
+        return int(row * settings.ports + snat[1] - settings.port_min_host)
 
     def slot(self, index: int) -> abi.Slot:
         """A reverse slot."""
@@ -258,12 +288,12 @@ class DataPath:
 
     def run(self, frame: bytes, device: str = CLIENTS) -> Seen:
         """One packet in by `device`. It must end in exactly one counted verdict, all its bytes counted."""
-        before = list(self.tables.verdicts())
+        before = list(self.tables.counters.verdicts())
         ran = kernel.test_run(self.fd, frame, ifindex=self.indexes[device])
         deltas = {
             verdict: (packets - old_packets, octets - old_octets)
             for (verdict, packets, octets), (_, old_packets, old_octets) in zip(
-                self.tables.verdicts(), before, strict=True
+                self.tables.counters.verdicts(), before, strict=True
             )
             if packets != old_packets or octets != old_octets
         }
@@ -301,6 +331,16 @@ class DataPath:
                 if new != old
             }
         )
+
+
+def unpinned(program: int, name: str) -> int:
+    """The descriptor of a map that a program uses, by its name."""
+    for identity in kernel.program_map_ids(program):
+        fd = kernel.check(kernel.libbpf().bpf_map_get_fd_by_id(identity), f"map {identity}")
+        if kernel._info(fd)[24:40].split(b"\0")[0].decode() == name:
+            return fd
+        os.close(fd)
+    raise LookupError(name)
 
 
 def zero(table: Map) -> None:

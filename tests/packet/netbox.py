@@ -1,7 +1,9 @@
 """A network namespace for test runs: links, addresses and neighbours, so that the kernel finds next hops.
 
-    clients (10.255.0.1/24)      where clients' frames come in, sent by a router
-    cdn0..cdn2 (172.16.N.1/30)   towards the CDNs, each behind a gateway whose neighbour entry is permanent
+    clients (10.255.0.1/24, 2001:db8:ff::1/64)   where clients' frames come in, sent by a router
+    cdn1..cdn3 (172.16.N.1/30, 2001:db8:16:N::1/64)
+                                                 towards the CDNs, each behind a gateway whose neighbour
+                                                 entries are permanent
 
 No frame ever travels here: BPF_PROG_TEST_RUN only asks that the interface exists.
 """
@@ -32,10 +34,20 @@ class Link(NamedTuple):
     gateway: str
     gateway_mac: str
     endpoint: str
+    gateway6: str
+    endpoint6: str
 
 
 LINKS = tuple(
-    Link(f"cdn{n}", f"02:00:00:00:02:0{n}", f"172.16.{n}.2", f"02:00:00:00:03:0{n}", f"198.51.100.{n}0")
+    Link(
+        f"cdn{n}",
+        f"02:00:00:00:02:0{n}",
+        f"172.16.{n}.2",
+        f"02:00:00:00:03:0{n}",
+        f"198.51.100.{n}0",
+        f"2001:db8:16:{n}::2",
+        f"2001:db8:198::{n}0",
+    )
     for n in range(1, 4)
 )
 CLIENTS = "clients"
@@ -55,11 +67,19 @@ def remove_stale() -> None:
             Program(path.name).remove()
 
 
-def _add_veth(device: str, mac: str, address: str, length: int) -> None:
+def _add_veth(device: str, mac: str, *addresses: str) -> None:
     with netns.netlink(name()) as ip:
         ip.link("add", ifname=device, kind="veth", address=mac, peer={"ifname": f"{device}-far"})
         index = ip.link_lookup(ifname=device)[0]
-        ip.addr("add", index=index, address=address, prefixlen=length)
+    with netns.entered(name()):
+        # IPv6 is off in a new namespace: on here, but it says nothing of its own accord
+        netns.sysctl(f"net.ipv6.conf.{device}.accept_dad", 0)
+        netns.sysctl(f"net.ipv6.conf.{device}.router_solicitations", 0)
+        netns.sysctl(f"net.ipv6.conf.{device}.disable_ipv6", 0)
+    with netns.netlink(name()) as ip:
+        for address in addresses:
+            host, _, length = address.partition("/")
+            ip.addr("add", index=index, address=host, prefixlen=int(length))
         for end in (device, f"{device}-far"):
             ip.link("set", index=ip.link_lookup(ifname=end)[0], state="up")
 
@@ -70,9 +90,9 @@ def made() -> Iterator[dict[str, int]]:
     remove_stale()
     netns.create(name())
     try:
-        _add_veth(CLIENTS, CLIENT_SIDE_MAC, "10.255.0.1", 24)
+        _add_veth(CLIENTS, CLIENT_SIDE_MAC, "10.255.0.1/24", "2001:db8:ff::1/64")
         for link in LINKS:
-            _add_veth(link.name, link.mac, link.gateway[:-1] + "1", 30)
+            _add_veth(link.name, link.mac, link.gateway[:-1] + "1/30", link.gateway6[:-1] + "1/64")
         with netns.netlink(name()) as ip:
             indexes = {
                 device: ip.link_lookup(ifname=device)[0] for device in (CLIENTS, *(x.name for x in LINKS))
@@ -80,6 +100,7 @@ def made() -> Iterator[dict[str, int]]:
             for link in LINKS:
                 neighbour(ip, link, indexes[link.name])
                 ip.route("add", dst=f"{link.endpoint}/32", gateway=link.gateway)
+                ip.route("add", dst=f"{link.endpoint6}/128", gateway=link.gateway6)
         with netns.entered(name()):
             for device in indexes:
                 forwarding(device, on=True)
@@ -89,11 +110,13 @@ def made() -> Iterator[dict[str, int]]:
 
 
 def neighbour(ip: object, link: Link, index: int, verb: str = "replace") -> None:
-    """Write (or `del`) the permanent neighbour entry of a link's gateway."""
+    """Write (or `del`) the permanent neighbour entries of a link's gateway."""
     fields = {} if verb == "del" else {"lladdr": link.gateway_mac, "state": NUD_PERMANENT}
-    ip.neigh(verb, dst=link.gateway, ifindex=index, **fields)  # type: ignore[attr-defined]
+    for gateway in (link.gateway, link.gateway6):
+        ip.neigh(verb, dst=gateway, ifindex=index, **fields)  # type: ignore[attr-defined]
 
 
 def forwarding(device: str, *, on: bool) -> None:
-    """Switch IPv4 forwarding of an interface; call it inside the namespace."""
-    netns.sysctl(f"net.ipv4.conf.{device}.forwarding", int(on))
+    """Switch forwarding of an interface, of both families; call it inside the namespace."""
+    for family in ("ipv4", "ipv6"):
+        netns.sysctl(f"net.{family}.conf.{device}.forwarding", int(on))

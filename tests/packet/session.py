@@ -1,17 +1,21 @@
-"""A client, its CDN, and the packets between them."""
+"""A client, its CDN, and the packets between them: by TCP or UDP, over IPv4 or IPv6.
+
+The service decides which: `solo` and `solo6` are the same but for the family.
+"""
 
 from __future__ import annotations
 
-from harness import CDNS, ENDPOINTS, SERVICES, DataPath, Seen, client_port
+from harness import CDNS, ENDPOINTS, ENDPOINTS6, PROTOCOL, SERVICES, DataPath, Seen, client_port
 from netbox import LINKS
-from segments import Ends, Flag, numbers_of, segment
+from segments import End, Ends, Flag, datagram, is_ipv6, numbers_of, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict
 
 CDN_ISN = 0x7000_0000
+CLIENT, CLIENT6 = "10.1.0.7", "2001:db8:c1::7"
 _LINK = dict(zip(CDNS, LINKS, strict=True))
-_BY_ADDRESS = {address: cdn for cdn, address in ENDPOINTS.items()}
+_BY_ADDRESS = {end: cdn for ends in (ENDPOINTS, ENDPOINTS6) for cdn, end in ends.items()}
 
 
 def link_of(cdn: str) -> str:
@@ -19,27 +23,104 @@ def link_of(cdn: str) -> str:
     return _LINK[cdn].name
 
 
+def macs_from(cdn: str) -> tuple[str, str]:
+    """Sender and receiver of the frames that come from a CDN."""
+    return _LINK[cdn].gateway_mac, _LINK[cdn].mac
+
+
 def reply_frame(session: Session, flags: Flag, seq: int, ack: int, payload: bytes = b"") -> bytes:
     """What the CDN would send to where the session's SYN came from."""
-    link = _LINK[session.cdn]
-    macs = link.gateway_mac, link.mac
-    return segment(ENDPOINTS[session.cdn], session.snat, flags, seq=seq, ack=ack, payload=payload, macs=macs)
+    macs = macs_from(session.cdn)
+    return segment(session.endpoint, session.snat, flags, seq=seq, ack=ack, payload=payload, macs=macs)
 
 
-class Session:
-    """One TCP connection through the edge; knows where the edge sent it from what came out."""
+class Flow:
+    """One flow through the edge; knows where the edge sent it from what came out."""
 
-    def __init__(
-        self, path: DataPath, service: str = "solo", client: str = "10.1.0.7", port: int = 0, isn: int = 1000
-    ) -> None:
+    def __init__(self, path: DataPath, service: str, client: str = "", port: int = 0) -> None:
         self.path = path
         self.service = SERVICES[service]
-        self.client = client, port or client_port()
+        self.protocol = PROTOCOL.get(service, abi.TCP)
+        self.client = client or (CLIENT6 if is_ipv6(self.service[0]) else CLIENT), port or client_port()
+        self.cdn = ""
+        """Where its first packet went, at the last time it was sent."""
+        self.snat: End = "", 0
+
+    def went(self, seen: Seen) -> Seen:
+        """`seen`, and where it went is where the flow goes."""
+        if seen.verdict is Verdict.FORWARDED:
+            ends = Ends(seen.frame)
+            self.cdn, self.snat = _BY_ADDRESS[ends.target], ends.source
+        return seen
+
+    @property
+    def endpoint(self) -> End:
+        """The CDN's end."""
+        return (ENDPOINTS6 if is_ipv6(self.service[0]) else ENDPOINTS)[self.cdn]
+
+    @property
+    def pool(self) -> abi.Pool:
+        """The pool that its endpoint is of."""
+        return abi.pool_of(self.service[0], self.protocol)
+
+    # -- what the edge remembers --
+
+    @property
+    def key(self) -> bytes:
+        """Its key in the forward tables."""
+        return bytes(
+            abi.FlowKey(
+                client=abi.address(self.client[0]),
+                client_port=abi.port(self.client[1]),
+                vip_port=abi.port(self.service[1]),
+                vip=self.path.layout.vips[self.service[0]],
+                protocol=self.protocol,
+            )
+        )
+
+    def _entry(self, table: str) -> abi.Flow | None:
+        raw = getattr(self.path.tables, table).get(self.key)
+        return None if raw is None else abi.Flow.from_buffer_copy(raw)
+
+    @property
+    def half_open(self) -> abi.Flow | None:
+        """Its half-open entry."""
+        return self._entry("half_open")
+
+    @property
+    def established(self) -> abi.Flow | None:
+        """Its established entry."""
+        return self._entry("established")
+
+    @property
+    def slot_index(self) -> int:
+        """Its reverse slot's place."""
+        return self.path.slot_index(self.cdn, self.snat, self.pool)
+
+    @property
+    def slot(self) -> abi.Slot:
+        """Its reverse slot."""
+        return self.path.slot(self.slot_index)
+
+    def age(self, ms: float) -> None:
+        """Make its first packet this much older, in the forward entry and in the slot."""
+        flow, slot = self.half_open, self.slot
+        assert flow is not None
+        flow.syn_ns -= int(ms * 1e6)
+        slot.since_ns -= int(ms * 1e6)
+        self.path.tables.half_open.put(self.key, bytes(flow))
+        self.path.put_slot(self.slot_index, slot)
+
+
+class Session(Flow):
+    """One TCP connection."""
+
+    def __init__(
+        self, path: DataPath, service: str = "solo", client: str = "", port: int = 0, isn: int = 1000
+    ) -> None:
+        super().__init__(path, service, client, port)
         self.isn = isn
         self.cdn_isn = CDN_ISN
-        self.cdn = ""
-        """Where the last SYN went."""
-        self.snat = "", 0
 
     # -- the client's side --
 
@@ -53,11 +134,7 @@ class Session:
 
     def syn(self, *, ttl: int = 64) -> Seen:
         """The client's SYN; where it went is taken from what came out."""
-        seen = self.path.run(segment(self.client, self.service, Flag.SYN, seq=self.isn, ttl=ttl))
-        if seen.verdict is Verdict.FORWARDED:
-            ends = Ends(seen.frame)
-            self.cdn, self.snat = _BY_ADDRESS[ends.target], ends.source
-        return seen
+        return self.went(self.path.run(segment(self.client, self.service, Flag.SYN, seq=self.isn, ttl=ttl)))
 
     def ack(self) -> Seen:
         """The last step of the handshake."""
@@ -103,53 +180,29 @@ class Session:
         )
         return self
 
-    # -- what the edge remembers --
 
-    @property
-    def key(self) -> bytes:
-        """Its key in the forward tables."""
-        return bytes(
-            abi.FlowKey(
-                client=abi.address(self.client[0]),
-                vip=abi.address(self.service[0]),
-                client_port=abi.port(self.client[1]),
-                vip_port=abi.port(self.service[1]),
-                protocol=abi.PROTOCOL_TCP,
-            )
+class Datagrams(Flow):
+    """One flow of UDP datagrams."""
+
+    def __init__(self, path: DataPath, service: str = "dns", client: str = "", port: int = 0) -> None:
+        super().__init__(path, service, client, port)
+
+    def up(self, payload: bytes = b"?", *, ttl: int = 64) -> Seen:
+        """A datagram of the client; where it went is taken from what came out."""
+        return self.went(self.path.run(datagram(self.client, self.service, payload, ttl=ttl)))
+
+    def down(self, payload: bytes = b"!") -> Seen:
+        """A datagram of the CDN, to where the last one of the client came from."""
+        frame = datagram(self.endpoint, self.snat, payload, macs=macs_from(self.cdn))
+        return self.path.run(frame, link_of(self.cdn))
+
+    def open(self) -> Datagrams:
+        """A question, its answer, and one more: now both ends have proved that they are there."""
+        seen = [self.up(), self.down(), self.up()]
+        assert [each.verdict for each in seen] == [Verdict.FORWARDED, Verdict.REPLIED, Verdict.FORWARDED], (
+            seen
         )
-
-    def _entry(self, table: str) -> abi.Flow | None:
-        raw = getattr(self.path.tables, table).get(self.key)
-        return None if raw is None else abi.Flow.from_buffer_copy(raw)
-
-    @property
-    def half_open(self) -> abi.Flow | None:
-        """Its half-open entry."""
-        return self._entry("half_open")
-
-    @property
-    def established(self) -> abi.Flow | None:
-        """Its established entry."""
-        return self._entry("established")
-
-    @property
-    def slot_index(self) -> int:
-        """Its reverse slot's place."""
-        return self.path.slot_index(self.cdn, self.snat)
-
-    @property
-    def slot(self) -> abi.Slot:
-        """Its reverse slot."""
-        return self.path.slot(self.slot_index)
-
-    def age(self, ms: float) -> None:
-        """Make its SYN this much older, in the forward entry and in the slot."""
-        flow, slot = self.half_open, self.slot
-        assert flow is not None
-        flow.syn_ns -= int(ms * 1e6)
-        slot.since_ns -= int(ms * 1e6)
-        self.path.tables.half_open.put(self.key, bytes(flow))
-        self.path.put_slot(self.slot_index, slot)
+        return self
 
 
 def sequence_of(seen: Seen) -> tuple[int, int]:

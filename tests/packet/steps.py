@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from harness import ENDPOINTS, Action, Seen
+from harness import Action, Seen
 from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
 from scapy.compat import raw
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from segments import Flag, reset_to, translated
+from segments import Flag, network, reset_to, translated
 from session import Session, link_of
 
 from cdnctl.datapath.abi import Verdict
@@ -21,14 +21,14 @@ TIMES = ("Timestamp", (123456, 654321))
 def from_client(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
     """By scapy."""
     (source, sport), (target, dport) = session.client, session.service
-    ends = IP(src=source, dst=target, id=77) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+    ends = network(source, target, id=77) / TCP(sport=sport, dport=dport, flags=flags, **fields)
     return Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC) / ends / payload
 
 
 def from_cdn(session: Session, flags: str, payload: bytes = b"", **fields: object) -> Packet:
     """By scapy, to where the session's SYN came out."""
-    (source, sport), (target, dport) = ENDPOINTS[session.cdn], session.snat
-    ends = IP(src=source, dst=target, id=0, ttl=57) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+    (source, sport), (target, dport) = session.endpoint, session.snat
+    ends = network(source, target, 57, id=0) / TCP(sport=sport, dport=dport, flags=flags, **fields)
     return Ether(src=LINK.gateway_mac, dst=LINK.mac) / ends / payload
 
 
@@ -41,9 +41,8 @@ def verdict_of(seen: Seen, verdict: Verdict, action: Action) -> Seen:
 def goes_up(session: Session, packet: Packet) -> None:
     """The packet leaves towards the CDN, every byte as scapy has it."""
     seen = verdict_of(session.path.run(raw(packet)), Verdict.FORWARDED, Action.REDIRECT)
-    assert seen.frame == translated(
-        packet, session.snat, ENDPOINTS[session.cdn], (LINK.mac, LINK.gateway_mac)
-    ), seen
+    expected = translated(packet, session.snat, session.endpoint, (LINK.mac, LINK.gateway_mac))
+    assert seen.frame == expected, seen
 
 
 def goes_down(session: Session, packet: Packet) -> None:

@@ -16,7 +16,7 @@ from harness import DataPath
 
 from cdnctl import config
 from cdnctl.config import schema
-from cdnctl.datapath import abi, blocks, kernel, perf, tables
+from cdnctl.datapath import abi, build, counters, kernel, perf
 from cdnctl.datapath.kernel import Map
 from cdnctl.paths import bpf_dir
 from cdnctl.steering import maglev
@@ -31,25 +31,40 @@ _USER_SPACE_HAS_NONE = {"pick_table"}
 _ENUMS = {
     "verdict": abi.Verdict,
     "mode_flag": abi.Mode,
+    "stage": abi.Stage,
     "local_kind": abi.LocalKind,
     "policy": abi.Policy,
+    "traffic_class": abi.TrafficClass,
+    "pool": abi.Pool,
+    "transport": abi.Transport,
+    "endpoint_flag": abi.EndpointFlag,
     "slot_state": abi.SlotState,
     "flow_flag": abi.FlowFlag,
     "breaker": abi.Breaker,
     "out_reason": abi.OutReason,
     "event_kind": abi.EventKind,
+    "fragment_policy": abi.FragmentPolicy,
+    "client_flag": abi.ClientFlag,
 }
 _PREFIX = {
     "mode_flag": "MODE_",
+    "stage": "STAGE_",
     "local_kind": "LOCAL_",
     "policy": "POLICY_",
+    "traffic_class": "CLASS_",
+    "pool": "POOL_",
+    "transport": "TRANSPORT_",
+    "endpoint_flag": "ENDPOINT_",
     "slot_state": "SLOT_",
     "flow_flag": "FLOW_",
     "breaker": "BREAKER_",
     "out_reason": "OUT_",
     "event_kind": "EVENT_",
+    "fragment_policy": "FRAGMENTS_",
+    "client_flag": "CLIENT_",
 }
-_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP"}
+_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS"}
+"""How many there are, and such: `abi` has them by these names."""
 
 
 class Header(NamedTuple):
@@ -78,6 +93,7 @@ def mirror_of(struct: str) -> type[ctypes.Structure]:
     return found  # type: ignore[no-any-return]
 
 
+INDEX, WORD = ctypes.c_uint32, ctypes.c_uint64
 HEADER = read_header()
 MIRRORED = {name: fields for name, fields in HEADER.structs.items() if name not in _USER_SPACE_HAS_NONE}
 
@@ -98,7 +114,7 @@ def compiled() -> dict[str, int]:
 
 
 def test_the_header_was_read_at_all() -> None:
-    assert len(HEADER.structs) >= 20
+    assert len(HEADER.structs) >= 30
     assert HEADER.structs["flow"][:3] == ["syn_ns", "slot", "generation"]
     assert HEADER.enums["breaker"] == ["BREAKER_IN", "BREAKER_OUT"]
     assert "BLOCK_WORDS" in HEADER.defines
@@ -118,7 +134,19 @@ def test_a_struct_has_the_same_fields_at_the_same_places(struct: str, compiled: 
 
 
 @pytest.mark.parametrize(
-    "struct", ["service_key", "endpoint_key", "flow_key", "prefix_key", "sample", "event"]
+    "struct",
+    [
+        "address",
+        "link_key",
+        "service_key",
+        "endpoint_key",
+        "flow_key",
+        "prefix_key",
+        "quic_id",
+        "fragment_key",
+        "sample",
+        "event",
+    ],
 )
 def test_a_key_or_record_has_no_holes(struct: str, compiled: dict[str, int]) -> None:
     # a hole is bytes that nobody wrote: in a key that is another key, in a record what the stack held
@@ -148,7 +176,7 @@ def test_an_enum_has_the_same_values(name: str, compiled: dict[str, int]) -> Non
 def test_every_enum_is_mirrored() -> None:
     mirrors = {
         value for value in vars(abi).values()
-        if isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ == abi.__name__
+        if isinstance(value, type) and issubclass(value, enum.Enum)
     }  # fmt: skip
     assert mirrors == set(_ENUMS.values())
     assert set(_ENUMS) == set(HEADER.enums)
@@ -160,56 +188,87 @@ def test_numbers_are_the_same(compiled: dict[str, int]) -> None:
 
 
 def test_limits_of_the_configuration_are_those_of_the_data_path() -> None:
-    for name in ("MAX_CDNS", "MAX_ENDPOINTS", "MAX_SERVICES", "MAX_SNAT"):
+    limits = [name for name in vars(schema) if name.startswith("MAX_") and hasattr(abi, name)]
+    assert {"MAX_CDNS", "MAX_ENDPOINTS", "MAX_SERVICES", "MAX_SNAT", "MAX_REGIONS", "MAX_CUSTOMERS"} <= set(
+        limits
+    )
+    for name in limits:
         assert getattr(schema, name) == getattr(abi, name), name
     assert config.Limits().endpoints <= abi.MAX_ENDPOINTS
     assert maglev.SLOTS == abi.PICK_SLOTS
+    assert [abi.TrafficClass[name.upper()] for name in config.CLASSES] == list(range(abi.CLASSES))
+
+
+def test_tables_have_room_for_what_the_configuration_allows(loaded: DataPath) -> None:
+    assert loaded.map("clients").info.max_entries == abi.MAX_CLIENTS == schema.MAX_CLIENT_PREFIXES
+    assert loaded.map("management").info.max_entries == schema.MAX_MANAGEMENT
 
 
 def test_hand_written_layouts_are_those_of_their_structs() -> None:
-    assert tables._COUNT.size == abi.size(abi.Count)
-    assert tables._CDN_COUNT.size == abi.size(abi.CdnCount)
-    assert tables._BUCKETS.size == abi.size(abi.HandshakeHistogram)
+    assert counters._COUNT.size == abi.size(abi.Count)
+    assert counters._CDN_COUNT.size == abi.size(abi.CdnCount)
+    assert counters._CUSTOMER_COUNT.size == abi.size(abi.CustomerCount)
+    assert counters._BUCKETS.size == abi.size(abi.Histogram)
     assert perf._EVENT.size == abi.size(abi.Event)
     assert perf._SAMPLE.size == abi.size(abi.Sample) - abi.Sample.pad.size
-    assert blocks._PAIRS_PER_WORD * abi.BLOCK_WORDS == 2**24
     order = [name for name, *_ in abi.Event._fields_]
     assert order == ["at_ns", "kind", "reason", "endpoint", "to_endpoint", "value", "ejections"]
     assert list(perf.Reflex._fields) == order
     assert list(perf.Sample._fields) == [name for name, *_ in abi.Sample._fields_ if name != "pad"]
-    assert list(tables.CdnTotals._fields) == [
+    assert list(counters.CdnTotals._fields) == [
         *(f"{way}_{what}" for way in ("to_cdn", "from_cdn") for what in ("packets", "bytes")),
         *(name for name, *_ in abi.CdnCount._fields_[2:]),
+    ]
+    assert list(counters.CustomerTotals._fields) == [
+        *(f"{what}_{unit}" for what in ("passed", "dropped") for unit in ("packets", "bytes")),
+        *(name for name, *_ in abi.CustomerCount._fields_[2:]),
     ]
 
 
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
-        ("mode", ctypes.c_uint32, ctypes.c_uint32),
-        ("settings", ctypes.c_uint32, abi.Settings),
-        ("identity", ctypes.c_uint32, abi.Identity),
-        ("local_addresses", ctypes.c_uint32, abi.Local),
-        ("service_ids", abi.ServiceKey, ctypes.c_uint32),
-        ("services", ctypes.c_uint32, abi.Service),
-        ("picks", ctypes.c_uint32, ctypes.c_uint16 * abi.PICK_ROOM),
-        ("endpoint_ids", abi.EndpointKey, ctypes.c_uint32),
-        ("endpoints", ctypes.c_uint32, abi.Endpoint),
-        ("management", abi.PrefixKey, ctypes.c_uint32),
-        ("block_bits", ctypes.c_uint32, ctypes.c_uint64),
-        ("block_exact", ctypes.c_uint32, abi.Block),
+        ("mode", INDEX, INDEX),
+        ("settings", INDEX, abi.Settings),
+        ("identity", INDEX, abi.Identity),
+        ("local_addresses", abi.Address, abi.Local),
+        ("link_ids", abi.LinkKey, INDEX),
+        ("links", INDEX, abi.Link),
+        ("service_ids", abi.ServiceKey, INDEX),
+        ("services", INDEX, abi.Service),
+        ("picks", INDEX, ctypes.c_uint16 * abi.PICK_ROOM),
+        ("endpoint_ids", abi.EndpointKey, INDEX),
+        ("endpoints", INDEX, abi.Endpoint),
+        ("capacities", INDEX, abi.Limit),
+        ("customer_limits", INDEX, abi.Limit),
+        ("clients", abi.PrefixKey, abi.Client),
+        ("management", abi.PrefixKey, INDEX),
+        ("block_bits", INDEX, WORD),
+        ("block6_bits", INDEX, WORD),
+        ("block_wide", INDEX, INDEX),
+        ("block_exact", abi.Address, abi.Block),
         ("block_prefix", abi.PrefixKey, abi.Block),
         ("half_open", abi.FlowKey, abi.Flow),
         ("established", abi.FlowKey, abi.Flow),
-        ("reverse", ctypes.c_uint32, abi.Slot),
-        ("health", ctypes.c_uint32, abi.Health),
-        ("weight_out", ctypes.c_uint32, ctypes.c_uint64),
-        ("hops", ctypes.c_uint32, abi.Hop),
-        ("verdicts", ctypes.c_uint32, abi.Count),
-        ("cdn_counts", ctypes.c_uint32, abi.CdnCount),
-        ("service_flows", ctypes.c_uint32, ctypes.c_uint64),
-        ("handshakes", ctypes.c_uint32, abi.HandshakeHistogram),
-        ("cpu_states", ctypes.c_uint32, abi.CpuState),
+        ("reverse", INDEX, abi.Slot),
+        ("fragments", abi.FragmentKey, abi.Fragment),
+        ("quic_ids", abi.QuicId, INDEX),
+        ("health", INDEX, abi.Health),
+        ("weight_out", INDEX, WORD),
+        ("loads", INDEX, abi.Meter),
+        ("meters", INDEX, abi.Meter),
+        ("sources", abi.Address, abi.Meter),
+        ("sketches", INDEX, abi.Sketch),
+        ("hops", INDEX, abi.Hop),
+        ("verdicts", INDEX, abi.Count),
+        ("cdn_counts", INDEX, abi.CdnCount),
+        ("customer_counts", INDEX, abi.CustomerCount),
+        ("service_flows", INDEX, WORD),
+        ("handshakes", INDEX, abi.Histogram),
+        ("first_bytes", INDEX, abi.Histogram),
+        ("sweeps", INDEX, abi.Sweep),
+        ("census", INDEX, WORD),
+        ("clock", INDEX, WORD),
     ],
 )
 def test_a_loaded_map_has_the_mirrored_sizes(loaded: DataPath, table: str, key: type, value: type) -> None:
@@ -219,9 +278,21 @@ def test_a_loaded_map_has_the_mirrored_sizes(loaded: DataPath, table: str, key: 
 
 def test_every_pinned_map_was_looked_at(loaded: DataPath) -> None:
     looked_at = {param[0] for param in test_a_loaded_map_has_the_mirrored_sizes.pytestmark[0].args[1]}
-    assert {path.name for path in loaded.program.pins.iterdir()} - looked_at == {"edge", "samples", "events"}
+    assert {path.name for path in loaded.program.pins.iterdir()} - looked_at == set(build.PINNED)
+
+
+def test_every_stage_is_a_program(loaded: DataPath) -> None:
+    """A stage that is missing is a drop of whatever goes on in it."""
+    stages = {stage.name.lower() for stage in abi.Stage}
+    assert set(build.functions(build.source())) == {build.PROGRAM, build.SWEEP, *stages}
 
 
 def test_the_verifier_has_room_left(loaded: DataPath) -> None:
-    """The kernel gives up at a million: what grows past this leaves none for what is to come."""
-    assert 10_000 < kernel.verified_instructions(loaded.fd) < 300_000
+    """The kernel gives up at a million for one program; all together they must load in no time."""
+    built = loaded.program.built
+    assert built is not None
+    assert 10_000 < sum(built.instructions.values()) < 300_000
+    assert max(built.instructions.values()) < 100_000
+    assert built.instructions[build.PROGRAM] == kernel.verified_instructions(loaded.fd)
+    assert built.load_s < 1
+    assert built.multi_buffer, "this kernel can"
