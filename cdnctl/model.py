@@ -22,6 +22,8 @@ RATE_WINDOW_S = 5.0
 Severity = Literal["info", "notice", "warning", "alarm"]
 EndpointState = Literal["in", "out", "probing", "drained"]
 OutReason = Literal["", "dark", "refusing", "slow", "operator"]
+Transport = Literal["nat", "ipip", "gue", "pass"]
+EdgeMode = Literal["active", "observe"]
 
 
 class Base(Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -33,6 +35,9 @@ class Endpoint(Base, frozen=True, kw_only=True):
 
     address: str
     port: int
+    protocol: str = "tcp"
+    regions: list[str] = field(default_factory=list)
+    """It serves clients of these only; empty: all."""
     state: EndpointState
     reason: OutReason = ""
     back_in_s: float = 0.0
@@ -47,12 +52,18 @@ class Endpoint(Base, frozen=True, kw_only=True):
     """Connects since the last answer."""
     ejections: int = 0
     """Recent ejections: each makes the next pause longer."""
+    ports_held: float = 0.0
+    """Share of the SNAT ports towards it that are held, resting ones included, as of the last census."""
+    ports_gone_in_s: float | None = None
+    """Seconds until none is free, if it goes on as in the last minutes; None: it does not look so."""
 
 
 class Cdn(Base, frozen=True, kw_only=True):
     """One CDN over the last `RATE_WINDOW_S` seconds, and its exact totals."""
 
     name: str
+    mode: Transport = "nat"
+    """How packets get there."""
     state: EndpointState
     """`in` when any endpoint is in; `drained` by an operator; else what its endpoints are."""
     reason: OutReason = ""
@@ -68,6 +79,22 @@ class Cdn(Base, frozen=True, kw_only=True):
     handshake_p99_ms: float | None = None
     samples: int = 0
     """Handshakes measured in the window."""
+    first_byte_p50_ms: float | None = None
+    """From a request's last byte to its answer's first; None when the window holds no request."""
+    first_byte_p95_ms: float | None = None
+    first_byte_p99_ms: float | None = None
+    requests: int = 0
+    """Requests timed in the window."""
+    loss_to_cdn: float | None = None
+    """Share of the segments with data that were sent again, in the window; None: there were none."""
+    loss_from_cdn: float | None = None
+    open_flows: int = 0
+    capacity_use: float | None = None
+    """How full it is by the fuller of its limits: 1 is its capacity; None: it has none."""
+    spilled_per_s: float = 0.0
+    """New flows that went elsewhere because it was full."""
+    video_kept: float = 1.0
+    """The part of its weight that it keeps for video; less than 1 while its latency or loss is bad."""
     new_flows_per_s: float = 0.0
     to_cdn_pps: float = 0.0
     from_cdn_pps: float = 0.0
@@ -80,6 +107,9 @@ class Cdn(Base, frozen=True, kw_only=True):
     rescued_from_total: int = 0
     """Connects that went unanswered here and were moved to another CDN."""
     rescued_to_total: int = 0
+    spilled_total: int = 0
+    reset_dark_total: int = 0
+    """Clients that got a reset because it went dark under them."""
     to_cdn_packets_total: int = 0
     to_cdn_bytes_total: int = 0
     from_cdn_packets_total: int = 0
@@ -155,14 +185,57 @@ class Interface(Base, frozen=True, kw_only=True):
 
 
 class Service(Base, frozen=True, kw_only=True):
-    """A VIP and port that clients connect to."""
+    """A VIP, port and protocol that clients connect to; one that has two protocols is there twice."""
 
     name: str
     vip: str
     port: int
     protocol: str
+    family: Literal[4, 6] = 4
     policy: str
+    """One for all classes, or as `interactive latency, video latency, bulk weighted`."""
+    traffic_class: str = "interactive"
+    cdns: list[str] = field(default_factory=list)
+    """Those that serve it, in the order of `failover`."""
+    new_flows_per_s: float = 0.0
     new_flows_total: int = 0
+
+
+class Customer(Base, frozen=True, kw_only=True):
+    """Clients that are counted, and may be limited, together; rates are over the window."""
+
+    name: str
+    prefixes: list[str] = field(default_factory=list)
+    """At most `CUSTOMER_PREFIXES` of them; `prefix_count` counts all."""
+    prefix_count: int = 0
+    pps_limit: float | None = None
+    mbit_limit: float | None = None
+    flows_limit: float | None = None
+    """New flows a second; None: no limit."""
+    limited_by: Literal["config", "operator"] = "config"
+    pps: float = 0.0
+    """What was let through."""
+    bps: float = 0.0
+    flows_per_s: float = 0.0
+    dropped_pps: float = 0.0
+    dropped_bps: float = 0.0
+    refused_per_s: float = 0.0
+    """New flows over its limit."""
+    packets_total: int = 0
+    dropped_total: int = 0
+    flows_total: int = 0
+    refused_total: int = 0
+
+
+class Allowed(Base, frozen=True, kw_only=True):
+    """A prefix whose clients are neither blocked nor limited."""
+
+    prefix: str
+    reason: str = ""
+    created_ns: int = 0
+
+
+CUSTOMER_PREFIXES = 16
 
 
 class Watcher(Base, frozen=True, kw_only=True):
@@ -216,6 +289,19 @@ class Sampling(Base, frozen=True, kw_only=True):
     """Seconds since the reader last finished a round; grows when it hangs."""
 
 
+class Collector(Base, frozen=True, kw_only=True):
+    """The round over all reverse slots that frees what no flow holds any more, and counts the rest."""
+
+    rounds_total: int = 0
+    freed_total: int = 0
+    round_s: float = 0.0
+    """How long a round takes at the present pace."""
+    cpu: float = 0.0
+    """Share of one processor that it takes."""
+    tightest: float = 0.0
+    """The largest share of ports that are held towards any endpoint."""
+
+
 class Frame(Base, frozen=True, kw_only=True):
     """One picture of the edge."""
 
@@ -226,6 +312,8 @@ class Frame(Base, frozen=True, kw_only=True):
     armed: bool
     """False after `disarm`: nothing is dropped, shed or ejected."""
     bypassed: bool = False
+    observing: bool = False
+    """It decides and counts, but every packet passes."""
     generation: int = 0
     """Policy generation: cached verdicts older than this are checked once again."""
     interfaces: list[Interface] = field(default_factory=list)
@@ -237,11 +325,17 @@ class Frame(Base, frozen=True, kw_only=True):
     """At most `FRAME_BLOCKS` of them, the newest first; `blocks_wanted` counts all."""
     blocks_wanted: int = 0
     blocks_enforced: int = 0
+    customers: list[Customer] = field(default_factory=list)
+    """At most `FRAME_CUSTOMERS` of them, the busiest first; `customers_total` counts all."""
+    customers_total: int = 0
+    allowed: int = 0
+    """Prefixes that are neither blocked nor limited."""
     events: list[Event] = field(default_factory=list)
     """Those since the previous frame."""
     watchers: list[Watcher] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
     sampling: Sampling = field(default_factory=Sampling)
+    collector: Collector = field(default_factory=Collector)
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
@@ -249,6 +343,7 @@ class Frame(Base, frozen=True, kw_only=True):
 
 
 FRAME_BLOCKS = 200
+FRAME_CUSTOMERS = 50
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -305,6 +400,36 @@ class Arm(Change, frozen=True, kw_only=True, tag="arm"):
     """Back from `disarm` or `bypass`."""
 
 
+class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
+    """`observe`: decide and count, but send nothing and let every packet pass, which cuts every
+    translated flow. `active`: for real."""
+
+    mode: EdgeMode
+
+
+class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
+    """New limits of a customer. What is None stays as it is; 0 is no limit."""
+
+    customer: str
+    pps: float | None = None
+    mbit: float | None = None
+    flows_per_s: float | None = None
+    clear: bool = False
+    """Back to the configuration's limits."""
+
+
+class Allow(Change, frozen=True, kw_only=True, tag="allow"):
+    """Neither block nor limit the clients of `prefix` (an address or CIDR)."""
+
+    prefix: str
+
+
+class Disallow(Change, frozen=True, kw_only=True, tag="disallow"):
+    """Take back an `Allow` of exactly this prefix."""
+
+    prefix: str
+
+
 class Bypass(Change, frozen=True, kw_only=True, tag="bypass"):
     """The program passes every packet untouched: cuts every translated flow."""
 
@@ -335,6 +460,10 @@ class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
     """All wanted blocks: `Outcome.blocks`."""
 
 
+class ListCustomers(Command, frozen=True, kw_only=True, tag="customers"):
+    """All customers with their limits, and the allowed prefixes: `Outcome.customers`, `.allowed`."""
+
+
 class Who(Command, frozen=True, kw_only=True, tag="who"):
     """Who is connected: `Outcome.watchers`."""
 
@@ -358,10 +487,14 @@ AnyChange = (
     | Bypass
     | Attach
     | Detach
+    | SetMode
+    | SetLimit
+    | Allow
+    | Disallow
     | Stop
     | Note
 )
-AnyCommand = AnyChange | ListBlocks | Who | GetFrame
+AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
 
 
 class Outcome(Base, frozen=True, kw_only=True):
@@ -376,5 +509,7 @@ class Outcome(Base, frozen=True, kw_only=True):
     shares: dict[str, float] | None = None
     """For weights and drains: the shares they lead to."""
     blocks: list[Block] | None = None
+    customers: list[Customer] | None = None
+    allowed: list[Allowed] | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None

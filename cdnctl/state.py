@@ -16,7 +16,7 @@ import tomli_w
 from msgspec import Struct, field
 
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Block
+from cdnctl.model import Allowed, Block
 
 VERSION = 1
 """Of the file's format."""
@@ -34,14 +34,6 @@ class CustomerLimit(Struct, kw_only=True, frozen=True, omit_defaults=True):
     pps: float | None = None
     mbit: float | None = None
     flows_per_s: float | None = None
-
-
-class Allowed(Struct, kw_only=True, frozen=True):
-    """A prefix whose clients are neither blocked nor limited."""
-
-    prefix: str
-    reason: str = ""
-    created_ns: int = 0
 
 
 class State(Struct, kw_only=True):

@@ -13,9 +13,11 @@ import msgspec
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist, protected
 from cdnctl.engine import steering
+from cdnctl.engine.customers import CustomerChanges
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     Actor,
+    Allow,
     AnyCommand,
     Arm,
     Attach,
@@ -24,11 +26,15 @@ from cdnctl.model import (
     Bypass,
     Change,
     Detach,
+    Disallow,
     Disarm,
     Drain,
     ListBlocks,
+    ListCustomers,
     Note,
     Outcome,
+    SetLimit,
+    SetMode,
     SetWeights,
     Stop,
     Unblock,
@@ -48,6 +54,7 @@ class Changes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        customers = CustomerChanges(engine, self._save)
         self._do: dict[type[Any], Callable[[Any], Outcome]] = {
             BlockPrefix: self._block,
             Unblock: self._unblock,
@@ -61,7 +68,12 @@ class Changes:
             Detach: self._detach,
             Stop: self._stop,
             Note: self._note,
-            ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks()),
+            SetMode: self._mode,
+            SetLimit: customers.limit,
+            Allow: customers.allow,
+            Disallow: customers.disallow,
+            ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks.newest()),
+            ListCustomers: customers.list,
         }
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
@@ -103,8 +115,11 @@ class Changes:
         return {
             "weights": self._engine.weights(),
             "drained": list(state.drained),
+            "limits": msgspec.to_builtins(state.limits),
+            "allowed": len(state.allowed),
             "armed": state.armed,
-            "blocks": len(self._engine.blocklist),
+            "observing": state.observing,
+            "blocks": len(self._engine.blocks.wanted),
         }
 
     def _save(self) -> list[str]:
@@ -130,7 +145,7 @@ class Changes:
                 f"refused: {blocklist.show_prefix(network)} {refusal}",
                 "block a narrower prefix that leaves it out",
             )
-        if len(engine.blocklist) >= engine.config.limits.block_entries:
+        if len(engine.blocks.wanted) >= engine.config.limits.block_entries:
             raise CdnctlError("the block list is full", "unblock something, or raise [limits] block_entries")
         now_ns = time.time_ns()
         shown = blocklist.show_prefix(network)
@@ -144,11 +159,11 @@ class Changes:
         how_long = "until unblocked" if lifetime is None else f"for {duration(lifetime)}"
         warnings = list(around.unread)
         if command.dry_run:
-            already = ", which is blocked already" if engine.blocklist.find(network) else ""
+            already = ", which is blocked already" if engine.blocks.wanted.find(network) else ""
             return Outcome(ok=True, text=f"would block {shown} {how_long}{already}", warnings=warnings)
-        engine.block(block)
+        engine.blocks.block(block)
         applied_ns = time.monotonic_ns()
-        engine.state.blocks = list(engine.blocklist)
+        engine.state.blocks = list(engine.blocks.wanted)
         warnings += self._save()
         if not engine.state.armed:
             warnings.append("the edge is disarmed: the block takes effect when it is armed again")
@@ -160,13 +175,13 @@ class Changes:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
         if command.dry_run:
-            held = engine.blocklist.find(shown)
+            held = engine.blocks.wanted.find(shown)
             return Outcome(
                 ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked"
             )
-        engine.unblock(command.prefix, MANUAL)
+        engine.blocks.unblock(command.prefix, MANUAL)
         applied_ns = time.monotonic_ns()
-        engine.state.blocks = list(engine.blocklist)
+        engine.state.blocks = list(engine.blocks.wanted)
         return Outcome(
             ok=True, text=f"unblocked {shown}", applied_monotonic_ns=applied_ns, warnings=self._save()
         )
@@ -240,7 +255,7 @@ class Changes:
     def _arm(self, command: Arm) -> Outcome:
         if command.dry_run:
             return Outcome(ok=True, text="would arm")
-        return self._switch(abi.Mode(0), "armed")
+        return self._switch(self._engine.tables.mode & abi.Mode.OBSERVE, "armed")
 
     def _bypass(self, command: Bypass) -> Outcome:
         what = "every packet passes untouched; this cuts {} translated flows"
@@ -251,11 +266,28 @@ class Changes:
         flows = self._engine.tables.live_flows()
         return msgspec.structs.replace(outcome, text=outcome.text.format(flows))
 
+    def _mode(self, command: SetMode) -> Outcome:
+        tables, observe = self._engine.tables, command.mode == "observe"
+        before, now = tables.mode, "observes" if observe else "acts on what it decides"
+        if observe == (abi.Mode.OBSERVE in before):
+            return Outcome(ok=True, text=f"the edge {now} already")
+        if not observe:
+            text = "acts on what it decides: new flows are translated from now on"
+            if command.dry_run:
+                return Outcome(ok=True, text=f"would be active: the edge {text}")
+            return self._switch(before & ~abi.Mode.OBSERVE, f"active: the edge {text}")
+        what = "it decides and counts, but every packet passes; this cuts {} translated flows"
+        if command.dry_run:
+            return Outcome(ok=True, text="would observe: " + what.format(tables.live_flows()))
+        outcome = self._switch(before | abi.Mode.OBSERVE, f"observing: {what}")
+        return msgspec.structs.replace(outcome, text=outcome.text.format(tables.live_flows()))
+
     def _switch(self, mode: abi.Mode, text: str) -> Outcome:
         engine = self._engine
         engine.tables.mode = mode
         engine.state.armed = abi.Mode.DISARMED not in mode
-        if not mode:
+        engine.state.observing = abi.Mode.OBSERVE in mode
+        if not mode & (abi.Mode.DISARMED | abi.Mode.BYPASS):
             engine.tables.bump_generation()
         return Outcome(ok=True, text=text, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save())
 
@@ -320,7 +352,7 @@ def command_line(command: AnyCommand) -> str:
         case BlockPrefix():
             lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
             words += [command.prefix, "--for", lifetime]
-        case Unblock():
+        case Unblock() | Allow() | Disallow():
             words.append(command.prefix)
         case SetWeights():
             words += [f"{name}={weight}" for name, weight in command.weights.items()]
@@ -328,6 +360,14 @@ def command_line(command: AnyCommand) -> str:
             words.append(command.cdn)
         case Bypass() | Detach():
             words.append("--yes")
+        case SetMode():
+            words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
+        case SetLimit():
+            words.append(command.customer)
+            for option in ("pps", "mbit", "flows_per_s"):
+                if (value := getattr(command, option)) is not None:
+                    words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
+            words += ["--clear"] if command.clear else []
     if isinstance(command, Change) and command.reason:
         words += ["--reason", command.reason]
     return shlex.join(words)

@@ -46,9 +46,7 @@ def _inherit(said: Mapping[abi.AnyNetwork, Client]) -> dict[abi.AnyNetwork, Clie
         own = said[network]
         if around:
             outer = whole[around[-1]]
-            own = Client(
-                own.customer or outer.customer, own.region or outer.region, own.flags | outer.flags
-            )
+            own = Client(own.customer or outer.customer, own.region or outer.region, own.flags | outer.flags)
         whole[network] = own
         around.append(network)
     return whole

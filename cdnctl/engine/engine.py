@@ -7,39 +7,39 @@ first, then the state file, then the journal; if one of the latter two fails, th
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
-import secrets
 import time
-from typing import Any
-
-from msgspec.structs import replace
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, host, network, perf, toolchain
+from cdnctl.datapath import abi, attach, build, host, network, perf, toolchain
 from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.links import Links
 from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
+from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
-from cdnctl.engine import frames, layout, restore, steering
+from cdnctl.engine import frames, layout, restore, settings, steering
+from cdnctl.engine.blocks import Blocks
+from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
+from cdnctl.engine.collector import Collector
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     FRAME_BLOCKS,
+    FRAME_CUSTOMERS,
     Actor,
     AnyCommand,
-    Block,
+    Customer,
     Frame,
     Outcome,
 )
+from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
-
-FIRST_GENERATION = 1
 
 
 class Engine:
@@ -51,7 +51,6 @@ class Engine:
         self.store = StateStore(state_dir(config.edge.name))
         self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
         self.state = State()
-        self.blocklist = Blocklist()
         self.attached: dict[str, Attached] = {}
         self.step = ""
         self._ticker = Ticker()
@@ -78,11 +77,13 @@ class Engine:
             self.tell("warning", warning, "warning")
         compiled = self.program.prepare(self.config)
         try:
-            self.tables = Tables(self.program.pins)
-            self.kernel_blocks = KernelBlocks(self.program.pins)
+            self.use(Tables(self.program.pins), KernelBlocks(self.program.pins))
             self._bring_up_to_date()
             self.reader = perf.PerfReader(self.program.current)
-            self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader)
+            self.sweep = Sweep(self.program.open(build.SWEEP), self.program.pins)
+            self.collector = Collector(self.sweep)
+            self.ports = Ports(settings.port_room(self.config, self.layout))
+            self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader, self.ports)
             if not self.state.detached:
                 self.attach_all()
         except BaseException:
@@ -95,20 +96,29 @@ class Engine:
         where = ", ".join(self.attached) or "nothing: an operator detached it, `cdnctl attach` puts it on"
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
 
+    def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
+        """Work on these; `start` opens them itself."""
+        self.tables = tables
+        self.blocks = Blocks(kernel_blocks, tables)
+        self.links = Links(tables, self.config.edge.interfaces)
+
     def close(self, *, detach: bool = False) -> None:
         """Stop reading; take the data path down too when asked."""
-        if hasattr(self, "reader"):
-            self.reader.close()
+        self._stop_reading()
         if detach:
             self.detach_all()
             self.program.remove()
             self.neighbours.release()
         self.neighbours.close()
 
+    def _stop_reading(self) -> None:
+        for name in ("reader", "sweep", "links"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+
     def _undo_start(self, fresh: bool) -> None:
         """A failed start leaves what it found: nothing, or the data path of before."""
-        if hasattr(self, "reader"):
-            self.reader.close()
+        self._stop_reading()
         if fresh:
             self.detach_all()
             self.program.remove()
@@ -119,38 +129,35 @@ class Engine:
         """Detach from the interfaces that an earlier configuration had."""
         maps = self.program.maps()
         for name, _ in attach.attached_to(maps):
-            if name not in self.config.edge.interfaces and attach.detach(name, maps):
+            if name not in self.links.roots() and attach.detach(name, maps):
                 self._forwarding.restore([name])
                 self.tell("attach", f"detached from {name}, which the configuration has no more", "notice")
 
     def attach_all(self) -> None:
         """Attach to every configured interface, or leave all as they were."""
-        names = self.config.edge.interfaces
         if not self.program.exists():
             raise CdnctlError(
                 "the data path was unloaded past this agent",
                 "end the agent and start it again: its flows are gone",
             )
-        program, changed = self.program.open(), list[str]()
+        self.links.refresh()
+        names = self.links.roots()
+        program, changed = self.program.open(), set[str]()
         try:
             attach.check(names, self.program.maps())
             # everywhere first: the first packet of the first interface may leave by the last one
-            for name in names:
-                if self._forwarding.enable(name):
-                    changed.append(name)
-            if changed:
-                self.tell(
-                    "warning",
-                    f"IPv4 forwarding was off on {', '.join(changed)}: switched on, for translated packets",
-                    "warning",
-                )
+            for name in dict.fromkeys((*self.config.edge.interfaces, *names)):
+                for said in self._forwarding.enable(name, ipv6=self._has_ipv6()):
+                    changed.add(name)
+                    self.tell("warning", said, "warning")
             for result in attach.attach_all(names, program, self.config.edge.attach):
                 self.attached[result.name] = result
                 if result.warning:
                     self.tell("warning", result.warning, "warning")
         except BaseException as error:
-            live = {name for name, _ in attach.attached_to(self.program.maps())}
-            self._forwarding.restore(set(changed) - live)
+            live = {name for name, _ in self._live()}
+            roots = self._roots()
+            self._forwarding.restore({name for name in changed if roots.get(name, name) not in live})
             if isinstance(error, OSError):
                 raise CdnctlError(
                     f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF"
@@ -158,6 +165,13 @@ class Engine:
             raise
         finally:
             os.close(program)
+
+    def _has_ipv6(self) -> bool:
+        return any(service.family == 6 for service in self.config.services)
+
+    def _live(self) -> list[tuple[str, attach.Mode]]:
+        """Where the kernel says that our program is, pinned still or not."""
+        return attach.attached_to(frozenset({self.tables.identity}))
 
     def detach_all(self) -> list[str]:
         """Take the program off; the pins stay."""
@@ -178,110 +192,46 @@ class Engine:
         for warning in restore.clean(self.state, config):
             self.tell("warning", warning, "warning")
         self._take_over_mode()  # first: the settings tell new tables from old ones
-        self._write_settings()
-        self._load_blocks()
-        tables.set_management([ipaddress.IPv4Network(prefix) for prefix in config.edge.management])
+        settings.write_settings(config, tables)
+        settings.write_capacities(config, self.layout, tables)
+        self.blocks.load(self.state.blocks)
+        self.write_clients()
+        settings.write_management(config, tables)
+        self.links.refresh()
         if not self.state.detached:
             self.neighbours.keep()
-            self._ticker.neighbours(self.neighbours.changes())
+            self._ticker.changes(self.neighbours.changes())
         self.steer()
-        services = {(service.vip, service.port) for service in config.services}
-        for vip, port in set(tables.service_ids()) - services:
-            tables.drop_service(vip, port)
-        for service in config.services:
-            tables.put_local(service.vip, abi.LocalKind.VIP)
-        for index, address in enumerate(config.edge.snat):
-            tables.put_local(address, abi.LocalKind.SNAT, index)
-        tables.keep_local({*config.edge.snat, *(service.vip for service in config.services)})
-
-    def _write_settings(self) -> None:
-        config, settings = self.config, self.tables.settings
-        first, last = config.edge.snat_ports
-        if not settings.generation:
-            settings.generation = FIRST_GENERATION
-            settings.seed = secrets.randbits(32)
-            settings.sample_one_in = 1
-        settings.port_min_host = first
-        settings.ports = last - first + 1
-        settings.snat_count = len(config.edge.snat)
-        settings.endpoint_stride = config.limits.endpoints
-        for index, address in enumerate(config.edge.snat):
-            settings.snat[index] = abi.address(address)
-        settings.dark_connects = config.reflex.dark_connects
-        settings.refused_connects = config.reflex.refused_connects
-        settings.slow_connects = config.reflex.slow_connects
-        settings.distinct_prefixes = config.reflex.distinct_prefixes
-        settings.out_ns = int(config.reflex.out_s * 1e9)
-        settings.max_out_ns = int(config.reflex.max_out_s * 1e9)
-        settings.rescue_after_ns = int(config.reflex.rescue_after_ms * 1e6)
-        self.tables.settings = settings
+        for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
+            tables.choice.drop_service(key)
+        settings.write_addresses(config, self.layout, tables)
 
     def _take_over_mode(self) -> None:
-        """The kernel's word holds: root may have disarmed or armed it while no agent ran.
+        """The kernel's word holds: root may have switched it while no agent ran.
 
         New tables have none yet, and take the state's.
         """
         if self.tables.settings.generation:
             self.state.armed = abi.Mode.DISARMED not in self.tables.mode
-        elif not self.state.armed:
-            self.tables.mode = self.tables.mode | abi.Mode.DISARMED
+            self.state.observing = abi.Mode.OBSERVE in self.tables.mode
+            return
+        mode = self.tables.mode
+        if not self.state.armed:
+            mode |= abi.Mode.DISARMED
+        if self.state.observing:
+            mode |= abi.Mode.OBSERVE
+        self.tables.mode = mode
 
-    def _load_blocks(self) -> None:
-        for block in self.state.blocks:
-            self.blocklist.add(block)
-        self.blocklist.expire(time.time_ns())
-        self.kernel_blocks.load(self.blocklist.kernel_view())
-        self.tables.bump_generation()
+    def write_clients(self) -> None:
+        """Put customers, limits, regions and who is allowed into the kernel. Raises OSError."""
+        allowed = [each.prefix for each in self.state.allowed]
+        settings.write_clients(self.config, self.layout, self.tables, self.state.limits, allowed)
 
     def steer(self) -> None:
         """Put weights and drains into the kernel. Raises CdnctlError before anything is written."""
         steering.check(self.config, self.weights(), self.drained())
-        steering.apply(self.config, self.layout, self.tables, self.weights(), self.drained())
-
-    def write_blocks(self, delta: Delta) -> None:
-        """Put a change of the block list into the kernel; what is new cuts live flows at once."""
-        for prefix in delta.removed:
-            self.kernel_blocks.remove(prefix)
-        written = {**delta.changed, **delta.added}
-        freed = [self.kernel_blocks.put(prefix, expires_ns) for prefix, expires_ns in written.items()]
-        if delta.added or any(freed):
-            self.tables.bump_generation()
-
-    def block(self, block: Block) -> None:
-        """Want `block`, and enforce it. Raises OSError or ValueError; then all is as it was."""
-        before = self._blocks_of(block.prefix, block.source)
-        delta = self.blocklist.add(block)
-        try:
-            self.write_blocks(delta)
-        except OSError:
-            self._put_back(block.prefix, block.source, before)
-            raise
-
-    def unblock(self, prefix: str, source: str) -> None:
-        """Want it no longer. Raises OSError or ValueError; then all is as it was."""
-        before = self._blocks_of(prefix, source)
-        delta = self.blocklist.remove(prefix, source)
-        try:
-            self.write_blocks(delta)
-        except OSError:
-            self._put_back(prefix, source, before)
-            raise
-
-    def _blocks_of(self, prefix: str, source: str) -> list[Block]:
-        return [block for block in self.blocklist.find(prefix) if block.source == source]
-
-    def _put_back(self, prefix: str, source: str, before: list[Block]) -> None:
-        """The wanted list as it was, and the kernel after it, as far as the kernel lets us."""
-        with contextlib.suppress(ValueError):
-            self.blocklist.remove(prefix, source)
-        for block in before:
-            self.blocklist.add(block)
-        network, end_ns = parse_prefix(prefix), self.blocklist.end(prefix)
-        with contextlib.suppress(OSError):
-            if end_ns is None:
-                self.kernel_blocks.remove(network)
-            else:
-                self.kernel_blocks.put(network, end_ns)
+        wanted = steering.Steering(self.weights(), self.drained())
+        steering.apply(self.config, self.layout, self.tables, wanted)
 
     def weights(self) -> dict[str, int]:
         """What is wanted now: the operators' word, else the configuration's."""
@@ -298,17 +248,15 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
-        if self.attached:
-            self.neighbours.keep_on()
-        self._ticker.neighbours(self.neighbours.changes())
+        self._follow_links()
+        self._ticker.changes(self.neighbours.changes())
         steering.reconcile(self.tables)
+        self._collect()
         self._look_at_interfaces()
         mode = self._follow_mode()
         verdicts = self.observer.verdicts()
         self._ticker.nowhere(verdicts)
-        wanted = frames.Wanted(
-            self.weights(), self.drained(), steering.split(self.layout, self.weights(), self.drained()).shares
-        )
+        customers = self.customers()
         self._frame_seq += 1
         return Frame(
             seq=self._frame_seq,
@@ -317,48 +265,82 @@ class Engine:
             edge=self.config.edge.name,
             armed=abi.Mode.DISARMED not in mode,
             bypassed=abi.Mode.BYPASS in mode,
+            observing=abi.Mode.OBSERVE in mode,
             generation=self.tables.settings.generation,
-            interfaces=frames.interfaces(self.config, self.attached),
+            interfaces=frames.interfaces(self.config, self.attached, self._roots()),
             services=self.observer.services(),
-            cdns=self.observer.cdns(wanted, now_ns),
+            cdns=self.observer.cdns(self._wanted(), now_ns),
             verdicts=verdicts,
             talkers=self.observer.talkers.top(20, self.observer.talker_names()),
-            blocks=self.blocks(FRAME_BLOCKS),
-            blocks_wanted=len(self.blocklist),
-            blocks_enforced=self.kernel_blocks.count(),
+            blocks=self.blocks.newest(FRAME_BLOCKS),
+            blocks_wanted=len(self.blocks.wanted),
+            blocks_enforced=self.blocks.enforced,
+            customers=customers[:FRAME_CUSTOMERS],
+            customers_total=len(customers),
+            allowed=len(self.state.allowed),
             events=self._ticker.take(),
             totals=self.observer.totals(verdicts),
             sampling=self.observer.sampling(now_ns),
+            collector=CollectorPicture(
+                rounds_total=self.sweep.rounds,
+                freed_total=self.sweep.freed,
+                round_s=self.collector.round_s,
+                cpu=self.collector.cpu,
+                tightest=self.ports.tightest,
+            ),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
         )
 
-    def blocks(self, count: int | None = None) -> list[Any]:
-        """The wanted blocks, the newest first, with their hits."""
-        chosen = self.blocklist.newest(len(self.blocklist) if count is None else count)
-        return [
-            replace(block, hits=self.kernel_blocks.hits(ipaddress.IPv4Network(block.prefix)))
-            for block in chosen
-        ]
+    def customers(self) -> list[Customer]:
+        """All customers, the busiest first."""
+        return self.observer.customers(self.state.limits)
+
+    def _wanted(self) -> Wanted:
+        shares = steering.split(self.layout, self.weights(), self.drained()).shares
+        return Wanted(self.weights(), self.drained(), shares)
 
     def _expire_blocks(self) -> None:
-        expired, delta = self.blocklist.expire(time.time_ns())
-        if not expired:
-            return
-        try:
-            self.write_blocks(delta)
-        except OSError as error:
+        expired, error = self.blocks.expire()
+        if error is not None:
             self.tell("warning", f"cannot take ended blocks out of the kernel's tables: {error}", "warning")
-        self.state.blocks = list(self.blocklist)
-        with contextlib.suppress(CdnctlError):
-            self.store.save(self.state)
-        for block in expired[:5]:
-            self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
+        elif expired:
+            self.state.blocks = list(self.blocks.wanted)
+            with contextlib.suppress(CdnctlError):
+                self.store.save(self.state)
+            for block in expired[:5]:
+                self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
+
+    def _collect(self) -> None:
+        """Let the collector of dead slots go on; its census says how long the ports will last."""
+        now_s = time.monotonic()
+        with contextlib.suppress(OSError):  # whoever misses the program says so
+            if self.collector.tick(now_s):
+                self.ports.note({number: sum(row) for number, row in self.sweep.open.items()}, now_s)
+                self.collector.tightest = self.ports.tightest
+        self._ticker.ports(self.ports.foretold(now_s), self.layout.by_id())
+
+    def _roots(self) -> dict[str, str]:
+        """The device that each configured interface's frames come and go by."""
+        return {name: place.root for name, place in self.links.places.items()}
+
+    def _follow_links(self) -> None:
+        """Links and next hops as they are; one that was away and is back gets the program again."""
+        if self.attached:
+            self.neighbours.keep_on()
+        self.links.keep_on()
+        changes = self.links.changes()
+        self._ticker.changes(changes)
+        if any(not change.lost for change in changes) and not self.state.detached:
+            try:
+                self.attach_all()
+            except CdnctlError as error:
+                self.tell("warning", f"cannot attach again: {error.message}", "alarm")
 
     def _look_at_interfaces(self) -> None:
         """What the kernel says of them holds: somebody may have taken the program off past the agent."""
-        live = dict(attach.attached_to(frozenset({self.tables.identity})))
+        live = dict(self._live())
         for name in [name for name in self.attached if name not in live]:
             del self.attached[name]
             self.tell("attach", f"{name} has lost the program: it was taken off past the agent", "alarm")
@@ -370,11 +352,16 @@ class Engine:
         """The kernel's mode; somebody may have switched it past a hung agent."""
         mode = self.tables.mode
         armed = abi.Mode.DISARMED not in mode
-        if armed != self.state.armed:
-            self.state.armed = armed
+        observing = abi.Mode.OBSERVE in mode
+        said = [f"was {'armed' if armed else 'disarmed'}"] if armed != self.state.armed else []
+        said += (
+            [f"was set to {'observe' if observing else 'act'}"] if observing != self.state.observing else []
+        )
+        if said:
+            self.state.armed, self.state.observing = armed, observing
             with contextlib.suppress(CdnctlError):
                 self.store.save(self.state)
-            self.tell("command", f"the edge was {'armed' if armed else 'disarmed'} past the agent", "warning")
+            self.tell("command", f"the edge {' and '.join(said)} past the agent", "warning")
         return mode
 
     # -- commands --

@@ -12,25 +12,37 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.FORWARDED: "Sent on to a CDN.",
     Verdict.REPLIED: "A CDN's reply, sent on to its client.",
     Verdict.PASSED: "Not for a VIP or SNAT address: left to the host.",
-    Verdict.BYPASSED: "Left to the host because the edge is bypassed.",
-    Verdict.RESET_CLIENT: "A segment of a flow we do not know, answered with a reset.",
+    Verdict.BYPASSED: "Left to the host because the edge is bypassed or only observes.",
+    Verdict.HANDED: "For a CDN of mode pass: left to the host's own stack.",
+    Verdict.RESET_CLIENT: "A segment of a flow we do not know, or that lost its CDN: answered with a reset.",
     Verdict.RESET_CDN: "A late or stale reply of a CDN, answered with a reset.",
+    Verdict.ECHOED: "A ping of a VIP, answered.",
+    Verdict.SAID_TOO_BIG: "Larger than the path to its CDN takes: its sender was told the size that fits.",
+    Verdict.SAID_TOO_LATE: "Its time to live ran out here, and its sender was told.",
     Verdict.BLOCKED: "The source is on the block list.",
     Verdict.MALFORMED: "Headers that contradict themselves, or impossible TCP flags.",
-    Verdict.FRAGMENT: "A fragment for a VIP: without ports it belongs to no flow.",
-    Verdict.UNSUPPORTED: "Not TCP, and for a VIP.",
-    Verdict.EXPIRED_TTL: "Its time to live ran out here.",
-    Verdict.NO_SERVICE: "A VIP, but no service on this port.",
+    Verdict.FRAGMENT: "A fragment whose first one was not seen, or that the configuration drops.",
+    Verdict.UNSUPPORTED: "For a VIP, and neither TCP, UDP nor ICMP, or behind headers we do not read.",
+    Verdict.NO_CHECKSUM: "UDP over IPv6 without a checksum, which it must have.",
+    Verdict.EXPIRED_TTL: "Its time to live ran out here, and its sender has been told often enough.",
+    Verdict.TOO_BIG: "Larger than its path takes, and its sender has been told often enough.",
+    Verdict.NO_SERVICE: "A VIP, but no service on this port and protocol.",
     Verdict.UNKNOWN_FLOW: "Of no flow we know, and over the limit of resets.",
+    Verdict.UNRELATED: "An ICMP error about no flow of ours.",
     Verdict.BAD_ACK: "Acknowledges a SYN-ACK that was never sent.",
     Verdict.NO_OWNER: "A CDN's packet to a port that no flow holds.",
     Verdict.STALE_REPLY: "A CDN's reply to a flow that is gone.",
     Verdict.ABSORBED: "A CDN's refusal of a probe, kept from the client: its next SYN goes elsewhere.",
+    Verdict.OVER_QUOTA: "Its customer is over its limit of packets or bytes: `cdnctl customers`.",
+    Verdict.OVER_FLOW_QUOTA: "Its customer is over its limit of new flows: `cdnctl customers`.",
+    Verdict.OVER_SOURCE_QUOTA: "Its source alone is over the limit of [quota] per_source.",
     Verdict.NO_CDN: "No endpoint is left for this service.",
     Verdict.NO_PORT: "No SNAT port is free towards the endpoint.",
     Verdict.NO_ROOM: "The flow table would not take it.",
+    Verdict.NO_LINK: "Came in, or would leave, by an interface or VLAN that is not in [edge] interfaces.",
     Verdict.NO_ROUTE: "The host has no route to the endpoint, or forwarding is off.",
     Verdict.NO_NEIGHBOUR: "The next hop's link address is not resolved.",
+    Verdict.NO_STAGE: "A part of the program is not loaded: end the agent and start it again.",
 }
 """One sentence for each verdict."""
 
@@ -50,8 +62,24 @@ class Told(NamedTuple):
     severity: Severity
 
 
-def reflex(kind: int, reason: int, cdn: str, value: int, ejections: int) -> Told:
-    """What the kernel did by itself. `value` is microseconds, or a number of connects."""
+_NO_WAY: dict[int, str] = {
+    Verdict.NO_ROUTE: "no route, or forwarding is off",
+    Verdict.NO_NEIGHBOUR: "its next hop's link address is not resolved",
+    Verdict.NO_LINK: "the route leaves by an interface that is not in [edge] interfaces",
+}
+
+
+def reflex(kind: int, reason: int, cdn: str, value: int, ejections: int, endpoint: str = "") -> Told:
+    """What the kernel did by itself. `value` is microseconds, a number of connects, or a verdict."""
+    if kind == EventKind.NO_HOP:
+        why = _NO_WAY.get(value, "it cannot be reached")
+        return Told(
+            "no-way", f"no way to {endpoint or cdn}: {why}; see `ip route get` and `ip neigh`", "alarm"
+        )
+    if kind == EventKind.PORTS_GONE:
+        return Told("ports", f"no port is free towards {endpoint or cdn}: add to [edge] snat", "alarm")
+    if kind == EventKind.SPILL:
+        return Told("spill", f"{cdn} is at its capacity: new flows go elsewhere", "warning")
     if kind == EventKind.EJECT:
         why = {
             OutReason.DARK: f"dark: {value} connects unanswered",
@@ -75,3 +103,13 @@ def reflex(kind: int, reason: int, cdn: str, value: int, ejections: int) -> Told
             "kept", f"{cdn} is {REASON.get(reason, 'bad')} but stays: too much weight is out already", "alarm"
         )
     return Told("kernel", f"event {kind} of {cdn}", "info")
+
+
+def ports_run_out(endpoint: str, held: float, gone_in_s: float) -> Told:
+    """What the census foretells."""
+    minutes = max(1, round(gone_in_s / 60))
+    text = (
+        f"ports towards {endpoint} run out in about {minutes} min: {100 * held:.0f} % are held;"
+        " add to [edge] snat"
+    )
+    return Told("ports", text, "alarm" if minutes <= 5 else "warning")

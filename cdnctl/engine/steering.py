@@ -95,9 +95,7 @@ def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steerin
             policies=[_POLICY[service.policy_of(each)] for each in CLASSES],
             picks=_tables(config, layout, service, place, wanted),
             traffic_class=(
-                abi.CLASS_BY_DSCP
-                if service.traffic_class == "dscp"
-                else CLASSES.index(service.traffic_class)
+                abi.CLASS_BY_DSCP if service.traffic_class == "dscp" else CLASSES.index(service.traffic_class)
             ),
         )
 

@@ -7,17 +7,18 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 from cdnctl.datapath.abi import EventKind
-from cdnctl.datapath.neighbours import Change
+from cdnctl.datapath.keeper import Change
 from cdnctl.datapath.perf import Reflex
 from cdnctl.engine import explain
 from cdnctl.engine.layout import EndpointPlace
+from cdnctl.engine.ports import Outlook
 from cdnctl.model import Event, Severity, Verdict
 
 RESCUES_EVERY_S = 5.0
 """Rescues come by the hundred when a CDN dies: at most so often a line tells of those since."""
 NOWHERE_EVERY_S = 10.0
 """At most so often it is told of either cause that packets have nowhere to go."""
-_NOWHERE = frozenset({"no_route", "no_neighbour"})
+_NOWHERE = frozenset({"no_link", "no_route", "no_neighbour"})
 
 
 class Ticker:
@@ -61,7 +62,8 @@ class Ticker:
             if event.kind == EventKind.RESCUE:
                 self._rescued[cdn] += 1
                 continue
-            told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections)
+            where = place.key if place else ""
+            told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections, where)
             self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
         now_s = time.monotonic()
         if self._rescued and now_s - self._rescues_told_s >= RESCUES_EVERY_S:
@@ -71,8 +73,16 @@ class Ticker:
                 self.tell("rescue", f"{what} rescued from {cdn}", "notice", cdn=cdn)
             self._rescued.clear()
 
-    def neighbours(self, changes: Iterable[Change]) -> None:
-        """Ways to endpoints that were lost, or are there again."""
+    def ports(self, foretold: Iterable[tuple[int, Outlook]], places: Mapping[int, EndpointPlace]) -> None:
+        """Endpoints towards which ports will run out."""
+        for endpoint, outlook in foretold:
+            place = places.get(endpoint)
+            if place is not None and outlook.gone_in_s is not None:
+                told = explain.ports_run_out(place.key, outlook.held, outlook.gone_in_s)
+                self.tell(told.kind, told.text, told.severity, cdn=place.cdn)
+
+    def changes(self, changes: Iterable[Change]) -> None:
+        """Ways to endpoints, or interfaces, that were lost, or are there again."""
         for change in changes:
             if change.lost:
                 self.tell("warning", change.text, "warning")

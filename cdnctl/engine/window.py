@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.tables import CdnTotals, Tables
+from cdnctl.datapath.counters import CdnTotals, CustomerTotals
+from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import Layout
 from cdnctl.model import RATE_WINDOW_S
+
+Buckets = tuple[int, ...]
+NO_CDN_TOTALS = CdnTotals(*[0] * len(CdnTotals._fields))
+NO_CUSTOMER_TOTALS = CustomerTotals(*[0] * len(CustomerTotals._fields))
 
 
 class Snapshot(Struct, frozen=True):
@@ -20,20 +25,31 @@ class Snapshot(Struct, frozen=True):
     verdicts: dict[abi.Verdict, tuple[int, int]]
     """Packets and bytes."""
     cdns: dict[str, CdnTotals]
-    handshakes: dict[str, tuple[int, ...]]
-    services: dict[str, int]
+    handshakes: dict[str, Buckets]
+    first_bytes: dict[str, tuple[Buckets, ...]]
+    """By CDN, for each class of traffic."""
+    services: dict[int, int]
+    """By number: new flows."""
+    customers: dict[int, CustomerTotals]
+    """By number; those that sent nothing yet are not there."""
     samples: int
     lost: int
 
 
 def take(tables: Tables, layout: Layout, at_ns: int, samples: int, lost: int) -> Snapshot:
     """Read them."""
+    counters = tables.counters
     return Snapshot(
         at_ns,
-        {verdict: (packets, octets) for verdict, packets, octets in tables.verdicts()},
-        {name: tables.cdn_totals(identity) for name, identity in layout.cdns.items()},
-        {name: tables.handshakes(identity) for name, identity in layout.cdns.items()},
-        {name: tables.service_flows(identity) for name, identity in layout.services.items()},
+        {verdict: (packets, octets) for verdict, packets, octets in counters.verdicts()},
+        {name: counters.cdn(identity) for name, identity in layout.cdns.items()},
+        {name: counters.handshakes(identity) for name, identity in layout.cdns.items()},
+        {
+            name: tuple(counters.first_bytes(identity, each) for each in abi.TrafficClass)
+            for name, identity in layout.cdns.items()
+        },
+        {place.id: counters.service_flows(place.id) for place in layout.services},
+        counters.customers() if layout.customers else {},
         samples,
         lost,
     )
@@ -66,6 +82,43 @@ class Window:
     def seconds(self) -> float:
         """Its length; never 0."""
         return max((self.newest.at_ns - self.oldest.at_ns) / 1e9, 1e-9)
+
+    # -- what became more in it --
+
+    def cdn(self, name: str) -> CdnTotals:
+        """By how much each total of a CDN has grown."""
+        newest = self.newest.cdns.get(name, NO_CDN_TOTALS)
+        return CdnTotals(*_grown(newest, self.oldest.cdns.get(name, newest)))
+
+    def customer(self, number: int) -> CustomerTotals:
+        """By how much each total of a customer has grown."""
+        newest = self.newest.customers.get(number, NO_CUSTOMER_TOTALS)
+        return CustomerTotals(*_grown(newest, self.oldest.customers.get(number, NO_CUSTOMER_TOTALS)))
+
+    def handshakes(self, name: str) -> Buckets:
+        """Of a CDN, by time."""
+        newest = self.newest.handshakes[name]
+        return _grown(newest, self.oldest.handshakes.get(name, newest))
+
+    def first_bytes(self, name: str) -> tuple[Buckets, ...]:
+        """Of a CDN, by time, for each class of traffic."""
+        newest = self.newest.first_bytes[name]
+        pairs = zip(newest, self.oldest.first_bytes.get(name, newest), strict=True)
+        return tuple(_grown(after, before) for after, before in pairs)
+
+    def packets(self) -> int:
+        """Of all verdicts."""
+        before = self.oldest.verdicts
+        return sum(packets - before[verdict][0] for verdict, (packets, _) in self.newest.verdicts.items())
+
+
+def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:
+    return tuple(after - before for after, before in zip(newest, oldest, strict=True))
+
+
+def added(rows: Sequence[Buckets]) -> Buckets:
+    """Histograms, put together."""
+    return tuple(map(sum, zip(*rows, strict=True)))
 
 
 def percentile_ms(buckets: Sequence[int], share: float) -> float | None:
