@@ -21,6 +21,7 @@
 #include "abi.h"
 #include "maps.h"
 #include "write.h"
+#include "trace.h"
 #include "packet.h"
 #include "parse.h"
 #include "limit.h"
@@ -71,6 +72,7 @@ static __always_inline int leave(struct packet *pkt, int verdict)
 		verdict = PASSED; /* an answer would be sent */
 	if (verdict >= VERDICTS) {
 		pkt->its->answer = verdict;
+		NOTE(NOTED_STAGE, verdict, 0);
 		stages.call(pkt->ctx, stage_of(verdict));
 		verdict = NO_STAGE;
 	}

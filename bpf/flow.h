@@ -30,6 +30,7 @@ static __always_inline int find_from_client(struct packet *pkt)
 		pkt->its->belongs = TO_ESTABLISHED;
 		pkt->its->customer = pkt->flow->customer;
 		pkt->generation = &pkt->flow->generation;
+		NOTE(NOTED_FLOW, TO_ESTABLISHED, pkt->flow->slot);
 	}
 	return GO_ON;
 }
@@ -43,6 +44,7 @@ static __always_inline bool find_slot(struct packet *pkt)
 	if (!slot)
 		return false;
 	its->owner = *(volatile __u64 *)&slot->owner;
+	NOTE(NOTED_SLOT, its->slot_index, its->owner);
 	if (!its->owner || its->owner == BEING_BOUND)
 		return false;
 	its->client = slot->client;
@@ -61,9 +63,12 @@ static __always_inline int find_from_cdn(struct packet *pkt)
 		.address = its->source, .port = its->source_port, .protocol = its->protocol};
 	__u32 port = (__u32)bpf_ntohs(its->target_port) - pkt->set->port_min_host, *id;
 
-	if (port >= pkt->set->ports)
+	if (port >= pkt->set->ports) {
+		NOTE(NOTED_HOST_PORT, 0, 0);
 		return GO_ON; /* the address is the host's too, and the port its own */
+	}
 	id = endpoint_ids.lookup(&key);
+	NOTE(NOTED_ENDPOINT, id ? *id : NOWHERE, 0);
 	if (!id)
 		return NO_OWNER;
 	its->endpoint = *id;
@@ -196,6 +201,7 @@ static __always_inline int note_data(struct packet *pkt, struct flow *flow)
 			COUNT(count->resent_to, 1);
 		if (!has_gone_dark(pkt, flow->endpoint))
 			return GO_ON;
+		NOTE(NOTED_GONE_DARK, flow->endpoint, 0);
 		if (count)
 			COUNT(count->reset_dark, 1);
 		its->cdn = flow->cdn;

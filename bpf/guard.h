@@ -56,6 +56,7 @@ static __always_inline struct block *exact_block(struct packet *pkt, struct pref
 
 	if (!block || in_force(pkt, block))
 		return block;
+	NOTE(NOTED_EXPIRED, block->length, 0);
 	if (WRITES)
 		block_exact.delete(&key->address);
 	return 0;
@@ -70,6 +71,7 @@ static __always_inline struct block *prefix_block(struct packet *pkt, struct pre
 
 		if (!block || in_force(pkt, block))
 			return block;
+		NOTE(NOTED_EXPIRED, block->length, 0);
 		/* the trie deletes by exact prefix, so the entry says how long its own is */
 		key->length = block->length;
 		if (WRITES)
@@ -84,8 +86,11 @@ static __always_inline bool allowed(const struct address *who)
 {
 	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = *who};
 	struct client *client = clients.lookup(&key);
+	bool found = client && (client->flags & CLIENT_ALLOWED);
 
-	return client && (client->flags & CLIENT_ALLOWED);
+	if (found)
+		NOTE(NOTED_EXEMPT, EXEMPT_ALLOWED, 0);
+	return found;
 }
 
 static __always_inline bool blocked(struct packet *pkt, const struct address *who)
@@ -94,6 +99,7 @@ static __always_inline bool blocked(struct packet *pkt, const struct address *wh
 	struct block *block = 0;
 	struct prefix_key key;
 
+	NOTE(NOTED_HINT, tables, 0);
 	if (!tables || (pkt->its->mode & MODE_DISARMED))
 		return false;
 	key.length = WHOLE_ADDRESS;
@@ -102,7 +108,10 @@ static __always_inline bool blocked(struct packet *pkt, const struct address *wh
 		block = exact_block(pkt, &key);
 	if (!block && (tables & BLOCK_PREFIX))
 		block = prefix_block(pkt, &key);
-	if (!block || allowed(who))
+	if (!block)
+		return false;
+	NOTE(NOTED_BLOCK, block->length, block->expires_ns);
+	if (allowed(who))
 		return false;
 	pkt->hit = block;
 	return true;
@@ -113,7 +122,11 @@ static __always_inline bool is_management(struct packet *pkt)
 {
 	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = pkt->its->source};
 
-	return management.lookup(&key) != 0;
+	bool found = management.lookup(&key) != 0;
+
+	if (found)
+		NOTE(NOTED_EXEMPT, EXEMPT_MANAGEMENT, 0);
+	return found;
 }
 
 /*
@@ -144,8 +157,10 @@ static __always_inline int admit(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
 
-	if (pkt->generation && *pkt->generation == its->policy)
+	if (pkt->generation && *pkt->generation == its->policy) {
+		NOTE(NOTED_ADMITTED, its->policy, 0);
 		return GO_ON;
+	}
 	if (blocked(pkt, &its->client) && !finds_neighbours(pkt) &&
 	    (its->belongs || !is_management(pkt)))
 		return BLOCKED;

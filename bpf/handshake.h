@@ -27,6 +27,7 @@ static __always_inline void find_changing(struct packet *pkt)
 		its->belongs = TO_NEW_FLOW;
 	else
 		its->endpoint = flow->endpoint;
+	NOTE(NOTED_FLOW, its->belongs, flow ? flow->slot : NO_SLOT);
 	pkt->flow = flow;
 }
 
@@ -85,6 +86,9 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		}
 		return towards_cdn(pkt, flow);
 	}
+	if (h)
+		NOTE(NOTED_AGAIN, age_ns(its->now, flow->syn_ns),
+		     patience_ns(h, pkt->set->rescue_after_ns));
 	if (h && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
 		note_connect(pkt, h);
@@ -145,6 +149,7 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow)
 	}
 	if (count)
 		COUNT(count->promoted, 1);
+	NOTE(NOTED_PROMOTED, flow->slot, 0);
 	if (its->payload && its->protocol == IPPROTO_TCP) {
 		struct flow *stored = established.lookup(&key);
 
@@ -241,6 +246,7 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *
 	if (!owner_key(slot, its->owner, key))
 		return 0;
 	flow = forward_entry(key, slot->state);
+	NOTE(NOTED_FORWARD, flow != 0, 0);
 	if (!flow) /* the client may have a newer flow on this port, in the other table */
 		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key)
 						       : established.lookup(key);

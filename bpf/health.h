@@ -340,6 +340,7 @@ static __always_inline __u32 judge_answer(struct packet *pkt, __u32 id, struct h
 					  struct endpoint *endpoint, __u32 us, bool clean,
 					  bool probe)
 {
+	__u32 limit_us;
 	bool slow;
 
 	SET(h->refused, 0);
@@ -349,8 +350,9 @@ static __always_inline __u32 judge_answer(struct packet *pkt, __u32 id, struct h
 		return OUT_NONE;
 	}
 	record_handshake(endpoint->cdn, us);
-	SET(h->limit_us, slow_limit_us(h, endpoint));
-	slow = us > h->limit_us;
+	limit_us = slow_limit_us(h, endpoint);
+	SET(h->limit_us, limit_us);
+	slow = us > limit_us;
 	if (h->state == BREAKER_OUT) {
 		if (probe)
 			judge_probe(pkt, id, h, endpoint, slow ? OUT_SLOW : OUT_NONE, us);
@@ -410,7 +412,12 @@ static __always_inline void note_direct_answer(struct packet *pkt, struct flow *
 }
 
 enum fitness {
-	UNFIT,
+	UNFIT_EXCEPTED, /* a flow is being rescued from its CDN */
+	UNFIT_OUT,
+	UNFIT_DARK,
+	UNFIT_SUSPECT,
+	UNFIT_FULL,
+	UNFIT_STARTING, /* slowly, and this flow is not among the first */
 	FIT,
 	FIT_FOR_PROBE,
 };
@@ -479,19 +486,19 @@ static __always_inline enum fitness fitness(struct packet *pkt, struct pick *pic
 	if (h->state == BREAKER_IN) {
 		if (dark(pkt, h)) {
 			pick->darkened = id;
-			return UNFIT;
+			return UNFIT_DARK;
 		}
 		if (by_latency && suspect(h))
-			return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT;
+			return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT_SUSPECT;
 		if (is_full(pkt, cdn)) {
 			pick->full = id;
-			return UNFIT;
+			return UNFIT_FULL;
 		}
-		return starts_slowly(pkt, h, pick->hash & 0xffff) ? UNFIT : FIT;
+		return starts_slowly(pkt, h, pick->hash & 0xffff) ? UNFIT_STARTING : FIT;
 	}
 	if ((__s64)(pkt->its->now - h->out_until_ns) < 0)
-		return UNFIT;
-	return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT;
+		return UNFIT_OUT;
+	return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT_OUT;
 }
 
 /* What fitness() found dark leaves here, once for a packet: the pick's loop is long enough. */

@@ -13,6 +13,7 @@ static __always_inline void know_client(struct packet *pkt, struct service *serv
 	its->region = client ? client->region : 0;
 	its->traffic_class = service->traffic_class == CLASS_BY_DSCP ? class_of_dscp(its->dscp)
 								     : service->traffic_class;
+	NOTE(NOTED_CLIENT, its->customer, its->region | its->traffic_class << 16);
 }
 
 static __always_inline void count_new(struct packet *pkt, struct flow *flow)
@@ -127,6 +128,7 @@ static __always_inline int bind_flow(struct packet *pkt)
 	endpoint = endpoints.lookup(&id);
 	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old->cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
+	NOTE(NOTED_PICKED, id, pick->probe);
 	flow.generation = its->policy;
 	flow.endpoint = id;
 	flow.service = its->service;
@@ -165,6 +167,7 @@ static __always_inline int open_flow(struct packet *pkt)
 	struct service *service;
 	int verdict;
 
+	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
 	if (its->ttl <= 1)
 		return ANSWER_TOO_LATE; /* before it leaves a trace: what goes nowhere is no connect */
 	if (!id)
@@ -181,5 +184,7 @@ static __always_inline int open_flow(struct packet *pkt)
 	its->client = its->source;
 	its->service = number;
 	its->rescue = old != 0;
+	if (old)
+		NOTE(NOTED_RESCUE, old->cdn, 0);
 	return begin_pick(pkt, service, old ? old->cdn : NO_CDN_ID) ? TO_PICKING : NO_SERVICE;
 }

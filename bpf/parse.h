@@ -126,6 +126,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	its->family = 0;
 	its->mode = *mode_now;
 	its->policy = *(volatile const __u32 *)&pkt->set->generation;
+	NOTE(NOTED_MODE, its->mode, its->policy);
 	if (its->mode & MODE_BYPASS)
 		return BYPASSED;
 	if (!parse_addresses(pkt, parse_ethernet(pkt)))
@@ -136,6 +137,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 		its->ours = local->kind;
 		its->index = local->index;
 	}
+	NOTE(NOTED_LOCAL, its->ours, its->index);
 	return GO_ON;
 }
 

@@ -29,7 +29,9 @@ static __always_inline void tell(struct packet *pkt, __u32 kind, __u32 reason, _
 		.ejections = ejections,
 	};
 
-	events.perf_submit(pkt->ctx, &event, sizeof(event));
+	NOTE(NOTED_EVENT, kind | reason << 8, endpoint);
+	if (WRITES)
+		events.perf_submit(pkt->ctx, &event, sizeof(event));
 }
 
 /*
@@ -68,7 +70,8 @@ static __always_inline void sample(struct packet *pkt, int verdict)
 	sample.protocol = its->protocol;
 	sample.tcp_flags = its->flags;
 	sample.one_in = drawn;
-	samples.perf_submit(pkt->ctx, &sample, sizeof(sample));
+	if (WRITES)
+		samples.perf_submit(pkt->ctx, &sample, sizeof(sample));
 }
 
 /*
@@ -112,6 +115,7 @@ static __always_inline int report(struct packet *pkt, int verdict)
 
 	if (!its)
 		return XDP_PASS; /* not even the settings are there */
+	NOTE(NOTED_VERDICT, verdict, its->cdn);
 	if (count) {
 		COUNT(count->packets, 1);
 		COUNT(count->bytes, its->bytes);

@@ -108,6 +108,7 @@ static __always_inline bool address_frame(struct packet *pkt, const struct link 
 
 static __always_inline int out_of(struct packet *pkt, __u32 ifindex)
 {
+	NOTE(NOTED_OUT, ifindex, 0);
 	return ifindex == pkt->ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
 }
 
@@ -163,11 +164,17 @@ static __always_inline struct hop *hop_to(struct packet *pkt, __u32 id, const st
 	__u64 now = coarse_now(pkt);
 
 	if (hop && (hop->verdict != FORWARDED || age_ns(now, hop->checked_ns) > HOP_LIFETIME_NS)) {
+		hop = hop_to_ask(hop);
+		if (!hop)
+			return 0;
 		route(pkt, &pkt->its->source, to, hop);
 		hop->checked_ns = now;
 		if (hop->verdict != FORWARDED)
 			tell_seldom(pkt, EVENT_NO_HOP, id, hop->verdict);
 	}
+	if (hop)
+		NOTE(NOTED_HOP, hop->link | (__u64)hop->mtu << 32,
+		     hop->verdict | (__u32)(hop->checked_ns == now) << 8);
 	return hop;
 }
 

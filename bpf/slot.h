@@ -166,8 +166,10 @@ static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 		if (!slot)
 			return 0;
 		held = slot->owner;
-		if (held && !reclaimable(pkt, slot, index, held, try, &key))
+		if (held && !reclaimable(pkt, slot, index, held, try, &key)) {
+			NOTE(NOTED_PORT, index, CLAIM_HELD);
 			goto next;
+		}
 		known = held && owner_key(slot, held, &key);
 		if (SWAP_IF(&slot->owner, held, BEING_BOUND) == held)
 			goto claimed;
@@ -177,6 +179,7 @@ next:
 	}
 	return 0;
 claimed:
+	NOTE(NOTED_PORT, index, held ? CLAIM_RECLAIMED : CLAIM_FREE);
 	if (known)
 		forget_owner(&key, index);
 	if (held && slot->state == SLOT_ESTABLISHED)
@@ -196,6 +199,7 @@ static __always_inline bool note_way_back(struct packet *pkt, struct slot *slot)
 	__u32 *link = link_ids.lookup(&key);
 	struct ethhdr *eth = header_at(pkt, 0, sizeof(*eth));
 
+	NOTE(NOTED_WAY_BACK, link ? *link : NOWHERE, 0);
 	if (!link || !eth)
 		return false;
 	SET(slot->link, *link);

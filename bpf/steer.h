@@ -70,10 +70,15 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 
 	pick->try++;
 	pick->hash = mix(((__u64)pick->hash << 32) | id);
-	if (!h || (pick->except != NO_CDN_ID && cdn == pick->except))
+	if (!h)
 		return false;
+	if (pick->except != NO_CDN_ID && cdn == pick->except) {
+		NOTE(NOTED_TRY, id, UNFIT_EXCEPTED);
+		return false;
+	}
 	fit = fitness(pkt, pick, id, cdn, h, by_latency, !rescue);
-	if (fit == UNFIT) {
+	NOTE(NOTED_TRY, id, fit);
+	if (fit < FIT) {
 		if (!pick->suspected && pick->first == NOWHERE && h->state == BREAKER_IN &&
 		    pick->darkened != id) {
 			pick->endpoint = id;
@@ -118,6 +123,7 @@ static __always_inline bool begin_pick(struct packet *pkt, struct service *servi
 		return false;
 	if (policy == POLICY_LATENCY && (its->mode & MODE_DISARMED))
 		policy = POLICY_WEIGHTED;
+	NOTE(NOTED_TABLE, table_id, policy);
 	pick = &cpu->pick;
 	pick->hash = flow_hash(pkt, pkt->set->seed);
 	pick->table = table_id;
