@@ -2,11 +2,16 @@
 
 Hierarchical heavy hitters (Cormode, Korn, Muthukrishnan, Srivastava, "Finding Hierarchical Heavy
 Hitters in Data Streams", VLDB 2003), in the discounted form: a source that stands out is shown itself;
-what is left of its /24, if that still stands out, is shown as the /24; and what is left of a /16 as
-the /16. So nothing is counted twice, and a flood from random addresses of one prefix is one line.
+what is left of the prefix around it, if that still stands out, is shown as the prefix, and so on
+outwards: /24 and /16, of IPv6 /64, /48 and /32. So nothing is counted twice, and a flood from random
+addresses of one prefix is one line.
 
 Every sample stands for `one_in` packets, and for a share of those whose samples were lost. The window
 is kept as buckets, one for each `roll`; their sums are kept up to date, so that `top` need not add.
+
+Addresses are the kernel's 16 bytes, an IPv4 one mapped (::ffff:a.b.c.d), and a prefix is as many of
+them as it has: its length is its level. So a sample's address is its own key, and nothing is converted
+for it.
 """
 
 from __future__ import annotations
@@ -15,23 +20,50 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
-from itertools import pairwise
+from ipaddress import IPv4Address, IPv6Address
 from math import sqrt
 from typing import NamedTuple
 
 from cdnctl.model import FRAME_INTERVAL_S, RATE_WINDOW_S, Talker
 
-Sample = tuple[int, int, int, bool, int]
-"""Source (IPv4, host order), frame length in bytes, sampled one in, was it dropped, CDN's id or -1."""
+Sample = tuple[bytes, int, int, bool, int]
+"""Source (16 bytes), frame length in bytes, sampled one in, was it dropped, CDN's id or -1."""
 
 STANDS_OUT = 0.02
 """A source or prefix with at least this share of all packets stands out ..."""
 SAMPLES_NEEDED = 30
 """... if so many samples say so: fewer are too uncertain."""
-SOURCES_PER_BUCKET = 50_000
-"""Sources beyond these are only counted in their /16, so that a flood cannot fill the memory."""
-LEVELS = (32, 24, 16)
+ROOM = 50_000
+"""Of a level in a bucket. What comes when it is full is only counted in the prefix around it, so that a
+flood cannot fill the memory."""
+SOURCE = 16
+"""The level of single sources: bytes of an address."""
+LEVELS = (SOURCE, 15, 14, 8, 6, 4, 0)
+"""Bytes of a prefix, the finest first: 15 and 14 are IPv4's /24 and /16, 8, 6 and 4 IPv6's /64, /48 and
+/32, 0 is everything. No finer one of either family lies in a coarser one of the other."""
+_AROUND4 = {SOURCE: 15, 15: 14, 14: 0}
+_AROUND6 = {SOURCE: 8, 8: 6, 6: 4, 4: 0}
+_MAPPED = bytes(10) + b"\xff\xff"
+_EVERYTHING = b""
+
+
+def _is_ipv4(prefix: bytes) -> bool:
+    return prefix.startswith(_MAPPED)
+
+
+def _around(prefix: bytes) -> bytes:
+    """The next wider prefix."""
+    return prefix[: (_AROUND4 if prefix.startswith(_MAPPED) else _AROUND6)[len(prefix)]]
+
+
+def _show(prefix: bytes) -> str:
+    """As people write it: a single source is an address."""
+    whole = prefix.ljust(SOURCE, b"\0")
+    if _is_ipv4(prefix):
+        address, length = str(IPv4Address(whole[len(_MAPPED) :])), 8 * (len(prefix) - len(_MAPPED))
+    else:
+        address, length = str(IPv6Address(whole)), 8 * len(prefix)
+    return address if len(prefix) == SOURCE else f"{address}/{length}"
 
 
 class _Tally:
@@ -72,12 +104,19 @@ class _Tally:
         return rest
 
 
+_Levels = dict[int, dict[bytes, _Tally]]
+"""Sums by level and prefix."""
+
+
+def _no_levels() -> _Levels:
+    return {level: {} for level in LEVELS}
+
+
 class _Bucket(NamedTuple):
     seconds: float
     factor: float
     """1, or more if samples were lost."""
-    levels: dict[int, dict[int, _Tally]]
-    """Level to (prefix shifted right) to sums."""
+    levels: _Levels
 
 
 class Talkers:
@@ -86,10 +125,10 @@ class Talkers:
     def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window_s = window_s
         self._lock = threading.Lock()
-        self._sources: dict[int, _Tally] = {}
-        self._beyond: dict[int, _Tally] = {}
+        self._open = _no_levels()
+        """What came since the last roll, each sample at one level only."""
         self._buckets: deque[_Bucket] = deque()
-        self._sums: dict[int, dict[int, _Tally]] = {level: {} for level in LEVELS}
+        self._sums = _no_levels()
         """Of the whole window, as in a bucket, but with every factor applied."""
         self._seconds = 0.0
         self._rolled_s: float | None = None
@@ -97,11 +136,11 @@ class Talkers:
     def add_batch(self, samples: Iterable[Sample]) -> None:
         """Count `samples` into the open bucket."""
         with self._lock:
-            sources = self._sources
+            sources = self._open[SOURCE]
             for source, size, one_in, dropped, cdn in samples:
                 tally = sources.get(source)
                 if tally is None:
-                    tally = self._new_source(source)
+                    tally = self._new(source)
                 tally.samples += 1
                 tally.packets += one_in
                 tally.bytes += size * one_in
@@ -116,13 +155,15 @@ class Talkers:
     def roll(self, now_s: float, lost: int = 0) -> None:
         """Close the open bucket at `now_s` (any steady clock); `lost` samples of it were not received."""
         with self._lock:
-            sources, self._sources = self._sources, {}
-            beyond, self._beyond = self._beyond, {}
+            levels, self._open = self._open, _no_levels()
         seconds = FRAME_INTERVAL_S if self._rolled_s is None else max(now_s - self._rolled_s, 1e-3)
         self._rolled_s = now_s
-        levels = _levels(sources, beyond)
-        received = sum(tally.samples for tally in levels[16].values())
-        bucket = _Bucket(seconds, (received + lost) / received if received else 1.0, levels)
+        for level in LEVELS[:-1]:
+            for prefix, tally in levels[level].items():
+                around = _around(prefix)
+                _merge(levels[len(around)], around, tally, 1.0)
+        whole = levels[0].get(_EVERYTHING)
+        bucket = _Bucket(seconds, (whole.samples + lost) / whole.samples if whole else 1.0, levels)
         self._buckets.append(bucket)
         self._merge(bucket, bucket.factor)
         self._seconds += seconds
@@ -140,19 +181,23 @@ class Talkers:
         names = cdn_names or {}
         lines = heapq.nlargest(n, self._standing_out(), key=_packets)
         if len(lines) < n:
-            shown = {(level, prefix) for level, prefix, _ in lines}
+            shown = {prefix for prefix, _ in lines}
             others = (
-                (32, source, tally)
-                for source, tally in self._sums[32].items()
-                if not shown.intersection(((32, source), (24, source >> 8), (16, source >> 16)))
+                line
+                for line in self._sums[SOURCE].items()
+                if shown.isdisjoint((line[0], *_all_around(line[0])))
             )
             lines += heapq.nlargest(n - len(lines), others, key=_packets)
         return [self._talker(line, names) for line in sorted(lines, key=_packets, reverse=True)]
 
-    def _new_source(self, source: int) -> _Tally:
-        if len(self._sources) < SOURCES_PER_BUCKET:
-            return self._sources.setdefault(source, _Tally())
-        return self._beyond.setdefault(source >> 16, _Tally())
+    def _new(self, prefix: bytes) -> _Tally:
+        """The sums of a new source, or of the finest prefix around it that there is room for."""
+        level = self._open[len(prefix)]
+        if prefix in level:
+            return level[prefix]
+        if len(level) < ROOM:
+            return level.setdefault(prefix, _Tally())
+        return self._new(_around(prefix))
 
     def _merge(self, bucket: _Bucket, factor: float) -> None:
         """Add a bucket to the window's sums, or take it away with the negative of its factor."""
@@ -164,30 +209,28 @@ class Talkers:
                     del sums[prefix]  # and with it what rounding left of its packets
 
     def _standing_out(self) -> Iterator[_Line]:
-        """Sources, then what is left of /24s, then of /16s, that stand out."""
-        least = STANDS_OUT * sum(tally.packets for tally in self._sums[16].values())
-        shown: list[_Line] = []
-        for level in LEVELS:
-            parts: dict[int, list[_Tally]] = {}
-            for finer, prefix, tally in shown:
-                parts.setdefault(prefix >> (finer - level), []).append(tally)
+        """Sources that stand out, then prefixes of which what is left does, the finest first."""
+        whole = self._sums[0].get(_EVERYTHING)
+        least = STANDS_OUT * whole.packets if whole else 0.0
+        parts: dict[bytes, list[_Tally]] = {}
+        for level in LEVELS[:-1]:
             for prefix, tally in self._sums[level].items():
                 if tally.samples < SAMPLES_NEEDED or tally.packets < least:
                     continue
                 rest = tally.without(parts[prefix]) if prefix in parts else tally
                 if rest.samples >= SAMPLES_NEEDED and rest.packets >= least:
-                    shown.append((level, prefix, rest))
-        return iter(shown)
+                    for around in _all_around(prefix):
+                        parts.setdefault(around, []).append(rest)
+                    yield prefix, rest
 
     def _talker(self, line: _Line, names: Mapping[int, str]) -> Talker:
-        level, prefix, tally = line
-        address = str(IPv4Address(prefix << (32 - level)))
+        prefix, tally = line
         packets = tally.packets or 1.0
         cdn, most = max((tally.cdns or {-1: 0.0}).items(), key=lambda entry: entry[1])
         if most < 0.5:  # less than a packet is what rounding left of those that fell out of the window
             cdn = -1
         return Talker(
-            prefix=address if level == 32 else f"{address}/{level}",
+            prefix=_show(prefix),
             pps=tally.packets / self._seconds,
             bps=tally.bytes * 8 / self._seconds,
             drop_share=min(max(tally.dropped / packets, 0.0), 1.0),
@@ -197,26 +240,20 @@ class Talkers:
         )
 
 
-_Line = tuple[int, int, _Tally]
-"""Prefix length, prefix (shifted right), sums."""
+_Line = tuple[bytes, _Tally]
 
 
 def _packets(line: _Line) -> float:
-    return line[2].packets
+    return line[1].packets
 
 
-def _levels(sources: dict[int, _Tally], beyond: dict[int, _Tally]) -> dict[int, dict[int, _Tally]]:
-    """Sums of `sources` for each level; those of `beyond` are known by their /16 only."""
-    levels: dict[int, dict[int, _Tally]] = {32: sources, 24: {}, 16: {}}
-    for finer, level in pairwise(LEVELS):
-        for prefix, tally in levels[finer].items():
-            _merge(levels[level], prefix >> (finer - level), tally, 1.0)
-    for prefix, tally in beyond.items():
-        _merge(levels[16], prefix, tally, 1.0)
-    return levels
+def _all_around(prefix: bytes) -> Iterator[bytes]:
+    """Every wider prefix, the nearest first, but for everything."""
+    while prefix := _around(prefix):
+        yield prefix
 
 
-def _merge(sums: dict[int, _Tally], prefix: int, tally: _Tally, factor: float) -> None:
+def _merge(sums: dict[bytes, _Tally], prefix: bytes, tally: _Tally, factor: float) -> None:
     total = sums.get(prefix)
     if total is None:
         total = sums[prefix] = _Tally()

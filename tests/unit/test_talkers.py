@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from ipaddress import IPv4Address
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from math import sqrt
 
 import pytest
@@ -15,8 +16,10 @@ from cdnctl.defence import talkers as module
 from cdnctl.defence.talkers import Sample, Talkers
 
 
-def ip(text: str) -> int:
-    return int(IPv4Address(text))
+def ip(text: str, offset: int = 0) -> bytes:
+    """An address, or one so far from it, as samples have it."""
+    address = ip_address(text) + offset
+    return bytes(10) + b"\xff\xff" + address.packed if isinstance(address, IPv4Address) else address.packed
 
 
 def of(
@@ -70,7 +73,7 @@ def test_drops_and_the_main_cdn() -> None:
 
 def test_a_spread_flood_is_one_line_and_a_single_source_beside_it_another() -> None:
     rng = random.Random(1)
-    flood = [(ip("10.66.0.0") | rng.randrange(65536), 60, 64, True, -1) for _ in range(5000)]
+    flood: list[Sample] = [(ip("10.66.0.0", rng.randrange(65536)), 60, 64, True, -1) for _ in range(5000)]
     batch = flood + of("10.66.1.1", 1000, one_in=64) + of("10.1.0.1", 500, one_in=64)
     top = filled([batch] * 3).top(3)
     assert [talker.prefix for talker in top] == ["10.66.0.0/16", "10.66.1.1", "10.1.0.1"]
@@ -126,7 +129,7 @@ def test_known_senders_within_their_error() -> None:
     rates = {f"10.0.{n}.{n}": 2000 * (n + 2) for n in range(12)}
     talkers = Talkers()
     for number in range(1, 11):
-        batch = [
+        batch: list[Sample] = [
             (ip(source), 500, 16, False, 0)
             for source, pps in rates.items()
             for _ in range(sum(rng.random() < 1 / 16 for _ in range(pps // 2)))
@@ -141,22 +144,86 @@ def test_known_senders_within_their_error() -> None:
         assert abs(talker.pps - true) / true < 0.1
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOURCES_PER_BUCKET", 100)
-    batch: list[Sample] = [(ip("10.66.0.0") + n * 13, 60, 1, True, -1) for n in range(5000)]
+@pytest.mark.parametrize(
+    ("spread", "line"), [(64, "2001:db8:5:6::/64"), (80, "2001:db8:5::/48"), (96, "2001:db8::/32")]
+)
+def test_a_flood_of_ipv6_folds_into_the_narrowest_prefix_that_has_it(spread: int, line: str) -> None:
+    rng = random.Random(2)
+    flood: list[Sample] = [
+        (ip(line.partition("/")[0], rng.getrandbits(spread)), 60, 64, True, -1) for _ in range(5000)
+    ]
+    batch = flood + of("2001:db8:5:6::7", 1000, one_in=64) + of("2400::1", 500, one_in=64)
+    top = filled([batch] * 3).top(3)
+    assert [talker.prefix for talker in top] == [line, "2001:db8:5:6::7", "2400::1"]
+    assert top[0].pps == pytest.approx(5000 * 64 / 0.5, rel=0.01)
+
+
+def test_hosts_of_one_subnet_and_what_is_left_around_them() -> None:
+    """A busy /64 in a busy /48 in a busy /32: a line each, of what the finer ones leave."""
+    rng = random.Random(3)
+    crowds = [("2001:db8:5:6::", 64, 3000), ("2001:db8:5::", 80, 2000), ("2001:db8::", 96, 1000)]
+    batch: list[Sample] = [
+        (ip(around, rng.getrandbits(bits)), 60, 1, False, 0)
+        for around, bits, count in crowds
+        for _ in range(count)
+    ]
+    top = filled([batch]).top(3)
+    assert [talker.prefix for talker in top] == ["2001:db8:5:6::/64", "2001:db8:5::/48", "2001:db8::/32"]
+    assert [talker.samples for talker in top] == [3000, 2000, 1000]
+
+
+def test_the_families_do_not_mix() -> None:
+    """IPv4 lies in ::/32, as the kernel has it; nothing of it is counted there."""
+    four: list[Sample] = [(ip("192.0.2.0", n), 60, 1, True, -1) for n in range(200)]
+    six: list[Sample] = [(ip("::1:0:0", n), 60, 1, False, -1) for n in range(200)]
+    top = filled([four + six]).top(2)
+    assert {(talker.prefix, talker.samples) for talker in top} == {("192.0.2.0/24", 200), ("::/64", 200)}
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (lambda n: ip("10.66.0.0", n * 13), "10.66.0.0/16"),
+        (lambda n: ip("10.66.1.0", n % 256), "10.66.1.0/24"),
+        (lambda n: ip("2001:db8:5:6::", n), "2001:db8:5:6::/64"),
+        (lambda n: ip("2001:db8:5::", n << 64), "2001:db8:5::/48"),
+        (lambda n: ip("2001:db8::", n << 80), "2001:db8::/32"),
+    ],
+)
+def test_memory_is_bounded_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, source: Callable[[int], bytes], line: str
+) -> None:
+    monkeypatch.setattr(module, "ROOM", 100)
+    batch: list[Sample] = [(source(n), 60, 1, True, -1) for n in range(5000)]
     talkers = Talkers()
     talkers.add_batch(batch)
-    assert len(talkers._sources) == 100
-    assert len(talkers._beyond) == 1
+    assert all(len(level) <= 100 for level in talkers._open.values())
     talkers.roll(0.5)
     (talker, *_) = talkers.top()
-    assert talker.prefix == "10.66.0.0/16"
+    assert talker.prefix == line
     assert talker.pps == pytest.approx(5000 / 0.5)
 
 
+def test_a_flood_from_everywhere_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROOM", 100)
+    rng = random.Random(4)
+    talkers = Talkers()
+    talkers.add_batch([(rng.randbytes(16), 60, 1, True, -1) for _ in range(5000)])
+    talkers.add_batch(of("198.51.100.7", 5000))
+    talkers.roll(0.5)
+    assert sum(len(level) for level in talkers._sums.values()) <= 11 * 100
+    (talker, *_) = talkers.top()
+    assert talker.prefix == "198.51.100.0/24", "there was no room for itself"
+    assert talker.pps == pytest.approx(5000 / 0.5)
+
+
+KNOWN = [
+    *("10.0.0.1", "10.0.0.2", "10.0.1.1", "10.1.0.1", "192.0.2.1"),
+    *("::1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:1::1", "2400::1"),
+]
 SAMPLES = st.lists(
     st.tuples(
-        st.sampled_from([ip(text) for text in ("10.0.0.1", "10.0.0.2", "10.0.1.1", "10.1.0.1", "192.0.2.1")]),
+        st.sampled_from([ip(text) for text in KNOWN]),
         st.integers(60, 1500),
         st.sampled_from([1, 4, 64]),
         st.booleans(),
@@ -179,9 +246,30 @@ def test_no_packet_is_counted_twice(batches: list[list[Sample]], lost: int) -> N
     assert all(0 <= talker.drop_share <= 1 and 0 <= talker.error <= 1 for talker in top)
 
 
-def test_costs_little_per_sample() -> None:
+def in_mapped_form(prefix: str) -> IPv6Network:
+    """So that prefixes of both families can be compared."""
+    network = ip_network(prefix)
+    return IPv6Network((ip(str(network.network_address)), 128 - network.max_prefixlen + network.prefixlen))
+
+
+@given(SAMPLES)
+def test_every_line_is_what_its_prefix_sent_less_the_finer_lines_in_it(batch: list[Sample]) -> None:
+    top = filled([batch]).top(100)
+    lines = {in_mapped_form(talker.prefix): talker.samples for talker in top}
+    assert len(lines) == len(top)
+    for network, samples in lines.items():
+        sent = sum(IPv6Address(source) in network for source, *_ in batch)
+        finer = [other for other in lines if other != network and other.subnet_of(network)]
+        assert samples == sent - sum(lines[other] for other in finer)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_costs_little_per_sample(family: int) -> None:
     rng = random.Random(3)
-    batch: list[Sample] = [(rng.randrange(2**32), 60, 64, False, 1) for _ in range(20_000)]
+    prefix = ip("0.0.0.0")[:12] if family == 4 else b""
+    batch: list[Sample] = [
+        (prefix + rng.randbytes(16 - len(prefix)), 60, 64, False, 1) for _ in range(20_000)
+    ]
     talkers = Talkers()
     start = time.thread_time()
     talkers.add_batch(batch)
