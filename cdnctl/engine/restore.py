@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import heapq
 
+from msgspec.structs import astuple
+
 from cdnctl.config import Config
 from cdnctl.defence.blocklist import parse_prefix
+from cdnctl.engine.customers import MAX_ALLOWED
 from cdnctl.model import Block
 from cdnctl.state import State
 
 _HEAVIEST = 1000
 _LAST_NS = 2**63 - 1
+_FASTEST = 1e9
 _SHOWN = 5
 """Wrong blocks that are told one by one."""
 
@@ -25,16 +29,17 @@ def clean(state: State, config: Config) -> list[str]:
         *_names(state, config),
         *_weights(state, config),
         *_drains(state, config),
+        *_limits(state),
+        *_allowed(state),
         *_blocks(state, config),
     ]
 
 
 def _names(state: State, config: Config) -> list[str]:
-    unknown = {*state.weights, *state.drained} - {cdn.name for cdn in config.cdns}
-    return [
-        f"state.toml speaks of CDN {name}, which the configuration has not: ignored"
-        for name in sorted(unknown)
-    ]
+    cdns = {*state.weights, *state.drained} - {cdn.name for cdn in config.cdns}
+    customers = state.limits.keys() - {customer.name for customer in config.customers}
+    unknown = [f"CDN {name}" for name in sorted(cdns)] + [f"customer {name}" for name in sorted(customers)]
+    return [f"state.toml speaks of {what}, which the configuration has not: ignored" for what in unknown]
 
 
 def _weights(state: State, config: Config) -> list[str]:
@@ -74,6 +79,37 @@ def _drains(state: State, config: Config) -> list[str]:
     return warnings
 
 
+def _limits(state: State) -> list[str]:
+    wrong = [
+        name
+        for name, limit in state.limits.items()
+        if not all(value is None or 0 < value <= _FASTEST for value in astuple(limit))
+    ]
+    for name in wrong:
+        del state.limits[name]
+    return [f"state.toml limits {name} to something that is no number above 0: left out" for name in wrong]
+
+
+def _allowed(state: State) -> list[str]:
+    warnings, kept = [], []
+    for allowed in state.allowed[:MAX_ALLOWED]:
+        try:
+            parse_prefix(allowed.prefix)
+            kept.append(allowed)
+        except ValueError as error:
+            warnings.append(f"an allowed prefix in state.toml is left out: {error}")
+    if (excess := len(state.allowed) - MAX_ALLOWED) > 0:
+        warnings.append(f"{excess} allowed prefixes in state.toml are left out: {MAX_ALLOWED} at most")
+    state.allowed = kept
+    return _few(warnings, "allowed prefixes")
+
+
+def _few(warnings: list[str], what: str) -> list[str]:
+    if len(warnings) <= _SHOWN:
+        return warnings
+    return [*warnings[:_SHOWN], f"{len(warnings) - _SHOWN} more {what} in state.toml are left out"]
+
+
 def _blocks(state: State, config: Config) -> list[str]:
     warnings, kept = [], []
     for block in state.blocks:
@@ -83,9 +119,7 @@ def _blocks(state: State, config: Config) -> list[str]:
         else:
             warnings.append(f"a block in state.toml is left out: {why}")
     state.blocks = kept
-    if len(warnings) > _SHOWN:
-        more = len(warnings) - _SHOWN
-        warnings[_SHOWN:] = [f"{more} more blocks in state.toml are left out"]
+    warnings = _few(warnings, "blocks")
     if (excess := len(kept) - config.limits.block_entries) > 0:
         state.blocks = heapq.nlargest(config.limits.block_entries, kept, key=lambda block: block.created_ns)
         warnings.append(

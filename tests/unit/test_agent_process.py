@@ -125,7 +125,7 @@ def test_a_broken_configuration_is_told_whole(run_dir: Path) -> None:
     file.write_text('[edge]\nname = "AMS 1"\nspeed = 3\n')
     with pytest.raises(CdnctlError) as raised:
         main.read_config(file)
-    for mistake in ("edge.name", "edge.speed", "edge.interfaces", "edge.snat"):
+    for mistake in ("edge.name", "edge.speed", "edge.interfaces", "cdn: one or more"):
         assert mistake in raised.value.message
 
 

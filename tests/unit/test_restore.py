@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from msgspec import convert
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from cdnctl import config
 from cdnctl.engine import steering
+from cdnctl.engine.customers import MAX_ALLOWED
 from cdnctl.engine.restore import clean
-from cdnctl.model import Block
-from cdnctl.state import State
+from cdnctl.model import Allowed, Block
+from cdnctl.state import CustomerLimit, State
 
 CONFIG = config.parse(
     """
@@ -71,7 +72,8 @@ def test_a_weight_out_of_range_is_left_out_with_a_warning(weight: int) -> None:
 @pytest.mark.parametrize(
     ("block", "word"),
     [
-        (Block(prefix="2001:db8::/32"), "IPv6"),
+        (Block(prefix="2000::/12"), "/16"),
+        (Block(prefix="2001:db8::1/32"), "2001:db8::/32"),
         (Block(prefix="10.0.0.1/8"), "10.0.0.0/8"),
         (Block(prefix="0.0.0.0/0"), "/8"),
         (Block(prefix="nonsense"), "nonsense"),
@@ -88,10 +90,37 @@ def test_a_block_that_cannot_be_is_left_out_with_a_warning(block: Block, word: s
 
 
 def test_a_thousand_wrong_blocks_are_told_in_a_few_lines() -> None:
-    state = State(blocks=[Block(prefix="2001:db8::/32")] * 1000)
+    state = State(blocks=[Block(prefix="2001:db8::/8")] * 1000)
     warnings = clean(state, CONFIG)
     assert len(warnings) == 6
     assert warnings[-1].startswith("995 more")
+
+
+def test_limits_that_cannot_be_are_left_out_and_those_of_others_kept() -> None:
+    limits = {
+        "acme": CustomerLimit(pps=1000, mbit=0.5),
+        "beta": CustomerLimit(pps=-1),
+        "gamma": CustomerLimit(flows_per_s=float("nan")),
+        "gone": CustomerLimit(),
+    }
+    state = State(limits=dict(limits))
+    acme, gone = config.CustomerConfig(name="acme", prefixes=("10.0.0.0/8",)), limits["gone"]
+    known = tuple(replace(acme, name=name) for name in ("acme", "beta", "gamma"))
+    warnings = clean(state, replace(CONFIG, customers=known))
+    assert ["customer gone" in warnings[0], "beta" in warnings[1], "gamma" in warnings[2]] == [True] * 3
+    assert state.limits == {"acme": limits["acme"], "gone": gone}
+
+
+def test_allowed_prefixes_that_cannot_be_are_left_out() -> None:
+    good = [Allowed(prefix="2001:db8::/32"), Allowed(prefix="10.0.0.1")]
+    state = State(allowed=[good[0], Allowed(prefix="10.0.0.1/8"), Allowed(prefix="x"), good[1]])
+    warnings = clean(state, CONFIG)
+    assert len(warnings) == 2
+    assert state.allowed == good
+    state = State(allowed=[Allowed(prefix=f"10.{n >> 8}.{n & 255}.0/24") for n in range(MAX_ALLOWED + 3)])
+    (warning,) = clean(state, CONFIG)
+    assert "3 allowed" in warning
+    assert len(state.allowed) == MAX_ALLOWED
 
 
 def test_more_blocks_than_there_is_room_for_are_the_newest() -> None:

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdnctl.model import Block
-from cdnctl.state import State, StateError, StateStore
+from cdnctl.model import Allowed, Block
+from cdnctl.state import CustomerLimit, State, StateError, StateStore
 
 STATE = State(
     weights={"aurora": 60, "borealis": 0},
     drained=["cirrus"],
     blocks=[Block(prefix="198.51.100.0/24", reason='a "flood"\n[x]', created_ns=1, expires_ns=2**62)],
     armed=False,
+    limits={"acme": CustomerLimit(pps=1000.0), "beta": CustomerLimit()},
+    allowed=[Allowed(prefix="2001:db8::/32", reason="ours", created_ns=1)],
+    observing=True,
 )
 
 
@@ -45,6 +48,8 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
         drained=st.lists(TEXT),
         blocks=st.lists(st.builds(Block, prefix=TEXT, reason=TEXT, source=TEXT, hits=st.just(0))),
         armed=st.booleans(),
+        limits=st.dictionaries(TEXT, st.builds(CustomerLimit, pps=st.none() | st.floats(0.5, 1e9))),
+        allowed=st.lists(st.builds(Allowed, prefix=TEXT, reason=TEXT)),
     )
 )
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, state: State) -> None:
@@ -60,7 +65,15 @@ def test_hits_are_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"weights = {", b"\xff", b'weights = "x"', b"[[blocks]]\nreason = 'no prefix'\n", b"armed = 3"]
+    "damage",
+    [
+        b"weights = {",
+        b"\xff",
+        b'weights = "x"',
+        b"[[blocks]]\nreason = 'no prefix'\n",
+        b"armed = 3",
+        b"limits = 1",
+    ],
 )
 def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes) -> None:
     store = StateStore(tmp_path)
