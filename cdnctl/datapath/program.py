@@ -113,8 +113,7 @@ class Program:
         """
         mount_bpffs()
         layout = _digest(_layout_text(config))
-        text = build.source() + repr(self._cflags)
-        wanted = bytes(a ^ b for a, b in zip(layout, _digest(text), strict=True))
+        wanted = self._digest_on(layout)
         found = self._identity()
         if found is None:
             self.remove()  # left half-made, if at all: the layout is noted before anything is attached
@@ -178,6 +177,16 @@ class Program:
         """Unpin everything; maps and program go with their last user."""
         shutil.rmtree(self.pins, ignore_errors=True)
         self._wanted = None
+
+    def is_current(self) -> bool:
+        """Whether the pinned program is of these very sources, whatever its sizes."""
+        found = self._identity()
+        return found is not None and found.program == self._digest_on(found.layout)
+
+    def _digest_on(self, layout: bytes) -> bytes:
+        """Of a program of these sources, on maps of that layout."""
+        text = build.source() + repr(self._cflags)
+        return bytes(a ^ b for a, b in zip(layout, _digest(text), strict=True))
 
     def _identity(self) -> _Identity | None:
         """What the pins are of, or None when they are not whole or not there."""
