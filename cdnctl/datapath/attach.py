@@ -159,12 +159,12 @@ def _put_first(place: _Place, program: int, wish: Wish) -> Attached:
         warning = ""
         if candidate == "generic" and wish == "auto":
             warning = (
-                f"{name} (MTU {_mtu(name)}) cannot do native XDP ({reason}): attached in generic mode, at"
+                f"{name} cannot do native XDP ({reason}; MTU {_mtu(name)}): attached in generic mode, at"
                 f" several times the CPU; {_remedy(name, program, reason)}"
             )
         return Attached(name, "native" if candidate == "native" else "generic", warning)
     raise CdnctlError(
-        f"interface {name} (MTU {_mtu(name)}) takes no XDP program ({reason})",
+        f"interface {name} takes no XDP program ({reason}; MTU {_mtu(name)})",
         _remedy(name, program, reason) + ("" if wish == "auto" else ', or set attach = "auto" in [edge]'),
     )
 

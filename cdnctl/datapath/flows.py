@@ -8,6 +8,8 @@ import time
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.kernel import Map
 
+SECOND_BITS = 30
+"""What the kernel takes for a second in its stamps of sixteen bits (slot.h)."""
 _LOOKS = 256
 """Flows looked at between two looks at the clock."""
 COUNT_BOUND_S = 0.3
@@ -37,7 +39,7 @@ class _Life:
         self._fd, self._look = reverse.fd, kernel.libbpf().bpf_map_lookup_elem
         self._index, self._slot = ctypes.c_uint32(), abi.Slot()
         self._places = ctypes.byref(self._index), ctypes.byref(self._slot)
-        self._idle_s, self._now_s = idle_s, int(time.monotonic())
+        self._idle_s, self._now_s = idle_s, time.monotonic_ns() >> SECOND_BITS
 
     def of(self, raw: bytes) -> bool:
         """Whether the flow was not closed; of one without a slot, whether it had packets of late."""

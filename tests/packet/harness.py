@@ -392,6 +392,23 @@ def whole(table: Map) -> tuple[bytes, bytes]:
     return keys.raw[: count.value * table.info.key_size], values.raw[: count.value * table.info.value_size]
 
 
+def owner_word(key: abi.FlowKey, flow: abi.Flow) -> int:
+    """Who a slot should belong to that a forward entry names (slot.h): client, its port and the service."""
+    words = list(key.client.word)
+    client = words[3]
+    if not abi.is_ipv4(key.client):
+        high, low = words[0] << 32 | words[1], words[2] << 32 | words[3]
+        client = _mix(low ^ (_mix(high) << 16))
+    return int(client << 32 | key.client_port << 16 | flow.service + 1)
+
+
+def _mix(word: int) -> int:
+    """As packet.h does it."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        word = (word ^ word >> shift) * factor % 2**64
+    return word >> 32
+
+
 class Runner:
     """`kernel.test_run` for hundreds of thousands of packets of one size: everything is set up once."""
 

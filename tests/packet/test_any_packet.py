@@ -7,7 +7,7 @@ import random
 from ipaddress import IPv4Network
 
 import pytest
-from harness import VIP, Action, DataPath, seed_of_the_run
+from harness import VIP, Action, DataPath, owner_word, seed_of_the_run
 from netbox import CLIENTS, LINKS
 from scapy.compat import raw
 from segments import Flag, segment, told
@@ -120,20 +120,17 @@ def forward_entries_own_their_slots(path: DataPath) -> None:
     for table in (path.tables.half_open, path.tables.established):
         for key, value in table.items():
             flow_key, flow = abi.FlowKey.from_buffer_copy(key), abi.Flow.from_buffer_copy(value)
-            owner = path.slot(flow.slot).owner
-            assert (owner >> 32, owner >> 16 & 0xFFFF, owner & 0xFFFF) == (
-                flow_key.client,
-                flow_key.client_port,
-                flow.service + 1,
-            )
+            assert path.slot(flow.slot).owner == owner_word(flow_key, flow)
 
 
 @pytest.mark.parametrize("length", [14, 33, 34, 53, 54, 60, 1514, 3000])
 def test_any_bytes_at_all(path: DataPath, length: int) -> None:
     chance = random.Random(length)
-    before = sum(packets for _, packets, _ in path.tables.verdicts())
+    before = sum(packets for _, packets, _ in path.tables.counters.verdicts())
     for count in range(1, 101):
         frame = chance.randbytes(12) + b"\x08\x00" + chance.randbytes(length - 14)
         ran = kernel.test_run(path.fd, frame, ifindex=path.indexes[CLIENTS])
         assert ran.action != Action.ABORTED, told(frame)
-        assert sum(packets for _, packets, _ in path.tables.verdicts()) == before + count, told(frame)
+        assert sum(packets for _, packets, _ in path.tables.counters.verdicts()) == before + count, told(
+            frame
+        )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import DataPath
+from harness import TEST_CLOCK, DataPath
 from netbox import CLIENTS, name
 
 from cdnctl.datapath import attach, kernel
@@ -147,4 +147,4 @@ def test_an_interface_that_is_not_there(path: DataPath) -> None:
 
 
 def test_pins_are_taken_over_without_compiling(path: DataPath) -> None:
-    assert Program(path.config.edge.name).ensure(path.config) is False
+    assert Program(path.config.edge.name, cflags=[TEST_CLOCK]).ensure(path.config) is False

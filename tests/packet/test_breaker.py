@@ -24,7 +24,7 @@ from segments import Flag
 from session import Session
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.abi import EventKind, OutReason, Verdict
+from cdnctl.datapath.abi import EventKind, OutReason, Pool, Verdict
 
 # -- dark --
 
@@ -260,7 +260,7 @@ class TestHalf:
         for n in range(200, 204):
             refuse(path, n, "duo")  # all to borealis now
         assert not is_out(path, BOREALIS)
-        assert path.tables.weight_out == 100
+        assert path.tables.weight_out(Pool.TCP4) == 100
         kept = [event for event in path.events(1) if event.kind == EventKind.KEPT]
         assert [(event.endpoint, event.reason) for event in kept] == [
             (path.endpoint_id(BOREALIS), OutReason.REFUSING)
@@ -288,7 +288,7 @@ class TestHalf:
         for n in range(9):
             slow_handshake(path, n)
         assert not is_out(path)
-        assert path.tables.weight_out == 0
+        assert path.tables.weight_out(Pool.TCP4) == 0
 
     def test_a_service_whose_cdns_are_all_out_still_gets_one(self, path: DataPath) -> None:
         take_out(path)

@@ -12,17 +12,18 @@ from msgspec.structs import replace
 from segments import Flag
 from session import Session
 
-from cdnctl.datapath.abi import Breaker, SlotState, Verdict
+from cdnctl.datapath.abi import Breaker, Pool, SlotState, Verdict
 from cdnctl.engine import steering
 
 EVEN = dict.fromkeys(CDNS, 100)
+SHARED = ("www", "fast", "duo", "www6", "quic", "quic6")
 
 
 def steer(path: DataPath, weights: dict[str, int] | None = None, drained: tuple[str, ...] = ()) -> None:
-    """As the engine does it; `solo` has aurora alone, so it cannot be without her."""
-    services = tuple(service for service in path.config.services if service.name != "solo")
-    config = replace(path.config, services=services)
-    steering.apply(config, path.layout, path.tables, {**EVEN, **(weights or {})}, drained)
+    """As the engine does it, but for services that have aurora alone and cannot be without her."""
+    services = tuple(service for service in path.layout.services if service.name in SHARED)
+    layout = replace(path.layout, services=services)
+    steering.apply(path.config, layout, path.tables, steering.Steering({**EVEN, **(weights or {})}, drained))
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ class TestWeightsWhileOut:
     def test_draining_one_that_is_out_leaves_the_breaker_working(self, steered: DataPath) -> None:
         take_out(steered)
         steer(steered, drained=(AURORA,))
-        assert steered.tables.weight_out == 0
+        assert steered.tables.weight_out(Pool.TCP4) == 0
         kill(steered, BOREALIS)
         assert steered.health(BOREALIS).state == Breaker.OUT
 
@@ -67,13 +68,13 @@ class TestWeightsWhileOut:
         steer(steered, {AURORA: 50})
         assert is_out(steered)
         assert steered.health(AURORA).reserved_weight == 50
-        assert steered.tables.weight_out == 50
+        assert steered.tables.weight_out(Pool.TCP4) == 50
 
     def test_a_wrong_sum_is_mended(self, steered: DataPath) -> None:
         take_out(steered)
-        steered.tables.weight_out = 7000
+        steered.tables.put_weight_out(Pool.TCP4, 7000)
         steering.reconcile(steered.tables)
-        assert steered.tables.weight_out == 100
+        assert steered.tables.weight_out(Pool.TCP4) == 100
 
 
 class TestTheRestSlowsDown:

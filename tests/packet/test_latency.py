@@ -24,11 +24,11 @@ from cdnctl.datapath import abi
 class TestMeasures:
     @pytest.mark.parametrize("ms", [1, 3, 10, 47, 250, 2000])
     def test_a_handshake_lands_in_its_bucket(self, path: DataPath, ms: int) -> None:
-        before = path.tables.handshakes(path.layout.cdns[AURORA])
+        before = path.tables.counters.handshakes(path.layout.cdns[AURORA])
         start = time.monotonic()
         slow_handshake(path, 1, ms)
         took_us = (time.monotonic() - start) * 1e6
-        after = path.tables.handshakes(path.layout.cdns[AURORA])
+        after = path.tables.counters.handshakes(path.layout.cdns[AURORA])
         (bucket,) = [n for n, (new, old) in enumerate(zip(after, before, strict=True)) if new != old]
         low, high = abi.bucket_limits_us(bucket)
         assert high > ms * 1000

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
-from harness import Action, DataPath, Runner, seed_of_the_run, whole
+from harness import Action, DataPath, Runner, owner_word, seed_of_the_run, whole
 from netbox import CLIENTS, LINKS, name
 from segments import HEADERS, Flag, mac, segment
 
@@ -73,9 +73,9 @@ class Flow(NamedTuple):
     @property
     def key(self) -> bytes:
         """In the forward tables."""
-        client, vip = struct.unpack("=I", self.client)[0], abi.address(VIP)
+        client = abi.address(socket.inet_ntoa(self.client))
         ports = {"client_port": abi.port(self.port), "vip_port": abi.port(80)}
-        return bytes(abi.FlowKey(client=client, vip=vip, protocol=abi.PROTOCOL_TCP, **ports))
+        return bytes(abi.FlowKey(client=client, vip=0, protocol=abi.TCP, **ports))
 
 
 Place = tuple[bytes, bytes, int, int]
@@ -193,23 +193,24 @@ class Tables:
             self.entries[table] = count
             forward = (abi.Flow * count).from_buffer_copy(values)
             for key, flow in zip((abi.FlowKey * count).from_buffer_copy(keys), forward, strict=True):
-                owner = key.client << 32 | key.client_port << 16 | flow.service + 1
                 slot = self.slots[flow.slot]
-                assert slot.owner == owner, f"a forward entry without its own slot: {flow.slot}"
+                assert slot.owner == owner_word(key, flow), (
+                    f"a forward entry without its own slot: {flow.slot}"
+                )
                 assert flow.slot not in self.held, "two forward entries with one slot"
                 self.held.add(flow.slot)
 
     def orphans(self, path: DataPath) -> list[tuple[int, Place]]:
         """Slots of live sessions whose forward entry was evicted."""
-        stride, ports = path.config.limits.endpoints, 8192
-        endpoints = [path.tables.endpoint(number) for number in range(stride)]
+        rows, ports = len(path.config.edge.snat), 8192
+        endpoints = path.tables.choice.endpoint_entries()
         found = []
         for index, slot in enumerate(self.slots):
             if slot.owner and slot.state == SlotState.ESTABLISHED and index not in self.held:
                 row, port = divmod(index, ports)
-                snat, endpoint = divmod(row, stride)
+                endpoint, snat = divmod(row, rows)
                 cdn = endpoints[endpoint]
-                address = struct.pack("=I", cdn.address), socket.inet_aton(path.config.edge.snat[snat])
+                address = bytes(cdn.address)[12:], socket.inet_aton(path.config.edge.snat[snat])
                 found.append((index, (*address, abi.show_port(cdn.port), 20000 + port)))
         return found
 

@@ -58,7 +58,8 @@ DROPPED = [
         TO_VIP / TCP(sport=40001, dport=81, flags="S"),
         Verdict.NO_SERVICE,
     ),
-    Case("UDP to a VIP", TO_VIP / UDP(sport=40001, dport=80) / b"x", Verdict.UNSUPPORTED),
+    Case("UDP to a port of TCP", TO_VIP / UDP(sport=40001, dport=80) / b"x", Verdict.NO_SERVICE),
+    Case("a tagged frame of a VLAN that is not ours", FRAME / Dot1Q(vlan=7) / tcp()[IP], Verdict.NO_LINK),
     Case("ping of a VIP", TO_VIP / ICMP(), Verdict.UNSUPPORTED),
     Case("another protocol to a VIP", TO_VIP / Raw(bytes(40)), Verdict.UNSUPPORTED),
     Case("a first fragment", changed(tcp(), flags="MF"), Verdict.FRAGMENT),
@@ -96,6 +97,11 @@ DROPPED = [
         FRAME / IP(src=CLIENT, dst=SNAT[1]) / TCP(sport=80, dport=20500, flags="S"),
         Verdict.NO_OWNER,
     ),
+    Case(
+        "UDP to a port of ours",
+        FRAME / IP(src="192.0.2.53", dst=SNAT[1]) / UDP(sport=53, dport=20001) / b"dns",
+        Verdict.NO_OWNER,
+    ),
 ]
 
 UNTOUCHED = [
@@ -128,7 +134,6 @@ UNTOUCHED = [
         "IPv6", FRAME / IPv6(src="2001:db8::1", dst="2001:db8::2") / TCP(dport=80, flags="S"), Verdict.PASSED
     ),
     Case("ARP for a VIP", FRAME / ARP(pdst=VIP), Verdict.PASSED),
-    Case("a tagged frame for a VIP", FRAME / Dot1Q(vlan=7) / tcp()[IP], Verdict.PASSED),
     Case("LLDP", Ether(src=ROUTER_MAC, dst="01:80:c2:00:00:0e", type=0x88CC) / bytes(46), Verdict.PASSED),
     Case("an 802.3 length instead of a type", FRAME.__class__(type=0x0026) / bytes(46), Verdict.PASSED),
     Case(
@@ -147,7 +152,7 @@ UNTOUCHED = [
     Case("an ICMP error to a SNAT address", FROM_CDN / ICMP(type=3, code=4) / IP() / TCP(), Verdict.PASSED),
     Case(
         "DNS to a SNAT address",
-        FRAME / IP(src="192.0.2.53", dst=SNAT[1]) / UDP(sport=53, dport=20001) / b"dns",
+        FRAME / IP(src="192.0.2.53", dst=SNAT[1]) / UDP(sport=53, dport=19001) / b"dns",
         Verdict.PASSED,
     ),
     Case("a fragment to a SNAT address", changed(FROM_CDN / Raw(bytes(30)), frag=5), Verdict.PASSED),
@@ -293,14 +298,14 @@ def test_a_segment_of_no_flow_is_reset_never_met_by_silence(path: DataPath, pack
 
 def test_resets_are_limited(path: DataPath) -> None:
     frame, cpus = raw(UNKNOWN[0]), os.sched_getaffinity(0)
-    before = {verdict: packets for verdict, packets, _ in path.tables.verdicts()}
+    before = {verdict: packets for verdict, packets, _ in path.tables.counters.verdicts()}
     os.sched_setaffinity(0, {min(cpus)})  # the budget is a CPU's own
     try:
         for _ in range(1500):
             kernel.test_run(path.fd, frame, ifindex=path.indexes[netbox.CLIENTS])
     finally:
         os.sched_setaffinity(0, cpus)
-    counted = {verdict: packets - before[verdict] for verdict, packets, _ in path.tables.verdicts()}
+    counted = {verdict: packets - before[verdict] for verdict, packets, _ in path.tables.counters.verdicts()}
     assert counted[Verdict.RESET_CLIENT] == 1000
     assert counted[Verdict.UNKNOWN_FLOW] == 500
 
@@ -367,7 +372,7 @@ def test_samples_say_what_became_of_whom(path: DataPath) -> None:
     cdn = CDNS[list(ENDPOINTS.values()).index(Ends(forwarded.frame).target)]
     assert [(s.verdict, s.cdn, s.length, s.one_in) for s in samples] == [
         (Verdict.FORWARDED, path.layout.cdns[cdn], len(forwarded.sent), 1),
-        (Verdict.UNSUPPORTED, abi.NO_CDN_ID, len(dropped.sent), 1),
+        (Verdict.NO_SERVICE, abi.NO_CDN_ID, len(dropped.sent), 1),
     ]
     assert {abi.show_address(s.source) for s in samples} == {CLIENT}
     assert {abi.show_address(s.target) for s in samples} == {VIP}
@@ -378,5 +383,5 @@ def test_a_map_is_as_large_as_the_operator_said(path: DataPath) -> None:
     pins = path.program.pins
     assert Map.pinned(pins / "established").info.max_entries == limits.flows
     assert Map.pinned(pins / "half_open").info.max_entries == limits.half_open
-    assert Map.pinned(pins / "reverse").info.max_entries == 2 * 4 * 1000
+    assert Map.pinned(pins / "reverse").info.max_entries == 2 * limits.endpoints * 1000
     assert Map.pinned(pins / "block_exact").info.max_entries == limits.block_entries

@@ -16,7 +16,7 @@ from connects import (
 from harness import AURORA, MS, Action, DataPath
 from session import Session
 
-from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, OutReason, Verdict
+from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, OutReason, Pool, Verdict
 
 
 def probed(path: DataPath, tries: int = 40) -> Session:
@@ -63,7 +63,7 @@ class TestReopening:
             assert session.syn_ack().verdict is Verdict.REPLIED
             assert session.ack().verdict is Verdict.FORWARDED
         assert not is_out(over)
-        assert over.tables.weight_out == 0
+        assert over.tables.weight_out(Pool.TCP4) == 0
         assert spread(over, 60)[AURORA] > 5
         kinds = [event.kind for event in over.events(4)]
         assert kinds == [EventKind.PROBE] * 3 + [EventKind.REOPEN]

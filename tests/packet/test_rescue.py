@@ -64,13 +64,13 @@ def test_a_late_answer_of_the_first_is_reset_and_measured(known: DataPath) -> No
     session, first = silent(known, 210)
     session.syn()
     cdn = known.layout.cdns[first.cdn]
-    before = known.tables.handshakes(cdn)
+    before = known.tables.counters.handshakes(cdn)
     late = first.syn_ack()
     assert late.verdict is Verdict.RESET_CDN
     assert (flags_of(late.frame), sequence_of(late)) == (Flag.RST, (first.isn + 1, 0))
     ends = Ends(late.frame)
     assert (ends.source, ends.target) == (first.snat, Ends(late.sent).source)
-    after = known.tables.handshakes(cdn)
+    after = known.tables.counters.handshakes(cdn)
     (bucket,) = [n for n in range(len(after)) if after[n] != before[n]]
     low, high = abi.bucket_limits_us(bucket)
     assert low <= 400_000

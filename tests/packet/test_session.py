@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from harness import DataPath
-from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC
+from netbox import CLIENTS, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import IP
 from segments import Ends, Flag
@@ -65,6 +65,9 @@ def test_every_step_is_counted_once_for_its_cdn(session: Session) -> None:
         "new_flows": 1,
         "handshakes": 1,
         "promoted": 1,
+        "segments_to": 1,
+        "segments_from": 1,
+        "requests": 1,
     }
 
 
@@ -74,9 +77,8 @@ def test_where_the_state_is_at_each_step(session: Session) -> None:
         SlotState.SYN_SENT,
         int.from_bytes((1000).to_bytes(4, "big"), "little"),
     )
-    assert session.slot.ifindex == session.path.indexes[CLIENTS]
+    assert session.slot.link == session.path.links.ids[CLIENTS]
     assert bytes(session.slot.router).hex(":") == ROUTER_MAC
-    assert bytes(session.slot.self).hex(":") == CLIENT_SIDE_MAC
     assert session.half_open is not None
     assert session.half_open.slot == session.slot_index
     assert session.established is None

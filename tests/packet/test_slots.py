@@ -23,8 +23,9 @@ from steps import (
     verdict_of,
 )
 
-from cdnctl.datapath import abi, tables
+from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict
+from cdnctl.datapath.kernel import Map
 
 
 def test_a_client_keeps_its_port_when_it_is_free(path: DataPath) -> None:
@@ -130,7 +131,7 @@ def test_a_reply_rebuilds_what_was_evicted(opened: Session) -> None:
         "snat",
         "snat_port",
         "ip_delta",
-        "tcp_delta",
+        "l4_delta",
         "endpoint",
         "service",
         "cdn",
@@ -222,9 +223,9 @@ def test_flows_are_counted_in_bounded_time_and_the_count_says_how_sure_it_is(pat
 
 
 def test_a_million_flows_keep_nobody_waiting(path: DataPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [bytes(abi.Flow(slot=0))] * 4096
+    batch = 4096, b"", bytes(abi.Flow(slot=0)) * 4096
     path.put_slot(0, abi.Slot(state=abi.SlotState.ESTABLISHED))
-    monkeypatch.setattr(tables, "_value_batches", lambda table: itertools.repeat(batch, 256))
+    monkeypatch.setattr(Map, "batches", lambda table: itertools.repeat(batch, 256))
     began = time.monotonic()
     count = path.tables.live_flows(bound_s=0.3)
     assert time.monotonic() - began < 0.5
