@@ -113,8 +113,8 @@ class Engine:
 
     def _stop_reading(self) -> None:
         for name in ("reader", "sweep", "links"):
-            if hasattr(self, name):
-                getattr(self, name).close()
+            if opened := self.__dict__.pop(name, None):
+                opened.close()
 
     def _undo_start(self, fresh: bool) -> None:
         """A failed start leaves what it found: nothing, or the data path of before."""
