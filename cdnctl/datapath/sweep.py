@@ -49,8 +49,10 @@ class Sweep:
         return int(abi.Sweep.from_buffer_copy(self._progress.get(abi.key(0)) or b"").freed)
 
     def close(self) -> None:
-        """Give the program back."""
-        os.close(self._program)
+        """Give the program back; twice does no harm."""
+        program, self._program = self._program, -1
+        if program >= 0:
+            os.close(program)
 
     def _begin(self) -> None:
         self._census.put_all({abi.key(n): bytes(8) for n in range(self._census.info.max_entries)})

@@ -24,11 +24,13 @@ from cdnctl.config.cost import snat_rows
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.build import SWEEP
 from cdnctl.datapath.counters import CdnTotals
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.links import Links
 from cdnctl.datapath.perf import PerfReader, Reflex
 from cdnctl.datapath.program import Program
+from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import layout, steering
 
@@ -241,6 +243,16 @@ class DataPath:
     def clock(self, ns: int) -> None:
         """From now on it is so late for the kernel, until the next call; 0: as late as it is."""
         self.map("clock").put(abi.key(0), struct.pack("Q", ns))
+
+    def sweep(self) -> dict[int, dict[abi.SlotState, int]]:
+        """A whole round of the collector: slots in use, by endpoint and state."""
+        with contextlib.closing(Sweep(self.program.open(SWEEP), self.program.pins)) as collector:
+            while not collector.step():
+                pass
+            return {
+                endpoint: {abi.SlotState(state): count for state, count in enumerate(row) if count}
+                for endpoint, row in collector.open.items()
+            }
 
     def endpoint_id(self, cdn: str, pool: abi.Pool = abi.Pool.TCP4) -> int:
         """The id of a CDN's only endpoint of that family and protocol."""
