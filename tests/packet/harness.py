@@ -225,6 +225,7 @@ class DataPath:
         settings.distinct_prefixes = 3
         settings.established_s, settings.udp_s = 3600, 180
         settings.source_busy = 1000
+        settings.busy_share = settings.source_busy // kernel.possible_cpus()
         settings.out_ns, settings.max_out_ns, settings.rescue_after_ns = 10_000 * MS, 80_000 * MS, 200 * MS
         return settings
 

@@ -127,8 +127,8 @@ class Sketch(Structure):
     """struct sketch."""
 
     _fields_ = (
-        ("second", c_uint32),
-        ("pad", c_uint32),
+        ("period", c_uint32),
+        ("strangers", c_uint32),
         ("count", (c_uint32 * SKETCH_COLUMNS) * SKETCH_ROWS),
     )
 

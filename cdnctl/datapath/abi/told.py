@@ -44,6 +44,7 @@ class Settings(Structure):
         ("snat_count", c_uint8 * 2),
         ("fragments", c_uint8),
         ("source_busy", c_uint32),
+        ("busy_share", c_uint32),
         ("weight_total", c_uint32 * POOLS),
         ("snat", (Address * MAX_SNAT) * 2),
         ("dark_connects", c_uint32),
