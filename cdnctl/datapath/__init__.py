@@ -1,14 +1,19 @@
 """The only code that touches BCC, libbpf and netlink: from C text to a running, readable data path.
 
 toolchain   kernel headers of some kind, one joined text, BCC
+loading     compiled programs into the kernel, for frames in several buffers
 build       the short-lived child that compiles, loads and pins; it takes the compiler with it
-program     is the pinned program the one wanted? else build it
-kernel      the BPF system calls, through libbpf
+program     are the pinned programs the ones wanted? else build them
+kernel      the BPF system calls, through libbpf; `said` hears what that says
 abi         mirrors of bpf/abi.h
-tables      the pinned maps of an edge, typed
-blocks      the block list's tables in the kernel
+tables      the pinned maps of an edge, typed: with choice, clients, counters, flows
+blocks      the block list's tables in the kernel; `hints` says where to look at all
+sweep       the rounds of the collector of dead slots
 attach      interfaces: native or generic XDP, never in place of somebody else's
-network     forwarding and neighbours that redirected packets need
+links       what interfaces and VLANs are, for the tables
+neighbours  next hops, always resolved; `keeper` asserts both again and again
+network     forwarding, that redirected packets need
 perf        the reader of samples and events
+tracer      a packet's way through the same programs, noted
 panic       disarm, bypass and detach without an agent
 """

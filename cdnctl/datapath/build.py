@@ -43,12 +43,12 @@ _TIMEOUT_S = 120
 
 
 class Built(msgspec.Struct, frozen=True):
-    """What loading took, and what was loaded."""
+    """What building took of a CPU, and what was loaded."""
 
     compile_s: float
-    """The compiler's time, and that of making the maps."""
+    """The compiler's, and that of making the maps."""
     load_s: float
-    """The verifier's."""
+    """The verifier's, of all programs together."""
     multi_buffer: bool
     """Whether frames in several buffers are taken; an old kernel refuses."""
     instructions: dict[str, int]
@@ -107,10 +107,10 @@ def build(pins: Path, cflags: Sequence[str]) -> Built:
 
 
 def _load(pins: Path, cflags: Sequence[str]) -> Built:
-    began = time.perf_counter()
+    began = time.process_time()
     text = source()
     module = toolchain.compile_module(text, [f'-DPINS="{pins}/"', *cflags])
-    compiled = time.perf_counter()
+    compiled = time.process_time()
     multi_buffer = loading.takes_multi_buffer()
     suffix = "" if multi_buffer else loading.SINGLE
     programs = {
@@ -121,7 +121,7 @@ def _load(pins: Path, cflags: Sequence[str]) -> Built:
     for stage in abi.Stage:
         if stage.name.lower() in programs:
             stages.put(abi.key(stage), struct.pack("I", programs[stage.name.lower()]))
-    loaded = time.perf_counter()
+    loaded = time.process_time()
     (pins / NEXT).mkdir(exist_ok=True)
     for name in (*PERF_ARRAYS, STAGES):
         kernel.obj_pin(module[name].get_fd(), pins / NEXT / name)
