@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -53,11 +54,18 @@ class Clients:
 
     def held(self) -> dict[abi.AnyNetwork, Client]:
         """What the kernel has."""
-        found = {}
+        return {abi.network(key): _client(value) for key, value in self._clients.items()}
+
+    def covering(self, address: str) -> tuple[abi.AnyNetwork, Client] | None:
+        """The longest prefix around an address, and what is known by it."""
+        wanted = int.from_bytes(abi.packed(address), "big")
+        longest, found = -1, None
         for key, value in self._clients.items():
-            entry = abi.Client.from_buffer_copy(value)
-            found[abi.network(key)] = Client(entry.customer, entry.region, abi.ClientFlag(entry.flags))
-        return found
+            (length,) = struct.unpack_from("=I", key)
+            rest = 128 - length
+            if length > longest and int.from_bytes(key[4:20], "big") >> rest == wanted >> rest:
+                longest, found = length, (key, value)
+        return (abi.network(found[0]), _client(found[1])) if found else None
 
     def set_limits(self, limits: Mapping[int, abi.Limit]) -> None:
         """Limits of customers by number; of all others, none."""
@@ -66,6 +74,11 @@ class Clients:
             wanted = bytes(limits[number]) if number in limits else nothing
             if wanted != held:
                 self._limits.put(abi.key(number), wanted)
+
+
+def _client(raw: bytes) -> Client:
+    entry = abi.Client.from_buffer_copy(raw)
+    return Client(entry.customer, entry.region, abi.ClientFlag(entry.flags))
 
 
 def _entry(client: Client) -> bytes:
