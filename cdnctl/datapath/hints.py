@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from cdnctl.datapath import abi
@@ -30,6 +30,7 @@ _SITE = 48
 _WHOLE_WORDS = _MAPPED_BITS + 19
 """An IPv4 prefix of this length is the /24s of exactly one word; a shorter one is several whole words."""
 _COUNT = struct.Struct("=I")
+_PIECE = 512  # words
 _ADDRESS4 = _COUNT.pack(_ADDRESS) + abi.packed("0.0.0.0")[:12]
 """How the key of a single IPv4 address begins."""
 
@@ -94,15 +95,22 @@ class _Cells:
 
     def open_to(self, words: array[int]) -> None:
         """Set every bit of `words`, clear none."""
-        for index, word in enumerate(words):
-            if word & ~self.words[index]:
-                self.words[index] |= word
+        for index in self._differing(words):
+            self.words[index] |= words[index]
 
     def close_to(self, words: array[int]) -> None:
         """Exactly `words`."""
-        for index, word in enumerate(words):
-            if word != self.words[index]:
-                self.words[index] = word
+        for index in self._differing(words):
+            self.words[index] = words[index]
+
+    def _differing(self, words: array[int]) -> Iterator[int]:
+        """Where they differ. In most places they do not, so they are compared by the piece first."""
+        wanted = memoryview(words)
+        for first in range(0, len(words), _PIECE):
+            if wanted[first : first + _PIECE] != self.words[first : first + _PIECE]:
+                for index in range(first, min(first + _PIECE, len(words))):
+                    if words[index] != self.words[index]:
+                        yield index
 
     def _covered(self, word: int, bit: int) -> bool:
         """Whether something else sets this bit in the whole word."""
