@@ -77,10 +77,25 @@ def _port_clashes(config: Config) -> Iterator[Problem]:
 
 
 def _snat_sum(config: Config) -> str:
-    addresses, each = len(config.edge.snat), ports(config)
-    endpoints = sum(len(cdn.endpoints) for cdn in config.cdns)
-    return (
-        f"{addresses} addresses x {each:,} ports = {addresses * each:,} flows to one endpoint; "
-        f"x {endpoints} endpoints = {addresses * each * endpoints:,} in all "
-        f"(room for {config.limits.endpoints} endpoints: {slots(config):,} slots)"
+    """By family; nothing when no CDN needs translation."""
+    each, parts = ports(config), []
+    for family in (4, 6):
+        addresses, count = len(config.edge.snat_of(family)), _translated(config, family)
+        if addresses and count:
+            parts.append(
+                f"IPv{family}: {addresses} addresses x {each:,} ports = {addresses * each:,} flows to one"
+                f" endpoint; x {count} endpoints = {addresses * each * count:,} in all"
+            )
+    if parts:
+        parts.append(f"room for {config.limits.endpoints} endpoints: {slots(config):,} slots")
+    return "; ".join(parts)
+
+
+def _translated(config: Config, family: int) -> int:
+    """Endpoints that are translated to, each once a protocol."""
+    return sum(
+        len(config.protocols_of(cdn, endpoint))
+        for cdn in config.cdns
+        for endpoint in cdn.endpoints
+        if cdn.mode == "nat" and endpoint.family == family
     )

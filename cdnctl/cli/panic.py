@@ -1,4 +1,4 @@
-"""The verbs of last resort: `disarm`, `arm`, `bypass`, `detach`.
+"""The verbs of last resort: `disarm`, `arm`, `mode`, `bypass`, `detach`.
 
 They ask the agent, and when it is stopped or hangs they write the kernel's maps themselves, as root.
 Those that cut flows say first how many, and are done only on a yes.
@@ -15,7 +15,7 @@ from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import find_edge, guess_edge
 from cdnctl.cli import show
 from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
-from cdnctl.model import Arm, Bypass, Detach, Disarm, Outcome, Stop
+from cdnctl.model import Arm, Bypass, Detach, Disarm, Outcome, SetMode, Stop
 
 AGENT_TIMEOUT_S = 1.5
 """How long an agent may take to say hello, or what a change would do, before we act without it."""
@@ -23,7 +23,7 @@ AGENT_TIMEOUT_S = 1.5
 CHANGE_TIMEOUT_S = 30.0
 """How long one that answered may take for the change itself: detaching waits for drivers and the journal."""
 
-PanicCommand = Disarm | Arm | Bypass | Detach | Stop
+PanicCommand = Disarm | Arm | SetMode | Bypass | Detach | Stop
 
 
 def run(options: argparse.Namespace, command: PanicCommand) -> int:
@@ -68,6 +68,8 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
             text = panic.disarm(edge)
         case Arm():
             text = panic.arm(edge)
+        case SetMode():
+            text = panic.observe(edge) if command.mode == "observe" else panic.act(edge)
         case Bypass():
             text = panic.bypass(edge)
         case Detach() | Stop():
@@ -76,6 +78,8 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
 
 
 def _cuts(command: PanicCommand) -> bool:
+    if isinstance(command, SetMode):
+        return command.mode == "observe"
     return isinstance(command, Bypass | Detach | Stop)
 
 

@@ -16,6 +16,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
 _LONGEST_S = 10 * 365 * 86400
 _WEIGHT_MAX = 1000
+_FASTEST = 1e9
 _FRAME_DIGITS = 18
 """More than frames ever will be, and within what 64 bits hold."""
 _TOP_LEVEL = ("edge", "config", "netns", "read_only", "theme")
@@ -29,6 +30,8 @@ examples:
   cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
   cdnctl weight aurora=60 borealis=40       --dry-run shows the shares it would lead to
   cdnctl drain aurora                       no new flows to it; live ones stay
+  cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
+  cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
@@ -78,6 +81,19 @@ def weight(text: str) -> tuple[str, int]:
     raise argparse.ArgumentTypeError(
         f"{text!r}: expected NAME=WEIGHT as in aurora=60, from 0 to {_WEIGHT_MAX}"
     )
+
+
+def rate(text: str) -> float:
+    """A number above 0; 0 for `none`."""
+    if text == "none":
+        return 0.0
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if 0 < number <= _FASTEST:
+        return number
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, or none for no limit")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +174,22 @@ def _parser() -> argparse.ArgumentParser:
     change("drain", "no new flows to a CDN; live ones stay", verbs.drain).add_argument("cdn", metavar="CDN")
     change("undrain", "new flows to a CDN again", verbs.undrain).add_argument("cdn", metavar="CDN")
 
+    verb("customers", "list customers, their limits, and prefixes that are allowed", verbs.customers)
+    limit = change("limit", "set how much a customer may take", verbs.limit)
+    limit.add_argument("customer", metavar="CUSTOMER")
+    limit.add_argument("--pps", type=rate, metavar="N", help="packets a second, or none")
+    limit.add_argument("--mbit", type=rate, metavar="N", help="Mbit/s, or none")
+    limit.add_argument("--flows-per-s", type=rate, metavar="N", help="new flows a second, or none")
+    limit.add_argument("--clear", action="store_true", help="what the configuration says again")
+    change("allow", "neither block nor limit an address or prefix", verbs.allow).add_argument(
+        "prefix", metavar="PREFIX", help="as 198.51.100.7 or 2001:db8::/48"
+    )
+    change("disallow", "take back an allow", verbs.disallow).add_argument("prefix", metavar="PREFIX")
+
+    mode = change("mode", "act on what the edge decides, or only observe", verbs.mode, cuts=True)
+    mode.add_argument(
+        "mode", choices=("active", "observe"), help="observe lets every packet pass: cuts translated flows"
+    )
     change("attach", "attach the data path; starts an agent when none runs", verbs.attach, starts=True)
     detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)
     detach.add_argument("--stop", action="store_true", help="end the agent as well")

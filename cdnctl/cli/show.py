@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cdnctl.model import Block, Cdn, Frame, Outcome, Watcher
+from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +26,10 @@ _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
 _STATE_STYLES = {"in": "green", "out": "bold red", "probing": "yellow", "drained": "cyan"}
 _TALKERS_SHOWN = 10
+_CUSTOMERS_SHOWN = 10
+_PREFIXES_SHOWN = 3
+_WIDE = 112
+"""Columns from which the table of CDNs has all its columns."""
 _TEXT_MIN_WIDTH = 7
 """Names and states stay readable on a narrow terminal."""
 _HOME = "\x1b[H\x1b[J"
@@ -75,6 +79,9 @@ def frame(picture: Frame, as_json: bool) -> None:
     out = _console()
     _headline(out, picture)
     _cdns(out, picture.cdns)
+    busy = [each for each in picture.customers if each.pps or each.dropped_pps or each.refused_per_s]
+    if busy:
+        _customers(out, busy[:_CUSTOMERS_SHOWN])
     _drops(out, picture)
     _talkers(out, picture)
 
@@ -95,6 +102,26 @@ def blocks(found: Sequence[Block], as_json: bool) -> None:
         left = f.duration((each.expires_ns - now) / 1e9) if each.expires_ns else "forever"
         _add(table, each.prefix, left, each.source, f.count(each.hits), each.reason)
     _console().print(table)
+
+
+def customers(found: Sequence[Customer], allowed: Sequence[Allowed], as_json: bool) -> None:
+    """All customers with what they take and may take, and who is allowed."""
+    if as_json:
+        print_json({"customers": found, "allowed": allowed})
+        return
+    out = _console()
+    if found:
+        _customers(out, found)
+    else:
+        print("there are no customers: [[customer]] in the configuration makes one")
+    if not allowed:
+        return
+    from cdnctl.console import format as f
+
+    now, table = time.time_ns(), _table("allowed", "for", "reason")
+    for each in allowed:
+        _add(table, each.prefix, f.duration((now - each.created_ns) / 1e9), each.reason)
+    out.print(table)
 
 
 def watchers(found: Sequence[Watcher], as_json: bool) -> None:
@@ -128,7 +155,8 @@ def check(report: Report) -> None:
     table.add_section()
     _add(table, "together", f"{sum(report.memory_bytes.values()) / 1e6:,.1f}")
     _console().print(table)
-    print(f"SNAT ports: {report.snat_sum}")
+    if report.snat_sum:
+        print(f"SNAT ports: {report.snat_sum}")
 
 
 # --- the parts of a status -----------------------------------------------------------------------------
@@ -143,6 +171,8 @@ def _headline(out: Console, picture: Frame) -> None:
         state, style = "BYPASSED: every packet passes untouched", "bold red"
     elif not picture.armed:
         state, style = "DISARMED: nothing is dropped or ejected", "bold yellow"
+    elif picture.observing:
+        state, style = "OBSERVING: decides and counts, every packet passes", "bold yellow"
     else:
         state, style = "armed", "green"
     line = Text.assemble((f.clean(picture.edge), "bold"), "  ", (state, style), f"  frame {picture.seq}")
@@ -171,7 +201,9 @@ def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
 
     from cdnctl.console import format as f
 
-    table = _table("CDN", "state", ">weight", ">table", ">flows", ">p50/p95/p99 ms", ">flows/s", ">Mbit/s")
+    headings = ["CDN", "state", ">weight", ">table", ">flows", ">p50/p95/p99 ms", ">flows/s", ">Mbit/s"]
+    wide = out.width >= _WIDE
+    table = _table(*headings, *([">1st byte p95", ">loss", ">open", ">full"] if wide else []))
     for cdn in cdns:
         state = f"{cdn.state} ({cdn.reason})" if cdn.reason else cdn.state
         percentiles = (cdn.handshake_p50_ms, cdn.handshake_p95_ms, cdn.handshake_p99_ms)
@@ -184,6 +216,46 @@ def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
             "/".join(map(f.ms, percentiles)) if any(percentiles) else f.NONE,
             f.scaled(cdn.new_flows_per_s),
             f.mbit(cdn.to_cdn_bps + cdn.from_cdn_bps),
+            *(_more(cdn) if wide else ()),
+        )
+    out.print(table)
+
+
+def _more(cdn: Cdn) -> tuple[str, ...]:
+    """First bytes, loss either way, open flows, and how full it is."""
+    from cdnctl.console import format as f
+
+    losses = [loss for loss in (cdn.loss_to_cdn, cdn.loss_from_cdn) if loss is not None]
+    return (
+        f.ms(cdn.first_byte_p95_ms),
+        f"{100 * max(losses):.1f}%" if losses else f.NONE,
+        f.count(cdn.open_flows),
+        f.NONE if cdn.capacity_use is None else f"{100 * cdn.capacity_use:.0f}%",
+    )
+
+
+def _customers(out: Console, found: Iterable[Customer]) -> None:
+    from cdnctl.console import format as f
+
+    table = _table(
+        "customer", ">pps", ">Mbit/s", ">flows/s", ">dropped/s", ">refused/s", "limits", "prefixes"
+    )
+    for each in found:
+        units = (("pps", each.pps_limit), ("Mbit/s", each.mbit_limit), ("flows/s", each.flows_limit))
+        limits = ", ".join(f"{value:g} {unit}" for unit, value in units if value)
+        whose = " (operator)" if each.limited_by == "operator" else ""
+        more = each.prefix_count - _PREFIXES_SHOWN
+        prefixes = ", ".join(each.prefixes[:_PREFIXES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        _add(
+            table,
+            each.name,
+            f.scaled(each.pps),
+            f.mbit(each.bps),
+            f.scaled(each.flows_per_s),
+            f.scaled(each.dropped_pps),
+            f.scaled(each.refused_per_s),
+            (limits or "none") + whose,
+            prefixes,
         )
     out.print(table)
 

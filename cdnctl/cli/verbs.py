@@ -15,6 +15,7 @@ from cdnctl.agent.edge import edge_of_config, find_edge, named_edge
 from cdnctl.cli import panic, show
 from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
 from cdnctl.model import (
+    Allow,
     AnyChange,
     AnyCommand,
     Arm,
@@ -22,11 +23,15 @@ from cdnctl.model import (
     BlockPrefix,
     Bypass,
     Detach,
+    Disallow,
     Disarm,
     Drain,
     GetFrame,
     ListBlocks,
+    ListCustomers,
     Outcome,
+    SetLimit,
+    SetMode,
     SetWeights,
     Stop,
     Unblock,
@@ -116,6 +121,40 @@ def drain(options: argparse.Namespace) -> int:
 def undrain(options: argparse.Namespace) -> int:
     """Undrain a CDN."""
     return _change(options, Undrain(cdn=options.cdn))
+
+
+def customers(options: argparse.Namespace) -> int:
+    """All customers, and who is allowed."""
+    outcome = _ask(options, ListCustomers())
+    if outcome.customers is None:
+        return show.outcome(outcome, options.json)
+    show.customers(outcome.customers, outcome.allowed or [], options.json)
+    return 0
+
+
+def limit(options: argparse.Namespace) -> int:
+    """Set a customer's limits, or clear them."""
+    given = {name: getattr(options, name) for name in ("pps", "mbit", "flows_per_s")}
+    if options.clear and any(value is not None for value in given.values()):
+        raise UsageError("--clear and new limits", "give one or the other")
+    if not options.clear and all(value is None for value in given.values()):
+        raise UsageError("no limit given", f"as in: cdnctl limit {options.customer} --pps 50000")
+    return _change(options, SetLimit(customer=options.customer, clear=options.clear, **given))
+
+
+def allow(options: argparse.Namespace) -> int:
+    """Neither block nor limit a prefix."""
+    return _change(options, Allow(prefix=options.prefix))
+
+
+def disallow(options: argparse.Namespace) -> int:
+    """Take that back."""
+    return _change(options, Disallow(prefix=options.prefix))
+
+
+def mode(options: argparse.Namespace) -> int:
+    """Act, or only observe, after saying what that cuts."""
+    return panic.run(options, _with_common(options, SetMode(mode=options.mode)))
 
 
 def attach(options: argparse.Namespace) -> int:

@@ -16,11 +16,13 @@ from cdnctl.agent.server import Server
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     Actor,
+    Allowed,
     AnyCommand,
     Block,
     BlockPrefix,
     Bypass,
     Cdn,
+    Customer,
     Detach,
     Drain,
     Endpoint,
@@ -28,7 +30,9 @@ from cdnctl.model import (
     Frame,
     Interface,
     ListBlocks,
+    ListCustomers,
     Outcome,
+    SetMode,
     SetWeights,
     Talker,
     Unblock,
@@ -97,8 +101,19 @@ class EngineDouble:
                 return Outcome(ok=False, text=f"{command.prefix} is not blocked by hand")
             case SetWeights() | Drain():
                 return Outcome(ok=True, text="done", shares={"aurora": 0.6, "borealis": 0.4})
-            case Detach() | Bypass() if command.dry_run:
+            case Detach() | Bypass() | SetMode(mode="observe") if command.dry_run:
                 return Outcome(ok=True, text="cuts 12 flows")
+            case ListCustomers():
+                acme = Customer(
+                    name="acme",
+                    prefixes=["192.0.2.0/26", "2001:db8::/48"],
+                    prefix_count=7,
+                    pps_limit=50_000.0,
+                    limited_by="operator",
+                    dropped_pps=12.5,
+                )
+                allowed = [Allowed(prefix="10.0.0.0/8", reason="ours [/b]", created_ns=1)]
+                return Outcome(ok=True, text="", customers=[acme], allowed=allowed)
             case ListBlocks():
                 reason = "a [/b] reason \x1b[31m"
                 return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])

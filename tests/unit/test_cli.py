@@ -51,6 +51,17 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("disarm", model.Disarm()),
         ("--edge ams1 arm", model.Arm()),
         ("blocks", model.ListBlocks()),
+        ("customers", model.ListCustomers()),
+        (
+            "limit acme --pps 5e4 --mbit none --reason peak",
+            model.SetLimit(customer="acme", pps=50_000.0, mbit=0.0, reason="peak"),
+        ),
+        ("limit acme --flows-per-s 2.5", model.SetLimit(customer="acme", flows_per_s=2.5)),
+        ("limit acme --clear --dry-run", model.SetLimit(customer="acme", clear=True, dry_run=True)),
+        ("allow 2001:db8::/48 --reason ours", model.Allow(prefix="2001:db8::/48", reason="ours")),
+        ("disallow 10.0.0.0/8", model.Disallow(prefix="10.0.0.0/8")),
+        ("mode observe --yes", model.SetMode(mode="observe")),
+        ("mode active", model.SetMode(mode="active")),
     ],
 )
 def test_each_verb_sends_its_command(
@@ -107,8 +118,29 @@ def test_tables_show_what_is_known(served: ServedDouble, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "a [/b] reason" in shown, "text from outside is no markup"
     assert "\x1b[31m" not in shown
+    assert main(["customers"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("acme", "50000 pps (operator)", "192.0.2.0/26", "and 4 more", "10.0.0.0/8", "ours [/b]"):
+        assert part in shown
     assert main(["who"]) == 0
     assert str(os.getpid()) in capsys.readouterr().out
+
+
+def test_customers_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["customers", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in answer["customers"]] == ["acme"]
+    assert [each["prefix"] for each in answer["allowed"]] == ["10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("line", ["limit acme", "limit acme --clear --pps 5"])
+def test_a_limit_that_says_nothing_is_never_sent(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    asked = len(served.engine.asked)
+    assert main(line.split()) == 2
+    assert "cdnctl: " in capsys.readouterr().err
+    assert len(served.engine.asked) == asked
 
 
 @pytest.mark.parametrize("verb", ["blocks", "who"])
@@ -127,6 +159,12 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
         "weight aurora",
         "weight aurora=1001",
         "weight aurora=-1",
+        "limit",
+        "limit acme --pps 0",
+        "limit acme --pps nan",
+        "limit acme --mbit much",
+        "mode",
+        "mode passive",
         "status --frame x",
         "status --frame -1",
         "status --frame 99999999999999999999999",
@@ -189,11 +227,11 @@ def test_arguments_never_break_their_parsers(text: str) -> None:
 # --- cutting flows asks first ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["detach", "bypass"])
+@pytest.mark.parametrize("verb", ["detach", "bypass", "mode observe"])
 def test_cutting_needs_a_yes_without_a_terminal(
     served: ServedDouble, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
-    assert main([verb]) == 2
+    assert main(verb.split()) == 2
     said = capsys.readouterr().err
     assert "cuts 12 flows" in said
     assert "--yes" in said
@@ -229,7 +267,7 @@ def panicked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     from cdnctl.datapath import panic
 
     done: list[tuple[str, str]] = []
-    for name in ("disarm", "arm", "bypass", "detach"):
+    for name in ("disarm", "arm", "bypass", "detach", "observe", "act"):
         monkeypatch.setattr(panic, name, lambda edge, name=name: done.append((name, edge)) or f"{name} done")
     monkeypatch.setattr(panic, "live_flows", lambda edge: 34)
     monkeypatch.setattr(process, "require_privileges", lambda: None)
@@ -237,18 +275,32 @@ def panicked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return done
 
 
-@pytest.mark.parametrize("verb", ["disarm", "arm", "bypass", "detach"])
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("disarm", "disarm"),
+        ("arm", "arm"),
+        ("bypass --yes", "bypass"),
+        ("detach --yes", "detach"),
+        ("mode observe --yes", "observe"),
+        ("mode active", "act"),
+    ],
+)
 def test_panic_works_with_no_agent(
-    run_dir: Path, panicked: list[tuple[str, str]], capsys: pytest.CaptureFixture[str], verb: str
+    run_dir: Path,
+    panicked: list[tuple[str, str]],
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    done: str,
 ) -> None:
-    yes = ["--yes"] if verb in ("bypass", "detach") else []
-    assert main([verb, *yes]) == 2, "which edge is never guessed from the pins of others"
-    assert main([verb, "--edge", EDGE, "--dry-run", *yes]) == 0
+    words = line.split()
+    assert main(words) == 2, "which edge is never guessed from the pins of others"
+    assert main([*words, "--edge", EDGE, "--dry-run"]) == 0
     assert panicked == []
-    assert main([verb, "--edge", EDGE, *yes]) == 0
-    assert panicked == [(verb, EDGE)]
+    assert main([*words, "--edge", EDGE]) == 0
+    assert panicked == [(done, EDGE)]
     said = capsys.readouterr()
-    assert f"{verb} done" in said.out
+    assert f"{done} done" in said.out
     assert "no agent serves" in said.err
 
 
@@ -356,6 +408,10 @@ def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
         "block 198.51.100.7 --for 4h",
         "weight aurora=60",
         "blocks",
+        "customers --json",
+        "limit acme --pps 5",
+        "allow 10.0.0.0/8",
+        "mode observe -y",
         "who",
         "disarm",
         "attach",
