@@ -1,14 +1,18 @@
 """Honest clients: real HTTP/1.1 over real sockets, from many addresses, at a fixed pace.
 
-    python -m cdnctl.lab.clients  <  {"target": ["203.0.113.80", 80], "rate": 260, "pool": 60, ...}
+    python -m cdnctl.lab.clients  <  {"targets": [["203.0.113.80", 80], ["2001:db8:80::80", 80]],
+                                      "sources": [["10.1.7.{}", ...], ["3fff:1:7::{:x}", ...]],
+                                      "share6": 0.3, "rate": 260, "pool": 60}
 
 Open loop: request i begins at start + i/rate whether or not earlier ones were answered, so a slow
 edge meets the load a slow edge would meet. Every other request makes a new connection (and says
 `Connection: close`), the rest take turns on a pool of keep-alive connections. A request has 3 s, and
 is never tried again. It is `ok` only when status, length, every byte and the echoed number are right.
+`share6` of the connections are of IPv6.
 
-Standard output carries batches of records, one JSON array a line, in the order of `requests.Request`.
-Later orders: `{"rate": 300}`; the program ends when standard input closes.
+Standard output says what is over, one JSON object a line, ten a second: `done`, with an array for each
+request in the order of `traffic.Request`; and `open_ns`, when the oldest that is not was begun (now, when
+there is none). Later orders: `{"rate": 300}`; the program ends when standard input closes.
 """
 
 from __future__ import annotations
@@ -47,12 +51,13 @@ class Connection:
 
     __slots__ = (
         "answer", "ask", "connect_ns", "connected", "keep", "number", "opened_ns",
-        "serial", "size", "sock", "source", "start_ns",
+        "serial", "six", "size", "sock", "source", "start_ns",
     )  # fmt: skip
 
-    def __init__(self, number: int, source: str, keep: bool) -> None:
-        self.number, self.source, self.keep = number, source, keep
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    def __init__(self, number: int, source: str, six: bool, keep: bool) -> None:
+        self.number, self.source, self.six, self.keep = number, source, six, keep
+        family = socket.AF_INET6 if six else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.opened_ns = self.start_ns = _monotonic()
         self.connect_ns = 0
         self.connected = False
@@ -68,11 +73,12 @@ class Clients:
     """The event loop."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.target = (str(order["target"][0]), int(order["target"][1]))
-        self.host = f"{self.target[0]}:{self.target[1]}"
+        self.targets = [(str(host), int(port)) for host, port in order["targets"]]
+        self.hosts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.targets]
+        self.sources: list[list[str]] = order["sources"]
+        self.share6 = float(order["share6"])
         self.rate = 0.0
         self.pool_size = int(order.get("pool", 60))
-        self.prefixes: list[str] = order["prefixes"]
         self.poll = select.epoll()
         self.poll.register(0, select.EPOLLIN)
         self.by_fd: dict[int, Connection] = {}
@@ -116,9 +122,22 @@ class Clients:
         return bool(data)
 
     def report(self) -> None:
-        if self.records:
-            batch, self.records = self.records, []
-            os.write(1, json.dumps(batch, separators=(",", ":")).encode() + b"\n")
+        batch, self.records = self.records, []
+        said = {"open_ns": self.oldest(), "done": batch}
+        os.write(1, json.dumps(said, separators=(",", ":")).encode() + b"\n")
+
+    def oldest(self) -> int:
+        """When the oldest request was begun that is not over; now, when there is none."""
+        deadlines = self.deadlines
+        while deadlines and not self.waits(deadlines[0]):
+            deadlines.popleft()
+        return deadlines[0][0] - TIMEOUT_NS if deadlines else _monotonic()
+
+    @staticmethod
+    def waits(entry: tuple[int, Connection, int]) -> bool:
+        """Is the request under way still that this deadline is for?"""
+        _, connection, serial = entry
+        return bool(connection.ask) and connection.serial == serial
 
     # --- one request ---------------------------------------------------------------------------
 
@@ -142,14 +161,17 @@ class Clients:
         if connection.connected:
             self.send(connection)
         else:
-            error = connection.sock.connect_ex(self.target)
+            error = connection.sock.connect_ex(self.targets[connection.six])
             if error not in (0, errno.EINPROGRESS):
                 self.fail(connection, error)
 
     def connect(self, keep: bool) -> Connection:
         self.connections += 1
-        prefix = self.prefixes[self.connections % len(self.prefixes)]
-        connection = Connection(self.connections, f"{prefix}.{random.randint(1, 254)}", keep)
+        number = self.connections
+        six = int(number * self.share6) > int((number - 1) * self.share6)
+        sources = self.sources[six]
+        source = sources[number % len(sources)].format(random.randint(1, 254))
+        connection = Connection(number, source, six, keep)
         # Without it every connection would take a port of its own at bind, not a pair at connect.
         connection.sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         connection.sock.bind((connection.source, 0))
@@ -160,7 +182,8 @@ class Clients:
 
     def send(self, connection: Connection) -> None:
         close = "" if connection.keep else "Connection: close\r\n"
-        request = f"GET /{connection.size}?n={connection.ask} HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n"
+        host = self.hosts[connection.six]
+        request = f"GET /{connection.size}?n={connection.ask} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n"
         try:
             connection.sock.send(request.encode())
         except OSError as error:
@@ -213,9 +236,9 @@ class Clients:
     def expire(self, now: int) -> None:
         deadlines = self.deadlines
         while deadlines and deadlines[0][0] <= now:
-            _, connection, serial = deadlines.popleft()
-            if connection.ask and connection.serial == serial:
-                self.finish(connection, "timeout", "")
+            entry = deadlines.popleft()
+            if self.waits(entry):
+                self.finish(entry[1], "timeout", "")
 
     def fail(self, connection: Connection, error: int) -> None:
         if connection.ask:

@@ -27,6 +27,8 @@ import struct
 import sys
 import time
 
+from cdnctl.lab.packets import fold, ipv4, tcp, udp, words
+
 WINDOW = 7658
 """TCP window of every flood packet; no honest client starts with it."""
 FRAME_BYTES = 60
@@ -64,42 +66,6 @@ class Iovec(ctypes.Structure):
     """struct iovec."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-def fold(total: int) -> int:
-    """The internet checksum of words that sum up to `total`."""
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def words(data: bytes) -> int:
-    """The sum of the 16-bit words of `data`."""
-    if len(data) % 2:
-        data += b"\0"
-    return sum(struct.unpack(f">{len(data) // 2}H", data))
-
-
-def ipv4(source: bytes, target: bytes, protocol: int, payload: bytes) -> bytes:
-    """An IPv4 packet without options."""
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0) + source + target
-    return head[:10] + struct.pack(">H", fold(words(head))) + head[12:] + payload
-
-
-def tcp(
-    source: bytes, target: bytes, ports: tuple[int, int], numbers: tuple[int, int], flags: int, window: int,
-    payload: bytes = b"",
-) -> bytes:  # fmt: skip
-    """An IPv4 packet with a TCP segment."""
-    segment = struct.pack(">HHIIBBHHH", *ports, *numbers, 0x50, flags, window, 0, 0) + payload
-    pseudo = source + target + struct.pack(">HH", 6, len(segment))
-    checksum = struct.pack(">H", fold(words(pseudo) + words(segment)))
-    return ipv4(source, target, 6, segment[:16] + checksum + segment[18:])
-
-
-def udp(source: bytes, target: bytes, ports: tuple[int, int], payload: bytes) -> bytes:
-    """An IPv4 packet with a UDP datagram (no checksum: IPv4 allows that)."""
-    return ipv4(source, target, 17, struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload)
 
 
 class Frames:

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -19,11 +21,13 @@ import tomli_w
 from cdnctl import paths
 from cdnctl.datapath.program import mount_bpffs
 from cdnctl.errors import NotPermitted, sudo_line
-from cdnctl.lab import netns, origin, record, topology
+from cdnctl.lab import netns, record, settings, topology
+from cdnctl.lab.download import Download
 from cdnctl.lab.loads import Load
-from cdnctl.lab.processes import Generator, LabError, end, start
+from cdnctl.lab.pops import Pops
+from cdnctl.lab.processes import Generator, LabError, end, start, undisturbed
 from cdnctl.lab.tap import Tap, Taps
-from cdnctl.lab.topology import PORT, SNAT, UPLINK, UPLINK_INDEX, VIP, Site, Topology
+from cdnctl.lab.topology import PORT, UPLINK, UPLINK_INDEX, VIP, VIP6, Site, Topology
 from cdnctl.lab.traffic import Traffic
 from cdnctl.python import python_module
 
@@ -31,10 +35,14 @@ CDNS = ("aurora", "borealis", "corona")
 HANDSHAKES_MS = (10.0, 13.0, 16.0)
 """Round trips of the CDNs' links, unless told otherwise; the next ones get 3 ms more each."""
 START_S = 20.0
-"""An agent or nginx that does not answer after this long will not."""
+"""An agent that does not answer after this long will not."""
 
 PACKAGES = {"nginx": "nginx-light", "nsenter": "util-linux", "setpriv": "util-linux"}
 """Programs a lab runs, and the Debian packages they are in."""
+
+
+STALL_S = 20.0
+"""A single client gives up when nothing comes for so long."""
 
 
 def require_root() -> None:
@@ -113,15 +121,21 @@ class Lab:
         self.directory = Path(self._record.directory)
         self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
         self._say("namespaces and links")
+        self._taps = Taps(Path(self._record.pins[1]), self._logs["lab"])
+        self._stack.callback(self._taps.close)
+        self._record.add(self._taps.pid, "compiler of the taps")
         self.topology.build()
-        self.config_path = self._write_config()
+        self.config_path = self.directory / "cdnctl.toml"
+        self.write_config(settings.document(self.topology, self.weights, self._settings))
         if self._with_agent:
             self._say("agent, which compiles while the rest is built")
             self._launch_agent()
         self._say("wire")
         self._start_wire()
         self._say("origins")
-        self._start_origins()
+        self.pops = Pops(self.sites, self.directory, self._logs["lab"], self._note)
+        self._stack.callback(self.pops.close)
+        self.pops.start(self.topology.wire)
         self._say("taps")
         self._attach_taps()
         if self._with_agent:
@@ -129,7 +143,7 @@ class Lab:
 
     def close(self) -> list[str]:
         """End everything and remove it; return what would not go (also in `left`). Idempotent."""
-        with _undisturbed():
+        with undisturbed():
             if self._record is not None and self.left is None:
                 # Each step is taken, whatever became of those before it; what is pushed last comes first.
                 with contextlib.ExitStack() as steps:
@@ -159,66 +173,25 @@ class Lab:
     def _start_wire(self) -> None:
         self._wire = self._generator("wire", self.topology.wire)
         self._stack.callback(self._wire.end)
-        self._wire.ask(links={site.name: [site.edge_peer, site.origin_peer] for site in self.sites.values()})
+        self._wire.ask(links={site.name: site.wire_pairs for site in self.sites.values()})
         for site in self.sites.values():
             self.set_link(site.name, delay_ms=site.delay_ms)
 
-    def _start_origins(self) -> None:
-        self._origins: dict[str, subprocess.Popen[bytes]] = {}
-        for site in self.sites.values():
-            home = self.directory / site.name
-            command = origin.write(home, site.name, site.endpoint, PORT)
-            self._origins[site.name] = start(command, namespace=site.namespace, stderr=self._logs["lab"])
-            self._note(self._origins[site.name], f"nginx of {site.name}")
-            self._stack.callback(end, self._origins[site.name])
-        for site in self.sites.values():
-            self._await_origin(site)
-
-    def _await_origin(self, site: Site) -> None:
-        deadline = time.monotonic() + START_S
-        while self._origins[site.name].poll() is None and time.monotonic() < deadline:
-            with netns.entered(site.namespace):
-                probe = socket.socket()
-            with probe:
-                if probe.connect_ex((site.endpoint, PORT)) == 0:
-                    return
-            time.sleep(0.02)
-        raise LabError(f"nginx of {site.name} does not come up:\n{self.log('lab')}")
-
     def _attach_taps(self) -> None:
-        assert self._record is not None
-        self._taps = Taps(Path(self._record.pins[1]), self._logs["lab"])
-        self._stack.callback(self._taps.close)
+        self._taps.wait()
         self._taps.attach(self.topology.clients, UPLINK_INDEX)
         for site in self.sites.values():
             self._taps.attach(self.topology.wire, site.edge_peer_index)
 
-    def _write_config(self) -> Path:
-        extra = {section: dict(values or {}) for section, values in self._settings.items()}
-        config: dict[str, Any] = {
-            "edge": {
-                "name": self.name,
-                "interfaces": self.topology.edge_links,
-                "snat": list(SNAT),
-                **extra["edge"],
-            },
-            "cdn": [
-                {
-                    "name": site.name,
-                    "endpoints": [f"{site.endpoint}:{PORT}"],
-                    "weight": weight,
-                    **extra["cdn"],
-                }
-                for site, weight in zip(self.sites.values(), self.weights, strict=True)
-            ],
-            "service": [{"name": "www", "vip": VIP, "port": PORT, **extra["service"]}],
-        }
-        for section in ("limits", "reflex"):
-            if extra[section]:
-                config[section] = extra[section]
-        path = self.directory / "cdnctl.toml"
-        path.write_text(tomli_w.dumps(config))
-        return path
+    def config(self) -> dict[str, Any]:
+        """What the edge's configuration says now."""
+        return tomllib.loads(self.config_path.read_text())
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write another one; an agent takes it when it starts, or is told to reload."""
+        fresh = self.config_path.with_suffix(".new")
+        fresh.write_text(tomli_w.dumps(config))
+        fresh.replace(self.config_path)
 
     def log(self, name: str, lines: int = 40) -> str:
         """The end of a log: `lab` (generators, nginx) or `agent`."""
@@ -306,38 +279,63 @@ class Lab:
         """Back to the link's own delay, no loss, no limit."""
         return self.set_link(cdn, delay_ms=self.sites[cdn].delay_ms, loss=0.0, rate_mbit=0)
 
+    def narrow(self, cdn: str, mtu: int | None) -> int:
+        """Put a hop of this MTU in the middle of its link, or (None) take it out."""
+        return int(self._wire.ask(link=cdn, mtu=mtu, routers=self.sites[cdn].routers)["at_ns"])
+
     def refuse(self, cdn: str) -> int:
         """Stop its nginx: its kernel answers connects with resets. `restore` starts it again."""
-        end(self._origins[cdn], grace_s=1.0)
+        self.pops.refuse(cdn)
         return time.monotonic_ns()
 
     def restore(self, cdn: str) -> int:
         """Start its nginx again."""
-        site = self.sites[cdn]
-        home = self.directory / cdn
-        command = ["nginx", "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")]
-        self._origins[cdn] = start(command, namespace=site.namespace, stderr=self._logs["lab"])
-        self._note(self._origins[cdn], f"nginx of {cdn}")
-        self._stack.callback(end, self._origins[cdn])
-        self._await_origin(site)
+        self.pops.restore(cdn)
         return time.monotonic_ns()
 
     def wire_stats(self) -> dict[str, list[dict[str, int]]]:
-        """Frames by link: [towards the CDN, back], each received, sent, lost, overflowed, ..."""
+        """Frames by link: [towards the CDN, back, on the way past the edge twice], each received, sent, lost,
+        overflowed, ...
+        """
         stats: dict[str, list[dict[str, int]]] = self._wire.ask(stats=True)["stats"]
         return stats
 
     # --- load ----------------------------------------------------------------------------------
 
     def start_clients(
-        self, *, rate: float = 260.0, pool: int = 60, target: tuple[str, int] = (VIP, PORT)
+        self,
+        *,
+        rate: float = 260.0,
+        pool: int = 60,
+        share6: float = 0.0,
+        targets: Sequence[tuple[str, int]] = ((VIP, PORT), (VIP6, PORT)),
     ) -> Traffic:
         """Start honest clients; their requests appear in the returned `Traffic` (and `self.traffic`)."""
-        self.traffic = Traffic(self.topology.clients, target, rate, pool, self._logs["lab"])
+        self.traffic = Traffic(
+            self.topology.clients, targets, rate, pool=pool, share6=share6, log=self._logs["lab"]
+        )
         assert self._record is not None
         self._record.add(self.traffic.pid, "clients")
         self._stack.callback(self.traffic.end)
         return self.traffic
+
+    def socket(self, source: str) -> socket.socket:
+        """A TCP socket of one client's, bound to its address."""
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        beyond = any(ip_address(source) in ip_network(region) for region in topology.FAR_REGION)
+        with netns.entered(self.topology.far if beyond else self.topology.clients):
+            client = socket.socket(family, socket.SOCK_STREAM)
+        client.settimeout(STALL_S)
+        client.bind((source, 0))
+        return client
+
+    def download(
+        self, path: str, source: str, *, mbit: float | None = None, target: tuple[str, int] | None = None
+    ) -> Download:
+        """Fetch what `pops.offer` made, at `mbit` until it is told to hurry; under way on return."""
+        download = Download(self.socket(source), target or topology.vip_for(source), path, mbit)
+        self._stack.callback(download.close)
+        return download
 
     def flood(
         self,
@@ -391,24 +389,9 @@ class Lab:
         """Let the edge's own kernel route, as no agent would: straight to the endpoints."""
         with netns.entered(self.topology.edge):
             netns.sysctl("net.ipv4.ip_forward", 1)
+            netns.sysctl("net.ipv6.conf.all.forwarding", 1)
 
 
 def _stop(load: Load) -> None:
     with contextlib.suppress(LabError):  # it may be over, or dead
         load.stop()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Any:
-    """Taking down is not interrupted by a second Ctrl-C (in the main thread; others get none)."""
-    handlers = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            handlers[number] = signal.signal(number, signal.SIG_IGN)
-    except ValueError:
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -25,6 +25,9 @@ SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_SGRO = 0x2C
 
+_QUIET = {"accept_dad": 0, "accept_ra": 0, "router_solicitations": 0, "keep_addr_on_down": 1}
+"""Addresses are usable at once, and nobody asks who else is there."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 
@@ -34,11 +37,12 @@ def path(name: str) -> Path:
     return RUN / name
 
 
-def create(name: str) -> None:
-    """Make a named namespace with loopback up and IPv6 off; FileExistsError when there is one.
+def create(name: str, *, ipv6: bool = False) -> None:
+    """Make a named namespace with loopback up; FileExistsError when there is one.
 
-    As `ip netns add` does it, so that `ip netns` sees it; but without a fork, whose hooks would swallow
-    a signal's exception.
+    With `ipv6` its links have that too, and say next to nothing of their own accord; else it is off.
+    Made as `ip netns add` does it, so that `ip netns` sees it; but without a fork, whose hooks would
+    swallow a signal's exception.
     """
     _share_directory()
     os.close(os.open(path(name), os.O_CREAT | os.O_EXCL, 0o444))
@@ -50,9 +54,11 @@ def create(name: str) -> None:
         _setns(here)
         os.close(here)
     with entered(name):
-        # Without this each new link sends router solicitations and address probes into the counters.
-        sysctl("net.ipv6.conf.all.disable_ipv6", 1)
-        sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        # Left alone, each new link sends router solicitations and address probes into the counters.
+        settings = _QUIET if ipv6 else {"disable_ipv6": 1}
+        for key, value in settings.items():
+            for which in ("all", "default"):
+                sysctl(f"net.ipv6.conf.{which}.{key}", value)
     with netlink(name) as ip:
         ip.link("set", index=1, state="up")
 

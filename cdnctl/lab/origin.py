@@ -1,19 +1,23 @@
 """A CDN of the lab: a real nginx, whose bodies say who served them and can be checked byte by byte.
 
 It also gives back the number that came with a request (`/4096?n=17` answers `X-Ask: 17`), so that a
-client notices an answer that was meant for another.
+client notices an answer that was meant for another; and that number may be thousands of digits long, so
+that questions, too, come in many segments. `BIG` is for downloads that last.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import subprocess
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 SIZES = (512, 4096, 16384)
 """Bytes of the objects each CDN serves, at the path of that name."""
+BIG = "big"
+"""The path of the large object, which all CDNs of a lab serve alike."""
+_BLOCK = 1 << 20
 
 _CONFIG = """\
 daemon off;
@@ -32,11 +36,13 @@ http {{
     scgi_temp_path {home}/tmp;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
+    large_client_header_buffers 8 64k;
     reset_timedout_connection on;
     server {{
-        listen {address}:{port} backlog=8192;
+        {listen}
         root {home}/www;
         add_header X-Ask $arg_n;
+        add_header X-Cdn {cdn};
     }}
 }}
 """
@@ -50,8 +56,27 @@ def body(cdn: str, size: int) -> bytes:
     return (head + pattern * (size // len(pattern) + 1))[:size]
 
 
-def write(home: Path, cdn: str, address: str, port: int) -> list[str]:
-    """Write the objects and the configuration; return the command that serves them."""
+def write_big(path: Path, megabytes: int) -> str:
+    """Write a large object, no megabyte of it like another; return its SHA-256, in hex."""
+    whole = hashlib.sha256()
+    with path.open("wb") as file:
+        for number in range(megabytes):
+            block = hashlib.shake_128(number.to_bytes(4, "big")).digest(_BLOCK)
+            whole.update(block)
+            file.write(block)
+    return whole.hexdigest()
+
+
+def serve_too(home: Path, name: str, file: Path) -> None:
+    """Have a CDN serve a file that is there already."""
+    os.link(file, home / "www" / name)
+
+
+def write(home: Path, cdn: str, ports: Sequence[int]) -> None:
+    """Write the objects and the configuration.
+
+    It listens on every address of its namespace: what came out of a tunnel is for the VIP.
+    """
     www = home / "www"
     www.mkdir(parents=True)
     (home / "tmp").mkdir()
@@ -60,11 +85,10 @@ def write(home: Path, cdn: str, address: str, port: int) -> list[str]:
     # nginx run by root reads files as its unprivileged user.
     for directory in (home.parent, home, www):
         directory.chmod(0o755)
-    config = home / "nginx.conf"
-    config.write_text(_CONFIG.format(home=home, address=address, port=port))
-    return ["nginx", "-p", str(home), "-e", str(home / "error.log"), "-c", str(config)]
+    listen = " ".join(f"listen {address}{port} backlog=8192;" for port in ports for address in ("", "[::]:"))
+    (home / "nginx.conf").write_text(_CONFIG.format(home=home, cdn=cdn, listen=listen))
 
 
-def check(command: list[str], log: IO[bytes]) -> bool:
-    """Does nginx like its configuration?"""
-    return subprocess.run([*command, "-t"], stdout=log, stderr=log, timeout=10, check=False).returncode == 0
+def command(home: Path) -> list[str]:
+    """Serve what was written there."""
+    return ["nginx", "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")]

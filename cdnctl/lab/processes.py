@@ -17,7 +17,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,6 +126,22 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
         # On a busy box, or in the middle of a long system call, even that takes its time.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_s)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Taking down is not interrupted by a second Ctrl-C (in the main thread; others get none)."""
+    handlers = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handlers[number] = signal.signal(number, signal.SIG_IGN)
+    except ValueError:
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class Generator:

@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 
 #define INTERFACES 128 /* the lab numbers its tapped interfaces below this */
@@ -22,21 +23,44 @@ struct seen {
 
 BPF_PERCPU_ARRAY(seen, struct seen, INTERFACES);
 
+/* The TCP header of a packet, or 0; nothing in the lab sends IP options or extension headers. */
+static __always_inline struct tcphdr *tcp_of(struct ethhdr *eth, void *end)
+{
+	struct iphdr *ip = (void *)(eth + 1);
+	struct ipv6hdr *ip6 = (void *)(eth + 1);
+	struct tcphdr *tcp;
+
+	if ((void *)(ip + 1) > end)
+		return 0;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		if (ip->protocol != IPPROTO_TCP)
+			return 0;
+		tcp = (void *)(ip + 1);
+	} else {
+		if (eth->h_proto != bpf_htons(ETH_P_IPV6) || (void *)(ip6 + 1) > end ||
+		    ip6->nexthdr != IPPROTO_TCP)
+			return 0;
+		tcp = (void *)(ip6 + 1);
+	}
+	return (void *)(tcp + 1) > end ? 0 : tcp;
+}
+
 int tap(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	int index = ctx->ingress_ifindex;
 	struct seen *seen_here = seen.lookup(&index);
 	struct ethhdr *eth = data;
-	struct iphdr *ip = data + sizeof(*eth);
-	struct tcphdr *tcp = (void *)ip + sizeof(*ip);
+	struct tcphdr *tcp;
 
 	if (!seen_here)
 		return XDP_PASS;
 	seen_here->packets++;
 	seen_here->bytes += end - data;
-	/* nothing in the lab sends IP options */
-	if ((void *)(tcp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != IPPROTO_TCP)
+	if ((void *)(eth + 1) > end)
+		return XDP_PASS;
+	tcp = tcp_of(eth, end);
+	if (!tcp)
 		return XDP_PASS;
 	if (tcp->syn && !tcp->ack) {
 		seen_here->syns++;

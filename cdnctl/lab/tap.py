@@ -17,8 +17,8 @@ from typing import IO, NamedTuple
 
 from cdnctl.lab import netns
 from cdnctl.lab.flood import WINDOW
-from cdnctl.lab.processes import LabError
-from cdnctl.python import environment, python_module
+from cdnctl.lab.processes import LabError, end, start
+from cdnctl.python import python_module
 
 XDP_FLAGS_DRV_MODE = 1 << 2
 SOURCE = Path(__file__).with_name("tap.c")
@@ -41,19 +41,25 @@ class Tap(NamedTuple):
 
 
 class Taps:
-    """The pinned program and its map."""
+    """The pinned program and its map. It compiles while others go on; `wait` for it before the rest."""
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
-        """Compile and pin; LabError with the compiler's words when that fails."""
-        command = python_module("cdnctl.lab.tap", str(directory))
+        self._directory = directory
+        self._child = start(
+            python_module("cdnctl.lab.tap", str(directory)), stdout=log, stderr=subprocess.PIPE
+        )
+        self._program = self._map = -1
+        self.pid = self._child.pid
+
+    def wait(self) -> None:
+        """Until it is pinned; LabError with the compiler's words when it fails."""
         try:
-            done = subprocess.run(
-                command, env=environment(), stdout=log, stderr=subprocess.PIPE, timeout=COMPILE_S, check=False
-            )
+            _, said = self._child.communicate(timeout=COMPILE_S)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"compiling the lab's tap took over {COMPILE_S:g} s") from error
-        if done.returncode:
-            raise LabError(f"the lab's tap: {done.stderr.decode(errors='replace').strip()}")
+        if self._child.returncode:
+            raise LabError(f"the lab's tap: {said.decode(errors='replace').strip()}")
+        directory = self._directory
         self._libbpf = _libbpf()
         self._program = self._open(directory / "tap")
         self._map = self._open(directory / "seen")
@@ -81,9 +87,11 @@ class Taps:
         return Tap(sum(packets), sum(size), sum(syns), max(last_syn), sum(flood), max(last_flood))
 
     def close(self) -> None:
-        """Close the descriptors; interfaces and pins keep the program."""
-        os.close(self._program)
-        os.close(self._map)
+        """End the compiler, close the descriptors; interfaces and pins keep the program."""
+        end(self._child)
+        for fd in (self._program, self._map):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _libbpf() -> ctypes.CDLL:

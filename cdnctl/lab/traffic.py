@@ -14,6 +14,8 @@ from cdnctl.lab.processes import Generator, LabError
 
 TIMEOUT_S = 3.0
 """How long a client waits for an answer (`clients.TIMEOUT_NS`)."""
+WAIT_S = 5.0
+"""And how long until we must have heard of it."""
 PREFIXES_PER_REGION = 24
 
 
@@ -78,23 +80,40 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
-def sources() -> list[str]:
-    """The /24s that clients come from, as `10.1.7`; neighbours in the list are of different regions."""
+def sources() -> tuple[list[str], list[str]]:
+    """Where clients come from, each a /24 or a /48 with room for a number; neighbours in a list are of
+    different regions."""
     regions = [region.rsplit(".", 2)[0] for region in topology.REGIONS]
-    return [f"{region}.{n}" for n in range(1, PREFIXES_PER_REGION + 1) for region in regions]
+    regions6 = [region.partition("::")[0] for region in topology.REGIONS6]
+    networks = range(1, PREFIXES_PER_REGION + 1)
+    return (
+        [f"{region}.{n}.{{}}" for n in networks for region in regions],
+        [f"{region}:{n:x}::{{:x}}" for n in networks for region in regions6],
+    )
 
 
 class Traffic:
-    """The running clients: their requests arrive here within 100 ms of their end."""
+    """The running clients: their requests arrive here within 100 ms of their end.
+
+    `targets` are an IPv4 and an IPv6 one; `share6` of the connections go to the latter.
+    """
 
     def __init__(
-        self, namespace: str, target: tuple[str, int], rate: float, pool: int, log: IO[bytes] | None
+        self,
+        namespace: str,
+        targets: Sequence[tuple[str, int]],
+        rate: float,
+        *,
+        pool: int,
+        share6: float,
+        log: IO[bytes] | None,
     ) -> None:
         self.requests: list[Request] = []
-        self.started_ns = time.monotonic_ns()
+        self.open_ns = self.started_ns = time.monotonic_ns()
+        """Requests begun before this moment are over, and in `requests`."""
         self._generator = Generator("clients", namespace, log)
         self.pid = self._generator.process.pid
-        self._generator.order(target=list(target), rate=rate, pool=pool, prefixes=sources())
+        self._generator.order(targets=targets, sources=sources(), share6=share6, rate=rate, pool=pool)
         self._reader = threading.Thread(target=self._read, name="lab-traffic", daemon=True)
         self._reader.start()
 
@@ -103,12 +122,14 @@ class Traffic:
         assert stdout
         try:
             for line in stdout:
-                self.requests.extend(Request._make(record) for record in json.loads(line))
+                said = json.loads(line)
+                self.requests.extend(Request._make(record) for record in said["done"])
+                self.open_ns = said["open_ns"]
         except ValueError:  # closed while reading: the lab ends
             return
 
     def begun(self, start_ns: int, end_ns: int | None = None) -> list[Request]:
-        """Requests begun in [start, end), of those that are over; ask `settle` after `end` first."""
+        """Requests begun in [start, end), of those that are over; `wait` for them first."""
         end = end_ns if end_ns is not None else time.monotonic_ns()
         return [request for request in self.requests[:] if start_ns <= request.start_ns < end]
 
@@ -116,10 +137,19 @@ class Traffic:
         """Requests a second from now on; 0 pauses."""
         self._generator.order(rate=rate)
 
+    def wait(self, until_ns: int) -> None:
+        """Wait until every request is over that was begun before this moment."""
+        late_ns = max(until_ns, time.monotonic_ns()) + int((TIMEOUT_S + WAIT_S) * 1e9)
+        while self.open_ns < until_ns:
+            self.check()
+            if time.monotonic_ns() > late_ns:
+                raise LabError(f"the lab's clients are late by {WAIT_S:g} s")
+            time.sleep(0.02)
+
     def settle(self) -> None:
         """Stop asking, and wait until every request is over."""
         self.set_rate(0)
-        time.sleep(TIMEOUT_S + 0.3)
+        self.wait(time.monotonic_ns() + 200_000_000)  # some were begun before they heard of it
 
     def check(self) -> None:
         """LabError when the clients are gone."""

@@ -1,10 +1,12 @@
 """A cable in user space: frames in at one end, out at the other, later, slower, or never.
 
-One process serves all links of a lab. A link joins two interfaces of the process's namespace; each
-direction has a bounded queue, filled from one AF_PACKET socket and emptied into another:
+One process serves all links of a lab. A link joins pairs of interfaces of the process's namespace (one
+pair, or two with a way back of its own); each direction has a bounded queue, filled from one AF_PACKET
+socket and emptied into another:
 
-    python -m cdnctl.lab.wire  <  {"links": {"aurora": ["e-aurora", "o-aurora"]}}
+    python -m cdnctl.lab.wire  <  {"links": {"aurora": [["e-aurora", "o-aurora"]]}}
                                <  {"link": "aurora", "delay_ms": 80, "loss": 0.0, "rate_mbit": null}
+                               <  {"link": "aurora", "mtu": 1280, "routers": ["100.64.1.9", "2001:db8::9"]}
                                <  {"stats": true}
 
 One JSON object a line, one line of answer each, with the time (`at_ns`, CLOCK_MONOTONIC, the kernel
@@ -12,8 +14,11 @@ programs' clock) at which the change was in force. It ends when standard input c
 
 - `delay_ms` holds for each way, so a round trip takes twice that.
 - `loss` is the share of frames lost, each way; 1 is a black hole, which swallows what is in flight
-  too. ARP is exempt: a fault stands for something beyond the next hop, which goes on answering.
+  too. ARP and neighbour discovery are exempt: a fault stands for something beyond the next hop, which
+  goes on answering.
 - `rate_mbit` paces each way; None does not.
+- `mtu` is that of a hop in the middle: what does not fit is answered as the router there would, from one
+  of its addresses, with packet too big. None lets everything pass.
 - Frames never overtake each other, also when the delay falls.
 - A full queue, or a full socket buffer behind it, drops at the tail: a flood costs no memory.
 """
@@ -30,6 +35,9 @@ import socket
 import sys
 import time
 from collections import deque
+from ipaddress import ip_address
+
+from cdnctl.lab.packets import ETHERNET, is_next_hop_talk, too_big
 
 ETH_P_ALL = 3
 SOL_PACKET = 263
@@ -45,7 +53,6 @@ QUEUE_FRAMES = 8192
 """In flight, each way: 80 ms at 100,000 frames/s."""
 SOCKET_BYTES = 1 << 20
 """Some hundred frames: like a router's buffer, it costs milliseconds when the wire cannot keep up."""
-_ARP = b"\x08\x06"
 
 
 class Direction:
@@ -58,7 +65,9 @@ class Direction:
         self.loss = 0.0
         self.ns_per_byte = 0.0
         self.free_ns = 0
-        self.received = self.sent = self.lost = self.overflowed = self.refused = 0
+        self.most_bytes = FRAME_BYTES
+        self.routers = (b"", b"")
+        self.received = self.sent = self.lost = self.overflowed = self.refused = self.too_big = 0
 
     def receive(self) -> None:
         """Take up to `BATCH` frames off the socket: lose, queue or send them."""
@@ -72,8 +81,10 @@ class Direction:
             except OSError:
                 return  # the interface went down: the lab is being taken apart
             self.received += 1
-            if self.loss and frame[12:14] != _ARP and random.random() < self.loss:
+            if self.loss and random.random() < self.loss and not is_next_hop_talk(frame):
                 self.lost += 1
+            elif len(frame) > self.most_bytes:
+                self.answer(frame)
             elif len(queue) >= QUEUE_FRAMES:
                 self.overflowed += 1
             elif self.ns_per_byte:
@@ -102,9 +113,16 @@ class Direction:
         except OSError:  # the far end's ring is full, or its interface is down
             self.refused += 1
 
+    def answer(self, frame: bytes) -> None:
+        """Say back where it came from that it is too big."""
+        self.too_big += 1
+        if said := too_big(frame, self.most_bytes - ETHERNET, self.routers):
+            with contextlib.suppress(OSError):
+                self.source.send(said)
+
     def forget(self) -> None:
         """Lose what is in flight."""
-        kept = [entry for entry in self.queue if entry[1][12:14] == _ARP]
+        kept = [entry for entry in self.queue if is_next_hop_talk(entry[1])]
         self.lost += len(self.queue) - len(kept)
         self.queue = deque(kept)
 
@@ -115,6 +133,7 @@ class Direction:
             "lost": self.lost,
             "overflowed": self.overflowed,
             "refused": self.refused,
+            "too_big": self.too_big,
             "queued": len(self.queue),
         }
 
@@ -123,7 +142,7 @@ class Cable:
     """All links, one event loop."""
 
     def __init__(self) -> None:
-        self.links: dict[str, tuple[Direction, Direction]] = {}
+        self.links: dict[str, list[Direction]] = {}
         self.by_fd: dict[int, Direction] = {}
         self.timer = Timer()
         self.poll = select.epoll()
@@ -165,8 +184,9 @@ class Cable:
     def obey(self, order: dict[str, object]) -> dict[str, object]:
         links = order.get("links")
         if isinstance(links, dict):
-            for name, (left, right) in links.items():
-                self.join(name, _open(left), _open(right))
+            for name, pairs in links.items():
+                for left, right in pairs:
+                    self.join(name, _open(left), _open(right))
         if "link" in order:
             for direction in self.links[str(order["link"])]:
                 _change(direction, order)
@@ -177,7 +197,7 @@ class Cable:
 
     def join(self, name: str, left: socket.socket, right: socket.socket) -> None:
         there, back = Direction(left, right), Direction(right, left)
-        self.links[name] = there, back
+        self.links.setdefault(name, []).extend((there, back))
         for direction in (there, back):
             self.by_fd[direction.source.fileno()] = direction
             self.poll.register(direction.source.fileno(), select.EPOLLIN)
@@ -191,6 +211,11 @@ def _change(direction: Direction, order: dict[str, object]) -> None:
         direction.loss = float(loss)
         if loss >= 1:
             direction.forget()
+    if "mtu" in order:
+        mtu, routers = order["mtu"], order.get("routers")
+        direction.most_bytes = ETHERNET + mtu if isinstance(mtu, int) else FRAME_BYTES
+        if isinstance(routers, list):
+            direction.routers = ip_address(routers[0]).packed, ip_address(routers[1]).packed
     if "rate_mbit" in order:
         direction.ns_per_byte = 8000 / rate if isinstance(rate, int | float) and rate > 0 else 0.0
 

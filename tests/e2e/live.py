@@ -7,6 +7,7 @@ got round to looking: the machine may be busy.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -17,15 +18,17 @@ from typing import Any
 from cdnctl import paths
 from cdnctl.agent.client import Client
 from cdnctl.datapath import abi
-from cdnctl.datapath.tables import CdnTotals, Tables
+from cdnctl.datapath.choice import EndpointKey
+from cdnctl.datapath.counters import CdnTotals
+from cdnctl.datapath.tables import Tables
 from cdnctl.lab import netns
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import environment
 from cdnctl.lab.topology import PORT
-from cdnctl.lab.traffic import TIMEOUT_S, Request, Traffic
+from cdnctl.lab.traffic import Request, Traffic
 from cdnctl.model import AnyCommand, Cdn, Frame, GetFrame, Outcome
 
-LIMITS = {"endpoints": 4, "flows": 100_000, "block_entries": 10_000}
+LIMITS = {"endpoints": 8, "flows": 100_000, "block_entries": 10_000}
 """Tables as large as a test needs, so that they are made quickly."""
 
 Figure = Callable[[str, object], None]
@@ -36,33 +39,49 @@ class Kernel:
     """The pinned tables of an edge, read past its agent, which may be stopped or dead."""
 
     def __init__(self, lab: Lab) -> None:
+        self._lab = lab
         self.tables = Tables(paths.pin_dir(lab.name))
-        known = self.tables.endpoint_ids()
-        self._ids = {name: known[site.endpoint, PORT] for name, site in lab.sites.items()}
 
-    def health(self, cdn: str) -> abi.Health:
-        """What the breaker knows of a CDN's only endpoint."""
-        return self.tables.health(self._ids[cdn])
+    def endpoint(self, cdn: str, family: int = 4) -> int:
+        """Id of a CDN's endpoint, of TCP."""
+        site = self._lab.sites[cdn]
+        address = site.endpoint if family == 4 else site.endpoint6
+        return self.tables.choice.endpoints()[EndpointKey(address, PORT, socket.IPPROTO_TCP)]
+
+    def health(self, cdn: str, family: int = 4) -> abi.Health:
+        """What the breaker knows of that endpoint."""
+        return self.tables.health(self.endpoint(cdn, family))
 
     def is_in(self, cdn: str) -> bool:
-        return bool(self.health(cdn).state == abi.Breaker.IN)
+        """Are both its endpoints in rotation?"""
+        return all(self.health(cdn, family).state == abi.Breaker.IN for family in (4, 6))
+
+    def is_out(self, cdn: str) -> bool:
+        """Is either ejected?"""
+        return not self.is_in(cdn)
+
+    def last_new_flow_ns(self, cdn: str) -> int:
+        """When it got its last new flow that was no probe, of either family."""
+        return max(int(self.health(cdn, family).last_new_flow_ns) for family in (4, 6))
 
     def totals(self, cdn: str) -> CdnTotals:
         """Exact totals of a CDN."""
-        return self.tables.cdn_totals(self.tables.endpoint(self._ids[cdn]).cdn)
+        entry = self.tables.choice.endpoint(self.endpoint(cdn))
+        return self.tables.counters.cdn(entry.cdn)
 
     def new_flows(self) -> dict[str, int]:
         """New flows so far, by CDN."""
-        return {cdn: self.totals(cdn).new_flows for cdn in self._ids}
+        return {cdn: self.totals(cdn).new_flows for cdn in self._lab.sites}
 
     def packets(self, *verdicts: abi.Verdict) -> int:
         """Packets that ended in these verdicts so far."""
-        return sum(packets for verdict, packets, _ in self.tables.verdicts() if verdict in verdicts)
+        return sum(packets for verdict, packets, _ in self.tables.counters.verdicts() if verdict in verdicts)
 
     def accounts(self) -> dict[str, int]:
         """Every exact counter that an agent shows and that must never fall, by a name of its own."""
-        counts = {f"verdict {verdict.name}": packets for verdict, packets, _ in self.tables.verdicts()}
-        for cdn in self._ids:
+        verdicts = self.tables.counters.verdicts()
+        counts = {f"verdict {verdict.name}": packets for verdict, packets, _ in verdicts}
+        for cdn in self._lab.sites:
             counts |= {f"{cdn} {name}": n for name, n in self.totals(cdn)._asdict().items()}
         return counts
 
@@ -98,8 +117,7 @@ def end_ns(request: Request) -> int:
 
 def requests_of(traffic: Traffic, start_ns: int, until_ns: int) -> list[Request]:
     """All requests begun in that time, waited for until each is over."""
-    sleep_until(after(until_ns, TIMEOUT_S + 0.4))
-    traffic.check()
+    traffic.wait(until_ns)
     return traffic.begun(start_ns, until_ns)
 
 
@@ -172,11 +190,12 @@ def programs(lab: Lab) -> dict[str, int]:
 
 
 def forwarding(lab: Lab) -> dict[str, bool]:
-    """Whether IPv4 forwarding is on, by interface of the edge."""
+    """Whether forwarding is on, by interface of the edge and family, as in `ipv6 cdn-aurora`."""
     with netns.entered(lab.topology.edge):
         return {
-            name: Path(f"/proc/sys/net/ipv4/conf/{name}/forwarding").read_text().strip() == "1"
+            f"{family} {name}": Path(f"/proc/sys/net/{family}/conf/{name}/forwarding").read_text() == "1\n"
             for name in lab.topology.edge_links
+            for family in ("ipv4", "ipv6")
         }
 
 
