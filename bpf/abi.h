@@ -11,6 +11,7 @@
 
 #define MAX_CDNS 16
 #define MAX_ENDPOINTS 128
+#define MEMBER_WORDS 2 /* a bit for each of MAX_ENDPOINTS */
 #define MAX_SERVICES 64
 #define MAX_SNAT 8 /* of each family */
 #define MAX_LINKS 64
@@ -146,7 +147,8 @@ enum flow_flag {
 	FLOW_FIN_CLIENT = 8, /* in the slot */
 	FLOW_FIN_CDN = 16,
 	FLOW_RESET = 32,
-	FLOW_ASKED = 64, /* in the slot: since_ns is when the request under way began */
+	FLOW_ASKED = 64,    /* in the slot: since_ns is when the request under way began */
+	FLOW_REBOUND = 128, /* half-open: of a QUIC connection that only this endpoint knows */
 };
 
 enum breaker {
@@ -270,6 +272,7 @@ struct service {
 	__u8 traffic_class; /* of all its flows, or CLASS_BY_DSCP */
 	__u8 policy[CLASSES];
 	__u16 table[MAX_REGIONS][CLASSES]; /* in `picks` */
+	__u64 members[MEMBER_WORDS];	   /* bit n: endpoint n serves it, whatever its weight */
 };
 
 /* Endpoint ids by slot. Never written while a service names it: fill another, then change the service. */
@@ -308,7 +311,11 @@ struct flow_key {
 	__u16 pad;
 };
 
-/* The forward direction, half-open and established alike: every verdict cached. */
+/*
+ * The forward direction, half-open and established alike: every verdict cached. Of UDP, while it is
+ * half-open, isn is when the client last spoke, in 2^20 ns, and cdn_isn a hash of the id that its QUIC
+ * server chose.
+ */
 struct flow {
 	__u64 syn_ns;
 	__u32 slot; /* its reverse slot, or NO_SLOT */
@@ -451,6 +458,12 @@ struct quic_id {
 	__u16 pad;
 };
 
+/* What the servers of a UDP service have been heard to say, any of them. */
+struct heard {
+	__u32 answered;	  /* not 0: they answer, so silence says something */
+	__u32 id_lengths; /* not 0: they speak QUIC; bit n: with ids of n bytes */
+};
+
 /* How the fragments that follow a first one are rewritten. */
 struct fragment_key {
 	struct address source;
@@ -495,7 +508,8 @@ struct cdn_count {
 	__u64 requests; /* whose first byte was timed */
 	__u64 rebound;	/* QUIC flows that kept their endpoint under a new port */
 	__u64 ids_learned;
-	__u64 ids_hidden; /* handshakes whose server chose an id of no length */
+	__u64 ids_hidden;  /* handshakes whose server chose an id of no length */
+	__u64 ids_unknown; /* flows that came by an id that no server has named in clear */
 };
 
 struct customer_count {

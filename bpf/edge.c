@@ -35,6 +35,7 @@
 #include "steer.h"
 #include "slot.h"
 #include "flow.h"
+#include "quic.h"
 #include "handshake.h"
 #include "opening.h"
 #include "answer.h"
@@ -125,6 +126,14 @@ int binding(struct xdp_md *ctx)
 	struct packet pkt = {};
 
 	return leave(&pkt, resume(ctx, &pkt) ? bind_flow(&pkt) : NO_STAGE);
+}
+
+/* A server of QUIC names a connection's id, or its client repeats it. */
+int quic(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? follow_id(&pkt) : NO_STAGE);
 }
 
 /* No packet's: run by the agent, to collect what is over. */

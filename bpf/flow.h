@@ -273,8 +273,11 @@ static __always_inline int steady_client(struct packet *pkt)
 
 	if (!flow)
 		return NO_OWNER; /* for the verifier: belongs says that there is one */
-	if (flow->seen_s != second || (flow->flags & FLOW_RESET))
+	if (flow->seen_s != second || (flow->flags & FLOW_RESET)) {
+		if (pkt->its->protocol == IPPROTO_UDP && has_gone_dark(pkt, flow->endpoint))
+			return TO_HANDSHAKE;
 		refresh(pkt, flow, second);
+	}
 	if (pkt->its->payload && pkt->its->protocol == IPPROTO_TCP) {
 		verdict = note_data(pkt, flow);
 		if (verdict != GO_ON)

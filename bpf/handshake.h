@@ -2,6 +2,11 @@
 /* Following a flow through its changes: its handshake, its end, its replies once a second. */
 #pragma once
 
+/* Datagrams that a client sends within so long are one flight. */
+#define UDP_FLIGHT_NS 25000000ULL
+/* A client that asks again has waited so long. */
+#define UDP_PAUSE_NS 100000000ULL
+
 /* Which flow of the client's a packet is part of, now that it is known to be none in its steady state. */
 static __always_inline void find_changing(struct packet *pkt)
 {
@@ -56,24 +61,50 @@ static __always_inline void note_close(struct packet *pkt, struct slot *slot, __
 }
 
 /*
+ * A datagram before the first answer: does the client ask again, or go on? QUIC asks again by a packet that
+ * begins a connection; other UDP by sending once more after a pause, while what streams on waits for
+ * nothing. One-way UDP never asks, and of a connection under way another CDN knows nothing.
+ */
+static __always_inline bool asks_again(struct packet *pkt, struct flow *flow, struct health *h)
+{
+	__u32 service = flow->service;
+	struct heard *heard = heard_of.lookup(&service);
+
+	if (!heard || !heard->answered || (flow->flags & FLOW_REBOUND))
+		return false;
+	if (speaks_quic(heard))
+		return begins_connection(pkt);
+	return moment_of(pkt->its->now) - flow->isn > moment_of(UDP_PAUSE_NS) ||
+	       (h->state == BREAKER_OUT && h->reason == OUT_DARK);
+}
+
+/*
  * A first packet of a flow that is under way. With the same ISN a SYN was sent again: when the CDN has
  * been silent for too long, another gets it, at the price of one retransmission. With another ISN after
  * the handshake was refused or given up long ago, it is a new flow like any. Of UDP each packet until
- * the first answer is taken for the first one.
+ * the first answer is one; those that come together are one flight, and the first of them is timed.
  */
 static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 {
 	struct slot *slot = reverse.lookup(&flow->slot);
 	struct health *h = health_of(flow->endpoint);
 	struct facts *its = pkt->its;
-	bool tcp = its->protocol == IPPROTO_TCP;
+	bool tcp = its->protocol == IPPROTO_TCP, again = tcp;
 
 	exact_now(pkt);
-	SET(flow->flags, flow->flags | FLOW_RESENT);
 	if (flow->slot != NO_SLOT && !slot)
 		return NO_OWNER;
-	if (slot)
-		SET(slot->flags, slot->flags | FLOW_RESENT);
+	if (!tcp) {
+		again = h && asks_again(pkt, flow, h);
+		SET(flow->isn, moment_of(its->now));
+		if (slot)
+			SET(slot->seen_s, second_of(its->now));
+	}
+	if (tcp || age_ns(its->now, flow->syn_ns) > UDP_FLIGHT_NS) {
+		SET(flow->flags, flow->flags | FLOW_RESENT);
+		if (slot)
+			SET(slot->flags, slot->flags | FLOW_RESENT);
+	}
 	if (tcp && its->sequence != flow->isn) {
 		if (age_ns(its->now, flow->syn_ns) > HALF_OPEN_NS ||
 		    (slot && slot->state == SLOT_CLOSING))
@@ -89,7 +120,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 	if (h)
 		NOTE(NOTED_AGAIN, age_ns(its->now, flow->syn_ns),
 		     patience_ns(h, pkt->set->rescue_after_ns));
-	if (h && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
+	if (h && again && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
 		note_connect(pkt, h);
 		its->rescue = 1;
@@ -195,6 +226,35 @@ static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 	return verdict;
 }
 
+/*
+ * UDP towards a CDN that has gone dark. Where there is no connection, or a new one begins, the flow begins
+ * anew, elsewhere; a connection of QUIC waits, as the CDN may come back before it gives up.
+ */
+static __always_inline int follow_into_dark(struct packet *pkt, struct flow *flow)
+{
+	struct slot *slot = reverse.lookup(&flow->slot);
+	struct cdn_count *count = count_of(flow->cdn);
+	struct flow_key key = {};
+	__u32 service = flow->service;
+
+	if (!has_gone_dark(pkt, flow->endpoint) ||
+	    (speaks_quic(heard_of.lookup(&service)) && !begins_connection(pkt))) {
+		refresh(pkt, flow, second_of(coarse_now(pkt)));
+		return towards_cdn(pkt, flow);
+	}
+	if (slot && slot->state == SLOT_ESTABLISHED) {
+		count_closed(flow->cdn);
+		SET(slot->state, SLOT_CLOSING);
+		SET(slot->since_ns, coarse_now(pkt));
+	}
+	if (count)
+		COUNT(count->reset_dark, 1);
+	key_of(pkt, &key);
+	if (WRITES)
+		established.delete(&key);
+	return open_anew(pkt);
+}
+
 /* A UDP client that spoke before the answer came. */
 static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
 {
@@ -218,8 +278,12 @@ static __always_inline int follow_client(struct packet *pkt)
 	}
 	if (its->belongs == TO_HALF_OPEN && is_first(pkt, flow))
 		return follow_first(pkt, flow);
+	if (its->belongs == TO_ESTABLISHED && its->protocol == IPPROTO_UDP)
+		return follow_into_dark(pkt, flow);
 	if (its->belongs == TO_ESTABLISHED && (its->flags & TCP_SYN))
 		return follow_syn_after(pkt, flow);
+	if (its->belongs == TO_HALF_OPEN && its->protocol == IPPROTO_UDP && flow->cdn_isn)
+		return TO_QUIC;
 	if (its->belongs == TO_HALF_OPEN && !(its->flags & TCP_RST)) {
 		verdict = promote(pkt, flow);
 		if (verdict != TO_CDN || !(its->flags & TCP_FIN))
@@ -301,13 +365,16 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 		return RESET_TO_CDN;
 	if (!tcp || (its->flags & TCP_SYN)) {
 		if (flow) {
-			SET(flow->cdn_isn, its->sequence);
+			if (tcp)
+				SET(flow->cdn_isn, its->sequence);
 			SET(flow->flags, flow->flags | FLOW_SYNACK);
 		}
 		SET(slot->state, SLOT_SYN_RECV);
 	}
 	if (refused && !absorb)
 		note_close(pkt, slot, 0);
+	if (first && !tcp)
+		note_heard(owner_service(its->owner));
 	if (first) {
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 		note_answer(pkt, its->endpoint, endpoint, slot->flags,
@@ -323,6 +390,11 @@ static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slo
 	struct facts *its = pkt->its;
 	__u64 us;
 
+	if (its->protocol == IPPROTO_UDP && !(slot->flags & FLOW_SYNACK)) {
+		SET(slot->flags, slot->flags | FLOW_SYNACK); /* the first one is timed */
+		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
+		record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
+	}
 	if (its->protocol != IPPROTO_TCP ||
 	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
 	    bpf_ntohl(its->acknowledged) != bpf_ntohl(slot->isn) + 1)
@@ -383,5 +455,50 @@ static __always_inline int follow_change(struct packet *pkt)
 
 	if (verdict == TO_CLIENT && names_an_id(pkt))
 		return TO_QUIC;
+	return verdict;
+}
+
+/* -- QUIC: what the ids of a handshake prove -- */
+
+/* Does the client repeat the id that the server named? Then it goes on as established. */
+static __always_inline int follow_id_back(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	union id_key key;
+	struct slot *slot;
+	struct flow *flow;
+	__u32 endpoint;
+	int verdict;
+
+	find_changing(pkt);
+	flow = pkt->flow;
+	if (!flow)
+		return open_anew(pkt); /* evicted just now */
+	if (its->belongs != TO_HALF_OPEN)
+		return towards_cdn(pkt, flow);
+	endpoint = flow->endpoint;
+	if (read_target_id(pkt, flow->service, &key) && hash_of(&key) == flow->cdn_isn) {
+		verdict = promote(pkt, flow);
+		if (verdict == TO_CDN)
+			learn_id(&key, endpoint);
+		return verdict;
+	}
+	slot = reverse.lookup(&flow->slot);
+	if (slot)
+		SET(slot->seen_s, second_of(coarse_now(pkt)));
+	return towards_cdn(pkt, flow);
+}
+
+static __always_inline int follow_id(struct packet *pkt)
+{
+	int verdict;
+
+	if (pkt->its->belongs != TO_REPLY)
+		return follow_id_back(pkt);
+	if (!find_slot(pkt))
+		return NO_OWNER;
+	verdict = towards_client(pkt);
+	if (verdict == TO_CLIENT && pkt->slot)
+		note_id(pkt, pkt->slot);
 	return verdict;
 }

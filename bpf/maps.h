@@ -44,7 +44,10 @@ PINNED("lru_hash", struct flow_key, struct flow, half_open, HALF_OPEN, 0);
 PINNED("lru_hash", struct flow_key, struct flow, established, FLOWS, 0);
 PINNED("array", __u32, struct slot, reverse, SLOTS, 0);
 PINNED("lru_hash", struct fragment_key, struct fragment, fragments, 4096, 0);
+/* endpoints by the ids of QUIC connections: those that a client has shown to know, and others */
 PINNED("lru_hash", struct quic_id, __u32, quic_ids, FLOWS, 0);
+PINNED("lru_hash", struct quic_id, __u32, quic_offers, HALF_OPEN, 0);
+PINNED("array", __u32, struct heard, heard_of, MAX_SERVICES, 0);
 PINNED("array", __u32, struct health, health, MAX_ENDPOINTS, 0);
 /* weight out of rotation, by pool: reserve, compare, roll back */
 PINNED("array", __u32, __u64, weight_out, POOLS, 0);

@@ -16,6 +16,32 @@ static __always_inline void know_client(struct packet *pkt, struct service *serv
 	NOTE(NOTED_CLIENT, its->customer, its->region | its->traffic_class << 16);
 }
 
+/*
+ * Does silence after this first packet say something of the endpoint? Of a direct return no answer is ever
+ * seen, some UDP is one-way, and to what comes in the middle of a connection other servers have nothing
+ * to say.
+ */
+static __always_inline bool awaits_answer(struct packet *pkt, struct flow *flow)
+{
+	__u32 service = flow->service;
+	struct heard *heard;
+
+	if (pkt->its->protocol == IPPROTO_TCP)
+		return true;
+	heard = heard_of.lookup(&service);
+	return heard && heard->answered && flow->slot != NO_SLOT &&
+	       pkt->its->begins <= BEGINS_CONNECTION;
+}
+
+/* A connection that goes on by another way is no new one. */
+static __always_inline void count_rebound(struct flow *flow)
+{
+	struct cdn_count *count = count_of(flow->cdn);
+
+	if (count)
+		COUNT(count->rebound, 1);
+}
+
 static __always_inline void count_new(struct packet *pkt, struct flow *flow)
 {
 	struct cdn_count *count = count_of(flow->cdn);
@@ -27,13 +53,14 @@ static __always_inline void count_new(struct packet *pkt, struct flow *flow)
 		COUNT(count->new_flows, 1);
 		if (flow->flags & FLOW_PROBE)
 			COUNT(count->probe_flows, 1);
+		if (pkt->its->begins == BEGINS_IN_THE_MIDDLE)
+			COUNT(count->ids_unknown, 1);
 	}
 	if (flows)
 		COUNT(*flows, 1);
 	if (!h)
 		return;
-	/* of UDP with a direct return no answer is ever seen: silence says nothing */
-	if (flow->slot != NO_SLOT || pkt->its->protocol == IPPROTO_TCP)
+	if (awaits_answer(pkt, flow))
 		note_connect(pkt, h);
 	if (!(flow->flags & FLOW_PROBE))
 		SET(h->last_new_flow_ns, pkt->its->now);
@@ -136,7 +163,7 @@ static __always_inline int bind_flow(struct packet *pkt)
 	flow.customer = its->customer;
 	flow.traffic_class = its->traffic_class;
 	flow.region = its->region;
-	flow.isn = its->sequence;
+	flow.isn = its->protocol == IPPROTO_TCP ? its->sequence : moment_of(its->now);
 	flow.syn_ns = its->now;
 	flow.seen_s = second_of(its->now);
 	its->cdn = flow.cdn;
@@ -144,10 +171,19 @@ static __always_inline int bind_flow(struct packet *pkt)
 		flow.flags = FLOW_PROBE;
 		tell(pkt, EVENT_PROBE, 0, id, 0, 0, 0);
 	}
+	/* in the middle of a connection a server need not answer at once */
+	if (its->begins > BEGINS_CONNECTION)
+		flow.flags |= FLOW_RESENT;
+	if (its->begins == BEGINS_ANOTHER_WAY)
+		flow.flags |= FLOW_REBOUND;
 	if (!(its->mode & MODE_OBSERVE)) {
 		verdict = remember(pkt, &flow, endpoint);
 		if (verdict != GO_ON)
 			return old ? towards_cdn(pkt, old) : verdict;
+	}
+	if (its->begins == BEGINS_ANOTHER_WAY) {
+		count_rebound(&flow);
+		return towards_cdn(pkt, &flow);
 	}
 	note_pick(pkt, pick, flow.cdn);
 	if (old)
@@ -163,7 +199,7 @@ static __always_inline int open_flow(struct packet *pkt)
 	struct facts *its = pkt->its;
 	struct service_key key = {
 		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
-	__u32 *id = service_ids.lookup(&key), number;
+	__u32 *id = service_ids.lookup(&key), number, known;
 	struct service *service;
 	int verdict;
 
@@ -184,6 +220,9 @@ static __always_inline int open_flow(struct packet *pkt)
 	its->client = its->source;
 	its->service = number;
 	its->rescue = old != 0;
+	known = recognise(pkt, service, number);
+	if (known != NOWHERE)
+		return skip_pick(known) ? TO_BINDING : NO_SERVICE;
 	if (old)
 		NOTE(NOTED_RESCUE, old->cdn, 0);
 	return begin_pick(pkt, service, old ? old->cdn : NO_CDN_ID) ? TO_PICKING : NO_SERVICE;

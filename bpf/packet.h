@@ -45,6 +45,14 @@ enum belongs {
 	TO_REPLY,
 };
 
+/* What the first packet of a flow says. */
+enum begins {
+	BEGINS_ANYTHING = 0,  /* it is no QUIC, or not known to be */
+	BEGINS_CONNECTION,    /* any server may answer */
+	BEGINS_ANOTHER_WAY,   /* of a connection under way: one server knows it */
+	BEGINS_IN_THE_MIDDLE, /* of a connection that nobody knows */
+};
+
 /* How a packet is rewritten. */
 struct way_out {
 	struct address source;
@@ -96,6 +104,7 @@ struct facts {
 	__u8 unread;   /* of its network header: what is not for us is not read further */
 	__u8 traffic_class;
 	__u8 region;
+	__u8 begins; /* of a flow to be opened: enum begins */
 };
 
 struct packet {

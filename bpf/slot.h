@@ -41,6 +41,12 @@ static __always_inline __u16 second_of(__u64 now)
 	return now >> 30;
 }
 
+/* Milliseconds, about, for ages in 32 bits. */
+static __always_inline __u32 moment_of(__u64 now)
+{
+	return now >> 20;
+}
+
 static __always_inline __u32 slot_row(const struct settings *set, __u32 endpoint, __u32 snat)
 {
 	return (endpoint * set->snat_rows + snat) * set->ports;
@@ -72,7 +78,11 @@ static __always_inline struct flow *forward_entry(struct flow_key *key, __u8 sta
 	return is_begun(state) ? half_open.lookup(key) : established.lookup(key);
 }
 
-/* Its time is over: a handshake never finished, a closed port that has rested, a flow long idle. */
+/*
+ * Its time is over: a handshake never finished, a closed port that has rested, a flow long idle. UDP that
+ * only one side speaks, or that is over with one answer, has no handshake to finish: it lives as long as
+ * it is used.
+ */
 static __always_inline bool is_over(const struct settings *set, struct slot *slot, __u64 now,
 				    bool udp)
 {
@@ -81,10 +91,13 @@ static __always_inline bool is_over(const struct settings *set, struct slot *slo
 
 	if (slot->state >= SLOT_CLOSING)
 		return age > (slot->flags & FLOW_RESET ? RESET_REST_NS : REST_NS);
-	if (slot->state == SLOT_ESTABLISHED)
-		/* a stamp may be ahead by what another CPU's coarse clock is */
-		return idle < 0x8000 && idle > (udp ? set->udp_s : set->established_s);
-	return age > HALF_OPEN_NS;
+	if (!udp && slot->state != SLOT_ESTABLISHED)
+		return age > HALF_OPEN_NS;
+	if (idle >= 0x8000)
+		return false; /* a stamp may be ahead by what another CPU's coarse clock is */
+	if (slot->state != SLOT_ESTABLISHED)
+		return idle > second_of(HALF_OPEN_NS);
+	return idle > (udp ? set->udp_s : set->established_s);
 }
 
 /* Nobody but a reply's rebuild could still need it; the caller has seen `owner` in it. */
@@ -244,7 +257,7 @@ static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 	SET(slot->customer, flow->customer);
 	SET(slot->traffic_class, flow->traffic_class);
 	SET(slot->region, flow->region);
-	SET(slot->flags, flow->flags & FLOW_PROBE);
+	SET(slot->flags, flow->flags & (FLOW_PROBE | FLOW_RESENT));
 	SET(slot->seen_s, second_of(its->now));
 	SET(slot->state, SLOT_SYN_SENT);
 	SWAP_IF(&slot->owner, BEING_BOUND, owner); /* and a barrier */

@@ -140,6 +140,22 @@ static __always_inline bool begin_pick(struct packet *pkt, struct service *servi
 	return true;
 }
 
+/* No pick: the endpoint is known. */
+static __always_inline bool skip_pick(__u32 endpoint)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct pick *pick;
+
+	if (!cpu)
+		return false;
+	pick = &cpu->pick;
+	pick->endpoint = endpoint;
+	pick->probe = 0;
+	pick->darkened = NOWHERE;
+	pick->full = NOWHERE;
+	return true;
+}
+
 /*
  * Some tries: all that most flows need. Who needs more comes back by another tail call, for in one loop
  * they would be most of the verifier's work.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ class Choice:
     def __init__(self, pins: Path) -> None:
         self._service_ids = Map.pinned(pins / "service_ids")
         self._services = Map.pinned(pins / "services")
+        self._heard = Map.pinned(pins / "heard_of")
         self._picks = Map.pinned(pins / "picks")
         self._endpoint_ids = Map.pinned(pins / "endpoint_ids")
         self._endpoints = Map.pinned(pins / "endpoints")
@@ -92,12 +93,14 @@ class Choice:
         *,
         policies: Sequence[abi.Policy],
         picks: Sequence[Sequence[array[int]]],
+        members: Collection[int],
         traffic_class: int = abi.TrafficClass.INTERACTIVE,
     ) -> None:
         """Put a service into force at once, or change it.
 
         `policies` has one for each class; `picks` the endpoint ids by slot (a shorter table is nowhere
         behind its end) for each region and class. Regions that it leaves out have what the first has.
+        `members` are all that serve it, also those without a weight: connections go on with them.
         Raises CdnctlError when there are not tables enough; then nothing was changed.
         """
         rows = [list(row) for row in picks]
@@ -118,6 +121,8 @@ class Choice:
                 entry.table[region][number] = known[id(content)]
         for number, policy in enumerate(policies):
             entry.policy[number] = policy
+        for number in members:
+            entry.members[number // 64] |= 1 << number % 64
         if bytes(entry) != bytes(self.service(identity)):
             self._services.put(abi.key(identity), bytes(entry))
         self._service_ids.put(_service_key(key, vip_index), abi.key(identity))
@@ -131,6 +136,7 @@ class Choice:
     def forget_service(self, identity: int) -> None:
         """Its number and its tables are free; only when no flow carries it any more."""
         self._services.put(abi.key(identity), bytes(abi.size(abi.Service)))
+        self._heard.put(abi.key(identity), bytes(abi.size(abi.Heard)))
 
     def picks(self, table: int) -> array[int]:
         """What a table holds."""

@@ -11,7 +11,7 @@ from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.kernel import Map
 
 _COUNT = struct.Struct("=2Q")
-_CDN_COUNT = struct.Struct("=21Q")
+_CDN_COUNT = struct.Struct("=22Q")
 _CUSTOMER_COUNT = struct.Struct("=6Q")
 _BUCKETS = struct.Struct(f"={abi.HISTOGRAM_BUCKETS}Q")
 _WORD = struct.Struct("=Q")
@@ -41,8 +41,12 @@ class CdnTotals(NamedTuple):
     resent_from: int
     requests: int
     rebound: int
+    """QUIC flows that kept their endpoint under a new port."""
     ids_learned: int
     ids_hidden: int
+    """Handshakes whose QUIC server chose an id of no length."""
+    ids_unknown: int
+    """Flows that came by an id that no server has named in clear."""
 
 
 class CustomerTotals(NamedTuple):

@@ -94,6 +94,7 @@ def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steerin
             place.vip_index,
             policies=[_POLICY[service.policy_of(each)] for each in CLASSES],
             picks=_tables(config, layout, service, place, wanted),
+            members=[server.id for server in servers(config, layout, service, place)],
             traffic_class=(
                 abi.CLASS_BY_DSCP if service.traffic_class == "dscp" else CLASSES.index(service.traffic_class)
             ),

@@ -189,10 +189,19 @@ class DataPath:
         tables = self.tables
         for table in (tables.half_open, tables.established):
             table.delete_all(list(table.keys()))
-        for many in ("sources", "fragments", "quic_ids"):
+        for many in ("sources", "fragments", "quic_ids", "quic_offers"):
             self.map(many).delete_all(list(self.map(many).keys()))
         zero(tables.reverse)
-        for one in ("health", "weight_out", "loads", "meters", "capacities", "customer_limits", "sweeps"):
+        for one in (
+            "health",
+            "weight_out",
+            "loads",
+            "meters",
+            "capacities",
+            "customer_limits",
+            "sweeps",
+            "heard_of",
+        ):
             zero(self.map(one))
         for own in ("hops", "sketches", "cpu_states"):
             zero(self.map(own, per_cpu=True))

@@ -253,6 +253,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("reverse", INDEX, abi.Slot),
         ("fragments", abi.FragmentKey, abi.Fragment),
         ("quic_ids", abi.QuicId, INDEX),
+        ("quic_offers", abi.QuicId, INDEX),
+        ("heard_of", INDEX, abi.Heard),
         ("health", INDEX, abi.Health),
         ("weight_out", INDEX, WORD),
         ("loads", INDEX, abi.Meter),

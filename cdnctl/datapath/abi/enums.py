@@ -152,6 +152,7 @@ class FlowFlag(enum.IntFlag):
     FIN_CDN = 16
     RESET = 32
     ASKED = 64
+    REBOUND = 128
 
 
 class Breaker(enum.IntEnum):

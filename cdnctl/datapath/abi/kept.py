@@ -144,6 +144,15 @@ class QuicId(Structure):
     )
 
 
+class Heard(Structure):
+    """struct heard."""
+
+    _fields_ = (
+        ("answered", c_uint32),
+        ("id_lengths", c_uint32),
+    )
+
+
 class FragmentKey(Structure):
     """struct fragment_key."""
 
@@ -203,6 +212,7 @@ class CdnCount(Structure):
         ("rebound", c_uint64),
         ("ids_learned", c_uint64),
         ("ids_hidden", c_uint64),
+        ("ids_unknown", c_uint64),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
 
 from cdnctl.datapath.abi.enums import CLASSES, POOLS
-from cdnctl.datapath.abi.numbers import MAX_REGIONS, MAX_SNAT, TICKS_PER_NS
+from cdnctl.datapath.abi.numbers import MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
 
@@ -122,6 +122,7 @@ class Service(Structure):
         ("traffic_class", c_uint8),
         ("policy", c_uint8 * CLASSES),
         ("table", (c_uint16 * CLASSES) * MAX_REGIONS),
+        ("members", c_uint64 * MEMBER_WORDS),
     )
 
 
