@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from harness import TEST_CLOCK, DataPath
 from netbox import CLIENTS, name
+from segments import Flag, segment
 
-from cdnctl.datapath import attach, kernel
+from cdnctl.datapath import attach, kernel, loading
+from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.kernel import libbpf
 from cdnctl.datapath.program import Program
 from cdnctl.errors import CdnctlError
@@ -118,6 +120,44 @@ def test_native_or_nothing(path: DataPath, plain_device: str) -> None:
         attach.attach(plain_device, path.fd, "native")
     assert refused.value.remedy
     assert attached_id(plain_device) == 0
+
+
+@pytest.fixture
+def jumbo(inside: dict[str, int]) -> Iterator[str]:
+    """An interface whose frames do not fit into one buffer."""
+    yield from _made("jumbo", kind="veth", mtu=9000, peer={"ifname": "jumbo-far", "mtu": 9000})
+
+
+@pytest.fixture
+def one_buffer() -> Iterator[int]:
+    """A program as an old kernel takes it."""
+    fd = loading.load_xdp(ACCEPTS, "edge" + loading.SINGLE, multi_buffer=False)
+    yield fd
+    os.close(fd)
+
+
+def test_large_frames_are_no_matter(path: DataPath, jumbo: str) -> None:
+    assert attach.attach(jumbo, path.fd, "native") == (jumbo, "native", "")
+    assert attach.detach(jumbo, maps_of(path.fd))
+    to_elsewhere = segment(("10.1.0.7", 4000), ("192.0.2.1", 80), Flag.ACK, payload=bytes(range(256)) * 34)
+    seen = path.run(to_elsewhere)  # asserts that all its bytes were counted
+    assert (seen.verdict, seen.frame) == (Verdict.PASSED, to_elsewhere)
+
+
+def test_where_they_are_it_says_why_and_what_helps(one_buffer: int, jumbo: str) -> None:
+    with pytest.raises(CdnctlError, match=f"interface {jumbo} takes no XDP program .*MTU 9000") as refused:
+        attach.attach(jumbo, one_buffer, "native")
+    assert f"ip link set dev {jumbo} mtu" in refused.value.remedy
+    result = attach.attach(jumbo, one_buffer, "auto")
+    assert result.mode == "generic"
+    assert "MTU 9000" in result.warning
+    kernel.xdp_detach(attach.interface_index(jumbo), kernel.XDP_FLAGS_SKB_MODE, expected=one_buffer)
+
+
+def test_the_verifiers_own_words_are_in_the_refusal() -> None:
+    reads_beyond = struct.pack("<BBhiBBhiBBhi", 0x61, 0x11, 0, 0, 0x61, 0x10, 0, 0, 0x95, 0, 0, 0)
+    with pytest.raises(CdnctlError, match="invalid access to packet"):
+        loading.load_xdp(reads_beyond, "bad", multi_buffer=True)
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_every_pinned_map_was_looked_at(loaded: DataPath) -> None:
     assert {path.name for path in loaded.program.pins.iterdir()} - looked_at == set(build.PINNED)
 
 
-def test_every_stage_is_a_program(loaded: DataPath) -> None:
+def test_every_stage_is_a_program() -> None:
     """A stage that is missing is a drop of whatever goes on in it."""
     stages = {stage.name.lower() for stage in abi.Stage}
     assert set(build.functions(build.source())) == {build.PROGRAM, build.SWEEP, *stages}

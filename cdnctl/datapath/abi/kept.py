@@ -127,8 +127,9 @@ class Sketch(Structure):
     """struct sketch."""
 
     _fields_ = (
+        ("strangers", c_uint64),
         ("period", c_uint32),
-        ("strangers", c_uint32),
+        ("pad", c_uint32),
         ("count", (c_uint32 * SKETCH_COLUMNS) * SKETCH_ROWS),
     )
 
