@@ -83,6 +83,7 @@ enum stage {
 	STAGE_OPENING,	     /* a new flow: whose, what for, within its limits? */
 	STAGE_PICKING,	     /* which endpoint; as often as it takes */
 	STAGE_BINDING,	     /* by which port; remember it */
+	STAGE_CLAMPING,	     /* a SYN that promises more than its path takes */
 	STAGE_ICMP,
 	STAGE_FRAGMENT,
 	STAGE_QUIC,   /* learn a server's connection id */
@@ -464,7 +465,7 @@ struct heard {
 	__u32 id_lengths; /* not 0: they speak QUIC; bit n: with ids of n bytes */
 };
 
-/* How the fragments that follow a first one are rewritten. */
+/* The way of the fragments that follow a first one. */
 struct fragment_key {
 	struct address source;
 	struct address target;
@@ -474,14 +475,15 @@ struct fragment_key {
 
 struct fragment {
 	__u64 at_ns;
-	struct address source;
+	struct address source; /* what is written into them, but in tunnels */
 	struct address target;
-	__u32 link;
-	__u8 self[6];
-	__u8 next[6];
+	__u32 slot;	   /* of replies */
+	__u16 source_port; /* of the first one */
+	__u16 target_port;
+	__u16 customer;
+	__u8 endpoint;
 	__u8 cdn;
-	__u8 verdict; /* FORWARDED or REPLIED */
-	__u16 pad[3];
+	__u32 pad;
 };
 
 struct count {

@@ -7,6 +7,42 @@
 
 #define ANSWERS_PER_S 1000
 #define ANSWER_TTL 64
+/* Of the packet that an error is about, all that fits the least MTU of all (RFC 1812, 4.3.2.3; RFC 4443, 2.4). */
+#define QUOTE4_MAX (576 - 20 - 8)
+#define QUOTE6_MAX (1280 - 40 - 8)
+#define QUOTE_ROOM 2048
+#define QUOTE_PIECE 512 /* what older kernels sum up at once */
+#define QUOTE_PIECES 3
+#define FRONT_ROOM 32 /* Ethernet and two tags are 22 */
+#define ICMP4_ECHO_REPLY 0
+#define ICMP6_TOO_BIG 2
+#define ICMP6_TIME_EXCEEDED 3
+#define ICMP6_ECHO_REPLY 129
+
+struct quoted {
+	__u8 bytes[QUOTE_ROOM];
+};
+
+BPF_PERCPU_ARRAY(quotes, struct quoted, 1);
+
+/*
+ * Does the packet come from one single host, and was it sent to us alone? All others are not answered
+ * (RFC 1122, 3.2.2; RFC 4443, 2.4 e).
+ */
+static __always_inline bool is_between_hosts(struct packet *pkt)
+{
+	const struct address *from = &pkt->its->source;
+	struct ethhdr *eth = header_at(pkt, 0, sizeof(*eth));
+	__u32 first;
+
+	if (!eth || (eth->h_dest[0] & 1))
+		return false;
+	if (!is_ipv4(from))
+		return (from->word[0] & bpf_htonl(0xff000000)) != bpf_htonl(0xff000000) &&
+		       (from->word[0] | from->word[1] | from->word[2]);
+	first = bpf_ntohl(from->word[3]) >> 24;
+	return first != 0 && first != 127 && first < 224;
+}
 
 /* May another answer go out in this second? */
 static __always_inline bool may_answer(struct packet *pkt)
@@ -14,7 +50,7 @@ static __always_inline bool may_answer(struct packet *pkt)
 	struct cpu_state *cpu = this_cpu();
 	__u64 now = coarse_now(pkt);
 
-	if (!cpu)
+	if (!cpu || !is_between_hosts(pkt))
 		return false;
 	if (age_ns(now, cpu->answers_ns) >= NS_PER_S) {
 		cpu->answers_ns = now;
@@ -48,9 +84,9 @@ static __always_inline int head_answer(struct packet *pkt, __u8 protocol, __u32 
 {
 	struct facts *its = pkt->its;
 	__u32 header = its->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	int excess = (int)(its->l3 + header + length) - (int)its->bytes;
+	int excess = (int)(its->l3 + header + length) - (int)bpf_xdp_get_buff_len(pkt->ctx);
 
-	if (bpf_xdp_adjust_tail(pkt->ctx, excess))
+	if (excess && bpf_xdp_adjust_tail(pkt->ctx, excess))
 		return -1;
 	if (!turn_frame(pkt))
 		return -1;
@@ -127,6 +163,141 @@ static __always_inline int answer_reset(struct packet *pkt, int verdict, int oth
 	return verdict;
 }
 
+/* -- pings -- */
+
+/*
+ * The packet itself goes back, whatever it carries: of its checksum only what changes is summed up. One
+ * with IP options or extension headers is not answered: they are instructions for its way here.
+ */
+static __always_inline int answer_echo(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	__u32 header = its->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	struct icmp_header *icmp;
+	__u16 *first, old;
+
+	if (its->l4 != its->l3 + header)
+		return UNSUPPORTED;
+	if (!may_answer(pkt))
+		return UNRELATED;
+	if (its->family == 4) {
+		struct iphdr *ip = header_at(pkt, its->l3, sizeof(*ip));
+
+		if (!ip)
+			return MALFORMED;
+		ip->check = checksum_apply(
+			ip->check, change(bpf_htons(ip->ttl << 8), bpf_htons(ANSWER_TTL << 8)));
+		ip->ttl = ANSWER_TTL;
+		ip->saddr = its->target.word[3];
+		ip->daddr = its->source.word[3];
+	} else {
+		struct ipv6hdr *ip = header_at(pkt, its->l3, sizeof(*ip));
+
+		if (!ip)
+			return MALFORMED;
+		ip->hop_limit = ANSWER_TTL;
+		__builtin_memcpy(&ip->saddr, &its->target, sizeof(ip->saddr));
+		__builtin_memcpy(&ip->daddr, &its->source, sizeof(ip->daddr));
+	}
+	icmp = header_at(pkt, its->l4, sizeof(*icmp));
+	if (!icmp || !turn_frame(pkt))
+		return MALFORMED;
+	first = (__u16 *)icmp;
+	old = *first;
+	icmp->type = its->family == 4 ? ICMP4_ECHO_REPLY : ICMP6_ECHO_REPLY;
+	icmp->check = checksum_apply(icmp->check, change(old, *first));
+	pkt->action = XDP_TX;
+	return ECHOED;
+}
+
+/* -- errors -- */
+
+/* Sum over the first `length` bytes of the packet; -1 when they are not there. */
+static __always_inline int sum_of_quote(struct packet *pkt, __u32 length)
+{
+	__u32 zero = 0, last = length & (QUOTE_ROOM - 4);
+	struct quoted *quote = quotes.lookup(&zero);
+	__s64 sum = 0;
+
+	if (!quote)
+		return -1;
+	*(__u32 *)(quote->bytes + last) = 0; /* a last word that is not whole */
+	asm volatile("" : "+r"(length));
+	length &= QUOTE_ROOM - 1;
+	if (!length || bpf_xdp_load_bytes(pkt->ctx, pkt->its->l3, quote->bytes, length))
+		return -1;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < QUOTE_PIECES; i++) {
+		__u32 begin = i * QUOTE_PIECE, piece = (length + 3 - begin) & ~3;
+
+		if (begin >= length)
+			break;
+		if (piece > QUOTE_PIECE)
+			piece = QUOTE_PIECE;
+		asm volatile("" : "+r"(piece));
+		piece &= 2 * QUOTE_PIECE - 1;
+		sum = bpf_csum_diff(0, 0, (__be32 *)(quote->bytes + begin), piece, sum);
+	}
+	return fold(sum);
+}
+
+/* Room of `size` bytes between Ethernet with its tags and the packet. */
+static __always_inline bool make_room(struct packet *pkt, int size)
+{
+	__u32 length = pkt->its->l3;
+	__u8 front[FRONT_ROOM] = {};
+
+	asm volatile("" : "+r"(length));
+	length &= FRONT_ROOM - 1;
+	if (!length)
+		return false;
+	return !bpf_xdp_load_bytes(pkt->ctx, 0, front, length) &&
+	       !bpf_xdp_adjust_head(pkt->ctx, -size) &&
+	       !bpf_xdp_store_bytes(pkt->ctx, 0, front, length);
+}
+
+/* Type and code of the error. */
+static __always_inline __u16 error_of(struct facts *its)
+{
+	if (its->answer == ANSWER_TOO_BIG)
+		return its->family == 4 ? ICMP4_UNREACHABLE << 8 | ICMP4_TOO_BIG_CODE
+					: ICMP6_TOO_BIG << 8;
+	return (its->family == 4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED) << 8;
+}
+
+/*
+ * An error about the packet to its sender, from the address that it was for. None about another error,
+ * and none about a later fragment: the first one has had its own.
+ */
+static __always_inline bool answer_error(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	bool ipv4 = its->family == 4;
+	__u32 most = ipv4 ? QUOTE4_MAX : QUOTE6_MAX, length = its->length;
+	__u32 protocol = ipv4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	__u32 header = ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	struct icmp_header *icmp;
+	int sum, pseudo;
+
+	if (its->fragment == 2 || its->protocol == protocol || !may_answer(pkt))
+		return false;
+	if (length > most)
+		length = most;
+	sum = sum_of_quote(pkt, length);
+	if (sum < 0 || !make_room(pkt, header + sizeof(*icmp)))
+		return false;
+	pseudo = head_answer(pkt, protocol, sizeof(*icmp) + length);
+	icmp = header_at(pkt, its->l4, sizeof(*icmp));
+	if (pseudo < 0 || !icmp)
+		return false;
+	*(__u16 *)icmp = bpf_htons(error_of(its));
+	icmp->rest = its->answer == ANSWER_TOO_BIG ? bpf_htonl(its->mtu) : 0;
+	sum += bpf_htons(error_of(its)) + halves(icmp->rest) + (ipv4 ? 0 : pseudo);
+	icmp->check = ~fold(sum);
+	pkt->action = XDP_TX;
+	return true;
+}
+
 static __always_inline int answer_with(struct packet *pkt)
 {
 	switch (pkt->its->answer) {
@@ -134,10 +305,12 @@ static __always_inline int answer_with(struct packet *pkt)
 		return answer_reset(pkt, RESET_CLIENT, UNKNOWN_FLOW);
 	case RESET_TO_CDN:
 		return answer_reset(pkt, RESET_CDN, STALE_REPLY);
+	case ANSWER_ECHO:
+		return answer_echo(pkt);
 	case ANSWER_TOO_BIG:
-		return TOO_BIG;
+		return answer_error(pkt) ? SAID_TOO_BIG : TOO_BIG;
 	case ANSWER_TOO_LATE:
-		return EXPIRED_TTL;
+		return answer_error(pkt) ? SAID_TOO_LATE : EXPIRED_TTL;
 	default:
 		return UNSUPPORTED;
 	}

@@ -20,6 +20,12 @@ static __always_inline __u32 halves_of(const struct address *a)
 	return halves(a->word[0]) + halves(a->word[1]) + halves(a->word[2]) + halves(a->word[3]);
 }
 
+/* What a sum changes by when this half of a word does. */
+static __always_inline __u32 change(__u16 from, __u16 to)
+{
+	return (__u16)~from + to;
+}
+
 /* Delta that turns a checksum over `from` into one over `to`: HC' = ~(~HC + ~m + m'). */
 static __always_inline __u16 checksum_delta(__u32 from_sum, __u32 to_sum)
 {

@@ -36,8 +36,11 @@
 #include "slot.h"
 #include "flow.h"
 #include "quic.h"
+#include "clamp.h"
 #include "handshake.h"
 #include "opening.h"
+#include "icmp.h"
+#include "fragment.h"
 #include "answer.h"
 #include "sweep.h"
 
@@ -53,6 +56,8 @@ static __always_inline __u32 stage_of(int verdict)
 		return STAGE_PICKING;
 	case TO_BINDING:
 		return STAGE_BINDING;
+	case TO_CLAMPING:
+		return STAGE_CLAMPING;
 	case TO_ICMP:
 		return STAGE_ICMP;
 	case TO_FRAGMENT:
@@ -64,11 +69,9 @@ static __always_inline __u32 stage_of(int verdict)
 	}
 }
 
-/* The one way out: send it, hand it to the next stage, or be done with it. */
-static __always_inline int leave(struct packet *pkt, int verdict)
+/* Be done with it, or hand it to the next stage. */
+static __always_inline int go_on(struct packet *pkt, int verdict)
 {
-	if (verdict == TO_CDN || verdict == TO_CLIENT)
-		verdict = send(pkt, verdict); /* rewrite it, next hop */
 	if (verdict >= RESET_TO_CLIENT && (pkt->its->mode & MODE_OBSERVE))
 		verdict = PASSED; /* an answer would be sent */
 	if (verdict >= VERDICTS) {
@@ -78,6 +81,14 @@ static __always_inline int leave(struct packet *pkt, int verdict)
 		verdict = NO_STAGE;
 	}
 	return report(pkt, verdict); /* count once, sample, answer the driver */
+}
+
+/* The one way out: rewrite and send it, as the case may be. */
+static __always_inline int leave(struct packet *pkt, int verdict)
+{
+	if (verdict == TO_CDN || verdict == TO_CLIENT)
+		verdict = pkt->its->fragment ? TO_FRAGMENT : send(pkt, verdict);
+	return go_on(pkt, verdict);
 }
 
 int edge(struct xdp_md *ctx)
@@ -101,7 +112,7 @@ int handshake(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? follow_change(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, follow_change(&pkt)) : NO_STAGE);
 }
 
 /* A new flow: whose is it, what for, and may it? */
@@ -125,7 +136,31 @@ int binding(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? bind_flow(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, bind_flow(&pkt)) : NO_STAGE);
+}
+
+/* A SYN that may promise more than its path takes. */
+int clamping(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? clamp(&pkt) : NO_STAGE);
+}
+
+/* An error about a packet of somebody's, or a ping. */
+int icmp(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? handle_icmp(&pkt) : NO_STAGE);
+}
+
+/* A first fragment that is to be sent, or one that follows. */
+int fragment(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return go_on(&pkt, resume(ctx, &pkt) ? send_fragment(&pkt) : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */

@@ -56,18 +56,17 @@ static __always_inline bool find_slot(struct packet *pkt)
 	return true;
 }
 
-static __always_inline int find_from_cdn(struct packet *pkt)
+/* What an endpoint has to say about a port of ours; it is for whom the port is held. */
+static __always_inline int find_reply(struct packet *pkt, struct endpoint_key *key, __u16 our_port)
 {
 	struct facts *its = pkt->its;
-	struct endpoint_key key = {
-		.address = its->source, .port = its->source_port, .protocol = its->protocol};
-	__u32 port = (__u32)bpf_ntohs(its->target_port) - pkt->set->port_min_host, *id;
+	__u32 port = (__u32)bpf_ntohs(our_port) - pkt->set->port_min_host, *id;
 
 	if (port >= pkt->set->ports) {
 		NOTE(NOTED_HOST_PORT, 0, 0);
 		return GO_ON; /* the address is the host's too, and the port its own */
 	}
-	id = endpoint_ids.lookup(&key);
+	id = endpoint_ids.lookup(key);
 	NOTE(NOTED_ENDPOINT, id ? *id : NOWHERE, 0);
 	if (!id)
 		return NO_OWNER;
@@ -77,6 +76,15 @@ static __always_inline int find_from_cdn(struct packet *pkt)
 		return NO_OWNER;
 	its->belongs = TO_REPLY;
 	return GO_ON;
+}
+
+static __always_inline int find_from_cdn(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	struct endpoint_key key = {
+		.address = its->source, .port = its->source_port, .protocol = its->protocol};
+
+	return find_reply(pkt, &key, its->target_port);
 }
 
 /* What carries no ports: errors and pings, pieces, and what only the host can be meant by. */
@@ -127,7 +135,7 @@ static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 	its->cdn = flow->cdn;
 	its->endpoint = id;
 	if (endpoint->transport != TRANSPORT_NAT)
-		return endpoint->transport == TRANSPORT_PASS ? HANDED : TO_CDN;
+		return TO_CDN;
 	its->out.source = *snat_address(pkt, flow->snat);
 	its->out.target = endpoint->address;
 	its->out.source_port = flow->snat_port;
@@ -306,13 +314,20 @@ static __always_inline bool names_an_id(struct packet *pkt)
 	return first && (*first & 0xc0) == 0xc0;
 }
 
+/* By the operator's will, the fragments of a packet end here. */
+static __always_inline bool ends_here(struct packet *pkt)
+{
+	return pkt->set->fragments == FRAGMENTS_DROP && !(pkt->its->mode & MODE_DISARMED);
+}
+
 /* A known flow goes its way; what begins, ends or has no ports goes on in a stage of its own. */
 static __always_inline int follow(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
 	bool changes = its->flags & (TCP_SYN | TCP_FIN | TCP_RST);
 
-	if (its->fragment)
+	/* a first one goes the way of any packet, and leads the rest */
+	if (its->fragment && (its->fragment == 2 || ends_here(pkt)))
 		return TO_FRAGMENT;
 	if (its->protocol != IPPROTO_TCP && its->protocol != IPPROTO_UDP)
 		return TO_ICMP;

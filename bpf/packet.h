@@ -25,6 +25,7 @@ enum onward {
 	TO_OPENING,
 	TO_PICKING,
 	TO_BINDING,
+	TO_CLAMPING,
 	TO_ICMP,
 	TO_FRAGMENT,
 	TO_QUIC,
@@ -91,6 +92,10 @@ struct facts {
 	__u16 source_port;
 	__u16 target_port;
 	__u16 customer;
+	__u16 quoted_l3; /* of an ICMP error: where the packet begins that it is about, */
+	__u16 quoted_l4; /* and what that carries */
+	__u16 option;	 /* of TCP, under way through them: offset in its header */
+	__u8 quoted_protocol;
 	__u8 family; /* 4, 6 */
 	__u8 protocol;
 	__u8 flags; /* of TCP */

@@ -12,7 +12,7 @@
 #define NEXT_ROUTING 43
 #define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
-#define NEXT_NONE 59
+#define ROUTING_SEGMENTS_LEFT 0x00ff
 
 struct vlan_header {
 	__be16 tci;
@@ -22,7 +22,7 @@ struct vlan_header {
 struct extension_header {
 	__u8 next;
 	__u8 length;
-	__be16 fragment; /* of a fragment header: offset and flags */
+	__be16 fragment; /* of a fragment header: offset and flags; of routing: type and segments left */
 	__be32 id;
 };
 
@@ -168,6 +168,12 @@ static __always_inline int parse_ipv4(struct packet *pkt)
 	return GO_ON;
 }
 
+static __always_inline bool is_extension(__u32 protocol)
+{
+	return protocol == NEXT_HOP_BY_HOP || protocol == NEXT_ROUTING ||
+	       protocol == NEXT_DESTINATION || protocol == NEXT_FRAGMENT;
+}
+
 /* Extension headers are walked as far as EXTENSION_HEADERS_MAX of them. */
 static __always_inline int parse_ipv6(struct packet *pkt)
 {
@@ -189,8 +195,7 @@ static __always_inline int parse_ipv6(struct packet *pkt)
 	its->payload = total;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
-		if (its->protocol != NEXT_HOP_BY_HOP && its->protocol != NEXT_ROUTING &&
-		    its->protocol != NEXT_DESTINATION && its->protocol != NEXT_FRAGMENT)
+		if (!is_extension(its->protocol))
 			return GO_ON;
 		extension = header_at(pkt, its->l4, sizeof(*extension));
 		if (!extension)
@@ -204,6 +209,9 @@ static __always_inline int parse_ipv6(struct packet *pkt)
 				its->fragment = fragment & IP6_OFFSET_MASK ? 2 : 1;
 			its->fragment_id = extension->id;
 		} else {
+			if (its->protocol == NEXT_ROUTING &&
+			    (extension->fragment & bpf_htons(ROUTING_SEGMENTS_LEFT)))
+				return UNSUPPORTED; /* to be sent on by its own list (RFC 8200, 4.4) */
 			length += extension->length * 8;
 		}
 		if (length > its->payload || its->l4 + length > HEADERS_MAX - 60)
@@ -258,7 +266,8 @@ static __always_inline int parse_udp(struct packet *pkt)
 	if (!udp)
 		return MALFORMED;
 	length = bpf_ntohs(udp->len);
-	if (length < sizeof(*udp) || (length > its->payload && !its->fragment))
+	if (its->payload < sizeof(*udp) || length < sizeof(*udp) ||
+	    (length > its->payload && !its->fragment))
 		return MALFORMED;
 	if (its->family == 6 && !udp->check)
 		return NO_CHECKSUM; /* RFC 8200, 8.1 */

@@ -40,6 +40,8 @@ static __always_inline bool translate_transport(struct packet *pkt)
 	struct tcphdr *tcp;
 	struct udphdr *udp;
 
+	if (!its->out.source_port)
+		return true; /* no ports: a later fragment, or an ICMP error, which is seen to */
 	if (its->protocol == IPPROTO_TCP) {
 		tcp = header_at(pkt, its->l4, sizeof(*tcp));
 		if (!tcp)
@@ -244,13 +246,17 @@ static __always_inline int send(struct packet *pkt, int verdict)
 	struct facts *its = pkt->its;
 	__u32 endpoint = its->endpoint;
 
-	if (its->ttl <= 1)
-		return ANSWER_TOO_LATE;
 	if (verdict == TO_CDN) {
 		struct endpoint *to = endpoints.lookup(&endpoint);
 
-		return to ? send_to_cdn(pkt, to) : NO_CDN;
+		if (!to)
+			return NO_CDN;
+		if (to->transport == TRANSPORT_PASS)
+			return HANDED;
+		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to);
 	}
+	if (its->ttl <= 1)
+		return ANSWER_TOO_LATE;
 	if (!pkt->slot)
 		return NO_OWNER;
 	return send_to_client(pkt, pkt->slot->link, pkt->slot->router);

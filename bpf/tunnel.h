@@ -45,7 +45,7 @@ static __always_inline __u16 tunnel_source_port(struct facts *its)
 	__u32 ends = ((__u32)its->source_port << 16) | its->target_port;
 
 	return bpf_htons(TUNNEL_FIRST_PORT |
-			 (mix(((__u64)fold_address(&its->source) << 32) ^ ends) & 0x3fff));
+			 (mix(((__u64)fold_address(&its->client) << 32) ^ ends) & 0x3fff));
 }
 
 static __always_inline bool encapsulate_ipv4(struct packet *pkt, const struct endpoint *to,

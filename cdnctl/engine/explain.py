@@ -28,7 +28,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.TOO_BIG: "Larger than its path takes, and its sender has been told often enough.",
     Verdict.NO_SERVICE: "A VIP, but no service on this port and protocol.",
     Verdict.UNKNOWN_FLOW: "Of no flow we know, and over the limit of resets.",
-    Verdict.UNRELATED: "An ICMP error about no flow of ours.",
+    Verdict.UNRELATED: "An ICMP error about no flow of ours, or a ping over the limit of answers.",
     Verdict.BAD_ACK: "Acknowledges a SYN-ACK that was never sent.",
     Verdict.NO_OWNER: "A CDN's packet to a port that no flow holds.",
     Verdict.STALE_REPLY: "A CDN's reply to a flow that is gone.",

@@ -64,13 +64,14 @@ class Stage(enum.IntEnum):
     OPENING = 1
     PICKING = 2
     BINDING = 3
-    ICMP = 4
-    FRAGMENT = 5
-    QUIC = 6
-    ANSWER = 7
+    CLAMPING = 4
+    ICMP = 5
+    FRAGMENT = 6
+    QUIC = 7
+    ANSWER = 8
 
 
-STAGES = 8
+STAGES = 9
 
 
 class LocalKind(enum.IntEnum):

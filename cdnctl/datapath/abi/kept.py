@@ -172,12 +172,13 @@ class Fragment(Structure):
         ("at_ns", c_uint64),
         ("source", Address),
         ("target", Address),
-        ("link", c_uint32),
-        ("self", c_uint8 * 6),
-        ("next", c_uint8 * 6),
+        ("slot", c_uint32),
+        ("source_port", c_uint16),
+        ("target_port", c_uint16),
+        ("customer", c_uint16),
+        ("endpoint", c_uint8),
         ("cdn", c_uint8),
-        ("verdict", c_uint8),
-        ("pad", c_uint16 * 3),
+        ("pad", c_uint32),
     )
 
 
