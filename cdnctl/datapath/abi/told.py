@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
 
 from cdnctl.datapath.abi.enums import CLASSES, POOLS
-from cdnctl.datapath.abi.numbers import MAX_REGIONS, MAX_SNAT, TICKS_PER_NS, MEMBER_WORDS
+from cdnctl.datapath.abi.numbers import MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
 
