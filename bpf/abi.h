@@ -216,7 +216,8 @@ struct settings {
 	__u8 snat_rows;	    /* rows of reverse slots that each endpoint has */
 	__u8 snat_count[2]; /* IPv4, IPv6 */
 	__u8 fragments;	    /* enum fragment_policy */
-	__u32 source_busy;  /* packets a second from which on a source has a meter of its own */
+	__u32 source_busy;  /* packets a second from which on a source has a meter of its own, */
+	__u32 busy_share;   /* and what one CPU must see of them: their part, were all CPUs alike */
 	__u32 weight_total[POOLS]; /* of all endpoints in rotation by the operator's will */
 	struct address snat[2][MAX_SNAT];
 	__u32 dark_connects;
@@ -443,11 +444,18 @@ struct client {
 	__u8 flags;
 };
 
-/* Count-min (Cormode and Muthukrishnan, 2005) of packets by source, in the second `second`. */
+/* In facts, flows and slots, beside the number of a customer: the client is CLIENT_ALLOWED. */
+#define CUSTOMER_ALLOWED 0x8000
+
+/*
+ * Count-min (Cormode and Muthukrishnan, 2005) of packets by source. A cell has its count in 26 bits and,
+ * above these, the period that it was last touched in: by its age it is halved then.
+ */
 #define SKETCH_ROWS 4
 #define SKETCH_COLUMNS 1024
 struct sketch {
-	__u32 second;
+	__u64 strangers; /* packets of sources that were not busy, halved likewise */
+	__u32 period;
 	__u32 pad;
 	__u32 count[SKETCH_ROWS][SKETCH_COLUMNS];
 };
@@ -516,7 +524,7 @@ struct cdn_count {
 
 struct customer_count {
 	struct count passed;
-	struct count dropped;
+	struct count dropped; /* for its limits, or its sources' */
 	__u64 flows;
 	__u64 flows_refused;
 };

@@ -164,7 +164,9 @@ static __always_inline int admit(struct packet *pkt)
 	if (blocked(pkt, &its->client) && !finds_neighbours(pkt) &&
 	    (its->belongs || !is_management(pkt)))
 		return BLOCKED;
-	if (pkt->generation)
+	if (pkt->generation) {
+		know_customer(pkt);
 		SET(*pkt->generation, its->policy);
+	}
 	return its->belongs ? GO_ON : PASSED;
 }

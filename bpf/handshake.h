@@ -266,6 +266,7 @@ static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
 static __always_inline int follow_client(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
+	bool charged = its->belongs == TO_ESTABLISHED;
 	struct flow *flow;
 	int verdict = GO_ON;
 
@@ -275,6 +276,12 @@ static __always_inline int follow_client(struct packet *pkt)
 		if (its->protocol == IPPROTO_TCP && !(its->flags & TCP_SYN))
 			return its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
 		return open_anew(pkt);
+	}
+	if (!charged) {
+		its->customer = flow->customer;
+		verdict = within_quota(pkt);
+		if (verdict != GO_ON)
+			return verdict;
 	}
 	if (its->belongs == TO_HALF_OPEN && is_first(pkt, flow))
 		return follow_first(pkt, flow);

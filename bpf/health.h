@@ -448,7 +448,8 @@ static __always_inline bool claim_probe(struct packet *pkt, __u32 id, struct hea
 
 /*
  * After a pause an endpoint gets a tenth of its share, and the whole after slow_start_ns: its caches are
- * cold, and what took it out may not be over. `draw` is any number of 16 bits.
+ * cold, and what took it out may not be over. `draw` is any number of 16 bits, the flow's for all its tries:
+ * who is not among the first would else be in the end, having been tried often enough.
  */
 static __always_inline bool starts_slowly(struct packet *pkt, struct health *h, __u32 draw)
 {
@@ -491,10 +492,11 @@ static __always_inline enum fitness fitness(struct packet *pkt, struct pick *pic
 		if (by_latency && suspect(h))
 			return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT_SUSPECT;
 		if (is_full(pkt, cdn)) {
-			pick->full = id;
+			if (pick->first == NOWHERE && pick->full == NOWHERE)
+				pick->full = id;
 			return UNFIT_FULL;
 		}
-		return starts_slowly(pkt, h, pick->hash & 0xffff) ? UNFIT_STARTING : FIT;
+		return starts_slowly(pkt, h, pick->draw) ? UNFIT_STARTING : FIT;
 	}
 	if ((__s64)(pkt->its->now - h->out_until_ns) < 0)
 		return UNFIT_OUT;

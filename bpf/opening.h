@@ -9,7 +9,7 @@ static __always_inline void know_client(struct packet *pkt, struct service *serv
 	struct prefix_key key = {.length = 128, .address = its->source};
 	struct client *client = clients.lookup(&key);
 
-	its->customer = client ? client->customer : 0;
+	its->customer = customer_of(client);
 	its->region = client ? client->region : 0;
 	its->traffic_class = service->traffic_class == CLASS_BY_DSCP ? class_of_dscp(its->dscp)
 								     : service->traffic_class;
@@ -58,6 +58,7 @@ static __always_inline void count_new(struct packet *pkt, struct flow *flow)
 	}
 	if (flows)
 		COUNT(*flows, 1);
+	count_customer_flow(pkt);
 	if (!h)
 		return;
 	if (awaits_answer(pkt, flow))
@@ -75,9 +76,10 @@ static __always_inline void note_pick(struct packet *pkt, struct pick *pick, __u
 	struct cdn_count *count;
 
 	if (capacity && load && capacity->flow_ticks)
-		charge(&load->flows_at, capacity->flow_ticks, ~0ULL, ticks(pkt->its->now));
-	if (full == NOWHERE || full == pick->endpoint)
-		return;
+		pour(&load->flows_at, capacity->flow_ticks, capacity->burst_ticks,
+		     ticks(pkt->its->now));
+	if (full == NOWHERE || cdn_of(full) == cdn)
+		return; /* there was room, or nowhere was any */
 	count = count_of(cdn_of(full));
 	if (count)
 		COUNT(count->spilled, 1);
@@ -213,13 +215,13 @@ static __always_inline int open_flow(struct packet *pkt)
 	if (!service)
 		return NO_SERVICE;
 	know_client(pkt, service);
+	its->rescue = old != 0;
 	verdict = may_open(pkt);
 	if (verdict != GO_ON)
 		return verdict;
 	exact_now(pkt);
 	its->client = its->source;
 	its->service = number;
-	its->rescue = old != 0;
 	known = recognise(pkt, service, number);
 	if (known != NOWHERE)
 		return skip_pick(known) ? TO_BINDING : NO_SERVICE;

@@ -64,6 +64,13 @@ struct way_out {
 	__u16 l4_delta;
 };
 
+/* What a packet takes of its limits, in ticks. */
+struct cost {
+	__u64 packet;
+	__u64 bytes;
+	__u64 flow;
+};
+
 struct facts {
 	__u64 now; /* 0 until a step needs a clock */
 	__u64 owner;
@@ -71,6 +78,7 @@ struct facts {
 	struct address target;
 	struct address client; /* whose packet it is, or whom a CDN's reply is for */
 	struct way_out out;
+	struct cost cost;
 	__u32 mode;
 	__u32 policy;	/* generation, read once: what is judged under it is marked with it */
 	__u32 bytes;	/* of the whole frame */
@@ -136,7 +144,8 @@ struct pick {
 	__u32 probe;
 	__u32 darkened;	 /* endpoint found dark on the way */
 	__u32 suspected; /* has a suspect been seen? better than one that is out */
-	__u32 full;	 /* endpoint found at its capacity on the way */
+	__u32 full;	 /* endpoint that it would have been, were there room */
+	__u32 draw;	 /* of 16 bits, against those that start slowly */
 	__u32 table;
 	__u32 policy;
 	__u32 try;

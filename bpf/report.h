@@ -75,36 +75,73 @@ static __always_inline void sample(struct packet *pkt, int verdict)
 }
 
 /*
- * Bytes towards a CDN's capacity, billed by heaps: a word that all CPUs share is too dear for each packet,
- * and a heap is a fraction of a millisecond of any link worth limiting.
+ * Bytes towards a CDN's capacity, billed by heaps: a word that all CPUs share is too dear for each packet.
+ * A heap is small against what may come at once, or it alone would fill a CDN.
  */
 #define HEAP_BYTES 16384
+#define HEAPS_A_BURST 16
 
 static __always_inline void bill(struct packet *pkt, __u32 cdn)
 {
-	struct cpu_state *cpu = this_cpu();
-	__u64 now = ticks(coarse_now(pkt)), before;
-	struct limit *capacity;
+	struct limit *capacity = capacities.lookup(&cdn);
+	struct cpu_state *cpu;
 	struct meter *load;
 	__u32 bytes;
+	__u64 cost;
 
-	if (!cpu || cdn >= MAX_CDNS)
+	if (!capacity || !capacity->kib_ticks || cdn >= MAX_CDNS)
+		return;
+	cpu = this_cpu();
+	load = loads.lookup(&cdn);
+	if (!cpu || !load)
 		return;
 	bytes = cpu->unbilled[cdn] + pkt->its->bytes;
-	if (bytes < HEAP_BYTES) {
+	cost = byte_ticks(capacity, bytes);
+	if (bytes < HEAP_BYTES && cost < capacity->burst_ticks / HEAPS_A_BURST) {
 		cpu->unbilled[cdn] = bytes;
 		return;
 	}
 	cpu->unbilled[cdn] = 0;
-	capacity = capacities.lookup(&cdn);
-	load = loads.lookup(&cdn);
-	if (!capacity || !load || !capacity->kib_ticks)
-		return;
-	before = load->bytes_at;
-	if (before < now)
-		SWAP_IF(&load->bytes_at, before, now);
-	ATOMIC_ADD(&load->bytes_at, (bytes * capacity->kib_ticks) >> 10);
+	pour(&load->bytes_at, cost, capacity->burst_ticks, ticks(coarse_now(pkt)));
 }
+
+/* -- customers -- */
+
+static __always_inline struct customer_count *count_of_customer(struct packet *pkt)
+{
+	__u32 id = pkt->its->customer & (MAX_CUSTOMERS - 1);
+
+	return id ? customer_counts.lookup(&id) : 0;
+}
+
+static __always_inline void count_customer_flow(struct packet *pkt)
+{
+	struct customer_count *count = pkt->its->rescue ? 0 : count_of_customer(pkt);
+
+	if (count)
+		COUNT(count->flows, 1);
+}
+
+static __always_inline void count_customer(struct packet *pkt, int verdict)
+{
+	struct customer_count *of = count_of_customer(pkt);
+	struct count *count;
+
+	if (!of)
+		return;
+	if (verdict == FORWARDED || verdict == REPLIED || verdict == HANDED)
+		count = &of->passed;
+	else if (verdict >= OVER_QUOTA && verdict <= OVER_SOURCE_QUOTA)
+		count = &of->dropped;
+	else
+		return;
+	COUNT(count->packets, 1);
+	COUNT(count->bytes, pkt->its->bytes);
+	if (verdict == OVER_FLOW_QUOTA)
+		COUNT(of->flows_refused, 1);
+}
+
+/* -- the last word -- */
 
 static __always_inline int report(struct packet *pkt, int verdict)
 {
@@ -131,6 +168,8 @@ static __always_inline int report(struct packet *pkt, int verdict)
 			bill(pkt, its->cdn);
 		}
 	}
+	if (its->customer)
+		count_customer(pkt, verdict);
 	if (verdict != BYPASSED)
 		sample(pkt, verdict);
 	if (its->mode & MODE_OBSERVE)

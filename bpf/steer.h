@@ -9,6 +9,7 @@
  * (so does every flow of a service whose endpoints are all out: a bad CDN is better than none).
  */
 #define REHASHES 12
+#define ORDER_MAX 48 /* of failover; stages can be called about as often as is needed for so many */
 #define TRIES_AT_ONCE 3
 /* A second pick must be better by a quarter and a millisecond, so that weights mean something. */
 #define BAND_US 1000
@@ -71,7 +72,7 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 	pick->try++;
 	pick->hash = mix(((__u64)pick->hash << 32) | id);
 	if (!h)
-		return false;
+		return pick->policy == POLICY_FAILOVER; /* the end of the order */
 	if (pick->except != NO_CDN_ID && cdn == pick->except) {
 		NOTE(NOTED_TRY, id, UNFIT_EXCEPTED);
 		return false;
@@ -129,6 +130,7 @@ static __always_inline bool begin_pick(struct packet *pkt, struct service *servi
 	pick->table = table_id;
 	pick->policy = policy;
 	pick->try = 0;
+	pick->draw = pick->hash & 0xffff;
 	pick->except = except;
 	pick->first = NOWHERE;
 	pick->probe = 0;
@@ -178,5 +180,6 @@ static __always_inline int pick_endpoint(struct packet *pkt)
 	for (int i = 0; i < TRIES_AT_ONCE; i++)
 		if (try_pick(pkt, table, pick))
 			return TO_BINDING;
-	return pick->try < REHASHES ? TO_PICKING : TO_BINDING;
+	return pick->try < (pick->policy == POLICY_FAILOVER ? ORDER_MAX : REHASHES) ? TO_PICKING
+										    : TO_BINDING;
 }

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 
 from cdnctl.config import Config, ports, snat_rows
-from cdnctl.datapath import abi
+from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import clients
 from cdnctl.engine.layout import Layout
@@ -47,6 +47,7 @@ def write_settings(config: Config, tables: Tables) -> None:
     settings.rescue_after_ns = int(reflex.rescue_after_ms * 1e6)
     settings.slow_start_ns = int(reflex.slow_start_s * 1e9)
     settings.source_busy = quota.busy_pps
+    settings.busy_share = -(-quota.busy_pps // kernel.possible_cpus())
     source = quota.per_source
     settings.source_limit = (
         abi.limit(pps=source.pps, mbit=source.mbit, flows_per_s=source.flows_per_s, burst_ms=source.burst_ms)
