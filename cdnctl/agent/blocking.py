@@ -16,7 +16,7 @@ from cdnctl.agent import protocol
 from cdnctl.agent.edge import no_agent
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
-from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
+from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 5.0
 
@@ -96,6 +96,15 @@ class Client:
             message = self._receive(time.monotonic() + self.timeout_s)
             if isinstance(message, protocol.FrameMessage):
                 yield message.frame
+            _heed_farewell(message)
+
+    def packets(self, wanted: PacketFilter) -> Iterator[Sampled]:
+        """Sampled packets that match, from now on; also when there are none, so that one knows."""
+        self._send(protocol.Watch(filter=wanted))
+        while True:
+            message = self._receive(time.monotonic() + self.timeout_s)
+            if isinstance(message, protocol.SampledMessage):
+                yield message.sampled
             _heed_farewell(message)
 
     def _send(self, message: protocol.Up) -> None:

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cdnctl.model import AnyCommand, Frame, Outcome
+from cdnctl.model import AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 VERSION = 1
 MAX_UP = 1 << 20
@@ -53,6 +53,12 @@ class Request(Message, frozen=True, kw_only=True, tag="request"):
     command: AnyCommand
 
 
+class Watch(Message, frozen=True, kw_only=True, tag="watch"):
+    """Send the sampled packets that match, from now on, with every frame's tick; the last one holds."""
+
+    filter: PacketFilter
+
+
 class ServerHello(Message, frozen=True, kw_only=True, tag="hello"):
     """The first message down, in answer to the client's."""
 
@@ -74,14 +80,20 @@ class Answer(Message, frozen=True, kw_only=True, tag="answer"):
     outcome: Outcome
 
 
+class SampledMessage(Message, frozen=True, kw_only=True, tag="sampled"):
+    """What a `Watch` asked for."""
+
+    sampled: Sampled
+
+
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """The last message down before the agent hangs up, with the reason."""
 
     text: str
 
 
-Up = ClientHello | Request
-Down = ServerHello | FrameMessage | Answer | Refused
+Up = ClientHello | Request | Watch
+Down = ServerHello | FrameMessage | SampledMessage | Answer | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)

@@ -28,6 +28,8 @@ from cdnctl.model import (
     Frame,
     GetFrame,
     Outcome,
+    PacketFilter,
+    Sampled,
     Stop,
     Watcher,
     Who,
@@ -38,6 +40,10 @@ MAX_VIEWERS = 48
 """Seats that clients of the view socket may take: watchers never lock the operators out."""
 TEXT_LIMIT = 300
 """Characters of any text in a command (a reason, a note)."""
+MAX_WATCHES = 8
+"""Clients that may watch packets at the same time: each costs a look at every sample."""
+TERMS_LIMIT = 64
+"""Conditions in one filter."""
 NAMES_LIMIT = 1024
 """Entries of any mapping in a command (weights by CDN)."""
 
@@ -52,6 +58,8 @@ class Engine(Protocol):
     def frame(self) -> Frame: ...
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
+
+    def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
 
 class Server:
@@ -114,6 +122,18 @@ class Server:
         """The last `count` frames as sent, the oldest first."""
         return [message for _seq, message in list(self._past)[-count:]] if count > 0 else []
 
+    def check_watch(self, wanted: PacketFilter, *, again: bool) -> str:
+        """Why a client may not watch packets by this filter now, or nothing; `again`: it does already."""
+        if not again and sum(session.wants_packets is not None for session in self._sessions) >= MAX_WATCHES:
+            return f"{MAX_WATCHES} clients watch packets already; `cdnctl who` lists them"
+        if sum(map(len, wanted)) > TERMS_LIMIT:
+            return f"a filter of more than {TERMS_LIMIT} conditions"
+        try:
+            self._engine.sampled(wanted)
+        except ValueError as error:
+            return f"a filter that means nothing: {error}"
+        return ""
+
     # --- inside -----------------------------------------------------------------------------------
 
     async def _listen(self, sock: socket.socket, role: Role) -> asyncio.AbstractServer:
@@ -141,6 +161,7 @@ class Server:
         due = loop.time()
         while True:
             self._tick()
+            self._show_packets()
             due = max(due + FRAME_INTERVAL_S, loop.time())
             await asyncio.sleep(due - loop.time())
 
@@ -164,6 +185,12 @@ class Server:
         for session in self._sessions:
             if session.wants_frames:
                 session.offer(message)
+
+    def _show_packets(self) -> None:
+        """What the frame's time brought, to those who watch it; nobody else pays."""
+        for session in self._sessions:
+            if session.wants_packets is not None:
+                session.offer_packets(self._engine.sampled(session.wants_packets))
 
     def _watchers(self) -> list[Watcher]:
         return [watcher for session in self._sessions if (watcher := session.watcher) is not None]

@@ -1,9 +1,10 @@
 """One connected client of the agent.
 
 Two tasks: one reads requests, one writes. What must arrive (hello, history, answers) waits in a
-queue; a frame waits in a single place where the next one replaces it. So a client that stops reading
-(a stalled SSH line under a console) costs the agent one frame and loses no answer, and when its
-queue grows the agent stops reading its requests.
+queue; a frame waits in a single place where the next one replaces it, and sampled packets in another,
+which those that come meanwhile are not put into, but counted. So a client that stops reading (a stalled
+SSH line under a console) costs the agent one of each and loses no answer, and when its queue grows the
+agent stops reading its requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 
 from cdnctl.agent import peer, protocol
 from cdnctl.agent.protocol import Role
-from cdnctl.model import Actor, AnyCommand, Outcome, Watcher
+from cdnctl.model import Actor, AnyCommand, Outcome, PacketFilter, Sampled, Watcher
 
 HELLO_TIMEOUT_S = 5.0
 FAREWELL_TIMEOUT_S = 1.0
@@ -43,6 +44,8 @@ class Host(Protocol):
 
     def past_frames(self, count: int) -> list[bytes]: ...
 
+    def check_watch(self, wanted: PacketFilter, *, again: bool) -> str: ...
+
 
 class Session:
     """A client from its connection to its end; `run` never raises for what the client does."""
@@ -54,6 +57,8 @@ class Session:
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._frame: bytes | None = None
+        self._packets: bytes | None = None
+        self._missed = 0
         self._to_send = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -61,6 +66,7 @@ class Session:
         self.since_ns = time.time_ns()
         self.actor: Actor | None = None
         self.wants_frames = False
+        self.wants_packets: PacketFilter | None = None
         writer.transport.set_write_buffer_limits(high=0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
@@ -118,6 +124,16 @@ class Session:
         self._frame = frame
         self._to_send.set()
 
+    def offer_packets(self, sampled: Sampled) -> None:
+        """New sampled packets; when those before are not taken yet they are only counted."""
+        if self._packets is not None:
+            self._missed += len(sampled.packets) + sampled.missed
+            return
+        sampled = msgspec.structs.replace(sampled, missed=sampled.missed + self._missed)
+        self._missed = 0
+        self._packets = protocol.encode(protocol.SampledMessage(sampled=sampled))
+        self._to_send.set()
+
     def _post(self, message: bytes) -> None:
         self._queue.append(message)
         self._queued += len(message)
@@ -129,7 +145,7 @@ class Session:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
-            while self._queue or self._frame is not None:
+            while self._queue or self._frame is not None or self._packets is not None:
                 await self._send_next()
 
     async def _send_next(self) -> None:
@@ -138,9 +154,11 @@ class Session:
             self._queued -= len(message)
             if self._queued <= QUEUE_LIMIT:
                 self._has_room.set()
-        else:
-            assert self._frame is not None
+        elif self._frame is not None:
             message, self._frame = self._frame, None
+        else:
+            assert self._packets is not None
+            message, self._packets = self._packets, None
         self._writer.write(message)
         await self._writer.drain()
 
@@ -173,11 +191,19 @@ class Session:
         actor = await self._greet()
         while True:
             request = await self._receive()
+            if isinstance(request, protocol.Watch):
+                self._watch(request)
+                continue
             if not isinstance(request, protocol.Request):
                 raise protocol.ProtocolError("a second hello")
             self._post(_answer(request.id, self._host.execute(request.command, actor)))
             await self._has_room.wait()
             await asyncio.sleep(0)  # one busy client must not keep the others waiting
+
+    def _watch(self, request: protocol.Watch) -> None:
+        if refusal := self._host.check_watch(request.filter, again=self.wants_packets is not None):
+            raise protocol.ProtocolError(refusal)
+        self.wants_packets = request.filter
 
     def _name(self) -> str:
         if self.actor is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cdnctl import __version__
-from cdnctl.cli import verbs
+from cdnctl.cli import trace, verbs
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
 
@@ -32,6 +32,8 @@ examples:
   cdnctl drain aurora                       no new flows to it; live ones stay
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
   cdnctl mode observe                       decide and count, but let every packet pass
+  cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
+  cdnctl trace --live verdict dropped       what is dropped now, a line a packet
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
@@ -198,6 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     change("bypass", "pass every packet untouched: cuts every translated flow", verbs.bypass, cuts=True)
 
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
+    verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
+    _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
         "demo",
@@ -221,6 +225,27 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "cdnctl trace [options] SRC[:PORT] DST:PORT\n       cdnctl trace --live [options] [FILTER]"
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="two ends, as 198.51.100.7 203.0.113.80:443 or [2001:db8::7]:40000 [2001:db8:1::80]:443; with"
+        " --live a filter, as src 198.51.100.0/24 and verdict dropped",
+    )
+    parser.add_argument("--proto", choices=("tcp", "udp", "icmp"), default="tcp", help="tcp if not said")
+    parser.add_argument(
+        "--flags",
+        type=trace.flags,
+        metavar="FLAGS",
+        help="of TCP, as syn or fin,ack; else what would come next",
+    )
+    parser.add_argument("--iface", metavar="NAME", help="comes in by this interface of the edge")
+    parser.add_argument("--live", action="store_true", help="show sampled real packets with their verdicts")
+    parser.add_argument("--count", type=frame_number, metavar="N", help="with --live: so many, then end")
 
 
 def _default_lifetime() -> float | None:

@@ -195,6 +195,20 @@ def check(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def trace(options: argparse.Namespace) -> int:
+    """What would become of a packet; or what becomes of real ones."""
+    from cdnctl.cli.trace import run
+
+    return run(options)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Look at the box."""
+    from cdnctl.cli.doctor import run
+
+    return run(options)
+
+
 def _running_agent(options: argparse.Namespace) -> Path | None:
     """The socket of the agent meant, if it runs and answers."""
     if options.config is not None:

@@ -19,7 +19,7 @@ from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
-from cdnctl.engine import frames, layout, restore, settings, steering
+from cdnctl.engine import frames, layout, restore, settings, steering, watching
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
@@ -36,6 +36,8 @@ from cdnctl.model import (
     Customer,
     Frame,
     Outcome,
+    PacketFilter,
+    Sampled,
 )
 from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import forwarding_path, state_dir
@@ -291,6 +293,13 @@ class Engine:
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
+        )
+
+    def sampled(self, wanted: PacketFilter) -> Sampled:
+        """The sampled packets of the last frame's time that match. Raises ValueError for an odd filter."""
+        observer = self.observer
+        return watching.sampled(
+            observer.samples, wanted, observer.talker_names(), one_in=observer.one_in, lost=self.reader.lost
         )
 
     def customers(self) -> list[Customer]:

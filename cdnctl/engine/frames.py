@@ -48,6 +48,8 @@ class Observer:
         self._window = window.Window()
         self._cdns = CdnPictures(config, layout, tables, self._window, ports)
         self.talkers = Talkers()
+        self.samples: list[RawSample] = []
+        """Those since the last `observe` but one."""
         self._lost_before = reader.lost
         self._endpoints = {abi.packed(place.address) for place in layout.endpoints}
         self._cdn_names = {identity: name for name, identity in layout.cdns.items()}
@@ -59,7 +61,8 @@ class Observer:
         self._window.push(
             window.take(self._tables, self._layout, now_ns, self._reader.received, self._reader.lost)
         )
-        self.talkers.add_batch(self._by_source(self._reader.take_samples()))
+        self.samples = self._reader.take_samples()
+        self.talkers.add_batch(self._by_source(self.samples))
         lost = self._reader.lost
         self.talkers.roll(now_ns / 1e9, lost - self._lost_before)
         self._lost_before = lost
