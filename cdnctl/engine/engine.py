@@ -27,6 +27,8 @@ from cdnctl.engine.collector import Collector
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
+from cdnctl.engine.video import Video
+from cdnctl.engine.video import words as video_words
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     FRAME_BLOCKS,
@@ -42,6 +44,7 @@ from cdnctl.model import (
 from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import forwarding_path, state_dir
 from cdnctl.state import State, StateStore
+from cdnctl.steering.classes import Shift
 
 
 class Engine:
@@ -85,6 +88,7 @@ class Engine:
             self.sweep = Sweep(self.program.open(build.SWEEP), self.program.pins)
             self.collector = Collector(self.sweep)
             self.ports = Ports(settings.port_room(self.config, self.layout))
+            self.video = Video(self.config, self.layout)
             self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader, self.ports)
             if not self.state.detached:
                 self.attach_all()
@@ -232,8 +236,11 @@ class Engine:
     def steer(self) -> None:
         """Put weights and drains into the kernel. Raises CdnctlError before anything is written."""
         steering.check(self.config, self.weights(), self.drained())
-        wanted = steering.Steering(self.weights(), self.drained())
-        steering.apply(self.config, self.layout, self.tables, wanted)
+        steering.apply(self.config, self.layout, self.tables, self._steering())
+
+    def _steering(self) -> steering.Steering:
+        kept = self.video.kept if hasattr(self, "video") else {}
+        return steering.Steering(self.weights(), self.drained(), kept)
 
     def weights(self) -> dict[str, int]:
         """What is wanted now: the operators' word, else the configuration's."""
@@ -256,6 +263,7 @@ class Engine:
         self._collect()
         self._look_at_interfaces()
         mode = self._follow_mode()
+        self._plan_video(mode)
         verdicts = self.observer.verdicts()
         self._ticker.nowhere(verdicts)
         customers = self.customers()
@@ -308,7 +316,30 @@ class Engine:
 
     def _wanted(self) -> Wanted:
         shares = steering.split(self.layout, self.weights(), self.drained()).shares
-        return Wanted(self.weights(), self.drained(), shares)
+        return Wanted(self.weights(), self.drained(), shares, self.video.kept)
+
+    def _plan_video(self, mode: abi.Mode) -> None:
+        """Video leaves CDNs that have become bad; of an edge that is switched off nothing is known."""
+        if not self.video.applies:
+            return
+        shifts: list[Shift] = []
+        changed = False
+        if mode:
+            changed = self.video.forget()
+        else:
+            drained = self.drained()
+            weights = {cdn: 0 if cdn in drained else weight for cdn, weight in self.weights().items()}
+            shifts = self.video.tick(self.observer.window, weights)
+        if not (shifts or changed):
+            return
+        try:
+            steering.put_services(self.config, self.layout, self.tables, self._steering())
+        except (CdnctlError, OSError) as error:
+            self.tell("warning", f"video cannot be shifted: {error}", "warning")
+            self.video.forget()
+            return
+        for shift in shifts:
+            self.tell("shift", video_words(shift), "notice", cdn=shift.cdn)
 
     def _expire_blocks(self) -> None:
         expired, error = self.blocks.expire()

@@ -45,8 +45,8 @@ class Observer:
         self._layout = layout
         self._tables = tables
         self._reader = reader
-        self._window = window.Window()
-        self._cdns = CdnPictures(config, layout, tables, self._window, ports)
+        self.window = window.Window()
+        self._cdns = CdnPictures(config, layout, tables, self.window, ports)
         self.talkers = Talkers()
         self.samples: list[RawSample] = []
         """Those since the last `observe` but one."""
@@ -58,7 +58,7 @@ class Observer:
     def observe(self) -> int:
         """Read the kernel; returns the kernel clock of the reading."""
         now_ns = time.monotonic_ns()
-        self._window.push(
+        self.window.push(
             window.take(self._tables, self._layout, now_ns, self._reader.received, self._reader.lost)
         )
         self.samples = self._reader.take_samples()
@@ -86,10 +86,10 @@ class Observer:
 
     def _adapt(self) -> None:
         """Sample one in N so that user space gets about as much in a flood as in calm."""
-        newest, oldest = self._window.newest, self._window.oldest
+        newest, oldest = self.window.newest, self.window.oldest
         if newest is oldest:
             return
-        recent = self._window.packets() / self._window.seconds
+        recent = self.window.packets() / self.window.seconds
         wanted = 1
         while recent / wanted > SAMPLES_PER_S:
             wanted *= 2
@@ -106,7 +106,7 @@ class Observer:
 
     def verdicts(self) -> list[Verdict]:
         """The exact account."""
-        span, before = self._window.seconds, self._window.oldest.verdicts
+        span, before = self.window.seconds, self.window.oldest.verdicts
         return [
             Verdict(
                 name=verdict.name.lower(),
@@ -117,14 +117,14 @@ class Observer:
                 pps=(packets - before[verdict][0]) / span,
                 bps=8 * (octets - before[verdict][1]) / span,
             )
-            for verdict, (packets, octets) in self._window.newest.verdicts.items()
+            for verdict, (packets, octets) in self.window.newest.verdicts.items()
         ]
 
     def totals(self, verdicts: list[Verdict]) -> Totals:
         """The whole edge."""
-        grown = [self._window.cdn(name) for name in self._layout.cdns]
+        grown = [self.window.cdn(name) for name in self._layout.cdns]
         new = sum(totals.new_flows for totals in grown)
-        promoted = sum(totals.promoted for totals in self._window.newest.cdns.values())
+        promoted = sum(totals.promoted for totals in self.window.newest.cdns.values())
         pending = sum(totals.new_flows - totals.promoted for totals in grown)
         return Totals(
             received_pps=sum(verdict.pps for verdict in verdicts),
@@ -134,17 +134,17 @@ class Observer:
             ),
             dropped_pps=sum(verdict.pps for verdict in verdicts if verdict.drop),
             passed_pps=sum(verdict.pps for verdict in verdicts if verdict.name in ("passed", "bypassed")),
-            new_flows_per_s=new / self._window.seconds,
+            new_flows_per_s=new / self.window.seconds,
             packets_total=sum(verdict.packets_total for verdict in verdicts),
             half_open=max(0, min(pending, self._config.limits.half_open)),
             half_open_limit=self._config.limits.half_open,
-            rescued_total=sum(totals.rescued_from for totals in self._window.newest.cdns.values()),
+            rescued_total=sum(totals.rescued_from for totals in self.window.newest.cdns.values()),
             promoted_total=promoted,
         )
 
     def sampling(self, now_ns: int) -> Sampling:
         """How the samples are doing."""
-        newest, oldest, span = self._window.newest, self._window.oldest, self._window.seconds
+        newest, oldest, span = self.window.newest, self.window.oldest, self.window.seconds
         return Sampling(
             one_in=self.one_in,
             received_total=newest.samples,
@@ -157,7 +157,7 @@ class Observer:
     def services(self) -> list[Service]:
         """The VIPs, ports and protocols."""
         configs = {service.name: service for service in self._config.services}
-        now, before = self._window.newest.services, self._window.oldest.services
+        now, before = self.window.newest.services, self.window.oldest.services
         return [
             Service(
                 name=place.name,
@@ -168,7 +168,7 @@ class Observer:
                 policy=policy_words(configs[place.name]),
                 traffic_class=configs[place.name].traffic_class,
                 cdns=[cdn.name for cdn in self._config.cdns_of(configs[place.name])],
-                new_flows_per_s=(now[place.id] - before[place.id]) / self._window.seconds,
+                new_flows_per_s=(now[place.id] - before[place.id]) / self.window.seconds,
                 new_flows_total=now[place.id],
             )
             for place in self._layout.services
@@ -184,9 +184,9 @@ class Observer:
         return sorted(pictures, key=lambda each: (-(each.pps + each.dropped_pps), each.name))
 
     def _customer(self, config: CustomerConfig, limits: Mapping[str, CustomerLimit]) -> Customer:
-        number, span = self._layout.customers[config.name], self._window.seconds
-        grown = self._window.customer(number)
-        total = self._window.newest.customers.get(number, window.NO_CUSTOMER_TOTALS)
+        number, span = self._layout.customers[config.name], self.window.seconds
+        grown = self.window.customer(number)
+        total = self.window.newest.customers.get(number, window.NO_CUSTOMER_TOTALS)
         limit = clients.limit_of(config, limits)
         return Customer(
             name=config.name,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from cdnctl.config import CLASSES, CdnConfig, ClassName, Config, ServiceConfig
+from cdnctl.config import CLASSES, CdnConfig, ClassName, Config, PolicyName, ServiceConfig
 from cdnctl.datapath import abi
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import EndpointPlace, Layout, ServicePlace
 from cdnctl.errors import CdnctlError
-from cdnctl.steering import picks, shares
+from cdnctl.steering import classes, picks, shares
 
 _POLICY = {
     "weighted": abi.Policy.WEIGHTED,
@@ -37,13 +37,18 @@ class Steering(NamedTuple):
     video_kept: Mapping[str, float] = {}
     """The part of its weight (0 to 1) that a CDN keeps for video, under `latency`; not named: all."""
 
-    def in_force(self, traffic_class: ClassName, policy: str) -> dict[str, int]:
-        """Weights by CDN, drained ones without any, for one class."""
-        kept = self.video_kept if (traffic_class, policy) == ("video", "latency") else {}
-        return {
-            cdn: 0 if cdn in self.drained else round(weight * _FINE * kept.get(cdn, 1.0)) or min(weight, 1)
-            for cdn, weight in self.weights.items()
-        }
+    def in_force(self, cdns: Iterable[str], traffic_class: ClassName, policy: PolicyName) -> dict[str, int]:
+        """Weights of the CDNs of one service, drained ones without any, for one class."""
+        weights = {cdn: 0 if cdn in self.drained else self.weights[cdn] for cdn in cdns}
+        if (traffic_class, policy) != ("video", "latency"):
+            return weights
+        kept = classes.bounded(weights, self.video_kept)
+        return {cdn: _part(weight, kept.get(cdn, 1.0)) for cdn, weight in weights.items()}
+
+
+def _part(weight: int, kept: float) -> int:
+    """In a finer grain, and never nothing of something."""
+    return max(1, round(weight * _FINE * kept)) if weight else 0
 
 
 def split(layout: Layout, weights: Mapping[str, int], drained: Collection[str]) -> shares.Split[int]:
@@ -132,13 +137,14 @@ def _tables(
 ) -> list[list[array[int]]]:
     """For each region by its number, and each class."""
     everybody = servers(config, layout, service, place)
+    cdns = {server.cdn for server in everybody}
     by_number = {number: name for name, number in layout.regions.items()}
     rows = []
     for number in range(abi.MAX_REGIONS):
         row = []
         for traffic_class in CLASSES:
             policy = service.policy_of(traffic_class)
-            weights = wanted.in_force(traffic_class, policy)
+            weights = wanted.in_force(cdns, traffic_class, policy)
             live = [server for server in everybody if weights[server.cdn]]
             near = picks.near(live, by_number.get(number, ""))
             make = picks.ordered if policy == "failover" else picks.spread
