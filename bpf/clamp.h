@@ -112,6 +112,7 @@ static __always_inline int clamp(struct packet *pkt)
 	if (!endpoint)
 		return NO_CDN;
 	most = most_of(pkt, endpoint);
+	NOTE(NOTED_CLAMP, most, 0);
 	if (most && most < 0xffff)
 		clamp_mss(pkt, most);
 	if (its->ours == LOCAL_VIP)

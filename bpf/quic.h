@@ -334,5 +334,6 @@ static __always_inline __u32 recognise(struct packet *pkt, struct service *servi
 	its->begins = id != NOWHERE	       ? BEGINS_ANOTHER_WAY
 		      : begins_connection(pkt) ? BEGINS_CONNECTION
 					       : BEGINS_IN_THE_MIDDLE;
+	NOTE(NOTED_CONNECTION, id, its->begins);
 	return id;
 }

@@ -7,30 +7,32 @@
 #pragma once
 
 enum note_kind {
-	NOTED_MODE = 1,	 /* enum mode_flag, policy generation */
-	NOTED_LOCAL,	 /* enum local_kind of the destination, its index */
-	NOTED_HOST_PORT, /* a port of a SNAT address that is the host's own */
-	NOTED_ENDPOINT,	 /* endpoint that a reply is from, or NOWHERE */
-	NOTED_SLOT,	 /* reverse slot, its owner: 0, nobody */
-	NOTED_FLOW,	 /* enum belongs, reverse slot */
-	NOTED_FORWARD,	 /* forward entry of a reply's flow: 1, or 0 when it was evicted */
-	NOTED_ADMITTED,	 /* policy generation that the flow was admitted under */
-	NOTED_HINT,	 /* of its network in the block list: BLOCK_EXACT, BLOCK_PREFIX */
-	NOTED_EXPIRED,	 /* length of a blocked prefix whose time is over */
-	NOTED_BLOCK,	 /* length of the prefix that blocks it, when that ends */
-	NOTED_EXEMPT,	 /* enum exemption: blocked, but let through */
-	NOTED_QUOTA,	 /* customer, the verdict of its limits */
-	NOTED_STAGE,	 /* enum onward: goes on in a stage */
-	NOTED_SERVICE,	 /* service, or NOWHERE */
-	NOTED_CLIENT,	 /* customer; region, and class in the bits above 16 */
-	NOTED_TABLE,	 /* pick table, enum policy */
-	NOTED_TRY,	 /* endpoint tried, enum fitness */
-	NOTED_PICKED,	 /* endpoint, 1 when it is to be probed */
+	NOTED_MODE = 1,	  /* enum mode_flag, policy generation */
+	NOTED_LOCAL,	  /* enum local_kind of the destination, its index */
+	NOTED_HOST_PORT,  /* a port of a SNAT address that is the host's own */
+	NOTED_ENDPOINT,	  /* endpoint that a reply is from, or NOWHERE */
+	NOTED_SLOT,	  /* reverse slot, its owner: 0, nobody */
+	NOTED_FLOW,	  /* enum belongs, reverse slot */
+	NOTED_FORWARD,	  /* forward entry of a reply's flow: 1, or 0 when it was evicted */
+	NOTED_ADMITTED,	  /* policy generation that the flow was admitted under */
+	NOTED_HINT,	  /* of its network in the block list: BLOCK_EXACT, BLOCK_PREFIX */
+	NOTED_EXPIRED,	  /* length of a blocked prefix whose time is over */
+	NOTED_BLOCK,	  /* length of the prefix that blocks it, when that ends */
+	NOTED_EXEMPT,	  /* enum exemption: blocked, but let through */
+	NOTED_QUOTA,	  /* customer, the verdict of its limits */
+	NOTED_STAGE,	  /* enum onward: goes on in a stage */
+	NOTED_SERVICE,	  /* service, or NOWHERE */
+	NOTED_CLIENT,	  /* customer; region, and class in the bits above 16 */
+	NOTED_CONNECTION, /* of QUIC: endpoint that it lives at, or NOWHERE; enum begins */
+	NOTED_TABLE,	  /* pick table, enum policy */
+	NOTED_TRY,	  /* endpoint tried, enum fitness */
+	NOTED_PICKED,	  /* endpoint, 1 when it is to be probed */
 	NOTED_AGAIN,  /* first packet sent again: its age, and how old it must be to be rescued */
 	NOTED_RESCUE, /* CDN that the flow is taken from */
 	NOTED_GONE_DARK, /* endpoint that the client re-sends into in vain */
 	NOTED_PROMOTED,	 /* the client has proved itself: slot */
 	NOTED_PORT,	 /* reverse slot tried for a port of ours, enum claim */
+	NOTED_CLAMP,	 /* what a SYN may promise at most, 0: as much as it likes */
 	NOTED_WAY_BACK,	 /* link that replies will leave by, or NOWHERE */
 	NOTED_HOP,   /* link, and MTU in the bits above 32; verdict, 1 << 8 when asked just now */
 	NOTED_OUT,   /* interface the packet would leave by */

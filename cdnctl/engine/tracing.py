@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from cdnctl.datapath import abi, packets
-from cdnctl.datapath.abi.noted import Belongs, Claim, Exemption, Fitness, NoteKind, Onward
+from cdnctl.datapath.abi.noted import Begins, Belongs, Claim, Exemption, Fitness, NoteKind, Onward
 from cdnctl.datapath.packets import Packet
 from cdnctl.datapath.tracer import Note, Traced
 from cdnctl.engine.entries import Entries, duration, interface
@@ -25,6 +25,7 @@ _ON = {
     Onward.TO_OPENING: "a new flow is to be opened",
     Onward.TO_PICKING: "an endpoint is to be picked",
     Onward.TO_BINDING: "a port is to be bound",
+    Onward.TO_CLAMPING: "a SYN, which may promise no more than its path takes",
     Onward.TO_ICMP: "an ICMP message",
     Onward.TO_FRAGMENT: "a fragment",
     Onward.TO_QUIC: "a QUIC server's long header, which names its connection id",
@@ -246,8 +247,8 @@ class _Explainer:
             age_s = max(0, self._entries.now_ns - flow.syn_ns) / 1e9
             heard = "answered" if flow.flags & abi.FlowFlag.SYNACK else "not answered yet"
             said.append(f"first packet {duration(age_s)} ago, {heard}")
-        if flow.customer:
-            said.append(f"customer {self._entries.customer(flow.customer)}")
+        if customer := flow.customer & ~abi.CUSTOMER_ALLOWED:
+            said.append(f"customer {self._entries.customer(customer)}")
         self._add("flow", ", ".join(said))
 
     def _key(self) -> abi.FlowKey:
@@ -300,7 +301,8 @@ class _Explainer:
         self._add("exempt", said[Exemption(why)])
 
     def _note_quota(self, customer: int, verdict: int) -> None:
-        who = self._entries.customer(customer) if customer else "its source"
+        single = not customer or verdict == abi.Verdict.OVER_SOURCE_QUOTA
+        who = "its source" if single else self._entries.customer(customer & ~abi.CUSTOMER_ALLOWED)
         over = f"over: {EXPLANATION[abi.Verdict(verdict)]}" if verdict else "within them"
         self._add("limits", f"of {who}: {over}")
 
@@ -317,11 +319,21 @@ class _Explainer:
     def _note_client(self, customer: int, rest: int) -> None:
         known = self._entries.tables.clients.covering(self._packet.source)
         said = [f"prefix {known[0]}" if known else "in no known prefix"]
-        if customer:
+        if customer & abi.CUSTOMER_ALLOWED:
+            said.append("allowed: not blocked, not limited")
+        if customer := customer & ~abi.CUSTOMER_ALLOWED:
             said.append(f"customer {self._entries.customer(customer)}")
         said.append(f"region {self._entries.region(rest & 0xFFFF)}")
         said.append(f"class {abi.TrafficClass(rest >> 16).name.lower()}")
         self._add("client", ", ".join(said))
+
+    def _note_connection(self, endpoint: int, begins: int) -> None:
+        if begins == Begins.ANOTHER_WAY:
+            self._add("QUIC", f"a connection under way at {self._entries.endpoint(endpoint)}: no pick")
+        elif begins == Begins.CONNECTION:
+            self._add("QUIC", "a new connection")
+        elif begins == Begins.IN_THE_MIDDLE:
+            self._add("QUIC", "the middle of a connection that nobody knows")
 
     def _note_table(self, table: int, policy: int) -> None:
         self._add("pick table", f"number {table}, policy {abi.Policy(policy).name.lower()}")
@@ -368,6 +380,9 @@ class _Explainer:
         if len(self._held) > _HELD_SHOWN:
             self._add("SNAT port", f"{len(self._held) - _HELD_SHOWN} more are held")
         self._held = []
+
+    def _note_clamp(self, most: int, _b: int) -> None:
+        self._add("MSS", f"{most} at most" if most else "as the client says")
 
     def _note_way_back(self, link: int, _b: int) -> None:
         if link == abi.NOWHERE:

@@ -29,19 +29,21 @@ class NoteKind(enum.IntEnum):
     STAGE = 14
     SERVICE = 15
     CLIENT = 16
-    TABLE = 17
-    TRY = 18
-    PICKED = 19
-    AGAIN = 20
-    RESCUE = 21
-    GONE_DARK = 22
-    PROMOTED = 23
-    PORT = 24
-    WAY_BACK = 25
-    HOP = 26
-    OUT = 27
-    EVENT = 28
-    VERDICT = 29
+    CONNECTION = 17
+    TABLE = 18
+    TRY = 19
+    PICKED = 20
+    AGAIN = 21
+    RESCUE = 22
+    GONE_DARK = 23
+    PROMOTED = 24
+    PORT = 25
+    CLAMP = 26
+    WAY_BACK = 27
+    HOP = 28
+    OUT = 29
+    EVENT = 30
+    VERDICT = 31
 
 
 class Exemption(enum.IntEnum):
@@ -84,6 +86,15 @@ class Belongs(enum.IntEnum):
     TO_REPLY = 5
 
 
+class Begins(enum.IntEnum):
+    """enum begins of packet.h: what the first packet of a flow says."""
+
+    ANYTHING = 0
+    CONNECTION = 1
+    ANOTHER_WAY = 2
+    IN_THE_MIDDLE = 3
+
+
 class Onward(enum.IntEnum):
     """enum onward of packet.h: verdicts that are not the last word."""
 
@@ -93,11 +104,12 @@ class Onward(enum.IntEnum):
     TO_OPENING = VERDICTS + 3
     TO_PICKING = VERDICTS + 4
     TO_BINDING = VERDICTS + 5
-    TO_ICMP = VERDICTS + 6
-    TO_FRAGMENT = VERDICTS + 7
-    TO_QUIC = VERDICTS + 8
-    RESET_TO_CLIENT = VERDICTS + 9
-    RESET_TO_CDN = VERDICTS + 10
-    ANSWER_ECHO = VERDICTS + 11
-    ANSWER_TOO_BIG = VERDICTS + 12
-    ANSWER_TOO_LATE = VERDICTS + 13
+    TO_CLAMPING = VERDICTS + 6
+    TO_ICMP = VERDICTS + 7
+    TO_FRAGMENT = VERDICTS + 8
+    TO_QUIC = VERDICTS + 9
+    RESET_TO_CLIENT = VERDICTS + 10
+    RESET_TO_CDN = VERDICTS + 11
+    ANSWER_ECHO = VERDICTS + 12
+    ANSWER_TOO_BIG = VERDICTS + 13
+    ANSWER_TOO_LATE = VERDICTS + 14
