@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import harness
 import netbox
 import pytest
+from blocking import FOUR, SIX, Guarded, Names
 from session import Session
 
 from cdnctl.datapath.program import mount_bpffs
@@ -63,3 +64,16 @@ def session(path: harness.DataPath) -> Session:
 def opened(session: Session) -> Session:
     """One with its handshake behind it."""
     return session.open()
+
+
+@pytest.fixture
+def guarded(path: harness.DataPath) -> Guarded:
+    """Blocks can be made."""
+    return Guarded(path)
+
+
+@pytest.fixture(params=[FOUR, SIX], ids=["IPv4", "IPv6"])
+def at(request: pytest.FixtureRequest) -> Names:
+    """One family and then the other."""
+    names: Names = request.param
+    return names
