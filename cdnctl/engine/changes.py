@@ -308,7 +308,7 @@ class Changes:
     def _detach(self, command: Detach) -> Outcome:
         engine = self._engine
         if command.dry_run:
-            names, flows = ", ".join(engine.attached) or "nothing", engine.tables.live_flows()
+            names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
             return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")
         names = ", ".join(engine.detach_all()) or "nothing"
         applied_ns = time.monotonic_ns()

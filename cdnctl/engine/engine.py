@@ -11,15 +11,14 @@ import os
 import time
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, build, host, network, perf, toolchain
-from cdnctl.datapath.attach import Attached
+from cdnctl.datapath import abi, attach, build, host, perf, toolchain
 from cdnctl.datapath.blocks import KernelBlocks
-from cdnctl.datapath.links import Links
 from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import frames, layout, restore, settings, steering, watching
+from cdnctl.engine.attachment import Attachment
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
@@ -42,7 +41,7 @@ from cdnctl.model import (
     Sampled,
 )
 from cdnctl.model import Collector as CollectorPicture
-from cdnctl.paths import forwarding_path, state_dir
+from cdnctl.paths import state_dir
 from cdnctl.state import State, StateStore
 from cdnctl.steering.classes import Shift
 
@@ -56,13 +55,12 @@ class Engine:
         self.store = StateStore(state_dir(config.edge.name))
         self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
         self.state = State()
-        self.attached: dict[str, Attached] = {}
         self.step = ""
         self._ticker = Ticker()
         self.tell = self._ticker.tell
         self._frame_seq = 0
         self._started_ns = time.time_ns()
-        self._forwarding = network.Forwarding(forwarding_path(config.edge.name))
+        self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours(frames.endpoint_addresses(config))
         self._changes = Changes(self)
 
@@ -96,17 +94,20 @@ class Engine:
             self._undo_start(fresh)
             raise
         self.program.commit()
-        self._leave_others()
+        self.attachment.leave_others()
         self.observer.observe()
         how = "compiled and loaded" if compiled else "taken over as it was"
-        where = ", ".join(self.attached) or "nothing: an operator detached it, `cdnctl attach` puts it on"
+        where = (
+            ", ".join(self.attachment.attached)
+            or "nothing: an operator detached it, `cdnctl attach` puts it on"
+        )
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
 
     def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
         """Work on these; `start` opens them itself."""
         self.tables = tables
         self.blocks = Blocks(kernel_blocks, tables)
-        self.links = Links(tables, self.config.edge.interfaces)
+        self.attachment.use(tables)
 
     def close(self, *, detach: bool = False) -> None:
         """Stop reading; take the data path down too when asked."""
@@ -118,7 +119,8 @@ class Engine:
         self.neighbours.close()
 
     def _stop_reading(self) -> None:
-        for name in ("reader", "sweep", "links"):
+        self.attachment.close()
+        for name in ("reader", "sweep"):
             if opened := self.__dict__.pop(name, None):
                 opened.close()
 
@@ -131,64 +133,13 @@ class Engine:
         else:
             self.program.abandon()
 
-    def _leave_others(self) -> None:
-        """Detach from the interfaces that an earlier configuration had."""
-        maps = self.program.maps()
-        for name, _ in attach.attached_to(maps):
-            if name not in self.links.roots() and attach.detach(name, maps):
-                self._forwarding.restore([name])
-                self.tell("attach", f"detached from {name}, which the configuration has no more", "notice")
-
     def attach_all(self) -> None:
-        """Attach to every configured interface, or leave all as they were."""
-        if not self.program.exists():
-            raise CdnctlError(
-                "the data path was unloaded past this agent",
-                "end the agent and start it again: its flows are gone",
-            )
-        self.links.refresh()
-        names = self.links.roots()
-        program, changed = self.program.open(), set[str]()
-        try:
-            attach.check(names, self.program.maps())
-            # everywhere first: the first packet of the first interface may leave by the last one
-            for name in dict.fromkeys((*self.config.edge.interfaces, *names)):
-                for said in self._forwarding.enable(name, ipv6=self._has_ipv6()):
-                    changed.add(name)
-                    self.tell("warning", said, "warning")
-            for result in attach.attach_all(names, program, self.config.edge.attach):
-                self.attached[result.name] = result
-                if result.warning:
-                    self.tell("warning", result.warning, "warning")
-        except BaseException as error:
-            live = {name for name, _ in self._live()}
-            roots = self._roots()
-            self._forwarding.restore({name for name in changed if roots.get(name, name) not in live})
-            if isinstance(error, OSError):
-                raise CdnctlError(
-                    f"cannot attach: {error}", "run as root, with CAP_NET_ADMIN and CAP_BPF"
-                ) from error
-            raise
-        finally:
-            os.close(program)
-
-    def _has_ipv6(self) -> bool:
-        return any(service.family == 6 for service in self.config.services)
-
-    def _live(self) -> list[tuple[str, attach.Mode]]:
-        """Where the kernel says that our program is, pinned still or not."""
-        return attach.attached_to(frozenset({self.tables.identity}))
+        """Attach to every configured interface, or leave all as they were. Raises CdnctlError."""
+        self.attachment.attach()
 
     def detach_all(self) -> list[str]:
         """Take the program off; the pins stay."""
-        self.attached.clear()
-        try:
-            maps = self.program.maps()
-        except OSError:  # no pins, nothing attached
-            maps = frozenset()
-        names = [name for name, _ in attach.attached_to(maps) if attach.detach(name, maps)]
-        self._forwarding.restore()
-        return names
+        return self.attachment.detach()
 
     # -- putting the configuration and the state into the kernel --
 
@@ -203,7 +154,7 @@ class Engine:
         self.blocks.load(self.state.blocks)
         self.write_clients()
         settings.write_management(config, tables)
-        self.links.refresh()
+        self.attachment.links.refresh()
         if not self.state.detached:
             self.neighbours.keep()
             self._ticker.changes(self.neighbours.changes())
@@ -257,11 +208,13 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
-        self._follow_links()
+        if self.attachment.attached:
+            self.neighbours.keep_on()
         self._ticker.changes(self.neighbours.changes())
+        self._ticker.changes(self.attachment.follow(detached=self.state.detached))
         steering.reconcile(self.tables)
         self._collect()
-        self._look_at_interfaces()
+        self.attachment.look()
         mode = self._follow_mode()
         self._plan_video(mode)
         verdicts = self.observer.verdicts()
@@ -277,7 +230,7 @@ class Engine:
             bypassed=abi.Mode.BYPASS in mode,
             observing=abi.Mode.OBSERVE in mode,
             generation=self.tables.settings.generation,
-            interfaces=frames.interfaces(self.config, self.attached, self._roots()),
+            interfaces=self.attachment.interfaces(),
             services=self.observer.services(),
             cdns=self.observer.cdns(self._wanted(), now_ns),
             verdicts=verdicts,
@@ -360,33 +313,6 @@ class Engine:
                 self.ports.note({number: sum(row) for number, row in self.sweep.open.items()}, now_s)
                 self.collector.tightest = self.ports.tightest
         self._ticker.ports(self.ports.foretold(now_s), self.layout.by_id())
-
-    def _roots(self) -> dict[str, str]:
-        """The device that each configured interface's frames come and go by."""
-        return {name: place.root for name, place in self.links.places.items()}
-
-    def _follow_links(self) -> None:
-        """Links and next hops as they are; one that was away and is back gets the program again."""
-        if self.attached:
-            self.neighbours.keep_on()
-        self.links.keep_on()
-        changes = self.links.changes()
-        self._ticker.changes(changes)
-        if any(not change.lost for change in changes) and not self.state.detached:
-            try:
-                self.attach_all()
-            except CdnctlError as error:
-                self.tell("warning", f"cannot attach again: {error.message}", "alarm")
-
-    def _look_at_interfaces(self) -> None:
-        """What the kernel says of them holds: somebody may have taken the program off past the agent."""
-        live = dict(self._live())
-        for name in [name for name in self.attached if name not in live]:
-            del self.attached[name]
-            self.tell("attach", f"{name} has lost the program: it was taken off past the agent", "alarm")
-        for name, mode in live.items():
-            if name in self.attached:
-                self.attached[name] = self.attached[name]._replace(mode=mode)
 
     def _follow_mode(self) -> abi.Mode:
         """The kernel's mode; somebody may have switched it past a hung agent."""

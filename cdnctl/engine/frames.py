@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from cdnctl.config import CLASSES, Config, CustomerConfig, ServiceConfig
 from cdnctl.datapath import abi
-from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.perf import PerfReader
 from cdnctl.datapath.perf import Sample as RawSample
 from cdnctl.datapath.tables import Tables
@@ -20,7 +19,6 @@ from cdnctl.model import (
     CUSTOMER_PREFIXES,
     Cdn,
     Customer,
-    Interface,
     Sampling,
     Service,
     Totals,
@@ -211,12 +209,6 @@ class Observer:
     def talker_names(self) -> dict[int, str]:
         """Names of CDN ids."""
         return self._cdn_names
-
-
-def interfaces(config: Config, attached: Mapping[str, Attached], roots: Mapping[str, str]) -> list[Interface]:
-    """The configured interfaces and how they, or the devices below them, are attached."""
-    found = ((name, attached.get(roots.get(name, name))) for name in config.edge.interfaces)
-    return [Interface(name=name, mode=how.mode if how else "detached") for name, how in found]
 
 
 def policy_words(service: ServiceConfig) -> str:

@@ -162,7 +162,7 @@ def test_everything_is_in_the_kernel(start: Start) -> None:
     assert settings.fragments == abi.FragmentPolicy.DROP
     assert (settings.established_s, settings.udp_s, settings.slow_start_ns) == (900, 60, 7_500_000_000)
     assert bytes(settings.source_limit) == bytes(abi.limit(pps=1000, flows_per_s=10, burst_ms=50))
-    assert settings.source_busy == 500
+    assert (settings.source_busy, settings.busy_share) == (500, -(-500 // kernel.possible_cpus()))
     assert len(layout.endpoints) == 7 == len({place.id for place in layout.endpoints})
     # Weights stand in each pool by themselves: of TCP4 aurora has two endpoints, of UDP6 one.
     assert list(settings.weight_total) == [200, 200, 0, 60]
@@ -175,7 +175,7 @@ def test_everything_is_in_the_kernel(start: Start) -> None:
     assert (gue.flags, gue.limit_us) == (0, 250_000)
     assert by_id[aurora[0].id].flags == abi.EndpointFlag.RESETS
     assert set(tables.choice.services().values()) == {place.id for place in layout.services}
-    assert tables.links().keys() == set(engine.links.ids.values())
+    assert tables.links().keys() == set(engine.attachment.links.ids.values())
     assert not engine.program.maps().isdisjoint({tables.identity})
 
 
@@ -206,7 +206,7 @@ def test_tables_by_region_and_class(start: Start) -> None:
 def test_numbers_outlive_restarts_and_changes_of_the_file(start: Start) -> None:
     first = start()
     before = first.layout
-    links = dict(first.links.ids)
+    links = dict(first.attachment.links.ids)
     # Everything the other way round, and newcomers in front.
     parts = TEXT.split("\n\n")
     head, tables = [p for p in parts if not p.lstrip().startswith("[[")], [p for p in parts if "[[" in p]
@@ -227,7 +227,7 @@ def test_numbers_outlive_restarts_and_changes_of_the_file(start: Start) -> None:
     assert all(services[place.kernel_key] == (place.id, place.vip_index) for place in before.services)
     third = start()
     assert third.layout == before
-    assert third.links.ids == links
+    assert third.attachment.links.ids == links
     assert set(third.tables.choice.services().values()) == {place.id for place in before.services}
 
 
