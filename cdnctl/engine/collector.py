@@ -75,4 +75,5 @@ class Collector:
             self.round_s = now_s - self._began_s
             self.cpu = self._spent_s / max(self.round_s, 1e-3)
             self._cost_s, self._spent_s, self._began_s = self._spent_s, 0.0, now_s
+            self._owed_s = min(0.0, self._owed_s)  # the next round begins with nothing saved up
         return done

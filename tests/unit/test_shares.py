@@ -42,3 +42,16 @@ def test_weights_and_shares_agree(cdns: dict[str, tuple[int, int]], drained: set
         assert result.shares[name] == pytest.approx(own / total if total else 0)
         if name in drained:
             assert own == 0
+
+
+def test_weights_fit_the_kernels_numbers_whatever_the_counts() -> None:
+    """CDNs with 1 to 15 endpoints: a common multiple would be 360,360, and their sum take 33 bits."""
+    endpoints = {f"c{count}": [(count, n) for n in range(count)] for count in range(1, 16)}
+    weights = dict.fromkeys(endpoints, 1000) | {"c15": 1}
+    result = split(weights, (), endpoints)
+    total = sum(result.weights.values())
+    assert total < 2**32
+    for cdn, group in endpoints.items():
+        own = [result.weights[endpoint] for endpoint in group]
+        assert min(own) > 0
+        assert sum(own) / total == pytest.approx(result.shares[cdn], rel=1e-4)
