@@ -10,16 +10,37 @@ import pytest
 from harness import VIP, Action, DataPath, owner_word, seed_of_the_run
 from netbox import CLIENTS, LINKS
 from scapy.compat import raw
-from segments import Flag, segment, told
-from session import Session, reply_frame
-from test_one_packet import DROPPED, UNTOUCHED
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+)
+from segments import Flag, datagram, segment, told
+from session import Datagrams, Session, macs_from, reply_frame
+from test_one_packet import DROPPED, TO_VIP, TO_VIP6, UNTOUCHED
 
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
 
 PACKETS = 10_000
 PASSES = {Verdict.PASSED, Verdict.BYPASSED}
-SENT_ON = {Verdict.FORWARDED, Verdict.REPLIED, Verdict.RESET_CLIENT, Verdict.RESET_CDN}
+SENT_ON = {
+    Verdict.FORWARDED,
+    Verdict.REPLIED,
+    Verdict.RESET_CLIENT,
+    Verdict.RESET_CDN,
+    Verdict.ECHOED,
+    Verdict.SAID_TOO_BIG,
+    Verdict.SAID_TOO_LATE,
+}
+ODD = (
+    TO_VIP / ICMP() / b"ping",
+    TO_VIP6 / ICMPv6EchoRequest(data=b"ping"),
+    TO_VIP6 / IPv6ExtHdrFragment(id=7, m=1, nh=17) / UDP(sport=4, dport=443) / bytes(40),
+    TO_VIP6 / IPv6ExtHdrDestOpt() / TCP(dport=80, flags="S"),
+    TO_VIP / ICMP(type=3, code=4) / IP(src="203.0.113.80", dst="10.1.0.7") / TCP(sport=80, dport=40001),
+)
 LENGTHS_AND_FLAGS = (12, 13, 14, 16, 17, 20, 21, 22, 23, 46, 47)
 """Where a changed byte changes most: type, header lengths, total length, fragment, TTL, protocol, flags."""
 
@@ -42,12 +63,23 @@ def sessions(path: DataPath) -> list[Session]:
     path.blocks.put(IPv4Network("10.2.0.0/24"), 0)
     path.tables.bump_generation()
     new.cdn, new.snat = live.cdn, live.snat
-    return [new, half, answered, live, closed, moved, buried, blocked]
+    six = Session(path, "www6").open()
+    return [new, half, answered, live, closed, moved, buried, blocked, six]
+
+
+def datagrams(path: DataPath) -> list[bytes]:
+    """What UDP flows may say next, of both families, in both directions."""
+    frames = []
+    for service in ("quic", "dns", "quic6", "dns6"):
+        flow = Datagrams(path, service).open()
+        frames.append(datagram(flow.client, flow.service, b"x" * 40))
+        frames.append(datagram(flow.endpoint, flow.snat, b"y" * 40, macs=macs_from(flow.cdn)))
+    return frames
 
 
 def originals(path: DataPath) -> list[bytes]:
     """Frames to start from: what the sessions may say next, in both directions, and all the odd ones."""
-    frames = [raw(case.packet) for case in (*DROPPED, *UNTOUCHED)]
+    frames = [raw(packet) for packet in (*(case.packet for case in (*DROPPED, *UNTOUCHED)), *ODD)]
     for session in sessions(path):
         for flags in (
             Flag.SYN,
@@ -61,7 +93,7 @@ def originals(path: DataPath) -> list[bytes]:
             up, down = session.isn + 1, session.cdn_isn + 1
             frames.append(segment(session.client, session.service, flags, seq=up, ack=down, payload=payload))
             frames.append(reply_frame(session, flags, down, up, payload))
-    return frames
+    return frames + datagrams(path)
 
 
 def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
@@ -128,7 +160,8 @@ def test_any_bytes_at_all(path: DataPath, length: int) -> None:
     chance = random.Random(length)
     before = sum(packets for _, packets, _ in path.tables.counters.verdicts())
     for count in range(1, 101):
-        frame = chance.randbytes(12) + b"\x08\x00" + chance.randbytes(length - 14)
+        kind = chance.choice((b"\x08\x00", b"\x86\xdd", b"\x81\x00"))
+        frame = chance.randbytes(12) + kind + chance.randbytes(length - 14)
         ran = kernel.test_run(path.fd, frame, ifindex=path.indexes[CLIENTS])
         assert ran.action != Action.ABORTED, told(frame)
         assert sum(packets for _, packets, _ in path.tables.counters.verdicts()) == before + count, told(

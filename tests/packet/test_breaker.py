@@ -129,7 +129,7 @@ class TestDark:
         learn(path)
         for n in range(9):
             session = Session(path, client=client(n))
-            assert session.syn(ttl=1).verdict is Verdict.EXPIRED_TTL
+            assert session.syn(ttl=1).verdict is Verdict.SAID_TOO_LATE
         assert path.health(AURORA).unanswered == 0
 
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import harness
 import netbox
 import pytest
-from harness import CDNS, ENDPOINTS, SNAT, VIP, Action, DataPath, Seen
+from harness import CDNS, ENDPOINTS, SNAT, VIP, VIP6, Action, DataPath, Seen
 from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6TimeExceeded, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
-from segments import Ends, Flag, reset_to, segment, translated
+from segments import Ends, Flag, network, reset_to, segment, translated
 
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
@@ -27,6 +27,7 @@ from cdnctl.lab import netns
 CLIENT = "10.1.0.7"
 FRAME = Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC)
 TO_VIP = FRAME / IP(src=CLIENT, dst=VIP)
+TO_VIP6 = FRAME / IPv6(src="2001:db8:c1::7", dst=VIP6)
 FROM_CDN = Ether(src=LINKS[0].gateway_mac, dst=LINKS[0].mac) / IP(src=LINKS[0].endpoint, dst=SNAT[0])
 OPTIONS = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (7, 0)), ("NOP", None), ("WScale", 7)]
 
@@ -52,6 +53,18 @@ def changed(packet: Packet, **fields: int) -> Packet:
     return packet
 
 
+def optioned(transport: Packet) -> Packet:
+    """From a client to a VIP, with an IP option."""
+    return FRAME / IP(src=CLIENT, dst=VIP, options=[IPOption_NOP()]) / transport
+
+
+def to_all(packet: Packet) -> Packet:
+    """The same as an Ethernet broadcast."""
+    packet = packet.copy()
+    packet[Ether].dst = "ff:ff:ff:ff:ff:ff"
+    return packet
+
+
 DROPPED = [
     Case(
         "a port of the VIP without service",
@@ -60,13 +73,11 @@ DROPPED = [
     ),
     Case("UDP to a port of TCP", TO_VIP / UDP(sport=40001, dport=80) / b"x", Verdict.NO_SERVICE),
     Case("a tagged frame of a VLAN that is not ours", FRAME / Dot1Q(vlan=7) / tcp()[IP], Verdict.NO_LINK),
-    Case("ping of a VIP", TO_VIP / ICMP(), Verdict.UNSUPPORTED),
+    Case("a ping of a VIP with IP options", optioned(ICMP()), Verdict.UNSUPPORTED),
     Case("another protocol to a VIP", TO_VIP / Raw(bytes(40)), Verdict.UNSUPPORTED),
-    Case("a first fragment", changed(tcp(), flags="MF"), Verdict.FRAGMENT),
     Case("a later fragment", changed(tcp(), frag=100), Verdict.FRAGMENT),
     Case("the last fragment", changed(tcp("A"), frag=3, flags=0), Verdict.FRAGMENT),
-    Case("a SYN that dies here", changed(tcp(), ttl=1), Verdict.EXPIRED_TTL),
-    Case("a SYN that is dead already", changed(tcp(), ttl=0), Verdict.EXPIRED_TTL),
+    Case("a SYN that dies here, to everybody", to_all(changed(tcp(), ttl=1)), Verdict.EXPIRED_TTL),
     Case("source port 0", TO_VIP / TCP(sport=0, dport=80, flags="S"), Verdict.MALFORMED),
     Case("destination port 0", TO_VIP / TCP(sport=40001, dport=0, flags="S"), Verdict.MALFORMED),
     *(
@@ -293,6 +304,39 @@ def test_a_segment_of_no_flow_is_reset_never_met_by_silence(path: DataPath, pack
     seen = run(path, packet)
     assert (seen.verdict, seen.action) == (Verdict.RESET_CLIENT, Action.TX), seen
     assert seen.frame == reset_to(packet, flags="R", seq=packet[TCP].ack), seen
+    assert nothing_kept(path)
+
+
+def back(packet: Packet, **fields: object) -> Packet:
+    """The link and network headers of an answer to `packet`."""
+    frame, layer = packet[Ether], packet[IPv6] if IPv6 in packet else packet[IP]
+    return Ether(src=frame.dst, dst=frame.src) / network(layer.dst, layer.src, **fields)
+
+
+@pytest.mark.parametrize("payload", [b"", b"odd", bytes(range(256)) * 5], ids=len)
+def test_a_ping_of_a_vip_is_answered(path: DataPath, payload: bytes) -> None:
+    ping = changed(TO_VIP / ICMP(id=7, seq=9) / payload, id=77, ttl=9)
+    seen = run(path, ping)
+    assert (seen.verdict, seen.action) == (Verdict.ECHOED, Action.TX), seen
+    assert seen.frame == raw(back(ping, id=77) / ICMP(type="echo-reply", id=7, seq=9) / payload), seen
+    ping6 = TO_VIP6 / ICMPv6EchoRequest(id=7, seq=9, data=payload)
+    seen = run(path, ping6)
+    assert (seen.verdict, seen.action) == (Verdict.ECHOED, Action.TX), seen
+    assert seen.frame == raw(back(ping6) / ICMPv6EchoReply(id=7, seq=9, data=payload)), seen
+
+
+@pytest.mark.parametrize("ttl", [0, 1])
+def test_whose_time_ends_here_is_told(path: DataPath, ttl: int) -> None:
+    dying = changed(tcp(), ttl=ttl)
+    seen = run(path, dying)
+    assert (seen.verdict, seen.action) == (Verdict.SAID_TOO_LATE, Action.TX), seen
+    told = back(dying, id=0, flags="DF") / ICMP(type="time-exceeded", code=0) / raw(dying[IP])
+    assert seen.frame == raw(told), seen
+    dying6 = TO_VIP6 / TCP(sport=40001, dport=80, flags="S", seq=1000)
+    dying6[IPv6].hlim = ttl
+    seen = run(path, dying6)
+    assert (seen.verdict, seen.action) == (Verdict.SAID_TOO_LATE, Action.TX), seen
+    assert seen.frame == raw(back(dying6) / ICMPv6TimeExceeded(code=0) / raw(dying6[IPv6])), seen
     assert nothing_kept(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import DataPath
+from harness import Action, DataPath
 from netbox import CLIENTS, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import IP
@@ -23,6 +23,7 @@ from steps import (
     goes_up,
     replied,
     reset_to_cdn,
+    verdict_of,
 )
 
 from cdnctl.datapath import abi
@@ -284,4 +285,4 @@ def test_time_to_live_is_spent_both_ways(opened: Session) -> None:
         (from_cdn(opened, "A", seq=CDN_ISN + 1, ack=1001), link_of(opened.cdn)),
     ):
         packet[IP].ttl = 1
-        dropped(opened.path.run(raw(packet), device), Verdict.EXPIRED_TTL)
+        verdict_of(opened.path.run(raw(packet), device), Verdict.SAID_TOO_LATE, Action.TX)

@@ -68,10 +68,11 @@ class Stage(enum.IntEnum):
     ICMP = 5
     FRAGMENT = 6
     QUIC = 7
-    ANSWER = 8
+    SENDING = 8
+    ANSWER = 9
 
 
-STAGES = 9
+STAGES = 10
 
 
 class LocalKind(enum.IntEnum):
