@@ -334,6 +334,49 @@ def test_the_collector_counts_and_ports_are_foretold(start: Start, monkeypatch: 
     assert frame.collector.rounds_total >= 2
 
 
+def test_video_leaves_and_bulk_stays(start: Start) -> None:
+    engine = start()
+    choice, cdns = engine.tables.choice, engine.layout.cdns
+    tcp = next(place for place in engine.layout.services if place.protocol == "tcp")
+    interactive, video = abi.TrafficClass.INTERACTIVE, abi.TrafficClass.VIDEO
+    aurora = {place.id for place in engine.layout.endpoints_of("aurora")}
+    before = list(choice.service(tcp.id).table[0])
+    assert before[interactive] == before[video]
+
+    def share(traffic_class: int) -> float:
+        table = choice.picks(choice.service(tcp.id).table[0][traffic_class])
+        return sum(table.count(endpoint) for endpoint in aurora) / abi.PICK_SLOTS
+
+    def round_of(number: int) -> Frame:
+        for name, octave in (("aurora", 18), ("borealis", 14)):  # a quarter of a second, and 16 ms
+            buckets = [0] * abi.HISTOGRAM_BUCKETS
+            buckets[octave * 8] = 1000 + 20 * number
+            per_cpu("first_bytes", cdns[name] * abi.CLASSES + video, buckets)
+        return engine.frame()
+
+    found = [round_of(number) for number in range(1, 8)]
+    kept = [cdn(frame, "aurora").video_kept for frame in found]
+    assert sorted(kept, reverse=True) == kept
+    assert kept[0] == 1.0
+    assert 60 * (1 - kept[-1]) <= 50
+    assert share(video) == pytest.approx(60 * kept[-1] / (60 * kept[-1] + 40), abs=0.01)
+    assert share(interactive) == pytest.approx(0.6, abs=0.001)
+    assert list(choice.service(tcp.id).table[0])[abi.TrafficClass.BULK] == before[abi.TrafficClass.BULK]
+    said = [event for frame in found for event in frame.events if event.kind == "shift"]
+    assert said
+    assert all("video leaves aurora" in event.text and "p95 of first bytes" in event.text for event in said)
+    # Weights that an operator sets go on top of it; an edge that is disarmed shifts nothing.
+    engine.state.weights = {"aurora": 40}
+    engine.steer()
+    assert share(interactive) == pytest.approx(0.5, abs=0.001)
+    assert share(video) < 0.45
+    engine.tables.mode = abi.Mode.DISARMED
+    engine.frame()
+    assert share(video) == pytest.approx(0.5, abs=0.001)
+    engine.tables.mode = abi.Mode(0)
+    engine.frame()
+
+
 def test_services_that_leave_are_not_reached(start: Start) -> None:
     whole = start().config
     (www6,) = (service for service in whole.services if service.name == "www6")
