@@ -86,7 +86,8 @@ enum stage {
 	STAGE_CLAMPING,	     /* a SYN that promises more than its path takes */
 	STAGE_ICMP,
 	STAGE_FRAGMENT,
-	STAGE_QUIC,   /* learn a server's connection id */
+	STAGE_QUIC,    /* learn a server's connection id */
+	STAGE_SENDING, /* frames that change their size, and all that did not come by the steady way */
 	STAGE_ANSWER, /* packets of our own making */
 	STAGES,
 };

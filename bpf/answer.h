@@ -259,7 +259,7 @@ static __always_inline bool make_room(struct packet *pkt, int size)
 /* Type and code of the error. */
 static __always_inline __u16 error_of(struct facts *its)
 {
-	if (its->answer == ANSWER_TOO_BIG)
+	if (its->onward == ANSWER_TOO_BIG)
 		return its->family == 4 ? ICMP4_UNREACHABLE << 8 | ICMP4_TOO_BIG_CODE
 					: ICMP6_TOO_BIG << 8;
 	return (its->family == 4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED) << 8;
@@ -291,7 +291,7 @@ static __always_inline bool answer_error(struct packet *pkt)
 	if (pseudo < 0 || !icmp)
 		return false;
 	*(__u16 *)icmp = bpf_htons(error_of(its));
-	icmp->rest = its->answer == ANSWER_TOO_BIG ? bpf_htonl(its->mtu) : 0;
+	icmp->rest = its->onward == ANSWER_TOO_BIG ? bpf_htonl(its->mtu) : 0;
 	sum += bpf_htons(error_of(its)) + halves(icmp->rest) + (ipv4 ? 0 : pseudo);
 	icmp->check = ~fold(sum);
 	pkt->action = XDP_TX;
@@ -300,7 +300,7 @@ static __always_inline bool answer_error(struct packet *pkt)
 
 static __always_inline int answer_with(struct packet *pkt)
 {
-	switch (pkt->its->answer) {
+	switch (pkt->its->onward) {
 	case RESET_TO_CLIENT:
 		return answer_reset(pkt, RESET_CLIENT, UNKNOWN_FLOW);
 	case RESET_TO_CDN:

@@ -64,31 +64,28 @@ static __always_inline __u32 stage_of(int verdict)
 		return STAGE_FRAGMENT;
 	case TO_QUIC:
 		return STAGE_QUIC;
+	case TO_CDN:
+	case TO_CLIENT:
+		return STAGE_SENDING;
 	default:
 		return STAGE_ANSWER;
 	}
 }
 
-/* Be done with it, or hand it to the next stage. */
-static __always_inline int go_on(struct packet *pkt, int verdict)
+/* The one way out: be done with it, or hand it to the next stage. */
+static __always_inline int leave(struct packet *pkt, int verdict)
 {
+	if ((verdict == TO_CDN || verdict == TO_CLIENT) && pkt->its->fragment)
+		verdict = TO_FRAGMENT;
 	if (verdict >= RESET_TO_CLIENT && (pkt->its->mode & MODE_OBSERVE))
 		verdict = PASSED; /* an answer would be sent */
 	if (verdict >= VERDICTS) {
-		pkt->its->answer = verdict;
+		pkt->its->onward = verdict;
 		NOTE(NOTED_STAGE, verdict, 0);
 		stages.call(pkt->ctx, stage_of(verdict));
 		verdict = NO_STAGE;
 	}
 	return report(pkt, verdict); /* count once, sample, answer the driver */
-}
-
-/* The one way out: rewrite and send it, as the case may be. */
-static __always_inline int leave(struct packet *pkt, int verdict)
-{
-	if (verdict == TO_CDN || verdict == TO_CLIENT)
-		verdict = pkt->its->fragment ? TO_FRAGMENT : send(pkt, verdict);
-	return go_on(pkt, verdict);
 }
 
 int edge(struct xdp_md *ctx)
@@ -104,6 +101,8 @@ int edge(struct xdp_md *ctx)
 		verdict = within_quota(&pkt); /* is it within its customer's limits? */
 	if (verdict == GO_ON)
 		verdict = follow(&pkt); /* a steady flow goes its way */
+	if ((verdict == TO_CDN || verdict == TO_CLIENT) && !pkt.its->fragment)
+		verdict = send(&pkt, verdict, true); /* rewritten, and out */
 	return leave(&pkt, verdict);
 }
 
@@ -160,7 +159,7 @@ int fragment(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return go_on(&pkt, resume(ctx, &pkt) ? send_fragment(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? send_fragment(&pkt) : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */
@@ -177,6 +176,14 @@ int sweep(struct xdp_md *ctx)
 	struct packet pkt = {};
 
 	return resume(ctx, &pkt) ? sweep_slots(&pkt) : SWEEP_DONE;
+}
+
+/* What did not come by the steady way goes out: in a tunnel, into or out of a VLAN, or just so. */
+int sending(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? send_onward(&pkt) : NO_STAGE);
 }
 
 /* A packet of our own goes back. */

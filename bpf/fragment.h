@@ -88,7 +88,7 @@ static __always_inline int send_fragment(struct packet *pkt)
 	}
 	if (reply)
 		pkt->slot = reverse.lookup(&its->slot_index);
-	verdict = send(pkt, reply ? TO_CLIENT : TO_CDN);
+	verdict = send(pkt, reply ? TO_CLIENT : TO_CDN, false);
 	if (!later && verdict < FIRST_DROP && !(its->mode & MODE_OBSERVE))
 		note_way(pkt);
 	return verdict;

@@ -93,6 +93,24 @@ static __always_inline bool allowed(const struct address *who)
 	return found;
 }
 
+/* A blocked prefix counts one of so many hits; a shared counter for each would cost more than the drop. */
+#define HITS_PER_SAMPLE 64
+
+/* One in HITS_PER_SAMPLE, scrambled (Fibonacci hashing), so that it does not beat with what is counted. */
+static __always_inline bool hit_counts(__u64 packets)
+{
+	return ((__u32)packets * 0x9e3779b1u) >> 26 == 0;
+}
+
+static __always_inline void count_hit(struct block *block)
+{
+	__u32 key = BLOCKED;
+	struct count *count = verdicts.lookup(&key);
+
+	if (count && hit_counts(count->packets))
+		ATOMIC_ADD(&block->hits, HITS_PER_SAMPLE);
+}
+
 static __always_inline bool blocked(struct packet *pkt, const struct address *who)
 {
 	__u32 tables = hint(who);
@@ -113,7 +131,7 @@ static __always_inline bool blocked(struct packet *pkt, const struct address *wh
 	NOTE(NOTED_BLOCK, block->length, block->expires_ns);
 	if (allowed(who))
 		return false;
-	pkt->hit = block;
+	count_hit(block);
 	return true;
 }
 

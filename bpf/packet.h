@@ -89,7 +89,7 @@ struct facts {
 	__u32 fragment_id;
 	__u32 slot_index;
 	__u32 endpoint;
-	__u32 answer;  /* which packet of our own, an enum onward */
+	__u32 onward;  /* what the next stage is to do, an enum onward */
 	__u32 mtu;     /* that it is too big for */
 	__u32 service; /* of a flow to be opened */
 	__u32 rescue;  /* that flow is taken from its CDN */
@@ -127,7 +127,6 @@ struct packet {
 	struct flow *flow; /* 0 when there is none */
 	struct slot *slot;
 	__u32 *generation; /* of the cached verdicts; 0 when there are none */
-	struct block *hit; /* what blocked it */
 	int action;	   /* XDP verdict of a packet that was let through */
 };
 

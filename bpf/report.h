@@ -2,15 +2,6 @@
 /* Count each packet once, sample it, tell the agent what happened, answer the driver. */
 #pragma once
 
-/* A blocked prefix counts one of so many hits; a shared counter for each would cost more than the drop. */
-#define HITS_PER_SAMPLE 64
-
-/* One in HITS_PER_SAMPLE, scrambled (Fibonacci hashing), so that it does not beat with what is counted. */
-static __always_inline bool hit_counts(__u64 packets)
-{
-	return ((__u32)packets * 0x9e3779b1u) >> 26 == 0;
-}
-
 static __always_inline struct cdn_count *count_of(__u32 cdn)
 {
 	return cdn_counts.lookup(&cdn);
@@ -156,8 +147,6 @@ static __always_inline int report(struct packet *pkt, int verdict)
 	if (count) {
 		COUNT(count->packets, 1);
 		COUNT(count->bytes, its->bytes);
-		if (pkt->hit && verdict == BLOCKED && hit_counts(count->packets))
-			ATOMIC_ADD(&pkt->hit->hits, HITS_PER_SAMPLE);
 	}
 	if (verdict == FORWARDED || verdict == REPLIED || verdict == HANDED) {
 		cdn = count_of(its->cdn);

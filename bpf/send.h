@@ -62,6 +62,19 @@ static __always_inline bool translate_transport(struct packet *pkt)
 	return true;
 }
 
+static __always_inline bool write_ethernet(struct packet *pkt, const __u8 *self, const __u8 *next,
+					   __u16 type)
+{
+	struct ethhdr *eth = header_at(pkt, 0, sizeof(*eth));
+
+	if (!eth)
+		return false;
+	__builtin_memcpy(eth->h_source, self, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, next, ETH_ALEN);
+	eth->h_proto = type;
+	return true;
+}
+
 /*
  * Address the frame to `next`, out of `link`, with `grow` bytes of room between Ethernet and the network
  * header: the tags that the link wants, whatever tags the packet came with.
@@ -73,7 +86,6 @@ static __always_inline bool address_frame(struct packet *pkt, const struct link 
 	int header = sizeof(struct ethhdr) + (link->outer ? 4 : 0) + (link->inner ? 4 : 0);
 	__u16 type = its->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	struct vlan_header *tag;
-	struct ethhdr *eth;
 	int excess = (int)its->l3 - header - grow;
 
 	if (excess) {
@@ -82,17 +94,11 @@ static __always_inline bool address_frame(struct packet *pkt, const struct link 
 		its->l3 -= excess;
 		its->l4 -= excess;
 	}
-	eth = header_at(pkt, 0, sizeof(*eth));
-	if (!eth)
+	if (!link->outer)
+		return write_ethernet(pkt, self, next, type);
+	tag = header_at(pkt, sizeof(struct ethhdr), sizeof(*tag));
+	if (!write_ethernet(pkt, self, next, link->tpid))
 		return false;
-	__builtin_memcpy(eth->h_source, self, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, next, ETH_ALEN);
-	if (!link->outer) {
-		eth->h_proto = type;
-		return true;
-	}
-	eth->h_proto = link->tpid;
-	tag = header_at(pkt, sizeof(*eth), sizeof(*tag));
 	if (!tag)
 		return false;
 	tag->tci = bpf_htons(link->outer);
@@ -100,7 +106,7 @@ static __always_inline bool address_frame(struct packet *pkt, const struct link 
 	if (!link->inner)
 		return true;
 	tag->type = bpf_htons(ETH_P_8021Q);
-	tag = header_at(pkt, sizeof(*eth) + sizeof(*tag), sizeof(*tag));
+	tag = header_at(pkt, sizeof(struct ethhdr) + sizeof(*tag), sizeof(*tag));
 	if (!tag)
 		return false;
 	tag->tci = bpf_htons(link->inner);
@@ -189,11 +195,31 @@ static __always_inline bool fits(struct packet *pkt, __u32 mtu, __u32 overhead)
 	return false;
 }
 
-static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to)
+/*
+ * A frame that keeps its size: no tunnel, no VLAN tags in or out. The steady way sends such ones itself,
+ * and leaves the others to a stage that carries what they need.
+ */
+static __always_inline bool keeps_size(struct packet *pkt, const struct link *link)
+{
+	return pkt->its->l3 == sizeof(struct ethhdr) && !link->outer;
+}
+
+static __always_inline bool frame_for(struct packet *pkt, const struct link *link, const __u8 *self,
+				      const __u8 *next, int grow, bool plain)
+{
+	__u16 type = pkt->its->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+
+	return plain ? write_ethernet(pkt, self, next, type)
+		     : address_frame(pkt, link, self, next, grow);
+}
+
+/* `plain`: only if the frame keeps its size; TO_CDN says that it does not, and nothing was done. */
+static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, bool plain)
 {
 	struct facts *its = pkt->its;
 	struct hop *hop = hop_to(pkt, its->endpoint, &to->address);
 	__u32 overhead = overhead_of(to, its->family), id;
+	bool nat = to->transport == TRANSPORT_NAT;
 	struct link *link;
 
 	if (!hop)
@@ -208,23 +234,26 @@ static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to)
 		return ANSWER_TOO_BIG;
 	if (its->mode & MODE_OBSERVE)
 		return FORWARDED;
-	if (to->transport == TRANSPORT_NAT) {
+	if (plain && !(nat && keeps_size(pkt, link)))
+		return TO_CDN;
+	if (plain || nat) {
 		if (!translate_network(pkt) || !translate_transport(pkt))
 			return MALFORMED;
 	} else if (!count_hop(pkt)) {
 		return MALFORMED;
 	}
-	if (!address_frame(pkt, link, hop->source, hop->target, overhead))
+	if (!frame_for(pkt, link, hop->source, hop->target, overhead, plain))
 		return NO_ROOM;
-	if (to->transport != TRANSPORT_NAT && !encapsulate(pkt, to))
+	if (!plain && !nat && !encapsulate(pkt, to))
 		return NO_ROOM;
 	pkt->action = out_of(pkt, link->ifindex);
 	return FORWARDED;
 }
 
 /* Back the way the client's frames come. */
-static __always_inline int send_to_client(struct packet *pkt, __u32 id, const __u8 *router)
+static __always_inline int send_to_client(struct packet *pkt, struct slot *slot, bool plain)
 {
+	__u32 id = slot->link;
 	struct link *link = links.lookup(&id);
 
 	if (!link)
@@ -233,15 +262,17 @@ static __always_inline int send_to_client(struct packet *pkt, __u32 id, const __
 		return ANSWER_TOO_BIG;
 	if (pkt->its->mode & MODE_OBSERVE)
 		return REPLIED;
+	if (plain && !keeps_size(pkt, link))
+		return TO_CLIENT;
 	if (!translate_network(pkt) || !translate_transport(pkt))
 		return MALFORMED;
-	if (!address_frame(pkt, link, link->mac, router, 0))
+	if (!frame_for(pkt, link, link->mac, slot->router, 0, plain))
 		return NO_ROOM;
 	pkt->action = out_of(pkt, link->ifindex);
 	return REPLIED;
 }
 
-static __always_inline int send(struct packet *pkt, int verdict)
+static __always_inline int send(struct packet *pkt, int verdict, bool plain)
 {
 	struct facts *its = pkt->its;
 	__u32 endpoint = its->endpoint;
@@ -253,11 +284,19 @@ static __always_inline int send(struct packet *pkt, int verdict)
 			return NO_CDN;
 		if (to->transport == TRANSPORT_PASS)
 			return HANDED;
-		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to);
+		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to, plain);
 	}
 	if (its->ttl <= 1)
 		return ANSWER_TOO_LATE;
-	if (!pkt->slot)
-		return NO_OWNER;
-	return send_to_client(pkt, pkt->slot->link, pkt->slot->router);
+	return pkt->slot ? send_to_client(pkt, pkt->slot, plain) : NO_OWNER;
+}
+
+/* In a stage of its own: the slot is found again by its number. */
+static __always_inline int send_onward(struct packet *pkt)
+{
+	int verdict = pkt->its->onward == TO_CDN ? TO_CDN : TO_CLIENT;
+
+	if (verdict == TO_CLIENT)
+		pkt->slot = reverse.lookup(&pkt->its->slot_index);
+	return send(pkt, verdict, false);
 }
