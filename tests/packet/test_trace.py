@@ -296,7 +296,8 @@ CASES = [
     Case(
         "a new flow", new, Verdict.FORWARDED,
         {"service": "solo (203.0.113.81:80/tcp)", "flow": "none is known", "rewritten": "TTL 63",
-         "try": "aurora 198.51.100.10:80: fit", "SNAT port": f":{PORT} is free", "next hop": "by cdn1, MTU 1500"},
+         "try": "aurora 198.51.100.10:80: fit", "SNAT port": f":{PORT} is free",
+         "next hop": "by cdn1, MTU 1500"},
         "would be FORWARDED to aurora 198.51.100.10:80 from 203.0.113.1",
     ),
     Case(
