@@ -30,6 +30,7 @@ class Clients:
     def __init__(self, pins: Path) -> None:
         self._clients = Map.pinned(pins / "clients")
         self._limits = Map.pinned(pins / "customer_limits")
+        self._meters = Map.pinned(pins / "meters")
 
     def load(self, wanted: Mapping[abi.AnyNetwork, Client]) -> bool:
         """Have exactly these prefixes, with as few writes as can be; whether there were any.
@@ -68,12 +69,16 @@ class Clients:
         return (abi.network(found[0]), _client(found[1])) if found else None
 
     def set_limits(self, limits: Mapping[int, abi.Limit]) -> None:
-        """Limits of customers by number; of all others, none."""
+        """Limits of customers by number; of all others, none.
+
+        Under a new limit nothing has been used up yet: what was, by the old one, may take long to be over.
+        """
         nothing = bytes(abi.size(abi.Limit))
         for number, held in enumerate(self._limits.values()):
             wanted = bytes(limits[number]) if number in limits else nothing
             if wanted != held:
                 self._limits.put(abi.key(number), wanted)
+                self._meters.put(abi.key(number), bytes(abi.size(abi.Meter)))
 
 
 def _client(raw: bytes) -> Client:
