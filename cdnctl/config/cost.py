@@ -57,7 +57,7 @@ def memory(config: Config) -> dict[str, int]:
         "established flows": limits.flows * FLOW_BYTES,
         "half-open flows": limits.half_open * FLOW_BYTES,
         "reverse slots": slots(config) * REVERSE_SLOT_BYTES,
-        "QUIC connection ids": limits.flows * QUIC_ID_BYTES,
+        "QUIC connection ids": (limits.flows + limits.half_open) * QUIC_ID_BYTES,
         "block list": limits.block_entries * BLOCK_BYTES,
         "block filter": BLOCK_FILTER_BYTES,
         "pick tables": MAX_TABLES * PICK_TABLE_BYTES,

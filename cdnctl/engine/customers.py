@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.engine import clients
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 _MOST = {"pps": 1e9, "mbit": 1e6, "flows_per_s": 1e9}
 """As in the configuration."""
 _UNITS = {"pps": "packets/s", "mbit": "Mbit/s", "flows_per_s": "new flows/s"}
-MAX_ALLOWED = 1024
 
 
 class CustomerChanges:

@@ -44,6 +44,7 @@ from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import state_dir
 from cdnctl.state import State, StateStore
 from cdnctl.steering.classes import Shift
+from cdnctl.steering.shares import shares
 
 
 class Engine:
@@ -268,8 +269,8 @@ class Engine:
         return self.observer.customers(self.state.limits)
 
     def _wanted(self) -> Wanted:
-        shares = steering.split(self.layout, self.weights(), self.drained()).shares
-        return Wanted(self.weights(), self.drained(), shares, self.video.kept)
+        weights, drained = self.weights(), self.drained()
+        return Wanted(weights, drained, shares(weights, drained), self.video.kept)
 
     def _plan_video(self, mode: abi.Mode) -> None:
         """Video leaves CDNs that have become bad; of an edge that is switched off nothing is known."""

@@ -7,8 +7,8 @@ import heapq
 from msgspec.structs import astuple
 
 from cdnctl.config import Config
+from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.defence.blocklist import parse_prefix
-from cdnctl.engine.customers import MAX_ALLOWED
 from cdnctl.model import Block
 from cdnctl.state import State
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import config, paths
-from cdnctl.config import ConfigError, Problem, picks, schema
+from cdnctl.config import ConfigError, Problem, cost, picks, schema
 from cdnctl.datapath import abi
 
 FILE = Path("cdnctl.toml")
@@ -448,6 +448,13 @@ def test_costs() -> None:
     assert config.ports(read) == 64512
     assert config.slots(read) == 2 * 16 * 64512
     assert config.memory(read)["reverse slots"] == config.slots(read) * ctypes.sizeof(abi.Slot)
+    flow = ctypes.sizeof(abi.FlowKey) + ctypes.sizeof(abi.Flow)
+    assert flow < cost.FLOW_BYTES < flow + 100, "and the kernel's book-keeping"
+    block = ctypes.sizeof(abi.Address) + ctypes.sizeof(abi.Block)
+    assert block < cost.BLOCK_BYTES < block + 100
+    quic_id = ctypes.sizeof(abi.QuicId) + 4
+    assert quic_id < cost.QUIC_ID_BYTES < quic_id + 100
+    assert cost.PICK_TABLE_BYTES == 2 * abi.PICK_ROOM
     (note,) = [note for note in config.notes(read) if "limits.flows" in note]
     assert str(2 * 3 * 64512) in note
 

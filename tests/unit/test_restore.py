@@ -9,8 +9,8 @@ from msgspec import convert
 from msgspec.structs import asdict, replace
 
 from cdnctl import config
+from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.engine import steering
-from cdnctl.engine.customers import MAX_ALLOWED
 from cdnctl.engine.restore import clean
 from cdnctl.model import Allowed, Block
 from cdnctl.state import CustomerLimit, State
