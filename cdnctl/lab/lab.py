@@ -34,8 +34,8 @@ from cdnctl.python import python_module
 CDNS = ("aurora", "borealis", "corona")
 HANDSHAKES_MS = (10.0, 13.0, 16.0)
 """Round trips of the CDNs' links, unless told otherwise; the next ones get 3 ms more each."""
-START_S = 20.0
-"""An agent that does not answer after this long will not."""
+START_S = 60.0
+"""An agent that does not answer after this long will not: on a busy box it compiles for half of it."""
 
 PACKAGES = {"nginx": "nginx-light", "nsenter": "util-linux", "setpriv": "util-linux"}
 """Programs a lab runs, and the Debian packages they are in."""
@@ -289,7 +289,7 @@ class Lab:
         return time.monotonic_ns()
 
     def restore(self, cdn: str) -> int:
-        """Start its nginx again."""
+        """Start its nginx again, if it does not run."""
         self.pops.restore(cdn)
         return time.monotonic_ns()
 
@@ -358,6 +358,15 @@ class Lab:
     ) -> Load:
         """Start sources of known rates (packets/s each): TCP `ack` or `udp`, frames of `size` bytes."""
         return self._load(seconds, target, senders=dict(rates), kind=kind, size=size)
+
+    def quiet(self) -> None:
+        """End clients, floods and senders."""
+        for load in self._loads:
+            _stop(load)
+        self._loads.clear()
+        if self.traffic is not None:
+            self.traffic.end()
+            self.traffic = None
 
     def _load(self, seconds: float, target: tuple[str, int], **what: object) -> Load:
         with netns.netlink(self.topology.clients) as ip:

@@ -57,9 +57,10 @@ class Pops:
         end(self._origins[cdn], grace_s=1.0)
 
     def restore(self, cdn: str) -> None:
-        """Start it again."""
-        self._start_origin(cdn)
-        self._await_origins([cdn])
+        """Start it again, if it does not run."""
+        if self._origins[cdn].poll() is not None:
+            self._start_origin(cdn)
+            self._await_origins([cdn])
 
     def tunnelled(self) -> dict[str, dict[str, int]]:
         """Packets that came in tunnels, by CDN and kind: `ipip`, `ipip6`, `gue`, `gue6`."""

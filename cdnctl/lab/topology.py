@@ -192,6 +192,15 @@ class Topology:
         self._build_far()
         for site in self.sites:
             self._build_site(site)
+        self.route_to_sites()
+
+    def route_to_sites(self) -> None:
+        """Have the edge's routes to all endpoints, also after a link was down, which takes them along."""
+        with netns.netlink(self.edge) as ip:
+            for site in self.sites:
+                # On-link: the CDN's end answers for its endpoints.
+                for host in (f"{site.endpoint}/32", f"{site.endpoint6}/128"):
+                    ip.route("replace", dst=host, oif=_index(ip, site.edge_link), scope="link")
 
     def _build_clients(self) -> None:
         _veth(self.clients, UPLINK, self.edge, CLIENTS_LINK, index=UPLINK_INDEX)
@@ -237,10 +246,6 @@ class Topology:
             netns.sysctl("net.ipv4.tcp_syncookies", 1)
             # A flood's answers go unacknowledged: do not repeat them five times each.
             netns.sysctl("net.ipv4.tcp_synack_retries", 1)
-        with netns.netlink(self.edge) as ip:
-            # On-link: the CDN's end answers for its endpoints.
-            for host in (f"{site.endpoint}/32", f"{site.endpoint6}/128"):
-                ip.route("add", dst=host, oif=_index(ip, site.edge_link), scope="link")
         with netns.netlink(site.namespace) as ip:
             for host, length in ((site.endpoint, 32), (site.endpoint6, 128)):
                 ip.addr("add", index=_index(ip, "eth0"), address=host, prefixlen=length)

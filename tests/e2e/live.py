@@ -52,17 +52,25 @@ class Kernel:
         """What the breaker knows of that endpoint."""
         return self.tables.health(self.endpoint(cdn, family))
 
+    def healths(self, cdn: str) -> tuple[abi.Health, abi.Health]:
+        """That of its IPv4 and its IPv6 endpoint."""
+        return self.health(cdn, 4), self.health(cdn, 6)
+
     def is_in(self, cdn: str) -> bool:
-        """Are both its endpoints in rotation?"""
-        return all(self.health(cdn, family).state == abi.Breaker.IN for family in (4, 6))
+        """Are both in rotation?"""
+        return all(health.state == abi.Breaker.IN for health in self.healths(cdn))
 
     def is_out(self, cdn: str) -> bool:
-        """Is either ejected?"""
-        return not self.is_in(cdn)
+        """Are both ejected?"""
+        return all(health.state == abi.Breaker.OUT for health in self.healths(cdn))
+
+    def ejections(self, cdn: str) -> int:
+        """How often either was, so far."""
+        return sum(int(health.ejections_total) for health in self.healths(cdn))
 
     def last_new_flow_ns(self, cdn: str) -> int:
         """When it got its last new flow that was no probe, of either family."""
-        return max(int(self.health(cdn, family).last_new_flow_ns) for family in (4, 6))
+        return max(int(health.last_new_flow_ns) for health in self.healths(cdn))
 
     def totals(self, cdn: str) -> CdnTotals:
         """Exact totals of a CDN."""

@@ -5,37 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 
-import pytest
-from live import LIMITS, Kernel, ask, cdnctl, forwarding, frame, programs, wait_for
+from live import Kernel, ask, cdnctl, forwarding, frame, programs, wait_for
 
 from cdnctl.datapath.neighbours import INTERVAL_S
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.traffic import Traffic
 from cdnctl.model import Attach, Frame, GetFrame
 
+CONFIG = {"service": {"policy": "weighted"}, "reflex": {"out_s": 1.0, "max_out_s": 1.0, "slow_start_s": 0.0}}
 MENDED_S = INTERVAL_S + 1.5
 """A round of neighbours, a frame to begin it in, and an answer to ARP."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab("e2e-links", limits=LIMITS, service={"policy": "weighted"}) as lab:
-        lab.start_agent()
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def kernel(lab: Lab) -> Kernel:
-    return Kernel(lab)
-
-
-@pytest.fixture(scope="module")
-def traffic(lab: Lab, kernel: Kernel) -> Traffic:
-    traffic = lab.start_clients()
-    wait_for("flows to every CDN", 10, lambda: min(kernel.new_flows().values()) > 20)
-    return traffic
 
 
 def ip(namespace: str, *words: str) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import time
 import tomllib
-from collections.abc import Iterator
 
 import pytest
 from live import (
-    LIMITS,
     Figure,
     Kernel,
     after,
@@ -36,31 +34,15 @@ from cdnctl.lab.traffic import Request, Traffic
 from cdnctl.model import Drain, Undrain
 
 RATE = 400.0
+CONFIG = {"service": {"policy": "weighted"}}
+CLIENTS = {"rate": RATE}
+WARM = 60
 REGION = "10.1.0.0/16"
 """A third of the honest clients, whom the operators of this test block."""
 IN_FLIGHT_NS = 10_000_000
 """A packet that the other CPU had begun with before a change may be so late."""
 READ_NS = 100_000_000
 """And a client on a busy machine may be so late to read what came, or the agent to stamp what it did."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab("e2e-ops", limits=LIMITS, service={"policy": "weighted"}) as lab:
-        lab.start_agent()
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def kernel(lab: Lab) -> Kernel:
-    return Kernel(lab)
-
-
-@pytest.fixture(scope="module")
-def traffic(lab: Lab, kernel: Kernel) -> Traffic:
-    traffic = lab.start_clients(rate=RATE)
-    wait_for("keep-alive connections to every CDN", 10, lambda: min(kernel.new_flows().values()) > 60)
-    return traffic
 
 
 def blocked_ones(requests: list[Request]) -> list[Request]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 from live import (
-    LIMITS,
     Figure,
     Kernel,
     after,
@@ -30,31 +28,14 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.traffic import Traffic
 from cdnctl.model import Block, BlockPrefix, Drain, Frame, GetFrame, ListBlocks, SetWeights
 
+CONFIG = {"service": {"policy": "weighted"}}
+WARM = 40
 PERMANENT, PASSING = "10.77.0.1", "10.78.0.0/24"
 """Blocked for an hour, and for so short that it ends while no agent runs."""
 SENDERS = {PERMANENT: 200.0, "10.78.0.9": 200.0}
 LIFETIME_S = 2.5
 EXPIRY_LATE_S = 0.25
 """The kernel judges expiry by its coarse clock, at a packet; and this test looks every 20 ms."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab("e2e-restart", limits=LIMITS, service={"policy": "weighted"}) as lab:
-        lab.start_agent()
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def kernel(lab: Lab) -> Kernel:
-    return Kernel(lab)
-
-
-@pytest.fixture(scope="module")
-def traffic(lab: Lab, kernel: Kernel) -> Traffic:
-    traffic = lab.start_clients()
-    wait_for("keep-alive connections to every CDN", 10, lambda: min(kernel.new_flows().values()) > 40)
-    return traffic
 
 
 def blocks(lab: Lab) -> dict[str, Block]:
