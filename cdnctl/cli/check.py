@@ -84,7 +84,8 @@ def _snat_sum(config: Config) -> str:
         if addresses and count:
             parts.append(
                 f"IPv{family}: {addresses} addresses x {each:,} ports = {addresses * each:,} flows to one"
-                f" endpoint; x {count} endpoints = {addresses * each * count:,} in all"
+                f" endpoint; x {count} endpoint{'s' if count > 1 else ''} ="
+                f" {addresses * each * count:,} in all"
             )
     if parts:
         parts.append(f"room for {config.limits.endpoints} endpoints: {slots(config):,} slots")
