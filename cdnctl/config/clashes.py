@@ -165,8 +165,8 @@ def _client_clashes(file: Tables) -> Iterator[Clash]:
         for table, many in (("region", file.regions), ("customer", file.customers))
         for _, prefix in _all_members(table, many, "prefixes")
     }
-    if len(prefixes) > schema.MAX_CLIENT_PREFIXES:
-        expected = f"there is room for {schema.MAX_CLIENT_PREFIXES} prefixes of regions and customers"
+    if len(prefixes) > (room := schema.MAX_CLIENT_PREFIXES - schema.MAX_ALLOWED):
+        expected = f"there is room for {room} prefixes of regions and customers"
         yield "customer", len(prefixes), expected
     names = [region["name"] for region in file.regions if "name" in region]
     for number, cdn in enumerate(file.cdns, 1):

@@ -38,8 +38,8 @@ MAX_LINKS = 64
 MAX_REGIONS = 8
 MAX_TABLES = 256
 MAX_CUSTOMERS = 1024
-MAX_ALLOWED = 1024
-MAX_CLIENT_PREFIXES = 65536 - MAX_ALLOWED
+MAX_CLIENT_PREFIXES = 65536
+MAX_ALLOWED = 1024  # of them, those that operators allow at run time
 MAX_MANAGEMENT = 256
 
 Protocol = Literal["tcp", "udp"]
