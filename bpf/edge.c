@@ -75,8 +75,8 @@ static __always_inline __u32 stage_of(int verdict)
 /* The one way out: be done with it, or hand it to the next stage. */
 static __always_inline int leave(struct packet *pkt, int verdict)
 {
-	if ((verdict == TO_CDN || verdict == TO_CLIENT) && pkt->its->fragment)
-		verdict = TO_FRAGMENT;
+	if ((verdict == TO_CDN || verdict == TO_CLIENT) && pkt->its->fragment == 1)
+		verdict = TO_FRAGMENT; /* which others will follow */
 	if (verdict >= RESET_TO_CLIENT && (pkt->its->mode & MODE_OBSERVE))
 		verdict = PASSED; /* an answer would be sent */
 	if (verdict >= VERDICTS) {
@@ -154,12 +154,12 @@ int icmp(struct xdp_md *ctx)
 	return leave(&pkt, resume(ctx, &pkt) ? handle_icmp(&pkt) : NO_STAGE);
 }
 
-/* A first fragment that is to be sent, or one that follows. */
+/* A first fragment, about to be sent, or one that follows. */
 int fragment(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? send_fragment(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? follow_fragment(&pkt) : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */

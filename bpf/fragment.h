@@ -20,7 +20,7 @@ static __always_inline void fragment_key_of(struct packet *pkt, struct fragment_
 	key->protocol = its->family == 4 ? its->protocol : 0;
 }
 
-/* The first one has been sent: where to, and so for the rest. */
+/* The first one is about to be sent: where to, and so for the rest. */
 static __always_inline void note_way(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
@@ -71,25 +71,24 @@ static __always_inline bool find_way(struct packet *pkt)
 	return true;
 }
 
-static __always_inline int send_fragment(struct packet *pkt)
+static __always_inline int follow_fragment(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
 	bool reply = its->ours == LOCAL_SNAT, later = its->fragment == 2;
 	int verdict;
 
 	if (ends_here(pkt))
-		return reply && later ? PASSED : FRAGMENT;
-	if (later) {
-		if (!find_way(pkt))
-			return reply || (its->mode & MODE_OBSERVE) ? PASSED : FRAGMENT;
-		verdict = within_quota(pkt);
-		if (verdict != GO_ON)
-			return verdict;
+		return reply && its->belongs != TO_REPLY ? PASSED : FRAGMENT;
+	if (!later) {
+		if (!(its->mode & MODE_OBSERVE))
+			note_way(pkt);
+		its->fragment = 0; /* from here on it is like any packet */
+		return reply ? TO_CLIENT : TO_CDN;
 	}
-	if (reply)
-		pkt->slot = reverse.lookup(&its->slot_index);
-	verdict = send(pkt, reply ? TO_CLIENT : TO_CDN, false);
-	if (!later && verdict < FIRST_DROP && !(its->mode & MODE_OBSERVE))
-		note_way(pkt);
-	return verdict;
+	if (!find_way(pkt))
+		return reply || (its->mode & MODE_OBSERVE) ? PASSED : FRAGMENT;
+	verdict = within_quota(pkt);
+	if (verdict != GO_ON)
+		return verdict;
+	return reply ? TO_CLIENT : TO_CDN;
 }

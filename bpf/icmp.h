@@ -30,15 +30,6 @@ struct icmp_header {
 	__be32 rest;
 };
 
-/* The packet that an error is about, as it was sent: by us. */
-struct quote {
-	struct address source;
-	struct address target;
-	__u16 source_port;
-	__u16 target_port;
-	__u32 protocol;
-};
-
 enum icmp_kind {
 	ICMP_OTHER = 0,
 	ICMP_ERROR,
@@ -109,13 +100,14 @@ static __always_inline __u32 read_quoted_ipv6(struct packet *pkt, __u32 at, stru
 }
 
 /* False when there is not enough of it to tell whose it was. */
-static __always_inline bool read_quote(struct packet *pkt, struct quote *quote)
+static __always_inline bool read_quote(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
+	struct quote *quote = &its->quote;
 	__u32 at = its->l4 + sizeof(struct icmp_header), end = its->l4 + its->payload;
 	__be16 *ports;
 
-	its->quoted_l3 = at;
+	quote->l3 = at;
 	at = its->family == 4 ? read_quoted_ipv4(pkt, at, quote) : read_quoted_ipv6(pkt, at, quote);
 	if (!at || at + QUOTED_MIN > end || at > HEADERS_MAX - 60)
 		return false;
@@ -126,8 +118,7 @@ static __always_inline bool read_quote(struct packet *pkt, struct quote *quote)
 		return false;
 	quote->source_port = ports[0];
 	quote->target_port = ports[1];
-	its->quoted_l4 = at;
-	its->quoted_protocol = quote->protocol;
+	quote->l4 = at;
 	return true;
 }
 
@@ -137,8 +128,8 @@ static __always_inline bool read_quote(struct packet *pkt, struct quote *quote)
 static __always_inline bool translate_quoted_check(struct packet *pkt, __u32 *changed)
 {
 	struct facts *its = pkt->its;
-	bool udp = its->quoted_protocol == IPPROTO_UDP;
-	__u32 at = its->quoted_l4 + (udp ? UDP_CHECK_AT : TCP_CHECK_AT);
+	bool udp = its->quote.protocol == IPPROTO_UDP;
+	__u32 at = its->quote.l4 + (udp ? UDP_CHECK_AT : TCP_CHECK_AT);
 	__u16 *check, old;
 
 	if (at + sizeof(*check) > its->l4 + its->payload)
@@ -166,7 +157,7 @@ static __always_inline bool translate_quote(struct packet *pkt, __u32 *changed)
 	__be16 *ports;
 
 	if (its->family == 4) {
-		struct iphdr *ip = header_at(pkt, its->quoted_l3, sizeof(*ip));
+		struct iphdr *ip = header_at(pkt, its->quote.l3, sizeof(*ip));
 		__u16 old;
 
 		if (!ip)
@@ -177,14 +168,14 @@ static __always_inline bool translate_quote(struct packet *pkt, __u32 *changed)
 		ip->check = checksum_apply(old, its->out.ip_delta);
 		*changed += change(old, ip->check);
 	} else {
-		struct ipv6hdr *ip = header_at(pkt, its->quoted_l3, sizeof(*ip));
+		struct ipv6hdr *ip = header_at(pkt, its->quote.l3, sizeof(*ip));
 
 		if (!ip)
 			return false;
 		__builtin_memcpy(&ip->saddr, &its->out.target, sizeof(ip->saddr));
 		__builtin_memcpy(&ip->daddr, &its->out.source, sizeof(ip->daddr));
 	}
-	ports = header_at(pkt, its->quoted_l4, QUOTED_MIN);
+	ports = header_at(pkt, its->quote.l4, QUOTED_MIN);
 	if (!ports)
 		return false;
 	ports[0] = its->out.target_port;
@@ -233,9 +224,10 @@ static __always_inline bool refuses(struct packet *pkt)
  * About a packet of a client's that we sent on: back to the client, from the router that says so. A
  * CDN that says so itself is to the client the VIP.
  */
-static __always_inline int about_forwarded(struct packet *pkt, struct quote *quote)
+static __always_inline int about_forwarded(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
+	struct quote *quote = &its->quote;
 	struct endpoint_key key = {
 		.address = quote->target, .port = quote->target_port, .protocol = quote->protocol};
 	bool itself = same_address(&its->source, &quote->target);
@@ -262,9 +254,10 @@ static __always_inline int about_forwarded(struct packet *pkt, struct quote *quo
  * About a reply that went to a client: on to the CDN, from us, for only so would its network believe
  * it. Whoever replies directly gets it as it is, in the tunnel.
  */
-static __always_inline int about_reply(struct packet *pkt, struct quote *quote)
+static __always_inline int about_reply(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
+	struct quote *quote = &its->quote;
 	int unrelated = its->mode & MODE_OBSERVE ? PASSED : UNRELATED, verdict;
 	struct flow_key key = {};
 	struct flow *flow;
@@ -296,7 +289,6 @@ static __always_inline int handle_icmp(struct packet *pkt)
 	struct facts *its = pkt->its;
 	struct icmp_header *icmp = header_at(pkt, its->l4, sizeof(*icmp));
 	bool vip = its->ours == LOCAL_VIP;
-	struct quote quote = {};
 
 	if (its->fragment)
 		return vip ? FRAGMENT : PASSED;
@@ -312,7 +304,7 @@ static __always_inline int handle_icmp(struct packet *pkt)
 	case ICMP_ERROR:
 		break;
 	}
-	if (!read_quote(pkt, &quote))
+	if (!read_quote(pkt))
 		return !vip || (its->mode & MODE_OBSERVE) ? PASSED : UNRELATED;
-	return vip ? about_reply(pkt, &quote) : about_forwarded(pkt, &quote);
+	return vip ? about_reply(pkt) : about_forwarded(pkt);
 }

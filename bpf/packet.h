@@ -71,6 +71,17 @@ struct cost {
 	__u64 flow;
 };
 
+/* The packet that an ICMP error is about, as it was sent: by us. */
+struct quote {
+	struct address source;
+	struct address target;
+	__u16 source_port;
+	__u16 target_port;
+	__u16 l3; /* offsets in the frame */
+	__u16 l4;
+	__u32 protocol;
+};
+
 struct facts {
 	__u64 now; /* 0 until a step needs a clock */
 	__u64 owner;
@@ -100,11 +111,8 @@ struct facts {
 	__u16 source_port;
 	__u16 target_port;
 	__u16 customer;
-	__u16 quoted_l3; /* of an ICMP error: where the packet begins that it is about, */
-	__u16 quoted_l4; /* and what that carries */
-	__u16 option;	 /* of TCP, under way through them: offset in its header */
-	__u8 quoted_protocol;
-	__u8 family; /* 4, 6 */
+	__u16 option; /* of TCP, under way through them: offset in its header */
+	__u8 family;  /* 4, 6 */
 	__u8 protocol;
 	__u8 flags; /* of TCP */
 	__u8 ttl;
@@ -118,6 +126,7 @@ struct facts {
 	__u8 traffic_class;
 	__u8 region;
 	__u8 begins; /* of a flow to be opened: enum begins */
+	struct quote quote;
 };
 
 struct packet {
