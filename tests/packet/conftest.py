@@ -9,6 +9,7 @@ import harness
 import netbox
 import pytest
 from blocking import FOUR, SIX, Guarded, Names
+from headroom import filled_headroom  # noqa: F401  (a fixture)
 from session import Session
 
 from cdnctl.datapath.program import mount_bpffs
