@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import TEST_CLOCK, DataPath
-from netbox import CLIENTS, name
+from harness import CONFIG, TEST_CLOCK, VIP, DataPath
+from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC, name
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
 from segments import Flag, segment
 
-from cdnctl.datapath import attach, kernel, loading
+from cdnctl.datapath import attach, build, kernel, loading
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.kernel import libbpf
 from cdnctl.datapath.program import Program
@@ -184,6 +186,26 @@ def test_an_interface_that_is_not_there(path: DataPath) -> None:
         attach.attach("eth77", path.fd, "auto")
     assert CLIENTS in refused.value.remedy
     assert not attach.detach("eth77", maps_of(path.fd))
+
+
+def test_each_generation_of_programs_has_its_own_stages(inside: dict[str, int]) -> None:
+    """A packet of the old one goes on in the old one's stages, until nobody has it any more."""
+    ping = bytes(Ether(dst=CLIENT_SIDE_MAC, src=ROUTER_MAC) / IP(src="10.1.0.7", dst=VIP) / ICMP())
+    path = DataPath(CONFIG, name("-stages"), inside, cflags=())
+    try:
+        later = Program(name("-stages"), cflags=["-DLATER"])
+        assert path.run(ping).verdict is Verdict.ECHOED
+        assert later.prepare(path.config)
+        assert path.run(ping).verdict is Verdict.ECHOED, "nothing has changed for it"
+        old, path.fd = path.fd, later.open()
+        assert path.run(ping).verdict is Verdict.ECHOED, "the next one works before anything is pinned"
+        later.commit()
+        os.close(old)
+        assert path.run(ping).verdict is Verdict.ECHOED, "and goes on when the old one's array is gone"
+        assert {pin.name for pin in later.pins.iterdir()} >= set(build.PINNED)
+        assert not (later.pins / build.NEXT).exists()
+    finally:
+        path.close()
 
 
 def test_pins_are_taken_over_without_compiling(path: DataPath) -> None:
