@@ -57,12 +57,7 @@ def run(options: argparse.Namespace) -> int:
         return watch(options)
     ends = _ends(options)
     _require_root()
-    edge = _edge(options)
-    if options.netns:
-        from cdnctl.agent.process import enter_netns
-
-        enter_netns(options.netns)
-    traced = trace(edge, ends, options)
+    traced = trace(_edge(options), ends, options)
     if options.json:
         show.print_json(traced)
     else:
@@ -74,6 +69,7 @@ def trace(edge: str, ends: Ends, options: argparse.Namespace) -> Trace:
     """What would become of the packet that `ends` asks about, on this edge."""
     from msgspec.structs import replace
 
+    from cdnctl.cli import place
     from cdnctl.datapath import packets
     from cdnctl.datapath.program import Program
     from cdnctl.datapath.tracer import Tracer
@@ -86,10 +82,10 @@ def trace(edge: str, ends: Ends, options: argparse.Namespace) -> Trace:
             f"the data path of edge {edge} is of another version of cdnctl, or is being replaced just now",
             "a trace by this one would explain another program: restart its agent, which cuts no flow",
         )
-    warnings = list(_where_attached(program))
+    attached = place.go_to(edge, options.netns)
     packet = probes.packet(ends, tables)
     way = _way(packet, tables, options.iface)
-    warnings += _not_attached(program, way)
+    warnings = list(_not_attached(program, way, attached))
     names = _names(options, edge, tables)
     frame = packets.frame(packet, way.header)
     with _progress("compiling the data path for a trace") as waiting:
@@ -192,26 +188,13 @@ def _tables(program: Program) -> Tables:
 # --- where it comes in ---------------------------------------------------------------------------------
 
 
-def _where_attached(program: Program) -> Iterator[str]:
-    """Go where the edge is attached, if that is another network namespace; a warning when it is nowhere."""
-    from cdnctl.agent.process import enter_netns
-    from cdnctl.datapath import attach, elsewhere
-
-    maps = program.maps()
-    if attach.attached_to(maps):
-        return
-    if other := elsewhere.attached_elsewhere(maps):
-        enter_netns(str(other))
-        return
-    yield f"edge {program.pins.name} is attached to nothing: no packet reaches it"
-
-
-def _not_attached(program: Program, way: _Way) -> Iterator[str]:
+def _not_attached(program: Program, way: _Way, attached: bool) -> Iterator[str]:
     from cdnctl.datapath import attach
     from cdnctl.engine.entries import interface
 
-    attached = [name for name, _ in attach.attached_to(program.maps())]
-    if attached and interface(way.ifindex) not in attached:
+    if not attached:
+        yield f"edge {program.pins.name} is attached to nothing: no packet reaches it"
+    elif interface(way.ifindex) not in [name for name, _ in attach.attached_to(program.maps())]:
         yield f"the program is not attached to {way.name}: what comes in there does not reach it"
 
 

@@ -9,14 +9,17 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from cdnctl.datapath import attach
 
 _CLONE_NEWNET = 0x4000_0000
-_NAMED = Path("/run/netns")
+NAMED = Path("/run/netns")
+"""Namespaces that have names."""
 _PROCESSES = Path("/proc")
+T = TypeVar("T")
 
 
 def attached_elsewhere(maps: frozenset[int]) -> Path | None:
@@ -26,7 +29,7 @@ def attached_elsewhere(maps: frozenset[int]) -> Path | None:
     """
     own = os.stat("/proc/thread-self/ns/net")
     seen = {(own.st_dev, own.st_ino)}
-    for path in _namespaces():
+    for path in namespaces():
         with contextlib.suppress(OSError):  # ended just now
             there = path.stat()
             if (there.st_dev, there.st_ino) not in seen and _attached_in(path, maps):
@@ -35,28 +38,32 @@ def attached_elsewhere(maps: frozenset[int]) -> Path | None:
     return None
 
 
-def _namespaces() -> Iterator[Path]:
-    if _NAMED.is_dir():
-        yield from sorted(_NAMED.iterdir())
+def namespaces() -> Iterator[Path]:
+    """The named ones, then those of all processes; one may come more than once."""
+    if NAMED.is_dir():
+        yield from sorted(NAMED.iterdir())
     for path in _PROCESSES.iterdir():
         if path.name.isdigit():
             yield path / "ns" / "net"
 
 
 def _attached_in(path: Path, maps: frozenset[int]) -> bool:
-    """Asked by a thread of its own, which alone changes its namespace and ends with it."""
-    found: list[bool] = []
+    return bool(within(path, lambda: attach.attached_to(maps)))
 
-    def ask() -> None:
-        with path.open("rb") as namespace:
-            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) == 0:
-                found.append(bool(attach.attached_to(maps)))
+
+def within(path: Path, look: Callable[[], T]) -> T | None:
+    """What `look` gives in that namespace; None when it cannot be entered, or `look` raises OSError.
+
+    Done by a thread of its own, which alone changes its namespace and ends with it.
+    """
+    found: list[T] = []
 
     def quietly() -> None:
-        with contextlib.suppress(OSError):
-            ask()
+        with contextlib.suppress(OSError), path.open("rb") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) == 0:
+                found.append(look())
 
     thread = threading.Thread(target=quietly)
     thread.start()
     thread.join()
-    return found == [True]
+    return found[0] if found else None

@@ -33,7 +33,8 @@ class _Identity(NamedTuple):
     layout: bytes
 
 
-def _is_bpffs(path: Path) -> bool:
+def is_bpffs(path: Path) -> bool:
+    """Whether a BPF file system is mounted there."""
     buffer = ctypes.create_string_buffer(256)
     libc = ctypes.CDLL(None, use_errno=True)
     return (
@@ -44,12 +45,12 @@ def _is_bpffs(path: Path) -> bool:
 
 def mount_bpffs() -> None:
     """Pins need a BPF file system; mount it where every tool looks for it."""
-    if _is_bpffs(BPFFS):
+    if is_bpffs(BPFFS):
         return
     if os.geteuid() != 0:
         raise CdnctlError(f"no BPF file system is mounted on {BPFFS}", f"sudo mount -t bpf bpf {BPFFS}")
     done = subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, text=True)
-    if done.returncode or not _is_bpffs(BPFFS):
+    if done.returncode or not is_bpffs(BPFFS):
         raise CdnctlError(
             f"cannot mount a BPF file system on {BPFFS}: {done.stderr.strip()}",
             "this needs root with CAP_SYS_ADMIN in the host's mount namespace",

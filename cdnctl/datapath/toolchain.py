@@ -22,6 +22,7 @@ from cdnctl.errors import CdnctlError
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"$')
 _PACKAGE = "python3-bpfcc"
+_API_HEADER = Path("/usr/include/linux/if_ether.h")
 
 _KCONFIG = """\
 #pragma once
@@ -64,6 +65,11 @@ def _kernel_headers() -> bool:
     )
 
 
+def has_headers() -> bool:
+    """Whether there are headers of some kind that the compiler can use."""
+    return _kernel_headers() or _API_HEADER.exists()
+
+
 def _architecture() -> tuple[str, str]:
     """The kernel's name of this architecture, and the multiarch include directory's."""
     machine = platform.machine()
@@ -84,8 +90,8 @@ def _link_all(source: Path, target: Path, *, leave_out: Sequence[str]) -> None:
 
 def _make_headers(root: Path) -> None:
     """A tree that BCC takes for kernel sources, from the user-space API headers alone."""
-    linux = Path("/usr/include/linux")
-    if not (linux / "if_ether.h").exists():
+    linux = _API_HEADER.parent
+    if not _API_HEADER.exists():
         raise CdnctlError("no kernel headers and no /usr/include/linux", "apt-get install linux-libc-dev")
     architecture, multiarch = _architecture()
     include = root / "include"

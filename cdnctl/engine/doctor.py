@@ -1,0 +1,346 @@
+"""What is wrong with the box, and what to do about it: judges a `Box`, looks at nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from msgspec import Struct
+
+from cdnctl import paths
+from cdnctl.config import Config, family, memory
+from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Way
+
+Level = Literal["ok", "warn", "fail", "unknown"]
+
+_MANAGED_NEIGHBOURS = (5, 16)
+_MANY_BUFFERS = (5, 18)
+_LEAST_MTU_IPV6 = 1280
+_STRICT = 1
+_SOCKET_MODE = 0o660
+_OVERHEAD = {"ipip": 0, "gue": 8}
+"""Bytes of a tunnel's headers beside the network header."""
+_NETWORK_HEADER = {4: 20, 6: 40}
+_BPFFS = "/sys/fs/bpf"
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    level: Level
+    what: str
+    """What it is about: `kernel`, `eth0`, `198.51.100.10`."""
+    text: str
+    remedy: str = ""
+    """What to do, as a command where there is one."""
+
+
+def judge(box: Box, config: Config | None) -> list[Finding]:
+    """Everything, in the order that one would look at it. Without a configuration: the box itself."""
+    findings = [*_host(box), *_rights(box)]
+    if config is None:
+        return findings
+    findings += _memory(box, config)
+    findings += _data_path(box)
+    for name in config.edge.interfaces:
+        findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
+    for name, each in box.interfaces.items():
+        if name not in config.edge.interfaces:
+            findings += _device(box, each)
+    findings += _ways(box, config)
+    findings += (_owner(box, each) for each in box.owners.values())
+    findings += _ports(box, config)
+    return findings
+
+
+# --- the box itself ------------------------------------------------------------------------------------
+
+
+def _host(box: Box) -> Iterator[Finding]:
+    upgrade = "upgrade to a kernel of 5.18 or later"
+    if box.kernel < _MANAGED_NEIGHBOURS:
+        text = f"{box.release}: next hops cannot be kept resolved before 5.16"
+        yield Finding("fail", "kernel", text, upgrade)
+    elif box.kernel < _MANY_BUFFERS:
+        text = f"{box.release}: no frames in several buffers before 5.18"
+        yield Finding(
+            "warn", "kernel", f"{text}: interfaces of a large MTU fall back to generic mode", upgrade
+        )
+    else:
+        yield Finding("ok", "kernel", box.release)
+    if box.btf:
+        yield Finding("ok", "BTF", "there")
+    else:
+        text = "the kernel has none: tools that look at maps and programs show bytes without names"
+        yield Finding("warn", "BTF", text, "a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it")
+    if box.bpffs:
+        yield Finding("ok", "bpffs", f"mounted on {_BPFFS}")
+    else:
+        text = f"not mounted on {_BPFFS}: the agent would do it"
+        yield Finding("warn", "bpffs", text, f"mount -t bpf bpf {_BPFFS}")
+    missing = [
+        Finding("fail", what, text, f"apt-get install {package}")
+        for there, what, text, package in (
+            (box.bcc, "BCC", "missing: it compiles the data path", "python3-bpfcc"),
+            (box.libbpf, "libbpf", "missing: it loads the data path", "libbpf1"),
+            (box.headers, "headers", "none that the compiler could use", "linux-libc-dev"),
+        )
+        if not there
+    ]
+    yield from missing or [Finding("ok", "compiler", "BCC, libbpf and headers are there")]
+
+
+def _rights(box: Box) -> Iterator[Finding]:
+    for group, may in ((paths.OPERATORS_GROUP, "operate"), (paths.VIEWERS_GROUP, "watch")):
+        if group in box.groups:
+            yield Finding("ok", f"group {group}", f"its members may {may} the edge")
+        else:
+            text = f"there is none: only root may {may} the edge"
+            yield Finding("warn", f"group {group}", text, f"groupadd --system {group}")
+    for each in box.sockets:
+        wanted = paths.VIEWERS_GROUP if ".view." in each.path else paths.OPERATORS_GROUP
+        if wanted in box.groups and (each.group != wanted or each.mode != _SOCKET_MODE):
+            text = f"group {each.group}, mode {each.mode:04o}: its group came after it"
+            remedy = f"chgrp {wanted} {each.path} && chmod 0660 {each.path}"
+            yield Finding("warn", "socket", f"{each.path}: {text}", remedy)
+
+
+def _memory(box: Box, config: Config) -> Iterator[Finding]:
+    wanted = sum(memory(config).values())
+    if box.loaded:
+        yield Finding("ok", "memory", f"the tables have theirs: up to {_mb(wanted)}")
+    elif wanted > box.available_bytes:
+        text = f"the tables take up to {_mb(wanted)}, and {_mb(box.available_bytes)} are free"
+        yield Finding("fail", "memory", text, "smaller [limits]: `cdnctl check` says what each costs")
+    elif 2 * wanted > box.available_bytes:
+        text = f"the tables take up to {_mb(wanted)} of the {_mb(box.available_bytes)} that are free"
+        yield Finding("warn", "memory", text, "smaller [limits]: `cdnctl check` says what each costs")
+    else:
+        yield Finding("ok", "memory", f"{_mb(wanted)} for the tables of {_mb(box.available_bytes)} free")
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _data_path(box: Box) -> Iterator[Finding]:
+    if box.agent:
+        yield Finding("ok", "agent", "it answers")
+    elif box.loaded:
+        text = "none answers: the data path goes on, and nobody sees to next hops, blocks that end, events"
+        yield Finding("warn", "agent", text, "cdnctl attach")
+    else:
+        yield Finding("warn", "agent", "none answers", "cdnctl attach")
+    if box.loaded and not box.current:
+        text = "of another version of cdnctl, or being replaced just now"
+        yield Finding("warn", "data path", text, "end the agent and start it again: no flow is cut")
+    for switch in box.switches:
+        said = {
+            "disarmed": ("nothing is blocked, limited or ejected", "cdnctl arm"),
+            "bypass": ("every packet passes untouched", "cdnctl arm"),
+            "observe": ("it only observes, and every packet passes", "cdnctl mode active"),
+        }
+        text, remedy = said.get(switch, (switch, ""))
+        yield Finding("warn", "data path", f"switched off: {text}", remedy)
+
+
+# --- interfaces ----------------------------------------------------------------------------------------
+
+
+def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
+    name = each.name
+    if not each.ifindex:
+        yield Finding("fail", name, "does not exist here", "see `ip link`, and [edge] interfaces")
+        return
+    if not each.up:
+        yield Finding("fail", name, "is down", f"ip link set dev {name} up")
+    elif not each.carrier:
+        yield Finding("fail", name, "has no carrier", "see to its cable, or to its other end")
+    if not each.below:
+        yield from _device(box, each)
+    yield from _mtu(config, each)
+    yield from _forwarding(box, config, each)
+    if each.rp_filter == _STRICT:
+        text = "strict reverse path filter: what the host's stack gets by another way than it answers is lost"
+        yield Finding("warn", name, text, f"sysctl -w net.ipv4.conf.{name}.rp_filter=2")
+
+
+def _device(box: Box, each: Interface) -> Iterator[Finding]:
+    """One that the program is attached to."""
+    yield _xdp(box, each)
+    if each.lro:
+        text = "LRO is on: merged segments cannot be sent on, and many drivers refuse XDP with it"
+        yield Finding("fail", each.name, text, f"ethtool -K {each.name} lro off")
+    if each.strips_tags and any(other.below == each.name for other in box.interfaces.values()):
+        text = "its hardware takes VLAN tags off, so the program cannot tell the VLANs on it apart"
+        yield Finding("fail", each.name, text, f"ethtool -K {each.name} rxvlan off")
+    if each.peer:
+        yield from _peer(each, each.peer)
+
+
+def _xdp(box: Box, each: Interface) -> Finding:
+    if each.program and each.ours is False:
+        return Finding(
+            "fail",
+            each.name,
+            f"has the XDP program {each.program!r} of somebody else's ({each.xdp})",
+            f"if nobody needs it: ip link set dev {each.name} xdp off",
+        )
+    if each.xdp == "native":
+        return Finding(
+            "ok" if box.root else "unknown", each.name, f"XDP native{'' if box.root else ', whose?'}"
+        )
+    if each.xdp == "generic":
+        text = "XDP generic, at several times the CPU: its driver takes no native program, or not at this MTU"
+        return Finding(
+            "warn", each.name, text, f"ethtool -i {each.name}; ip link set dev {each.name} mtu 1500"
+        )
+    attached = box.loaded or box.agent
+    text = "nothing is attached: packets that come in here do not reach the data path"
+    return Finding("fail" if attached else "warn", each.name, text, "cdnctl attach")
+
+
+def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
+    inside = f"nsenter --net={_namespace(peer.where)} " if peer.where else ""
+    what = f"{each.name} peer"
+    if not peer.up:
+        yield Finding("fail", what, f"{peer.name} is down", f"{inside}ip link set dev {peer.name} up")
+    if not peer.native_xdp and not peer.gro:
+        text = f"{peer.name} has neither a native XDP program nor GRO: frames redirected to it vanish"
+        remedy = f"{inside}ethtool -K {peer.name} gro on, or better a native program that passes all"
+        yield Finding("fail", what, text, remedy)
+    elif not peer.native_xdp:
+        text = (
+            f"{peer.name} has GRO but no native XDP program: frames sent back by XDP_TX may lie for seconds"
+        )
+        yield Finding("warn", what, text, "attach a native XDP program there; one that passes all is enough")
+    else:
+        yield Finding("ok", what, f"{peer.name} takes redirected frames")
+    if peer.rx_dropped:
+        text = f"{peer.name} has dropped {peer.rx_dropped:,} frames so far: redirected ones are dropped there"
+        yield Finding("warn", what, text, f"does it grow? {inside}ip -s link show dev {peer.name}")
+    if peer.checksums_left:
+        text = f"{peer.name} leaves checksums to hardware that is not there: what it sends is sent on broken"
+        yield Finding("warn", what, text, f"{inside}ethtool -K {peer.name} tx off")
+    if peer.mtu != each.mtu:
+        text = f"{peer.name} has MTU {peer.mtu}, {each.name} {each.mtu}: larger frames vanish"
+        yield Finding("warn", what, text, f"{inside}ip link set dev {peer.name} mtu {each.mtu}")
+
+
+def _namespace(where: str) -> str:
+    return where if where.startswith("/") else f"/run/netns/{where}"
+
+
+def _mtu(config: Config, each: Interface) -> Iterator[Finding]:
+    if each.mtu < _LEAST_MTU_IPV6 and any(service.family == 6 for service in config.services):
+        text = f"MTU {each.mtu}: IPv6 needs {_LEAST_MTU_IPV6}, and is off below"
+        yield Finding("fail", each.name, text, f"ip link set dev {each.name} mtu {_LEAST_MTU_IPV6}")
+    else:
+        yield Finding("ok", each.name, f"MTU {each.mtu}")
+
+
+def _forwarding(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
+    families = sorted({service.family for service in config.services})
+    for wanted in families:
+        on = each.forwarding4 if wanted == 4 else each.forwarding6
+        key = f"net.ipv{wanted}.conf.{each.name}.forwarding"
+        if on:
+            yield Finding("ok", each.name, f"IPv{wanted} forwarding is on")
+        elif on is None:
+            text = f"there are IPv{wanted} services, but IPv{wanted} is off on it"
+            yield Finding(
+                "fail", each.name, text, f"sysctl -w net.ipv{wanted}.conf.{each.name}.disable_ipv6=0"
+            )
+        elif each.ours:
+            text = f"IPv{wanted} forwarding is off: the kernel finds no next hop for what comes in here"
+            yield Finding("fail", each.name, text, f"sysctl -w {key}=1")
+        else:
+            yield Finding("ok", each.name, f"IPv{wanted} forwarding is off: the agent switches it on")
+
+
+# --- ways to and from ----------------------------------------------------------------------------------
+
+
+def _ways(box: Box, config: Config) -> Iterator[Finding]:
+    for cdn in config.cdns:
+        for each in cdn.endpoints:
+            way = box.ways.get(each.host, Way(address=each.host))
+            finding = _way(box, config, way)
+            yield finding
+            link = box.interfaces.get(way.interface)
+            if finding.level != "fail" and link and cdn.mode in _OVERHEAD:
+                yield from _tunnel(cdn.mode, each.host, link)
+
+
+def _way(box: Box, config: Config, way: Way) -> Finding:
+    what = f"to {way.address}"
+    if way.route == "none":
+        return Finding(
+            "fail", what, "there is no route", f"ip route add {_host_route(way.address)} via GATEWAY"
+        )
+    if way.route == "local":
+        return Finding("fail", what, "is an address of this box's own", "see the CDN's endpoints")
+    if way.route == "other":
+        return Finding("fail", what, "its route throws packets away", f"see `ip route get {way.address}`")
+    via = f"by {way.interface}" + (f" via {way.gateway}" if way.gateway else "")
+    if way.interface not in config.edge.interfaces:
+        text = (
+            f"{via}, which is not in [edge] interfaces: nothing is sent there, and replies are not translated"
+        )
+        return Finding("fail", what, text, f"add {way.interface} to [edge] interfaces, or change the route")
+    hop = way.gateway or way.address
+    if way.neighbour == "failed":
+        text = f"{via}: {hop} does not answer; replies would come in there"
+        return Finding("fail", what, text, f"see to {hop}: ip neigh show {hop}; ping -c 1 {hop}")
+    if way.neighbour != "resolved":
+        level: Level = "fail" if box.agent else "warn"
+        return Finding(level, what, f"{via}: the link address of {hop} is not known", f"ping -c 1 {hop}")
+    if not way.managed and box.agent:
+        text = f"{via}: {hop} is resolved, but nobody keeps it so"
+        return Finding("warn", what, text, "the agent should: see its log")
+    return Finding("ok", what, f"{via}, whose link address is known; replies come in by it")
+
+
+def _host_route(address: str) -> str:
+    return f"{address}/{32 if family(address) == 4 else 128}"
+
+
+def _tunnel(mode: str, address: str, link: Interface) -> Iterator[Finding]:
+    room = link.mtu - _OVERHEAD[mode] - _NETWORK_HEADER[family(address)]
+    if room < _LEAST_MTU_IPV6:
+        text = f"only {room} bytes fit through the tunnel by {link.name}: QUIC needs {_LEAST_MTU_IPV6}"
+        yield Finding("warn", f"to {address}", text, f"a larger MTU: ip link set dev {link.name} mtu 1600")
+
+
+def _owner(box: Box, each: Ownership) -> Finding:
+    what = f"for {each.address}"
+    if each.local:
+        return Finding("ok", what, "an address of this box's own: the kernel answers for it")
+    if not each.on_link:
+        text = "not of this box's own: it must be routed to it by its neighbours"
+        return Finding("ok", what, text)
+    asks = "ARP" if family(each.address) == 4 else "neighbour discovery"
+    if each.proxied:
+        return Finding("ok", what, f"the kernel answers {asks} for it on {each.on_link}")
+    return Finding(
+        "fail",
+        what,
+        f"lies in the network of {each.on_link}, where nobody answers {asks} for it: no packet comes",
+        f"ip addr add {_host_route(each.address)} dev lo",
+    )
+
+
+def _ports(box: Box, config: Config) -> Iterator[Finding]:
+    for address, why, remedy in box.port_clashes:
+        yield Finding("fail", "SNAT ports", f"{address}: {why}", f"set {remedy}")
+    own = [each.address for each in box.owners.values() if each.local and each.address in config.edge.snat]
+    if box.conntrack and own:
+        text = (
+            f"connections are tracked here, and {', '.join(own)} is the box's own: a masquerade to it may"
+            " pick a port of snat_ports"
+        )
+        first, last = config.edge.snat_ports
+        remedy = f"keep masquerades off {first}-{last}: `masquerade to :PORTS`, or a SNAT address apart"
+        yield Finding("warn", "SNAT ports", text, remedy)
+    elif not box.port_clashes:
+        yield Finding("ok", "SNAT ports", "nobody else uses them")
