@@ -32,6 +32,8 @@ class Column:
     to_width: int = 1000
     flex: bool = False
     """Takes the room that is left, `width` at least."""
+    grows: bool = False
+    """Takes as much of that room before as its longest cell needs."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,23 @@ class LiveTable(Lines, can_focus=True):
     def _fitted(self) -> list[tuple[Column, int]]:
         room = self.size.width
         shown = [column for column in self.COLUMNS if column.from_width <= room < column.to_width]
-        rest = room - sum(column.width for column in shown) - len(shown)
-        flexible = [column for column in shown if column.flex]
-        share, left = divmod(max(0, rest), max(1, len(flexible)))
-        widths = []
+        rest = max(0, room - sum(column.width for column in shown) - len(shown))
+        widths = {column: column.width for column in shown}
         for column in shown:
-            extra = share + (left if flexible and column is flexible[0] else 0) if column.flex else 0
-            widths.append((column, column.width + extra))
-        return widths
+            if column.grows:
+                extra = min(rest, max(0, self._longest(column.name) - column.width))
+                widths[column] += extra
+                rest -= extra
+        flexible = [column for column in shown if column.flex]
+        share, left = divmod(rest, max(1, len(flexible)))
+        for column in flexible:
+            widths[column] += share + (left if column is flexible[0] else 0)
+        return list(widths.items())
+
+    def _longest(self, name: str) -> int:
+        """Characters of the longest cell of a column; what draws itself to any width has none."""
+        cells = (record.cells.get(name, ("", "")) for record in self.records)
+        return max((len(cell[0]) for cell in cells if not callable(cell)), default=0)
 
     def _compose_rows(self) -> None:
         if not self.size.width:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
 from cdnctl.console.widgets.bars import bar
@@ -20,7 +22,7 @@ class TalkerTable(LiveTable):
     EMPTY = "no traffic sampled yet"
     COLUMNS = (
         Column("prefix", "prefix", 14, right=False, flex=True, to_width=58),
-        Column("prefix", "prefix", 18, right=False, from_width=58),
+        Column("prefix", "prefix", 18, right=False, from_width=58, grows=True),
         Column("pps", "pps", 6),
         Column("rate", "", 4, right=False, from_width=58, flex=True),
         Column("mbit", "Mbit/s", 6),
@@ -85,13 +87,13 @@ class TalkerTable(LiveTable):
         }
 
 
-def _sort_key(talker: Talker, by: str) -> tuple[float, ...] | tuple[str, ...]:
+def _sort_key(talker: Talker, by: str) -> tuple[float, ...]:
     if by == "prefix":
-        address, _, length = talker.prefix.partition("/")
-        parts = address.split(".")
-        if len(parts) == 4 and all(part.isdecimal() for part in parts):
-            return (*(float(part) for part in parts), float(length) if length.isdecimal() else 32.0)
-        return (1e9,)
+        try:
+            network = ip_network(talker.prefix)
+        except ValueError:
+            return (math.inf,)
+        return (network.version, int(network.network_address), network.prefixlen)
     if by == "mbit":
         return (talker.bps, talker.pps)
     if by == "drop":

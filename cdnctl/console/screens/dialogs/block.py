@@ -48,7 +48,7 @@ class BlockDialog(ChangeDialog):
         prefix = self._talker.prefix if self._talker else ""
         return (
             Lines(id="about"),
-            Entry("prefix", "prefix", clean(prefix, 64), "198.51.100.7 or 198.51.100.0/24"),
+            Entry("prefix", "prefix", clean(prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"),
             Entry("lifetime", "lifetime", DEFAULT_LIFETIME, "10m, 4h, 2d or forever"),
             Entry("reason", "reason", "", "for the journal and whoever is on call next"),
         )
@@ -82,7 +82,7 @@ class BlockDialog(ChangeDialog):
         lifetime_s = parse_lifetime(self.query_one("#lifetime", Input).value)
         reason = self.query_one("#reason", Input).value.strip()
         if not prefix:
-            raise ValueError("prefix: write an address or a CIDR, such as 198.51.100.0/24")
+            raise ValueError("prefix: write an address or a CIDR, such as 198.51.100.0/24 or 2001:db8::/48")
         network = _network(prefix)
         box.border_subtitle = (
             f"{network} for {duration(lifetime_s)}"

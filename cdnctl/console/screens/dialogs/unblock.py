@@ -20,7 +20,7 @@ class BlockList(PickTable):
 
     EMPTY = "nothing is blocked"
     COLUMNS = (
-        Column("prefix", "prefix", 18, right=False),
+        Column("prefix", "prefix", 18, right=False, grows=True),
         Column("left", "left", 7),
         Column("hits", "hits", 6),
         Column("source", "source", 10, right=False),
