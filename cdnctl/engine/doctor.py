@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -46,11 +46,26 @@ def judge(box: Box, config: Config | None) -> list[Finding]:
         findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
     for name, each in box.interfaces.items():
         if name not in config.edge.interfaces:
-            findings += _device(box, each)
+            findings += _device(box, config, each)
+            findings += _peer(each, each.peer) if each.peer else ()
     findings += _ways(box, config)
     findings += (_owner(box, each) for each in box.owners.values())
     findings += _ports(box, config)
-    return findings
+    return list(_merged(findings))
+
+
+def _merged(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What is well about one thing takes one line."""
+    held: Finding | None = None
+    for each in findings:
+        if held and held.level == each.level == "ok" and held.what == each.what:
+            held = Finding("ok", held.what, f"{held.text}, {each.text}")
+            continue
+        if held:
+            yield held
+        held = each
+    if held:
+        yield held
 
 
 # --- the box itself ------------------------------------------------------------------------------------
@@ -157,28 +172,28 @@ def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     elif not each.carrier:
         yield Finding("fail", name, "has no carrier", "see to its cable, or to its other end")
     if not each.below:
-        yield from _device(box, each)
+        yield from _device(box, config, each)
     yield from _mtu(config, each)
     yield from _forwarding(box, config, each)
     if each.rp_filter == _STRICT:
         text = "strict reverse path filter: what the host's stack gets by another way than it answers is lost"
-        yield Finding("warn", name, text, f"sysctl -w net.ipv4.conf.{name}.rp_filter=2")
+        yield Finding("warn", name, text, f"sysctl -w {_sysctl(4, name)}.rp_filter=2")
+    if each.peer:
+        yield from _peer(each, each.peer)
 
 
-def _device(box: Box, each: Interface) -> Iterator[Finding]:
+def _device(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     """One that the program is attached to."""
-    yield _xdp(box, each)
+    yield _xdp(box, config, each)
     if each.lro:
         text = "LRO is on: merged segments cannot be sent on, and many drivers refuse XDP with it"
         yield Finding("fail", each.name, text, f"ethtool -K {each.name} lro off")
     if each.strips_tags and any(other.below == each.name for other in box.interfaces.values()):
         text = "its hardware takes VLAN tags off, so the program cannot tell the VLANs on it apart"
         yield Finding("fail", each.name, text, f"ethtool -K {each.name} rxvlan off")
-    if each.peer:
-        yield from _peer(each, each.peer)
 
 
-def _xdp(box: Box, each: Interface) -> Finding:
+def _xdp(box: Box, config: Config, each: Interface) -> Finding:
     if each.program and each.ours is False:
         return Finding(
             "fail",
@@ -190,6 +205,8 @@ def _xdp(box: Box, each: Interface) -> Finding:
         return Finding(
             "ok" if box.root else "unknown", each.name, f"XDP native{'' if box.root else ', whose?'}"
         )
+    if each.xdp == "generic" and config.edge.attach == "generic":
+        return Finding("ok", each.name, "XDP generic, as configured")
     if each.xdp == "generic":
         text = "XDP generic, at several times the CPU: its driver takes no native program, or not at this MTU"
         return Finding(
@@ -243,19 +260,22 @@ def _forwarding(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     families = sorted({service.family for service in config.services})
     for wanted in families:
         on = each.forwarding4 if wanted == 4 else each.forwarding6
-        key = f"net.ipv{wanted}.conf.{each.name}.forwarding"
+        key = _sysctl(wanted, each.name)
         if on:
             yield Finding("ok", each.name, f"IPv{wanted} forwarding is on")
         elif on is None:
             text = f"there are IPv{wanted} services, but IPv{wanted} is off on it"
-            yield Finding(
-                "fail", each.name, text, f"sysctl -w net.ipv{wanted}.conf.{each.name}.disable_ipv6=0"
-            )
+            yield Finding("fail", each.name, text, f"sysctl -w {key}.disable_ipv6=0")
         elif each.ours:
             text = f"IPv{wanted} forwarding is off: the kernel finds no next hop for what comes in here"
-            yield Finding("fail", each.name, text, f"sysctl -w {key}=1")
+            yield Finding("fail", each.name, text, f"sysctl -w {key}.forwarding=1")
         else:
             yield Finding("ok", each.name, f"IPv{wanted} forwarding is off: the agent switches it on")
+
+
+def _sysctl(wanted: int, interface: str) -> str:
+    """Where the settings of an interface are; sysctl takes dots for something else."""
+    return f"net.ipv{wanted}.conf.{interface.replace('.', '/')}"
 
 
 # --- ways to and from ----------------------------------------------------------------------------------
@@ -290,7 +310,7 @@ def _way(box: Box, config: Config, way: Way) -> Finding:
         return Finding("fail", what, text, f"add {way.interface} to [edge] interfaces, or change the route")
     hop = way.gateway or way.address
     if way.neighbour == "failed":
-        text = f"{via}: {hop} does not answer; replies would come in there"
+        text = f"{via}: {hop} does not answer"
         return Finding("fail", what, text, f"see to {hop}: ip neigh show {hop}; ping -c 1 {hop}")
     if way.neighbour != "resolved":
         level: Level = "fail" if box.agent else "warn"
@@ -298,7 +318,7 @@ def _way(box: Box, config: Config, way: Way) -> Finding:
     if not way.managed and box.agent:
         text = f"{via}: {hop} is resolved, but nobody keeps it so"
         return Finding("warn", what, text, "the agent should: see its log")
-    return Finding("ok", what, f"{via}, whose link address is known; replies come in by it")
+    return Finding("ok", what, f"{via}, whose link address is known; replies are expected by it")
 
 
 def _host_route(address: str) -> str:
