@@ -51,17 +51,15 @@ def parse_prefix(text: str) -> Network:
     except ValueError:
         raise ValueError(_no_prefix(text)) from None
     if "%" in text:
-        raise ValueError(f"{text} names a link, and a block is for all of them; leave out the % and its link")
+        raise ValueError(f"{text} names a link; leave out the % and what follows, for every link is meant")
     if isinstance(network, IPv6Network) and network.overlaps(_MAPPED):
         if network.prefixlen < _MAPPED.prefixlen:
-            raise ValueError(f"{text} covers {_MAPPED}, all of IPv4; block a prefix that leaves it out")
+            raise ValueError(f"{text} covers {_MAPPED}, all of IPv4; write a prefix that leaves it out")
         first = IPv4Address(network.network_address.packed[12:])
         network = IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
     shortest = SHORTEST[network.version]
     if network.prefixlen < shortest:
-        raise ValueError(
-            f"{text} is too wide; a block of IPv{network.version} may cover a /{shortest} at most"
-        )
+        raise ValueError(f"{text} is too wide; of IPv{network.version} a /{shortest} is the most")
     return network
 
 
