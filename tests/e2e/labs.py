@@ -16,11 +16,12 @@ from live import LIMITS, programs
 from cdnctl import paths
 from cdnctl.datapath import abi
 from cdnctl.datapath.tables import Tables
-from cdnctl.lab import netns, settings
+from cdnctl.lab import netns, record, settings
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import LabError
 
-NAME = "e2e"
+NAMES = ("e2e", "e2e-b", "e2e-c")
+"""The first that no other run of these tests has taken."""
 XDP_FLAGS_DRV_MODE = 1 << 2
 
 
@@ -42,8 +43,7 @@ class Labs:
             except (LabError, OSError):  # a test has broken it for good
                 self.close()
         if self._lab is None:
-            self._lab = Lab(NAME)
-            self._lab.build()
+            self._lab = built()
         lab = self._lab
         config = settings.document(lab.topology, lab.weights, {"limits": LIMITS, **tables})
         config["cdn"] = [cdn for cdn in config["cdn"] if cdn["name"] != without]
@@ -57,6 +57,18 @@ class Labs:
         lab, self._lab = self._lab, None
         if lab is not None:
             assert lab.close() == []
+
+
+def built() -> Lab:
+    """A lab of a free name."""
+    running = [name for name in NAMES[:-1] if (found := record.load(name)) and found.owner.alive()]
+    lab = Lab(next(name for name in NAMES if name not in running))
+    try:
+        lab.build()
+    except BaseException:
+        lab.close()
+        raise
+    return lab
 
 
 def take_back(lab: Lab, *, keep: bool) -> None:
@@ -73,8 +85,9 @@ def take_back(lab: Lab, *, keep: bool) -> None:
     else:
         remove_data_path(lab)
     with netns.entered(lab.topology.edge):
-        for family in ("ipv4", "ipv6"):
-            netns.sysctl(f"net.{family}.conf.all.forwarding", 0)
+        for name in ("all", *lab.topology.edge_links):
+            netns.sysctl(f"net.ipv4.conf.{name}.forwarding", 0)
+            netns.sysctl(f"net.ipv6.conf.{name}.forwarding", 0)
     lab.topology.route_to_sites()
     for name in lab.sites:
         lab.heal(name)

@@ -39,8 +39,8 @@ from cdnctl.lab.traffic import Traffic
 from cdnctl.model import RATE_WINDOW_S, Frame, Talker
 
 FLOOD_PPS = 60_000
-BLOCKED_S = 4.0
-"""For so long it is blocked and goes on."""
+BLOCKED_S = RATE_WINDOW_S + 0.6
+"""For so long it is blocked and goes on: all that a frame looks back over."""
 LATE_NS = 10_000_000
 """A flood packet that leaves later after the block than this was let through."""
 TALKER_ERROR = 0.10

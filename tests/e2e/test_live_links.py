@@ -24,36 +24,33 @@ def ip(namespace: str, *words: str) -> str:
     ).stdout
 
 
-def neighbours(lab: Lab, cdn: str) -> list[str]:
-    """Those with an address on the edge's link towards a CDN."""
-    link = lab.sites[cdn].edge_link
-    return [
-        each["dst"]
-        for each in json.loads(ip(lab.topology.edge, "neigh", "show", "dev", link))
-        if "lladdr" in each
-    ]
+def neighbours(lab: Lab, cdn: str) -> set[str]:
+    """Endpoints of a CDN whose link address the edge knows: they are on its link."""
+    site = lab.sites[cdn]
+    found = json.loads(ip(lab.topology.edge, "neigh", "show", "dev", site.edge_link))
+    return {site.endpoint, site.endpoint6} & {each["dst"] for each in found if "lladdr" in each}
 
 
-def events(lab: Lab, since_seq: int) -> list[str]:
+def told(lab: Lab, since_seq: int) -> str:
     """What was told in the frames after this one."""
     newest = frame(lab).seq
-    told = []
+    lines = []
     for seq in range(since_seq + 1, newest + 1):
         seen: Frame | None = ask(lab, GetFrame(seq=seq)).frame
-        told += [event.text for event in seen.events] if seen else []
-    return told
+        lines += [event.text for event in seen.events] if seen else []
+    return "\n".join(lines)
 
 
 def serves_again(lab: Lab, kernel: Kernel, cdn: str) -> None:
     """New flows complete at a CDN: its handshakes go on."""
-    wait_for(f"the neighbour of {cdn}", MENDED_S, lambda: neighbours(lab, cdn))
+    wait_for(f"the neighbours of {cdn}", MENDED_S, lambda: len(neighbours(lab, cdn)) == 2)
     before = kernel.totals(cdn).handshakes
     wait_for(f"handshakes with {cdn}", 25, lambda: kernel.totals(cdn).handshakes > before + 5)
 
 
 def test_a_lost_carrier_is_mended(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
     wire, peer = lab.topology.wire, lab.sites["aurora"].edge_peer
-    assert neighbours(lab, "aurora")
+    assert len(neighbours(lab, "aurora")) == 2
     ip(wire, "link", "set", peer, "down")
     wait_for("the neighbour to go", 2, lambda: not neighbours(lab, "aurora"))
     ip(wire, "link", "set", peer, "up")
@@ -65,13 +62,13 @@ def test_a_link_set_down_and_up_is_mended_and_told(lab: Lab, kernel: Kernel, tra
     ip(edge, "link", "set", link, "down")
     time.sleep(INTERVAL_S + 1)
     ip(edge, "link", "set", link, "up")
-    ip(edge, "route", "add", lab.sites["borealis"].endpoint, "dev", link)  # it went with the link
+    lab.topology.route_to_sites()  # they went with the link
     serves_again(lab, kernel, "borealis")
-    told = "\n".join(events(lab, since))
-    endpoint = lab.sites["borealis"].endpoint
-    assert f"no way to endpoint {endpoint}" in told
-    assert f"a way to endpoint {endpoint} again" in told
-    assert "no route" in told, "packets were dropped meanwhile"
+    endpoints = (lab.sites["borealis"].endpoint, lab.sites["borealis"].endpoint6)
+    said = [f"no way to endpoint {endpoint}" for endpoint in endpoints]
+    said += [f"a way to endpoint {endpoint} again" for endpoint in endpoints]
+    said += ["no route"]  # packets were dropped meanwhile
+    wait_for("words of it", INTERVAL_S + 1, lambda: all(words in told(lab, since) for words in said))
 
 
 def test_an_operators_detach_outlives_the_agent(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
@@ -86,7 +83,7 @@ def test_an_operators_detach_outlives_the_agent(lab: Lab, kernel: Kernel, traffi
     assert {interface.mode for interface in seen.interfaces} == {"detached"}
     assert ask(lab, Attach()).ok
     assert set(programs(lab)) == set(lab.topology.edge_links)
-    wait_for("neighbours", 2, lambda: all(neighbours(lab, cdn) for cdn in lab.sites))
+    wait_for("neighbours", 2, lambda: all(len(neighbours(lab, cdn)) == 2 for cdn in lab.sites))
     lab.stop_agent()
     lab.start_agent()
     assert set(programs(lab)) == set(lab.topology.edge_links)

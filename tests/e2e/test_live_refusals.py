@@ -9,14 +9,14 @@ import os
 import shlex
 import socket
 import subprocess
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
-from live import LIMITS, command_line, frame, left_behind, programs, run, wait_for
+from labs import Labs
+from live import command_line, frame, left_behind, programs, run, wait_for
 
 from cdnctl import paths
 from cdnctl.agent import protocol
@@ -28,18 +28,18 @@ FOREIGN = "someone_elses"
 MEMBERS, VIEWERS = 54321, 54322
 """Numbers of the groups cdnctl and cdnctl-view, where the box has none."""
 NOBODY = 65534
+BRIDGE = "plain"
 XDP_FLAGS_DRV_MODE = 1 << 2
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(labs: Labs) -> Lab:
     """No agent: each test starts what it needs."""
-    with Lab("e2e-refuse", limits=LIMITS) as lab:
-        yield lab
+    return labs.fresh(agent=False)
 
 
 def config_with(lab: Lab, **edge: object) -> dict[str, Any]:
-    config = tomllib.loads(lab.config_path.read_text())
+    config = lab.config()
     config["edge"] |= edge
     return config
 
@@ -186,17 +186,22 @@ def test_an_agent_without_root_says_what_to_type(lab: Lab) -> None:
 
 @pytest.fixture(scope="module")
 def served(lab: Lab) -> Iterator[None]:
-    """An agent that knows both groups, from a private copy of /etc/group; it attaches to loopback, too."""
+    """An agent that knows both groups, from a private copy of /etc/group; it attaches to a bridge, too."""
     groups = lab.directory / "group"
     text = Path("/etc/group").read_text()
     for name, number in ((paths.OPERATORS_GROUP, MEMBERS), (paths.VIEWERS_GROUP, VIEWERS)):
         kept = [line for line in text.splitlines() if not line.startswith(f"{name}:")]
         text = "\n".join([*kept, f"{name}:x:{number}:", ""])
     groups.write_text(text)
-    config = config_with(lab, interfaces=[*lab.topology.edge_links, "lo"])
+    config = config_with(lab, interfaces=[*lab.topology.edge_links, BRIDGE])
     bound = ["unshare", "-m", "sh", "-c", f'mount --bind {groups} /etc/group && exec "$@"', "sh"]
-    with serving(lab, [*bound, *agent_command(lab, config), "--detach-on-exit"]):
-        yield
+    with netns.netlink(lab.topology.edge) as ip:
+        ip.link("add", ifname=BRIDGE, kind="bridge")
+        try:
+            with serving(lab, [*bound, *agent_command(lab, config), "--detach-on-exit"]):
+                yield
+        finally:
+            ip.link("del", ifname=BRIDGE)
     assert left_behind(lab) == []
 
 
@@ -278,5 +283,5 @@ def test_garbage_on_the_socket_ends_only_its_own_connection(lab: Lab, served: No
 
 def test_an_interface_without_native_xdp_gets_the_generic_one_and_a_warning(lab: Lab, served: None) -> None:
     modes = {interface.name: interface.mode for interface in frame(lab).interfaces}
-    assert modes == {**dict.fromkeys(lab.topology.edge_links, "native"), "lo": "generic"}
-    assert "lo cannot do native XDP" in (lab.directory / "own-agent.log").read_text()
+    assert modes == {**dict.fromkeys(lab.topology.edge_links, "native"), BRIDGE: "generic"}
+    assert f"{BRIDGE} cannot do native XDP" in (lab.directory / "own-agent.log").read_text()
