@@ -94,7 +94,8 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 		its->family = 6;
 		__builtin_memcpy(&its->source, &ip->saddr, sizeof(its->source));
 		__builtin_memcpy(&its->target, &ip->daddr, sizeof(its->target));
-		return true;
+		/* no mapped address belongs on a wire (RFC 4038, 4.2): it would be taken for IPv4 */
+		return !is_ipv4(&its->source) && !is_ipv4(&its->target);
 	}
 	return false;
 }
