@@ -151,17 +151,14 @@ class TestLife:
     def test_one_question_and_one_answer_from_many_ports(
         self, answering: DataPath, at: Callable[[float], None]
     ) -> None:
-        answering.change(ports=20)
-        room = 20 * len(SNAT)
+        answering.change(ports=23)
         for round_number in range(4):
             at(9000.0 * (round_number + 1))
-            asked = 0
-            while (seen := (flow := Datagrams(answering)).up()).verdict is Verdict.FORWARDED:
-                assert flow.down().verdict is Verdict.REPLIED
-                asked += 1
-                assert asked <= room, seen
-            assert seen.verdict is Verdict.NO_PORT
-            assert asked > room / 2, "some are left: a port is looked for a bounded number of times"
+            questions = [Datagrams(answering) for _ in range(60)]
+            asked = [flow for flow in questions if flow.up().verdict is Verdict.FORWARDED]
+            # a port is looked for a bounded number of times: some find none where few are left
+            assert 23 * len(SNAT) * 0.7 < len(asked) <= 23 * len(SNAT)
+            assert {flow.down().verdict for flow in asked} == {Verdict.REPLIED}
 
     def test_the_collector_finds_them_too(self, answering: DataPath, at: Callable[[float], None]) -> None:
         flows = [Datagrams(answering) for _ in range(30)]
@@ -180,11 +177,12 @@ class TestLife:
         port = flow.snat
         for second in range(5, 65, 5):
             at(second * 1000)
+            path.sweep()
             flow.up()
-            assert flow.snat == port
-            rival = Datagrams(path, client="10.3.0.1", port=port[1])
-            rival.up()
-            assert rival.snat != port, "nobody gets its port"
+            assert (flow.snat, flow.slot.state) == (port, SlotState.SYN_SENT)
+        at(70_000)
+        path.sweep()
+        assert flow.slot.state == SlotState.FREE
 
     def test_what_only_the_cdn_goes_on_with_lives_too(
         self, answering: DataPath, at: Callable[[float], None]
@@ -193,10 +191,24 @@ class TestLife:
         flow.up()
         for second in range(0, 60, 5):
             at(second * 1000)
+            answering.sweep()
             assert flow.down().verdict is Verdict.REPLIED
-            rival = Datagrams(answering, client="10.3.0.1", port=flow.snat[1])
-            rival.up()
-            assert rival.snat != flow.snat
+        at(65_000)
+        answering.sweep()
+        assert flow.slot.state == SlotState.FREE
+
+    def test_so_does_a_handshake_of_quic_that_takes_its_time(
+        self, path: DataPath, at: Callable[[float], None]
+    ) -> None:
+        connection = Connection(path)
+        connection.ask()
+        connection.answer()
+        for second in range(5, 30, 5):
+            at(second * 1000)
+            path.sweep()
+            connection.ask()
+        assert connection.finish().verdict is Verdict.FORWARDED
+        assert connection.established is not None
 
     def test_an_idle_one_is_over_after_udp_s(self, answering: DataPath, at: Callable[[float], None]) -> None:
         answering.change(ports=1, snat_count=1)
