@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import harness
 import netbox
 import pytest
+import roomy
 from blocking import FOUR, SIX, Guarded, Names
 from headroom import filled_headroom  # noqa: F401  (a fixture)
+from roomy import Roomy
 from session import Session
 
 from cdnctl.datapath.program import mount_bpffs
@@ -78,3 +80,20 @@ def at(request: pytest.FixtureRequest) -> Names:
     """One family and then the other."""
     names: Names = request.param
     return names
+
+
+@pytest.fixture(scope="package")
+def roomy_loaded(indexes: dict[str, int]) -> Iterator[Roomy]:
+    """Another edge beside it, with more CDNs."""
+    with netns.entered(netbox.name()):
+        edge = roomy.load(indexes)
+    yield edge
+    edge.close()
+
+
+@pytest.fixture
+def edge(roomy_loaded: Roomy, inside: dict[str, int]) -> Iterator[Roomy]:
+    """With nothing in it; all CDNs weigh the same."""
+    roomy_loaded.fresh()
+    yield roomy_loaded
+    roomy_loaded.steer()
