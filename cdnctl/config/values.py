@@ -10,6 +10,10 @@ from msgspec import Meta
 from cdnctl.paths import NAME
 
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses in IPv6's form (RFC 4291, 2.5.5.2)."""
+
+
 def host_address(text: str) -> str:
     """An IPv4 or IPv6 address that one host may have, in its usual spelling; raises ValueError."""
     address = ipaddress.ip_address(text)
@@ -28,8 +32,11 @@ def host_address(text: str) -> str:
 def prefix(text: str) -> str:
     """An IPv4 or IPv6 prefix without host bits, in its usual spelling; raises ValueError."""
     network = ipaddress.ip_network(text)
-    if network.version == 6 and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{text} is IPv4 in IPv6's clothes")
+    if isinstance(network, ipaddress.IPv6Network):
+        if network.subnet_of(_MAPPED):
+            raise ValueError(f"{text} is IPv4 in IPv6's clothes")
+        if network.supernet_of(_MAPPED):  # the kernel's tables hold IPv4 there
+            raise ValueError(f"{text} would be all of IPv4, too: all of IPv6 that is routed is 2000::/3")
     return str(network)
 
 
