@@ -21,6 +21,8 @@ _LEFT_TO_HOST = (abi.Verdict.PASSED, abi.Verdict.BYPASSED, abi.Verdict.HANDED)
 _HELD_SHOWN = 3
 
 _ON = {
+    Onward.TO_CDN: "to be sent to its CDN",
+    Onward.TO_CLIENT: "to be sent to its client",
     Onward.TO_HANDSHAKE: "it begins or ends a flow, or is a reply",
     Onward.TO_OPENING: "a new flow is to be opened",
     Onward.TO_PICKING: "an endpoint is to be picked",

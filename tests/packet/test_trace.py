@@ -575,5 +575,5 @@ def test_enums_of_notes_are_mirrored(name: str) -> None:
 def test_every_kind_of_note_is_put_into_words() -> None:
     for kind in NoteKind:
         assert hasattr(tracing._Explainer, f"_note_{kind.name.lower()}"), kind
-    assert set(tracing._ON) | {noted.Onward.TO_CDN, noted.Onward.TO_CLIENT} == set(noted.Onward)
+    assert set(tracing._ON) == set(noted.Onward)
     assert set(tracing._UNFIT) == set(noted.Fitness)
