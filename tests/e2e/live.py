@@ -28,7 +28,7 @@ from cdnctl.lab.topology import PORT
 from cdnctl.lab.traffic import Request, Traffic
 from cdnctl.model import AnyCommand, Cdn, Frame, GetFrame, Outcome
 
-LIMITS = {"endpoints": 8, "flows": 100_000, "block_entries": 10_000}
+LIMITS = {"endpoints": 12, "flows": 100_000, "block_entries": 10_000}
 """Tables as large as a test needs, so that they are made quickly."""
 
 Figure = Callable[[str, object], None]
