@@ -191,6 +191,25 @@ static __always_inline bool has_gone_dark(struct packet *pkt, __u32 id)
 	       (endpoint->flags & ENDPOINT_RESETS) && !(pkt->its->mode & MODE_DISARMED);
 }
 
+/* The client is told that its connection is gone; the port may soon be another's. */
+static __always_inline int cut_off(struct packet *pkt, struct flow *flow)
+{
+	struct cdn_count *count = count_of(flow->cdn);
+	struct slot *slot = reverse.lookup(&flow->slot);
+
+	NOTE(NOTED_GONE_DARK, flow->endpoint, 0);
+	if (count)
+		COUNT(count->reset_dark, 1);
+	if (slot && slot->state == SLOT_ESTABLISHED) {
+		count_closed(flow->cdn);
+		SET(slot->flags, slot->flags | FLOW_RESET);
+		SET(slot->since_ns, coarse_now(pkt));
+		SET(slot->state, SLOT_CLOSING);
+	}
+	pkt->its->cdn = flow->cdn;
+	return RESET_TO_CLIENT;
+}
+
 /*
  * Data of a client. A new request begins when the client has meanwhile acknowledged more than at the last
  * one: no look at the slot is needed to know that the CDN has answered.
@@ -207,13 +226,7 @@ static __always_inline int note_data(struct packet *pkt, struct flow *flow)
 	if (sent_before(end, flow->isn)) {
 		if (count)
 			COUNT(count->resent_to, 1);
-		if (!has_gone_dark(pkt, flow->endpoint))
-			return GO_ON;
-		NOTE(NOTED_GONE_DARK, flow->endpoint, 0);
-		if (count)
-			COUNT(count->reset_dark, 1);
-		its->cdn = flow->cdn;
-		return RESET_TO_CLIENT;
+		return has_gone_dark(pkt, flow->endpoint) ? cut_off(pkt, flow) : GO_ON;
 	}
 	SET(flow->isn, end);
 	if (its->acknowledged == flow->cdn_isn || flow->slot == NO_SLOT)
@@ -267,10 +280,8 @@ static __always_inline void refresh(struct packet *pkt, struct flow *flow, __u16
 		return;
 	SET(slot->seen_s, second);
 	note_way_back(pkt, slot);
-	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET)) {
-		SET(slot->flags, slot->flags & ~FLOW_RESET);
-		SET(slot->state, SLOT_ESTABLISHED);
-	}
+	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET))
+		revive(slot, flow->cdn);
 }
 
 static __always_inline int steady_client(struct packet *pkt)

@@ -415,10 +415,8 @@ static __always_inline int follow_closing(struct packet *pkt, struct slot *slot)
 {
 	/* the reset was not in window: the flow lives, and its port must not be given away */
 	if ((slot->flags & FLOW_RESET) && !(pkt->its->flags & TCP_RST) &&
-	    age_ns(coarse_now(pkt), slot->since_ns) > RESET_DOUBT_NS) {
-		SET(slot->flags, slot->flags & ~FLOW_RESET);
-		SET(slot->state, SLOT_ESTABLISHED);
-	}
+	    age_ns(coarse_now(pkt), slot->since_ns) > RESET_DOUBT_NS)
+		revive(slot, pkt->its->cdn);
 	return TO_CLIENT;
 }
 

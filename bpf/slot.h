@@ -147,6 +147,17 @@ static __always_inline void count_closed(__u32 cdn)
 		COUNT(count->closed, 1);
 }
 
+/* The end was none: the one who was to be reset goes on. */
+static __always_inline void revive(struct slot *slot, __u32 cdn)
+{
+	struct cdn_count *count = count_of(cdn);
+
+	SET(slot->flags, slot->flags & ~FLOW_RESET);
+	SET(slot->state, SLOT_ESTABLISHED);
+	if (count)
+		COUNT(count->closed, -1ULL);
+}
+
 /*
  * A port of our own for this flow towards this endpoint: the client's if it is free, else others at
  * random distances, a bounded number of times (RFC 6056, algorithm 2; the very next ones would be held
