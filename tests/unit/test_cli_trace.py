@@ -465,3 +465,71 @@ def test_ctrl_c_ends_it_in_order(served: ServedDouble) -> None:
 def test_no_agent_is_said(run_dir: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", "--live"]) == 1
     assert "no agent serves" in capsys.readouterr().err
+
+
+# --- the rest of the way ------------------------------------------------------------------------------
+
+
+class _Tables:
+    """The links of an edge with a VLAN device (7) on a plain one (2), and the plain one itself."""
+
+    def link_keys(self) -> dict[tuple[int, int, int], int]:
+        return {(7, 0, 0): 1, (2, 100, 20): 1, (2, 0, 0): 0}
+
+    def link(self, number: int) -> abi.Link:
+        if not number:
+            return abi.Link(ifindex=2, mac=(2, 0, 0, 0, 0, 9))
+        return abi.Link(ifindex=2, outer=100, inner=20, tpid=abi.port(0x88A8), mac=(2, 0, 0, 0, 0, 9))
+
+
+def test_a_packet_comes_in_as_its_link_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cdnctl.engine import entries
+
+    monkeypatch.setattr(entries, "interface", lambda number: {2: "eth0", 7: "eth0.100"}[number])
+    monkeypatch.setattr(trace, "_towards", lambda _address, names: next(iter(names)))
+    asked = Packet(source="198.51.100.7", target="203.0.113.80")
+    plain = trace._way(asked, _Tables(), None)  # type: ignore[arg-type]
+    assert (plain.name, plain.ifindex, plain.header.tags) == ("eth0", 2, ())
+    tagged = trace._way(asked, _Tables(), "eth0.100")  # type: ignore[arg-type]
+    assert (tagged.name, tagged.ifindex) == ("eth0.100", 2)
+    assert tagged.header.tags == ((0x88A8, 100), (packets.ETHER_VLAN, 20))
+    seen = packets.read(packets.frame(asked, tagged.header))
+    assert seen is not None
+    assert (seen.vlans, seen.target_mac) == ((100, 20), "02:00:00:00:00:09")
+    with pytest.raises(UsageError, match="eth9 is no interface of the edge"):
+        trace._way(asked, _Tables(), "eth9")  # type: ignore[arg-type]
+
+
+def test_nobody_is_told_to_become_root(run_dir: object) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("changes its user")
+    command = [sys.executable, "-m", "cdnctl", "trace", "198.51.100.7", "203.0.113.80:443", "--edge", "ams1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, user=65534, group=65534, extra_groups=[]
+    )
+    assert done.returncode == 1
+    assert "needs root" in done.stderr
+    sudo = next(line for line in done.stderr.splitlines() if line.strip().startswith("sudo"))
+    assert sudo.endswith("trace 198.51.100.7 203.0.113.80:443 --edge ams1")
+    assert "Traceback" not in done.stderr
+
+
+def test_neither_bcc_nor_textual_nor_rich_is_loaded_to_trace() -> None:
+    modules = (
+        "cli.parser cli.trace cli.watch cli.doctor cli.place engine.tracing engine.probes datapath.tracer"
+    )
+    imports = "; ".join(f"import cdnctl.{name}" for name in modules.split())
+    heavy = "{'bcc', 'textual', 'rich', 'pyroute2', 'asyncio'}"
+    code = f"import sys; {imports}; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.25, "0.2 s"), (9.96, "10.0 s"), (12, "12 s"), (150, "2 min"), (7300, "2 h"), (200_000, "2 days")],
+)
+def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
+    from cdnctl.engine.entries import duration
+
+    assert duration(seconds) == said
