@@ -350,6 +350,20 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *
 	return forward_entry(key, slot->state);
 }
 
+/* Of UDP the first answer has the first byte of a reply in it. */
+static __always_inline void note_first_datagram(struct packet *pkt, struct slot *slot)
+{
+	struct facts *its = pkt->its;
+	struct cdn_count *count = count_of(its->cdn);
+
+	note_heard(owner_service(its->owner));
+	if (slot->flags & FLOW_RESENT)
+		return;
+	record_first_byte(pkt, slot->traffic_class, age_ns(its->now, slot->since_ns));
+	if (count)
+		COUNT(count->requests, 1);
+}
+
 /*
  * The answer to our client's first packet: its time is the CDN's latency. A segment that acknowledges
  * something else is of an older connection on this port: a reset ends that one, so that ours begins.
@@ -380,10 +394,10 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 	}
 	if (refused && !absorb)
 		note_close(pkt, slot, 0);
-	if (first && !tcp)
-		note_heard(owner_service(its->owner));
 	if (first) {
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
+		if (!tcp)
+			note_first_datagram(pkt, slot);
 		note_answer(pkt, its->endpoint, endpoint, slot->flags,
 			    us < 0xffffffff ? us : 0xffffffff, refused);
 	}

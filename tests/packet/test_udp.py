@@ -59,6 +59,11 @@ def other(path: DataPath, n: int, service: str = "dns") -> Datagrams:
     return Datagrams(path, service, f"10.{20 + n // 250}.{n % 250}.7")
 
 
+def first_bytes(path: DataPath, cdn: str) -> tuple[int, ...]:
+    """A CDN's histogram of them, of interactive traffic."""
+    return path.tables.counters.first_bytes(path.layout.cdns[cdn], abi.TrafficClass.INTERACTIVE)
+
+
 class TestBeginning:
     def test_what_comes_before_the_answer_goes_the_same_way(self, answering: DataPath) -> None:
         flow = Datagrams(answering)
@@ -78,10 +83,15 @@ class TestBeginning:
         at(2)
         flow.up()
         at(12)
+        before = first_bytes(answering, flow.cdn)
         with answering.counting(flow.cdn) as counted:
             flow.down()
-        assert counted["handshakes"] == 1
+        assert counted["handshakes"] == counted["requests"] == 1
         assert answering.health(flow.cdn, POOL).ewma_us == 12_000
+        after = first_bytes(answering, flow.cdn)
+        (bucket,) = (n for n, count in enumerate(before) if after[n] != count)
+        low, high = abi.bucket_limits_us(bucket)
+        assert low <= 12_000 < high, "and it is a first byte"
 
     def test_one_that_was_sent_again_is_not(self, answering: DataPath, at: Callable[[float], None]) -> None:
         flow = Datagrams(answering)
@@ -91,7 +101,7 @@ class TestBeginning:
         at(62)
         with answering.counting(flow.cdn) as counted:
             flow.down()
-        assert "handshakes" not in counted
+        assert not {"handshakes", "requests"} & counted.keys()
 
     def test_many_answers_to_one_question(self, answering: DataPath) -> None:
         flow = Datagrams(answering)
