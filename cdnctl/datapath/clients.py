@@ -68,6 +68,10 @@ class Clients:
                 longest, found = length, (key, value)
         return (abi.network(found[0]), _client(found[1])) if found else None
 
+    def limit(self, customer: int) -> abi.Limit:
+        """What a customer may take; zeros: as much as it likes."""
+        return abi.Limit.from_buffer_copy(self._limits.get(abi.key(customer)) or bytes(abi.size(abi.Limit)))
+
     def set_limits(self, limits: Mapping[int, abi.Limit]) -> None:
         """Limits of customers by number; of all others, none.
 

@@ -303,10 +303,15 @@ class _Explainer:
         self._add("exempt", said[Exemption(why)])
 
     def _note_quota(self, customer: int, verdict: int) -> None:
-        single = not customer or verdict == abi.Verdict.OVER_SOURCE_QUOTA
-        who = "its source" if single else self._entries.customer(customer & ~abi.CUSTOMER_ALLOWED)
-        over = f"over: {EXPLANATION[abi.Verdict(verdict)]}" if verdict else "within them"
-        self._add("limits", f"of {who}: {over}")
+        customer &= ~abi.CUSTOMER_ALLOWED
+        tables = self._entries.tables
+        if customer and _limits(tables.clients.limit(customer)):
+            who = f"of {self._entries.customer(customer)}"
+        elif _limits(tables.settings.source_limit):
+            who = "of its source"
+        else:
+            return  # there are none
+        self._add("limits", f"{who}: {EXPLANATION[abi.Verdict(verdict)] if verdict else 'within them'}")
 
     # -- where to? --
 
@@ -374,7 +379,8 @@ class _Explainer:
         self._tell_held()
         port = self._entries.port_of(index)
         before = f", after {self._entries.holder(index)}" if claim == Claim.RECLAIMED else ""
-        self._add("SNAT port", f"{port} is free{before}")
+        others = self._entries.tables.settings.snat_count[self._packet.family == 6] > 1
+        self._add("SNAT port", f"{port} is free{before}{' (which address, chance says)' if others else ''}")
 
     def _tell_held(self) -> None:
         for index in self._held[:_HELD_SHOWN]:
@@ -411,3 +417,7 @@ class _Explainer:
 
     def _note_verdict(self, verdict: int, cdn: int) -> None:
         self._verdict, self._cdn = abi.Verdict(verdict), cdn
+
+
+def _limits(limit: abi.Limit) -> bool:
+    return bool(limit.packet_ticks or limit.kib_ticks or limit.flow_ticks)

@@ -270,6 +270,13 @@ def in_a_region(path: DataPath) -> probes.Ends:
     return ends(target=(OTHER_VIP, 80))
 
 
+def over_its_limit(path: DataPath) -> probes.Ends:
+    path.tables.clients.load({ip_network("10.1.0.0/16"): Client(7)})
+    path.tables.clients.set_limits({7: abi.limit(flows_per_s=1.0, burst_ms=1)})
+    assert Session(path, client="10.1.0.8").syn().verdict is Verdict.FORWARDED
+    return ends(target=(OTHER_VIP, 80))
+
+
 def held_port(path: DataPath) -> probes.Ends:
     for address in SNAT:
         index = path.slot_index(AURORA, (address, PORT))
@@ -396,6 +403,10 @@ CASES = [
         "a client of a region", in_a_region, Verdict.FORWARDED,
         {"client": "prefix 10.1.0.0/20, customer customer 7, region region 2, class interactive"},
         "would be FORWARDED",
+    ),
+    Case(
+        "over its customer's limit", over_its_limit, Verdict.OVER_FLOW_QUOTA,
+        {"limits": "of customer 7: Its customer is over its limit of new flows"}, "OVER_FLOW_QUOTA",
     ),
     Case(
         "its port is held", held_port, Verdict.FORWARDED, {"SNAT port": f":{PORT} is held by"},
