@@ -3,6 +3,8 @@
     parser   verbs, options, help        verbs    what each verb does
     panic    the verbs that must work without the agent
     check    looks at a configuration    show     tables and JSON on stdout
+    trace    one packet, explained       watch    sampled packets, live
+    doctor   looks at the box            place    the network namespace of an edge
 
 Exit status: 0 done, 1 refused or failed (the reason on stderr, or on stdout with --json), 2 usage.
 """

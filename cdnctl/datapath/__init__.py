@@ -16,4 +16,6 @@ network     forwarding, that redirected packets need
 perf        the reader of samples and events
 tracer      a packet's way through the same programs, noted
 panic       disarm, bypass and detach without an agent
+tracer      the same program with its writes taken out, for `cdnctl trace`; packets builds what it is given
+inspect     the box as `cdnctl doctor` judges it (box), with ethtool, routes and the peers of veths
 """
