@@ -1,8 +1,8 @@
 """Where things are: sockets, state, pins, and the files that come with the program.
 
-Every function is cheap and makes nothing. The three places that a test, a lab or a second edge may
-want elsewhere can be moved by an environment variable: `CDNCTL_RUN_DIR`, `CDNCTL_STATE_DIR`,
-`CDNCTL_CONFIG`.
+Every function is cheap and makes nothing. The places that a test, a lab or a second edge may want
+elsewhere can be moved by an environment variable: `CDNCTL_RUN_DIR`, `CDNCTL_STATE_DIR`, `CDNCTL_CONFIG`,
+`CDNCTL_CACHE_DIR`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ def config_path() -> Path:
 def state_dir(edge: str) -> Path:
     """What operators changed at run time, and the journal, of one edge."""
     return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
+
+
+def cache_dir() -> Path:
+    """Compiled data paths, which may be deleted at any time: of all edges, and root's alone."""
+    return Path(os.environ.get("CDNCTL_CACHE_DIR") or "/var/cache/cdnctl")
 
 
 def socket_path(edge: str) -> Path:

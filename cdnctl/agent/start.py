@@ -99,7 +99,7 @@ def _start(file: Path, edge: str, netns: str | None, timeout_s: float) -> Path:
 def _environment() -> dict[str, str]:
     """Ours, with every path in it made absolute, and this very package found first."""
     environment = dict(os.environ)
-    for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR", "CDNCTL_CONFIG"):
+    for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR", "CDNCTL_CONFIG", "CDNCTL_CACHE_DIR"):
         if environment.get(name):
             environment[name] = str(Path(environment[name]).absolute())
     others = environment.get("PYTHONPATH", "").split(os.pathsep)

@@ -1,9 +1,9 @@
-"""Compile, load and pin the data path, in a process of its own.
+"""Compile, load and pin the data path.
 
 The compiler takes some 120 MB and, on an internal error, ends the process it runs in: neither is for
-the agent. Run as `python -m cdnctl.datapath.build DIRECTORY CFLAG...`; what the compiler and the
-verifier have to say goes to standard error, a line of JSON about the work to standard output, and the
-exit status tells.
+the agent. So it runs in a child, `python -m cdnctl.datapath.build PINS CFLAG...`, which reads the text
+from standard input and writes what was compiled to standard output, the compiler's words to standard
+error. Loading needs no child, and mostly no compiler: what was compiled before is kept (cache.py).
 
 The data path is several programs, the stages, that go on in each other by way of a program array. It is
 filled before anybody can attach anything, and never changed: a new generation of programs has its own.
@@ -12,16 +12,18 @@ filled before anybody can attach anything, and never changed: a new generation o
 from __future__ import annotations
 
 import re
+import resource
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from cdnctl.datapath import abi, kernel, loading, toolchain
+from cdnctl.datapath import abi, cache, kernel, toolchain
+from cdnctl.datapath.compiled import Compiled, Loaded, taken_from
+from cdnctl.datapath.loading import SINGLE, Refused
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import bpf_dir
 from cdnctl.python import environment, python_module
@@ -38,7 +40,8 @@ PINNED = (*PERF_ARRAYS, STAGES, SWEEP, PROGRAM)
 NEXT = "next"
 """Directory among the pins for a generation of programs, until it is attached everywhere."""
 _FUNCTION = re.compile(r"^int (\w+)\(struct xdp_md \*ctx\)$", re.MULTILINE)
-_LINES_SHOWN = 25
+_EXPLAIN = "--explain"
+_LINES_SHOWN = 40
 _TIMEOUT_S = 120
 
 
@@ -46,23 +49,20 @@ class Built(msgspec.Struct, frozen=True):
     """What building took of a CPU, and what was loaded."""
 
     compile_s: float
-    """The compiler's, and that of making the maps."""
+    """The compiler's, and that of making the maps; 0 when it was kept from before."""
     load_s: float
     """The verifier's, of all programs together."""
     multi_buffer: bool
     """Whether frames in several buffers are taken; an old kernel refuses."""
     instructions: dict[str, int]
     """What the verifier walked, by program."""
+    warnings: list[str]
+    """What an operator should know of it."""
 
     @property
-    def note(self) -> str:
-        """What an operator should know of it, or nothing."""
-        if self.multi_buffer:
-            return ""
-        return (
-            "this kernel takes no XDP program for frames in several buffers: interfaces whose MTU needs"
-            " more than one cannot be attached in native mode"
-        )
+    def how(self) -> str:
+        """What was done."""
+        return "compiled and loaded" if self.compile_s else "loaded, as it was compiled before"
 
 
 def source() -> str:
@@ -76,19 +76,88 @@ def functions(text: str) -> list[str]:
 
 
 def build(pins: Path, cflags: Sequence[str]) -> Built:
-    """Load on the maps of `pins`, and pin the programs in `pins`/NEXT; done by a child.
+    """Load on the maps of `pins`, and pin the programs in `pins`/NEXT.
 
-    Raises CdnctlError with the compiler's or the verifier's own words.
+    Raises CdnctlError with the compiler's or the verifier's own words, OSError.
     """
-    command = python_module("cdnctl.datapath.build", str(pins), *cflags)
+    text, warnings = source(), list[str]()
+    before = _used_s(resource.RUSAGE_CHILDREN)
+    compiled = compiled_for(pins, text, cflags, warnings.append)
+    compile_s, began = _used_s(resource.RUSAGE_CHILDREN) - before, _used_s(resource.RUSAGE_THREAD)
+    with load(compiled, pins, text, cflags) as loaded:
+        load_s = _used_s(resource.RUSAGE_THREAD) - began
+        (pins / NEXT).mkdir(exist_ok=True)
+        for name in (*PERF_ARRAYS, STAGES):
+            kernel.obj_pin(loaded.maps[name], pins / NEXT / name)
+        for name in (SWEEP, PROGRAM):
+            kernel.obj_pin(loaded.programs[name], pins / NEXT / name)
+        if not loaded.multi_buffer:
+            warnings.append(
+                "this kernel takes no XDP program for frames in several buffers: interfaces whose MTU needs"
+                " more than one cannot be attached in native mode"
+            )
+        walked = {name: kernel.verified_instructions(fd) for name, fd in loaded.programs.items()}
+    return Built(compile_s, load_s, loaded.multi_buffer, walked, warnings)
+
+
+def compiled_for(pins: Path, text: str, cflags: Sequence[str], warn: Callable[[str], None]) -> Compiled:
+    """That text compiled, now or before; the compiler makes the pins that are missing.
+
+    Raises CdnctlError with the compiler's own words.
+    """
+
+    def compile_it() -> Compiled:
+        done = _child(pins, text, cflags)
+        if done.returncode:
+            words = _words(done)
+            faults = [line for line in words if "error:" in line] or words[-_LINES_SHOWN:]
+            raise CdnctlError(
+                "the data path cannot be compiled:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
+                "run as root on a kernel with BPF (5.18 or later); the lines above are its own words",
+            )
+        return msgspec.msgpack.decode(done.stdout, type=Compiled)
+
+    return cache.compiled(text, cflags, compile_it, warn)
+
+
+def load(
+    compiled: Compiled, pins: Path, text: str, cflags: Sequence[str], *, make: bool = True, sweep: bool = True
+) -> Loaded:
+    """Its programs in the kernel, with their stages in place; without `make` no pin may be missing.
+
+    Raises CdnctlError with the verifier's own words, OSError.
+    """
     try:
-        done = subprocess.run(
-            command,
+        loaded = Loaded(compiled, pins, [name for name in compiled.programs if sweep or name != SWEEP], make)
+    except Refused as refused:
+        # The lines of the source are only told of programs with debug information, which takes a fifth
+        # more to compile: that is done only now.
+        program = refused.program.removesuffix(SINGLE)
+        words = _words(_child(pins, text, [_EXPLAIN, program, *cflags]))
+        raise CdnctlError(
+            f"the kernel's verifier refuses {program}:\n  "
+            + "\n  ".join(words[-_LINES_SHOWN:] or refused.words),
+            "run on a kernel of 5.18 or later; the lines above are its own words",
+        ) from refused
+    stages = kernel.Map(loaded.maps[STAGES])
+    for stage in abi.Stage:
+        if fd := loaded.programs.get(stage.name.lower()):
+            stages.put(abi.key(stage), struct.pack("I", fd))
+    return loaded
+
+
+def _used_s(whose: int) -> float:
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
+
+
+def _child(pins: Path, text: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            python_module("cdnctl.datapath.build", str(pins), *arguments),
             env=environment(),
-            stdin=subprocess.DEVNULL,
+            input=text.encode(),
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
@@ -96,49 +165,26 @@ def build(pins: Path, cflags: Sequence[str]) -> Built:
             f"the data path was not compiled within {_TIMEOUT_S} s",
             "see what keeps this box busy and try again",
         ) from error
-    if done.returncode:
-        lines = (done.stderr or done.stdout).splitlines()
-        faults = [line for line in lines if "error:" in line] or lines[-_LINES_SHOWN:]
-        raise CdnctlError(
-            "the data path cannot be loaded:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
-            "run as root on a kernel with BPF (5.18 or later); the lines above are its own words",
-        )
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Built)
 
 
-def _load(pins: Path, cflags: Sequence[str]) -> Built:
-    began = time.process_time()
-    text = source()
-    module = toolchain.compile_module(text, [f'-DPINS="{pins}/"', *cflags])
-    compiled = time.process_time()
-    multi_buffer = loading.takes_multi_buffer()
-    suffix = "" if multi_buffer else loading.SINGLE
-    programs = {
-        name: toolchain.load_xdp(module, name, multi_buffer=multi_buffer, name=name + suffix)
-        for name in functions(text)
-    }
-    stages = kernel.Map(module[STAGES].get_fd())
-    for stage in abi.Stage:
-        if stage.name.lower() in programs:
-            stages.put(abi.key(stage), struct.pack("I", programs[stage.name.lower()]))
-    loaded = time.process_time()
-    (pins / NEXT).mkdir(exist_ok=True)
-    for name in (*PERF_ARRAYS, STAGES):
-        kernel.obj_pin(module[name].get_fd(), pins / NEXT / name)
-    for name in (SWEEP, PROGRAM):
-        kernel.obj_pin(programs[name], pins / NEXT / name)
-    return Built(
-        compiled - began,
-        loaded - compiled,
-        multi_buffer,
-        {name: kernel.verified_instructions(fd) for name, fd in programs.items()},
-    )
+def _words(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return done.stderr.decode(errors="replace").splitlines()
+
+
+# --- the child -----------------------------------------------------------------------------------------
 
 
 def main() -> int:
-    """The child."""
+    """Compile; or compile with debug information and have the verifier say what is wrong with a program."""
+    pins, *cflags = sys.argv[1:]
+    text = sys.stdin.read()
+    flags = [f'-DPINS="{pins}/"', *cflags]
     try:
-        print(msgspec.json.encode(_load(Path(sys.argv[1]), sys.argv[2:])).decode())
+        if cflags[:1] == [_EXPLAIN]:
+            toolchain.verify(toolchain.compile_module(text, [*flags[:1], *cflags[2:]], debug=True), cflags[1])
+            return 0
+        module = toolchain.compile_module(text, flags)
+        sys.stdout.buffer.write(msgspec.msgpack.encode(taken_from(module, functions(text), Path(pins))))
     except CdnctlError as error:
         print(error.message, file=sys.stderr)
         return 1

@@ -76,6 +76,7 @@ class MapInfo(NamedTuple):
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
 
 
 def _info(fd: int, size: int = 256) -> bytes:
@@ -87,7 +88,30 @@ def _info(fd: int, size: int = 256) -> bytes:
 
 def map_info(fd: int) -> MapInfo:
     """What kind of map this is."""
-    return MapInfo(*struct.unpack_from("5I", _info(fd)))
+    return MapInfo(*struct.unpack_from("6I", _info(fd)))
+
+
+class _MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts of libbpf 1.x."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf", ctypes.c_uint32 * 4),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("map_extra", ctypes.c_uint64),
+        ("numa_node", ctypes.c_uint32),
+        ("map_ifindex", ctypes.c_uint32),
+    )
+
+
+def map_create(kind: int, name: str, key_size: int, value_size: int, max_entries: int, flags: int) -> int:
+    """A descriptor of a new map."""
+    options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=flags)
+    created = libbpf().bpf_map_create(
+        kind, name[:15].encode(), key_size, value_size, max_entries, ctypes.byref(options)
+    )
+    return check(created, f"map {name}")
 
 
 def program_id(fd: int) -> int:

@@ -25,6 +25,15 @@ _PASS = bytes.fromhex("b7000000020000009500000000000000")
 """`r0 = XDP_PASS; exit`."""
 
 
+class Refused(CdnctlError):
+    """By the verifier."""
+
+    def __init__(self, program: str, words: list[str]) -> None:
+        super().__init__(f"the kernel's verifier refuses {program}:\n  " + "\n  ".join(words))
+        self.program = program
+        self.words = words
+
+
 class _Options(ctypes.Structure):
     """struct bpf_prog_load_opts of libbpf 1.x."""
 
@@ -53,7 +62,7 @@ class _Options(ctypes.Structure):
 
 
 def load_xdp(code: bytes, name: str, *, multi_buffer: bool) -> int:
-    """The program's descriptor. Raises CdnctlError with the verifier's last words."""
+    """The program's descriptor. Raises Refused with the verifier's last words, OSError."""
     flags = _XDP_HAS_FRAGS if multi_buffer else 0
     fd = _load(code, name, _Options(prog_flags=flags))
     if fd >= 0:
@@ -67,9 +76,7 @@ def load_xdp(code: bytes, name: str, *, multi_buffer: bool) -> int:
     lines = log.value.decode(errors="replace").splitlines()
     if not lines:
         raise OSError(-fd, f"{name}: {os.strerror(-fd)}")
-    raise CdnctlError(
-        f"the kernel's verifier refuses {name}:\n  " + "\n  ".join(lines[-_LOG_LINES:]),
-    )
+    raise Refused(name, lines[-_LOG_LINES:])
 
 
 def takes_multi_buffer() -> bool:

@@ -146,8 +146,10 @@ def join(main: Path) -> str:
     return "\n".join(lines(main)) + "\n"
 
 
-def compile_module(text: str, cflags: Sequence[str] = ()) -> Any:
+def compile_module(text: str, cflags: Sequence[str] = (), *, debug: bool = False) -> Any:
     """Compile, and make the maps; BCC's object, which holds all open. Loads no program.
+
+    With `debug` the verifier can name lines of the source (see `verify`); without, it is a fifth quicker.
 
     The compiler writes to file descriptor 2, and an internal error of it ends the process: call this in
     a child whose output is captured (see build.py). Raises CdnctlError.
@@ -155,9 +157,21 @@ def compile_module(text: str, cflags: Sequence[str] = ()) -> Any:
     bcc = import_bcc()
     with headers():
         try:
-            return bcc.BPF(text=text, cflags=["-Wno-unused-function", *cflags])
+            flags = ["-Wno-unused-function", *([] if debug else ["-g0"]), *cflags]
+            return bcc.BPF(text=text, cflags=flags)
         except Exception as error:  # BCC raises nothing narrower
             raise CdnctlError(str(error)) from error
+
+
+def verify(module: Any, function: str) -> None:
+    """Have BCC load one function, and so print what the verifier says when it refuses.
+
+    Raises CdnctlError then.
+    """
+    try:
+        module.load_func(function.encode(), import_bcc().BPF.XDP)
+    except Exception as error:  # BCC raises nothing narrower
+        raise CdnctlError(str(error)) from error
 
 
 def load_xdp(module: Any, function: str, *, multi_buffer: bool = False, name: str = "") -> int:

@@ -20,7 +20,7 @@ from types import TracebackType
 
 import msgspec
 
-from cdnctl.datapath import abi, build, kernel, loading, toolchain
+from cdnctl.datapath import abi, build, kernel
 from cdnctl.datapath.abi.noted import NoteKind
 from cdnctl.datapath.kernel import Map
 from cdnctl.errors import CdnctlError
@@ -71,29 +71,20 @@ class _Program:
 
     def __init__(self, pins: Path, cflags: Sequence[str]) -> None:
         there = set(pins.iterdir())
-        text = build.source()
-        self._module = toolchain.compile_module(text, [f'-DPINS="{pins}/"', "-DTRACE", *cflags])
+        text, flags = build.source(), ["-DTRACE", *cflags]
+        compiled = build.compiled_for(pins, text, flags, warn=lambda _: None)
         made = set(pins.iterdir()) - there
         for path in made:  # the compiler makes what it does not find
             path.unlink()
         if made:
             raise CdnctlError(f"{pins} has no {', '.join(sorted(path.name for path in made))}")
-        multi_buffer = loading.takes_multi_buffer()
-        self._programs = {
-            name: toolchain.load_xdp(self._module, name, multi_buffer=multi_buffer)
-            for name in build.functions(text)
-            if name != build.SWEEP
-        }
-        stages = Map(self._module[build.STAGES].get_fd())
-        for stage in abi.Stage:
-            if program := self._programs.get(stage.name.lower()):
-                stages.put(abi.key(stage), struct.pack("I", program))
-        self._notes = Map(self._module["notes"].get_fd())
+        self._loaded = build.load(compiled, pins, text, flags, make=False, sweep=False)
+        self._notes = Map(self._loaded.maps["notes"])
 
     def run(self, request: Request) -> Traced:
         """One frame through it."""
         self._notes.put(abi.key(0), bytes(self._notes.info.value_size))
-        ran = kernel.test_run(self._programs[build.PROGRAM], request.frame, ifindex=request.ifindex)
+        ran = kernel.test_run(self._loaded.programs[build.PROGRAM], request.frame, ifindex=request.ifindex)
         raw = self._notes.get(abi.key(0)) or b""
         count = int.from_bytes(raw[:8], "little")
         rows = _NOTE.iter_unpack(raw[8 : 8 + count * _NOTE.size])

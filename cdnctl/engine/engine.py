@@ -79,7 +79,7 @@ class Engine:
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
-        compiled = self.program.prepare(self.config)
+        self.program.prepare(self.config)
         try:
             self.use(Tables(self.program.pins), KernelBlocks(self.program.pins))
             self._bring_up_to_date()
@@ -97,7 +97,10 @@ class Engine:
         self.program.commit()
         self.attachment.leave_others()
         self.observer.observe()
-        how = "compiled and loaded" if compiled else "taken over as it was"
+        built = self.program.built
+        how = "taken over as it was" if built is None else built.how
+        for warning in built.warnings if built else ():
+            self.tell("warning", warning, "warning")
         where = (
             ", ".join(self.attachment.attached)
             or "nothing: an operator detached it, `cdnctl attach` puts it on"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness import CONFIG, parse_config
 
-from cdnctl.datapath import attach
+from cdnctl.datapath import attach, cache
 from cdnctl.datapath.program import Program
 from cdnctl.lab import netns
 
@@ -43,6 +43,7 @@ def main() -> None:
     if Path("/sys/kernel/kheaders.tar.xz").exists():
         hide(Path("/sys/kernel"))
     os.environ.pop("BCC_KERNEL_SOURCE", None)
+    os.environ[cache.BYPASS] = "1"
     program = Program(edge)
     compiled = program.ensure(parse_config(CONFIG.format(name=edge)))
     fd = program.open()

@@ -8,13 +8,14 @@ from cdnctl import paths
 
 
 def test_places_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR", "CDNCTL_CONFIG"):
+    for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR", "CDNCTL_CONFIG", "CDNCTL_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     assert paths.socket_path("ams1") == Path("/run/cdnctl/ams1.sock")
     assert paths.view_socket_path("ams1") == Path("/run/cdnctl/ams1.view.sock")
     assert paths.state_dir("ams1") == Path("/var/lib/cdnctl/ams1")
     assert paths.config_path() == Path("/etc/cdnctl/cdnctl.toml")
     assert paths.pin_dir("ams1") == Path("/sys/fs/bpf/cdnctl/ams1")
+    assert paths.cache_dir() == Path("/var/cache/cdnctl")
     monkeypatch.setenv("CDNCTL_RUN_DIR", "/tmp/r")
     monkeypatch.setenv("CDNCTL_STATE_DIR", "/tmp/s")
     monkeypatch.setenv("CDNCTL_CONFIG", "/tmp/c.toml")

@@ -1,0 +1,141 @@
+"""The data path as a compiler left it, and how the kernel gets it: no compiler is needed for that.
+
+Instructions name their maps by number, and what each map is stands beside them. So it depends on nothing
+that goes with the process that compiled it, and can be kept (cache.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from cdnctl.datapath import kernel, loading
+from cdnctl.errors import CdnctlError
+
+_INSTRUCTION = struct.Struct("=BBhi")
+_LOAD_WIDE, _OF_MAP = 0x18, 1
+"""`BPF_LD | BPF_IMM | BPF_DW`, and the source register that makes its number a map (BPF_PSEUDO_MAP_FD)."""
+
+
+class MapShape(Struct, frozen=True):
+    """What a map is made from."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    pinned: bool
+    """It stays for the programs that follow; others are made anew for each load."""
+
+
+class Compiled(Struct, frozen=True):
+    """All programs of one source."""
+
+    maps: list[MapShape]
+    programs: dict[str, bytes]
+    """Instructions by function; the maps in them are places in `maps`."""
+
+
+def taken_from(module: Any, functions: Iterable[str], pins: Path) -> Compiled:
+    """What BCC has compiled, with its pinned maps in `pins`."""
+    from bcc.libbcc import lib
+
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    places = range(lib.bpf_num_tables(module.module))
+    names = [lib.bpf_table_name(module.module, place).decode() for place in places]
+    descriptors = [lib.bpf_table_fd_id(module.module, place) for place in places]
+    maps = [_shape(name, fd, pins / name) for name, fd in zip(names, descriptors, strict=True)]
+    numbers = {fd: number for number, fd in enumerate(descriptors)}
+    return Compiled(maps, {name: _with_maps(module.dump_func(name.encode()), numbers) for name in functions})
+
+
+def _shape(name: str, fd: int, pin: Path) -> MapShape:
+    info = kernel.map_info(fd)
+    try:
+        pinned = kernel.Map.pinned(pin).info.id == info.id
+    except OSError:
+        pinned = False
+    return MapShape(name, info.type, info.key_size, info.value_size, info.max_entries, info.flags, pinned)
+
+
+def _with_maps(code: bytes, numbers: dict[int, int] | list[int]) -> bytes:
+    """The same instructions, with `numbers[n]` wherever they name the map n."""
+    changed = bytearray(code)
+    wide = False  # the second half of a wide instruction looks like an instruction, and is none
+    for place in range(0, len(code), _INSTRUCTION.size):
+        operation, registers, offset, number = _INSTRUCTION.unpack_from(code, place)
+        if not wide and operation == _LOAD_WIDE and registers >> 4:
+            if registers >> 4 != _OF_MAP:
+                raise CdnctlError("the compiled data path refers to something that is no map of it")
+            _INSTRUCTION.pack_into(changed, place, operation, registers, offset, numbers[number])
+        wide = not wide and operation == _LOAD_WIDE
+    return bytes(changed)
+
+
+class Loaded:
+    """Descriptors of programs and of the maps they use, all open until `close`; a context manager."""
+
+    def __init__(self, compiled: Compiled, pins: Path, functions: Iterable[str], make: bool) -> None:
+        """Have the kernel take `functions`, with the maps of `pins`; those missing are made, or refused.
+
+        Raises loading.Refused, CdnctlError, OSError.
+        """
+        self.multi_buffer = loading.takes_multi_buffer()
+        """Whether frames in several buffers are taken; an old kernel refuses."""
+        self.maps: dict[str, int] = {}
+        self.programs: dict[str, int] = {}
+        try:
+            for shape in compiled.maps:
+                self.maps[shape.name] = _opened(shape, pins, make) if shape.pinned else _made(shape)
+            descriptors = list(self.maps.values())
+            for name in functions:
+                code = _with_maps(compiled.programs[name], descriptors)
+                shown = name if self.multi_buffer else name + loading.SINGLE
+                self.programs[name] = loading.load_xdp(code, shown, multi_buffer=self.multi_buffer)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptors back; what is pinned or attached stays."""
+        for held in (self.programs, self.maps):
+            while held:
+                os.close(held.popitem()[1])
+
+
+def _made(shape: MapShape) -> int:
+    return kernel.map_create(
+        shape.type, shape.name, shape.key_size, shape.value_size, shape.max_entries, shape.flags
+    )
+
+
+def _opened(shape: MapShape, pins: Path, make: bool) -> int:
+    pin = pins / shape.name
+    if not pin.exists():
+        if not make:
+            raise CdnctlError(f"{pins} has no {shape.name}")
+        fd = _made(shape)
+        kernel.obj_pin(fd, pin)
+        return fd
+    fd = kernel.obj_get(pin)
+    info = kernel.map_info(fd)
+    held = (info.type, info.key_size, info.value_size, info.max_entries, info.flags)
+    if held != (shape.type, shape.key_size, shape.value_size, shape.max_entries, shape.flags):
+        os.close(fd)
+        raise CdnctlError(f"{pin} is a map of another shape than this data path's")
+    return fd
