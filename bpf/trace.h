@@ -2,7 +2,7 @@
 /*
  * What `cdnctl trace` is told of a packet's way. Marks, NOTE(), stand where the pipeline looks something
  * up or makes up its mind; compiled with TRACE each appends a record to a map of that program alone,
- * else they are nothing. cdnctl/engine/tracing.py puts them into words.
+ * else they are nothing. cdnctl/engine/notes.py puts them into words.
  */
 #pragma once
 

@@ -14,8 +14,7 @@ links       what interfaces and VLANs are, for the tables
 neighbours  next hops, always resolved; `keeper` asserts both again and again
 network     forwarding, that redirected packets need
 perf        the reader of samples and events
-tracer      a packet's way through the same programs, noted
+tracer      a packet's way through the same programs, noted; nothing is written. packets makes the packet
 panic       disarm, bypass and detach without an agent
-tracer      the same program with its writes taken out, for `cdnctl trace`; packets builds what it is given
 inspect     the box as `cdnctl doctor` judges it (box), with ethtool, routes and the peers of veths
 """

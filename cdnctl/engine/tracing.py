@@ -1,59 +1,20 @@
-"""A traced packet's notes in operators' words: what was looked up, what was found, what would be done."""
+"""What would become of a traced packet, and why: all that it met, and the end of it."""
 
 from __future__ import annotations
-
-import ipaddress
-from collections.abc import Callable
 
 from msgspec import Struct, field
 
 from cdnctl.datapath import abi, packets
-from cdnctl.datapath.abi.noted import Begins, Belongs, Claim, Exemption, Fitness, NoteKind, Onward
 from cdnctl.datapath.packets import Packet
-from cdnctl.datapath.tracer import Note, Traced
-from cdnctl.engine.entries import Entries, duration, interface
+from cdnctl.datapath.tracer import Traced
+from cdnctl.engine.entries import Entries
 from cdnctl.engine.explain import EXPLANATION
+from cdnctl.engine.notes import Notes, Step
 
 _ACTIONS = ("aborted", "drop", "pass", "tx", "redirect")
 _TUNNELS = {abi.Transport.IPIP: "IP in IP", abi.Transport.GUE: "GUE"}
 _SENT = (abi.Verdict.FORWARDED, abi.Verdict.REPLIED)
 _LEFT_TO_HOST = (abi.Verdict.PASSED, abi.Verdict.BYPASSED, abi.Verdict.HANDED)
-_HELD_SHOWN = 3
-
-_ON = {
-    Onward.TO_CDN: "to be sent to its CDN",
-    Onward.TO_CLIENT: "to be sent to its client",
-    Onward.TO_HANDSHAKE: "it begins or ends a flow, or is a reply",
-    Onward.TO_OPENING: "a new flow is to be opened",
-    Onward.TO_PICKING: "an endpoint is to be picked",
-    Onward.TO_BINDING: "a port is to be bound",
-    Onward.TO_CLAMPING: "a SYN, which may promise no more than its path takes",
-    Onward.TO_ICMP: "an ICMP message",
-    Onward.TO_FRAGMENT: "a fragment",
-    Onward.TO_QUIC: "a QUIC server's long header, which names its connection id",
-    Onward.RESET_TO_CLIENT: "to be answered with a reset",
-    Onward.RESET_TO_CDN: "to be answered with a reset",
-    Onward.ANSWER_ECHO: "to be answered: an echo request",
-    Onward.ANSWER_TOO_BIG: "too big for its way: its sender must hear of it",
-    Onward.ANSWER_TOO_LATE: "its TTL ends here: its sender must hear of it",
-}
-_UNFIT = {
-    Fitness.UNFIT_EXCEPTED: "no: the flow is being rescued from it",
-    Fitness.UNFIT_OUT: "no: out of rotation",
-    Fitness.UNFIT_DARK: "no: found dark just now",
-    Fitness.UNFIT_SUSPECT: "no: its last handshakes were too slow",
-    Fitness.UNFIT_FULL: "no: at its CDN's capacity",
-    Fitness.UNFIT_STARTING: "no: back since a short while, and not yet with all of its share",
-    Fitness.FIT: "fit",
-    Fitness.FIT_FOR_PROBE: "fit for a probe",
-}
-
-
-class Step(Struct, frozen=True):
-    """One thing that was looked up or decided."""
-
-    what: str
-    found: str
 
 
 class Trace(Struct, frozen=True, kw_only=True):
@@ -95,329 +56,56 @@ def describe(packet: Packet) -> str:
 
 def explain(traced: Traced, packet: Packet, edge: str, came_by: str, entries: Entries) -> Trace:
     """Put it into words; the entries are read now, so ask at once."""
-    return _Explainer(packet, entries).explain(traced, edge, came_by)
+    notes = Notes(packet, entries)
+    for note in traced.notes:
+        notes.take(note)
+    seen = packets.read(traced.frame)
+    observing = abi.Mode.OBSERVE in notes.mode and notes.verdict is not abi.Verdict.BYPASSED
+    endpoint = source = hop = ""
+    if seen and notes.verdict in _SENT and not observing:
+        endpoint, source = abi.ends(seen.target, seen.target_port), abi.ends(seen.source, seen.source_port)
+        hop = seen.target_mac
+        tags = f", VLAN {'.'.join(map(str, seen.vlans))}" if seen.vlans else ""
+        notes.add("rewritten", f"{source} > {endpoint}, TTL {seen.ttl}, to {hop}{tags}")
+    if notes.verdict is abi.Verdict.FORWARDED and notes.endpoint >= 0:
+        endpoint = entries.ends(notes.endpoint)  # of a tunnel, too, whose outer packet has no port
+    explanation = EXPLANATION[notes.verdict]
+    notes.add("verdict", f"{notes.verdict.name}: {explanation}")
+    cdn = entries.cdn(notes.cdn) if notes.cdn != abi.NO_CDN_ID else ""
+    would = _would(notes, entries, cdn, endpoint)
+    if observing:
+        would = f"PASSED to this host's own stack, for the edge only observes; else {would}"
+    else:
+        would += (f" from {source}" if source else "") + (f" out of {notes.out}" if notes.out else "")
+    return Trace(
+        edge=edge,
+        packet=describe(packet),
+        interface=came_by,
+        steps=notes.steps,
+        verdict=notes.verdict.name.lower(),
+        explanation=explanation,
+        action=_ACTIONS[traced.action] if traced.action < len(_ACTIONS) else str(traced.action),
+        observing=observing,
+        cdn=cdn,
+        endpoint=endpoint,
+        source=source,
+        out=notes.out,
+        next_hop=hop,
+        summary=f"would be {would}",
+    )
 
 
-class _Explainer:
-    """Goes through the notes in order, and remembers what the next ones are about."""
-
-    def __init__(self, packet: Packet, entries: Entries) -> None:
-        self._packet = packet
-        self._client = packet.source
-        self._entries = entries
-        self._steps: list[Step] = []
-        self._mode = abi.Mode(0)
-        self._vip = 0
-        self._endpoint = -1
-        self._held: list[int] = []
-        self._out = ""
-        self._blocked = ""
-        self._verdict, self._cdn = abi.Verdict.NO_STAGE, abi.NO_CDN_ID
-        self._words: dict[NoteKind, Callable[[int, int], None]] = {
-            kind: getattr(self, f"_note_{kind.name.lower()}") for kind in NoteKind
-        }
-
-    def explain(self, traced: Traced, edge: str, came_by: str) -> Trace:
-        for note in traced.notes:
-            self._take(note)
-        seen = packets.read(traced.frame)
-        observing = abi.Mode.OBSERVE in self._mode and self._verdict is not abi.Verdict.BYPASSED
-        sent = seen is not None and self._verdict in _SENT and not observing
-        endpoint = source = hop = ""
-        if sent and seen:
-            endpoint, source = (
-                abi.ends(seen.target, seen.target_port),
-                abi.ends(seen.source, seen.source_port),
-            )
-            hop = seen.target_mac
-            tags = f", VLAN {'.'.join(map(str, seen.vlans))}" if seen.vlans else ""
-            self._add("rewritten", f"{source} > {endpoint}, TTL {seen.ttl}, to {hop}{tags}")
-        if self._verdict is abi.Verdict.FORWARDED and self._endpoint >= 0:
-            endpoint = self._entries.ends(self._endpoint)
-        cdn = self._entries.cdn(self._cdn) if self._cdn != abi.NO_CDN_ID else ""
-        explanation = EXPLANATION[self._verdict]
-        self._add("verdict", f"{self._verdict.name}: {explanation}")
-        return Trace(
-            edge=edge,
-            packet=describe(self._packet),
-            interface=came_by,
-            steps=self._steps,
-            verdict=self._verdict.name.lower(),
-            explanation=explanation,
-            action=_ACTIONS[traced.action] if traced.action < len(_ACTIONS) else str(traced.action),
-            observing=observing,
-            cdn=cdn,
-            endpoint=endpoint,
-            source=source,
-            out=self._out,
-            next_hop=hop,
-            summary=self._summary(observing, cdn, endpoint, source),
-        )
-
-    def _summary(self, observing: bool, cdn: str, endpoint: str, source: str) -> str:
-        verdict = self._verdict
-        if verdict is abi.Verdict.FORWARDED:
-            would = f"{verdict.name} to {cdn} {endpoint}{self._tunnel()}"
-        elif verdict is abi.Verdict.REPLIED:
-            would = f"{verdict.name} to the client {endpoint}, for {cdn}"
-        elif verdict >= abi.FIRST_DROP:
-            would = f"dropped: {verdict.name}{self._why()}"
-        elif verdict in _LEFT_TO_HOST:
-            would = f"{verdict.name} to this host's own stack"
-        else:
-            would = f"answered: {verdict.name}"
-        if observing:
-            return f"would be PASSED to this host's own stack, for the edge only observes; else {would}"
-        way = (f" from {source}" if source else "") + (f" out of {self._out}" if self._out else "")
-        return f"would be {would}{way}"
-
-    def _tunnel(self) -> str:
-        entry = self._entries.tables.choice.endpoint(max(0, self._endpoint))
-        kind = _TUNNELS.get(abi.Transport(entry.transport))
-        return f" in {kind}" if kind else ""
-
-    def _why(self) -> str:
-        return f" by {self._blocked}" if self._verdict is abi.Verdict.BLOCKED and self._blocked else ""
-
-    def _take(self, note: Note) -> None:
-        if self._held and note.kind is not NoteKind.PORT:
-            self._tell_held()
-        self._words[note.kind](note.a, note.b)
-
-    def _add(self, what: str, found: str) -> None:
-        if Step(what, found) not in self._steps:  # a stage looks up again what the one before it did
-            self._steps.append(Step(what, found))
-
-    # -- whose is it? --
-
-    def _note_mode(self, mode: int, generation: int) -> None:
-        self._mode = abi.Mode(mode)
-        said = {
-            abi.Mode.DISARMED: "disarmed: nothing is blocked, limited or ejected",
-            abi.Mode.BYPASS: "bypassed: every packet passes untouched",
-            abi.Mode.OBSERVE: "observing: it decides and counts, and passes every packet",
-        }
-        modes = [text for flag, text in said.items() if flag in self._mode] or ["armed"]
-        self._add("edge", f"{'; '.join(modes)}; policy generation {generation}")
-
-    def _note_local(self, kind: int, index: int) -> None:
-        target = self._packet.target
-        if kind == abi.LocalKind.VIP:
-            self._vip = index
-            self._add("destination", f"{target} is a VIP")
-        elif kind == abi.LocalKind.SNAT:
-            self._add("destination", f"{target} is a SNAT address: a reply of a CDN, or the host's own")
-        else:
-            self._add("destination", f"{target} is not the edge's: only the block list is asked")
-
-    def _note_host_port(self, _a: int, _b: int) -> None:
-        self._add("port", f"{self._packet.target_port} is none of the SNAT ports: the host's own")
-
-    def _note_endpoint(self, endpoint: int, _b: int) -> None:
-        if endpoint == abi.NOWHERE:
-            source = abi.ends(self._packet.source, self._packet.source_port)
-            self._add("sender", f"{source} is no endpoint")
-        else:
-            self._endpoint = endpoint
-            self._add("sender", f"endpoint {self._entries.endpoint(endpoint)}")
-
-    def _note_slot(self, index: int, owner: int) -> None:
-        port, slot = self._entries.port_of(index), self._entries.slot(index)
-        if owner and slot:
-            self._client = abi.show_address(slot.client)
-        self._add("reverse slot", f"{port} is held by {self._holder(index)}")
-
-    def _holder(self, index: int) -> str:
-        holder = self._entries.holder(index)
-        return "nobody" if holder == "free" else holder
-
-    def _note_flow(self, belongs: int, slot: int) -> None:
-        if belongs == Belongs.TO_NEW_FLOW:
-            self._add("flow", "none is known, established or half-open")
-            return
-        half_open = belongs == Belongs.TO_HALF_OPEN
-        kind = "half-open" if half_open else "established"
-        flow = self._entries.flow(self._key(), half_open)
-        if flow is None:
-            self._add("flow", f"{kind}, and gone meanwhile")
-            return
-        self._endpoint = int(flow.endpoint)
-        said = [f"{kind}, to {self._entries.endpoint(flow.endpoint)}"]
-        if slot != abi.NO_SLOT:
-            said.append(f"from {self._entries.port_of(slot)}")
-        if half_open:
-            age_s = max(0, self._entries.now_ns - flow.syn_ns) / 1e9
-            heard = "answered" if flow.flags & abi.FlowFlag.SYNACK else "not answered yet"
-            said.append(f"first packet {duration(age_s)} ago, {heard}")
-        if customer := flow.customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
-        self._add("flow", ", ".join(said))
-
-    def _key(self) -> abi.FlowKey:
-        packet = self._packet
-        return abi.FlowKey(
-            client=abi.address(packet.source),
-            client_port=abi.port(packet.source_port),
-            vip_port=abi.port(packet.target_port),
-            vip=self._vip,
-            protocol=packet.number,
-        )
-
-    def _note_forward(self, found: int, _b: int) -> None:
-        self._add("forward entry", "there" if found else "evicted: it would be rebuilt from the slot")
-
-    # -- may it? --
-
-    def _note_admitted(self, generation: int, _b: int) -> None:
-        self._add("admission", f"cached under policy generation {generation}: the block list is not asked")
-
-    def _note_hint(self, tables: int, _b: int) -> None:
-        if abi.Mode.DISARMED in self._mode:
-            self._add("block list", "not asked: the edge is disarmed")
-        elif not tables:
-            self._add("block list", "nothing is blocked in its network")
-        else:
-            self._add("block list", "something is blocked in its network: the tables are asked")
-
-    def _note_expired(self, length: int, _b: int) -> None:
-        self._add("block list", f"{self._prefix(length)} was blocked, and its time is over")
-
-    def _note_block(self, length: int, expires_ns: int) -> None:
-        left_s = (expires_ns - self._entries.now_ns) / 1e9
-        self._blocked = self._prefix(length)
-        end = f"for {duration(left_s)} more" if expires_ns else "forever"
-        self._add("block list", f"{self._blocked} is blocked {end}")
-
-    def _prefix(self, length: int) -> str:
-        """Of the client, that long; a CDN's reply is judged by whom it is for."""
-        who = ipaddress.ip_address(self._client)
-        length -= 96 if who.version == 4 else 0
-        return str(ipaddress.ip_network((who, length), strict=False))
-
-    def _note_exempt(self, why: int, _b: int) -> None:
-        said = {
-            Exemption.ALLOWED: "an allowed prefix: let through all the same",
-            Exemption.MANAGEMENT: "a management prefix, on its way to the host: let through all the same",
-            Exemption.NEIGHBOUR: "it asks who is whose neighbour: let through all the same",
-        }
-        self._add("exempt", said[Exemption(why)])
-
-    def _note_quota(self, customer: int, verdict: int) -> None:
-        customer &= ~abi.CUSTOMER_ALLOWED
-        tables = self._entries.tables
-        if customer and _limits(tables.clients.limit(customer)):
-            who = f"of {self._entries.customer(customer)}"
-        elif _limits(tables.settings.source_limit):
-            who = "of its source"
-        else:
-            return  # there are none
-        self._add("limits", f"{who}: {EXPLANATION[abi.Verdict(verdict)] if verdict else 'within them'}")
-
-    # -- where to? --
-
-    def _note_stage(self, onward: int, _b: int) -> None:
-        self._add("goes on", _ON[Onward(onward)])
-
-    def _note_service(self, service: int, _b: int) -> None:
-        ends = abi.ends(self._packet.target, self._packet.target_port)
-        found = self._entries.service(service) if service != abi.NOWHERE else f"none on {ends}"
-        self._add("service", found)
-
-    def _note_client(self, customer: int, rest: int) -> None:
-        known = self._entries.tables.clients.covering(self._packet.source)
-        said = [f"prefix {known[0]}" if known else "in no known prefix"]
-        if customer & abi.CUSTOMER_ALLOWED:
-            said.append("allowed: not blocked, not limited")
-        if customer := customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
-        said.append(f"region {self._entries.region(rest & 0xFFFF)}")
-        said.append(f"class {abi.TrafficClass(rest >> 16).name.lower()}")
-        self._add("client", ", ".join(said))
-
-    def _note_connection(self, endpoint: int, begins: int) -> None:
-        if begins == Begins.ANOTHER_WAY:
-            self._add("QUIC", f"a connection under way at {self._entries.endpoint(endpoint)}: no pick")
-        elif begins == Begins.CONNECTION:
-            self._add("QUIC", "a new connection")
-        elif begins == Begins.IN_THE_MIDDLE:
-            self._add("QUIC", "the middle of a connection that nobody knows")
-
-    def _note_table(self, table: int, policy: int) -> None:
-        self._add("pick table", f"number {table}, policy {abi.Policy(policy).name.lower()}")
-
-    def _note_try(self, endpoint: int, fitness: int) -> None:
-        health = self._entries.health(endpoint)
-        known = f" ({health})" if health else ""
-        self._add("try", f"{self._entries.endpoint(endpoint)}: {_UNFIT[Fitness(fitness)]}{known}")
-
-    def _note_picked(self, endpoint: int, probe: int) -> None:
-        self._endpoint = endpoint
-        self._add("pick", self._entries.endpoint(endpoint) + (", as a probe" if probe else ""))
-
-    def _note_again(self, age_ns: int, patience_ns: int) -> None:
-        over = "past" if age_ns > patience_ns else "within"
-        self._add(
-            "sent again",
-            f"{duration(age_ns / 1e9)} after the first, {over} the {duration(patience_ns / 1e9)} of patience",
-        )
-
-    def _note_rescue(self, cdn: int, _b: int) -> None:
-        self._add("rescue", f"the flow is to be taken from {self._entries.cdn(cdn)}")
-
-    def _note_gone_dark(self, endpoint: int, _b: int) -> None:
-        self._add("rescue", f"sent again into {self._entries.endpoint(endpoint)}, which is dark")
-
-    def _note_promoted(self, _slot: int, _b: int) -> None:
-        self._add("handshake", "the client has proved itself: the flow is established")
-
-    # -- by which port, which way? --
-
-    def _note_port(self, index: int, claim: int) -> None:
-        if claim == Claim.HELD:
-            self._held.append(index)
-            return
-        self._tell_held()
-        port = self._entries.port_of(index)
-        before = f", after {self._entries.holder(index)}" if claim == Claim.RECLAIMED else ""
-        others = self._entries.tables.settings.snat_count[self._packet.family == 6] > 1
-        self._add("SNAT port", f"{port} is free{before}{' (which address, chance says)' if others else ''}")
-
-    def _tell_held(self) -> None:
-        for index in self._held[:_HELD_SHOWN]:
-            self._add("SNAT port", f"{self._entries.port_of(index)} is held by {self._holder(index)}")
-        if len(self._held) > _HELD_SHOWN:
-            self._add("SNAT port", f"{len(self._held) - _HELD_SHOWN} more are held")
-        self._held = []
-
-    def _note_clamp(self, most: int, _b: int) -> None:
-        self._add("MSS", f"{most} at most" if most else "as the client says")
-
-    def _note_way_back(self, link: int, _b: int) -> None:
-        if link == abi.NOWHERE:
-            self._add("way back", "it came in by no link of the edge: replies could not be sent")
-        else:
-            self._add("way back", f"replies go out of {self._entries.link(link)}, to where it came from")
-
-    def _note_hop(self, link: int, verdict: int) -> None:
-        mtu, link = link >> 32, link & 0xFFFF_FFFF
-        asked = "asked just now" if verdict >> 8 else "cached"
-        found = abi.Verdict(verdict & 0xFF)
-        if found is abi.Verdict.FORWARDED:
-            size = f", MTU {mtu}" if mtu else ""
-            self._add("next hop", f"by {self._entries.link(link)}{size} ({asked})")
-        else:
-            self._add("next hop", f"none ({asked}): {EXPLANATION[found]}")
-
-    def _note_out(self, ifindex: int, _b: int) -> None:
-        self._out = interface(ifindex)
-
-    def _note_event(self, kind: int, endpoint: int) -> None:
-        event = abi.EventKind(kind & 0xFF).name.lower().replace("_", " ")
-        self._add("would be told", f"{event}: {self._entries.endpoint(endpoint)}")
-
-    def _note_verdict(self, verdict: int, cdn: int) -> None:
-        self._verdict, self._cdn = abi.Verdict(verdict), cdn
-
-
-def _limits(limit: abi.Limit) -> bool:
-    return bool(limit.packet_ticks or limit.kib_ticks or limit.flow_ticks)
+def _would(notes: Notes, entries: Entries, cdn: str, endpoint: str) -> str:
+    verdict = notes.verdict
+    if verdict is abi.Verdict.FORWARDED:
+        transport = entries.tables.choice.endpoint(max(0, notes.endpoint)).transport
+        tunnel = _TUNNELS.get(abi.Transport(transport))
+        return f"{verdict.name} to {cdn} {endpoint}{f' in {tunnel}' if tunnel else ''}"
+    if verdict is abi.Verdict.REPLIED:
+        return f"{verdict.name} to the client {endpoint}, for {cdn}"
+    if verdict >= abi.FIRST_DROP:
+        by = f" by {notes.blocked}" if verdict is abi.Verdict.BLOCKED else ""
+        return f"dropped: {verdict.name}{by}"
+    if verdict in _LEFT_TO_HOST:
+        return f"{verdict.name} to this host's own stack"
+    return f"answered: {verdict.name}"

@@ -41,7 +41,7 @@ from cdnctl.datapath.abi.noted import NoteKind
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.tracer import Traced, Tracer
-from cdnctl.engine import entries, probes, tracing
+from cdnctl.engine import entries, notes, probes, tracing
 from cdnctl.engine.explain import EXPLANATION
 from cdnctl.engine.tracing import Trace
 from cdnctl.lab import netns
@@ -585,6 +585,6 @@ def test_enums_of_notes_are_mirrored(name: str) -> None:
 
 def test_every_kind_of_note_is_put_into_words() -> None:
     for kind in NoteKind:
-        assert hasattr(tracing._Explainer, f"_note_{kind.name.lower()}"), kind
-    assert set(tracing._ON) == set(noted.Onward)
-    assert set(tracing._UNFIT) == set(noted.Fitness)
+        assert hasattr(notes.Notes, f"_note_{kind.name.lower()}"), kind
+    assert set(notes.GOES_ON) == set(noted.Onward)
+    assert set(notes.FITNESS) == set(noted.Fitness)
