@@ -87,6 +87,8 @@ class Clients:
         self.deadlines: deque[tuple[int, Connection, int]] = deque()
         self.records: list[tuple[object, ...]] = []
         self.connections = self.asked = 0
+        self.made = [0, 0]
+        """Connections for one request, and those that are kept: of both, as many are of IPv6."""
         self.orders = b""
         self.set_rate(float(order["rate"]))
 
@@ -168,7 +170,8 @@ class Clients:
     def connect(self, keep: bool) -> Connection:
         self.connections += 1
         number = self.connections
-        six = int(number * self.share6) > int((number - 1) * self.share6)
+        self.made[keep] += 1
+        six = int(self.made[keep] * self.share6) > int((self.made[keep] - 1) * self.share6)
         sources = self.sources[six]
         source = sources[number % len(sources)].format(random.randint(1, 254))
         connection = Connection(number, source, six, keep)

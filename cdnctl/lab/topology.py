@@ -19,8 +19,9 @@ Forwarding and neighbours on the edge are its agent's business; the lab sets nei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -50,6 +51,7 @@ UPLINK = "uplink"
 UPLINK_INDEX = 100
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 LOCAL_TABLE = 255
+LOCK_MTU = 1 << 2  # RTAX_MTU
 
 
 def vip_for(client: str) -> tuple[str, int]:
@@ -194,13 +196,20 @@ class Topology:
             self._build_site(site)
         self.route_to_sites()
 
-    def route_to_sites(self) -> None:
-        """Have the edge's routes to all endpoints, also after a link was down, which takes them along."""
+    def route_to_sites(self, mtu: Mapping[str, int] | None = None) -> None:
+        """Have the edge's routes to all endpoints, also after a link was down, which takes them along.
+
+        `mtu` says what their paths take, by CDN, where that is less than their links.
+        """
         with netns.netlink(self.edge) as ip:
             for site in self.sites:
+                metrics: dict[str, Any] = {}
+                if mtu and site.name in mtu:
+                    # `ip route ... mtu lock`: one that is not locked is not for what is forwarded.
+                    metrics = {"metrics": {"mtu": mtu[site.name], "lock": LOCK_MTU}}
                 # On-link: the CDN's end answers for its endpoints.
                 for host in (f"{site.endpoint}/32", f"{site.endpoint6}/128"):
-                    ip.route("replace", dst=host, oif=_index(ip, site.edge_link), scope="link")
+                    ip.route("replace", dst=host, oif=_index(ip, site.edge_link), scope="link", **metrics)
 
     def _build_clients(self) -> None:
         _veth(self.clients, UPLINK, self.edge, CLIENTS_LINK, index=UPLINK_INDEX)

@@ -77,6 +77,15 @@ class Kernel:
         entry = self.tables.choice.endpoint(self.endpoint(cdn))
         return self.tables.counters.cdn(entry.cdn)
 
+    def from_cdns(self) -> dict[str, int]:
+        """Packets of replies so far, by CDN; those that are not in the tables yet are left out."""
+        known = self.tables.choice.endpoints()
+        there = {key.address for key in known}
+        sites = self._lab.sites.values()
+        return {
+            site.name: self.totals(site.name).from_cdn_packets for site in sites if site.endpoint in there
+        }
+
     def new_flows(self) -> dict[str, int]:
         """New flows so far, by CDN."""
         return {cdn: self.totals(cdn).new_flows for cdn in self._lab.sites}
@@ -180,6 +189,37 @@ def cdnctl(lab: Lab, verb: str, *words: str) -> dict[str, Any]:
     assert done.returncode == 0, (verb, words, done.stdout, done.stderr)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+# --- single clients -------------------------------------------------------------------------------
+
+
+def is_answered(client: socket.socket, target: tuple[str, int], digits: int = 1) -> bool:
+    """Does a question of so many digits come back?"""
+    number = "7" * digits
+    ask = f"GET /512?n={number} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    with client:
+        client.settimeout(5)
+        client.connect(target)
+        client.sendall(ask.encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    return answer.startswith(b"HTTP/1.1 200") and f"X-Ask: {number}\r\n".encode() in answer
+
+
+def forget_paths(lab: Lab) -> None:
+    """Nobody remembers what size of packets got through to whom."""
+    for namespace in (lab.topology.clients, lab.topology.far, *(s.namespace for s in lab.sites.values())):
+        for family in ("-4", "-6"):
+            subprocess.run(["ip", "-n", namespace, family, "route", "flush", "cache"], check=True)
+
+
+def too_big_said(lab: Lab) -> int:
+    """How often the router before the far clients has said that something did not fit."""
+    with netns.entered(lab.topology.clients):
+        fields = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
+        lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Ip:"))
+    return int(fields["Ip6InTooBigErrors"]) + int(dict(zip(names, values, strict=True))["FragFails"])
 
 
 # --- what is left ---------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from labs import Labs
+from live import is_answered, too_big_said
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -27,16 +29,17 @@ from cdnctl.lab.traffic import Request, Traffic, summary
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-NAME = "t-lab"
 ATTEMPTS = 5
 """Measurements of which the median counts, at most."""
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab(NAME) as lab:
-        lab.forward_plainly()
-        yield lab
+def lab(labs: Labs) -> Iterator[Lab]:
+    """Without an agent: the edge is a router."""
+    lab = labs.fresh(agent=False)
+    lab.forward_plainly()
+    yield lab
+    lab.quiet()
 
 
 @pytest.fixture(scope="module")
@@ -213,17 +216,6 @@ def test_an_origin_takes_tunnels_and_answers_the_client(lab: Lab, kind: str, cli
     assert lab.pops.tunnelled()["borealis"] == {**before, name: before[name] + 1}
 
 
-def question_of(client: socket.socket, target: tuple[str, int], digits: int) -> bool:
-    """Does a question of so many digits come back?"""
-    number = "7" * digits
-    with client:
-        client.connect(target)
-        ask = f"GET /512?n={number} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
-        client.sendall(ask.encode())
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-    return f"X-Ask: {number}\r\n".encode() in answer
-
-
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_narrow_hop_says_so_and_both_ends_heed_it(lab: Lab, traffic: Traffic, client: str) -> None:
     """Towards the CDN and back: answers come by the other link, past the edge."""
@@ -231,7 +223,7 @@ def test_a_narrow_hop_says_so_and_both_ends_heed_it(lab: Lab, traffic: Traffic, 
     target = (site.endpoint6 if ":" in client else site.endpoint, PORT)
     lab.narrow("corona", 1280)
     before = lab.wire_stats()["corona"]
-    assert question_of(lab.socket(client), target, 30_000)
+    assert is_answered(lab.socket(client), target, digits=30_000)
     after = lab.wire_stats()["corona"]
     lab.narrow("corona", None)
     grown = [way["too_big"] - was["too_big"] for way, was in zip(after, before, strict=True)]
@@ -250,15 +242,6 @@ def test_a_download_comes_whole(lab: Lab, client: str) -> None:
     fetched = lab.download(path, client, target=target).result()
     assert (fetched.cdn, fetched.bytes, fetched.sha256) == ("corona", 8 << 20, checksum)
     assert (too_big_said(lab) > errors) == (client in FAR_CLIENTS)
-
-
-def too_big_said(lab: Lab) -> int:
-    """How often the router before the far clients has said that something did not fit."""
-    with netns.entered(lab.topology.clients):
-        fields = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
-        lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
-    names, values = (line.split() for line in lines if line.startswith("Ip:"))
-    return int(fields["Ip6InTooBigErrors"]) + int(dict(zip(names, values, strict=True))["FragFails"])
 
 
 def test_a_download_keeps_its_pace_until_told_to_hurry(lab: Lab) -> None:
@@ -284,7 +267,7 @@ def test_senders_keep_their_rates(lab: Lab) -> None:
 
 
 def test_a_second_lab_of_a_name_is_refused(lab: Lab) -> None:
-    program = f"from cdnctl.lab.lab import Lab\nLab({NAME!r}).build()"
+    program = f"from cdnctl.lab.lab import Lab\nLab({lab.name!r}).build()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment(),
@@ -294,7 +277,7 @@ def test_a_second_lab_of_a_name_is_refused(lab: Lab) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert f"a lab called {NAME} is running" in done.stderr
+    assert f"a lab called {lab.name} is running" in done.stderr
     assert netns.path(lab.topology.edge).exists()
 
 
