@@ -189,8 +189,13 @@ class Server:
     def _show_packets(self) -> None:
         """What the frame's time brought, to those who watch it; nobody else pays."""
         for session in self._sessions:
-            if session.wants_packets is not None:
+            if session.wants_packets is None:
+                continue
+            try:
                 session.offer_packets(self._engine.sampled(session.wants_packets))
+            except Exception:  # the clock must go on
+                log.exception("no packets for a watcher, who gets none any more")
+                session.wants_packets = None
 
     def _watchers(self) -> list[Watcher]:
         return [watcher for session in self._sessions if (watcher := session.watcher) is not None]

@@ -358,6 +358,16 @@ def test_whoever_is_slow_misses_packets_and_hears_how_many(served: ServedDouble)
         assert got < made
 
 
+def test_a_fault_with_packets_does_not_stop_the_frames(served: ServedDouble) -> None:
+    shop = Shop(served)
+    with served.client(frames=True) as client:
+        next(client.packets([[Term("src", "even")]]))
+        served.engine.sampled = lambda _wanted: 1 / 0  # type: ignore[attr-defined]
+        seen = [frame.seq for frame, _ in zip(client.frames(), range(20), strict=False)]
+    assert seen[-1] - seen[0] >= 19
+    assert shop.asked
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [([[Term("src", "odd")]], "no such thing"), ([[Term("port", "1")] * 65], "more than 64 conditions")],
