@@ -73,6 +73,7 @@ static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h
 {
 	__u32 pool = pool_of(endpoint);
 	__u64 *out = weight_out.lookup(&pool);
+	__u32 weight = *(volatile __u32 *)&endpoint->weight; /* once: operators may change it */
 	__u64 now = exact_now(pkt), pause;
 	bool again;
 
@@ -80,7 +81,7 @@ static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h
 		return;
 	if (h->state != BREAKER_IN)
 		return;
-	if (!reserve(pkt->set->weight_total[pool_of(endpoint)], out, endpoint->weight, reason)) {
+	if (!reserve(pkt->set->weight_total[pool_of(endpoint)], out, weight, reason)) {
 		/* said now and then, and judged on fresh evidence from here */
 		if (age_ns(now, h->kept_ns) > KEPT_SAID_EVERY_NS) {
 			SET(h->kept_ns, now);
@@ -93,10 +94,10 @@ static __always_inline void eject(struct packet *pkt, __u32 id, struct health *h
 	pause = pkt->set->out_ns * (again ? h->ejections + 1 : 1);
 	SET(h->out_until_ns, now + (pause < pkt->set->max_out_ns ? pause : pkt->set->max_out_ns));
 	if (SWAP_IF(&h->state, BREAKER_IN, BREAKER_OUT) != BREAKER_IN) {
-		ATOMIC_SUB(out, endpoint->weight); /* the other CPU was first */
+		ATOMIC_SUB(out, weight); /* the other CPU was first */
 		return;
 	}
-	SET(h->reserved_weight, endpoint->weight);
+	SET(h->reserved_weight, weight);
 	SET(h->ejections, again ? h->ejections + 1 : 1);
 	SET(h->ejections_total, h->ejections_total + 1);
 	SET(h->ejected_ns, now);
@@ -368,10 +369,18 @@ static __always_inline __u32 judge_answer(struct packet *pkt, __u32 id, struct h
 	return judge_slow(pkt, h, slow);
 }
 
-/* The endpoint answered a SYN with a reset. */
+/*
+ * The endpoint answered a SYN with a reset. `clean` is false when the client had sent more than one: with
+ * another ISN in the second it can have itself refused by an endpoint that is quite well.
+ */
 static __always_inline __u32 judge_refusal(struct packet *pkt, __u32 id, struct health *h,
-					   struct endpoint *endpoint, bool probe)
+					   struct endpoint *endpoint, bool clean, bool probe)
 {
+	if (!clean) {
+		if (probe)
+			SET(h->probing, 0);
+		return OUT_NONE;
+	}
 	if (h->state == BREAKER_OUT) {
 		if (probe)
 			judge_probe(pkt, id, h, endpoint, OUT_REFUSING, 0);
@@ -393,7 +402,7 @@ static __always_inline void note_answer(struct packet *pkt, __u32 id, struct end
 		return;
 	SET(h->last_answer_ns, pkt->its->now);
 	SET(h->unanswered, 0);
-	reason = refused ? judge_refusal(pkt, id, h, endpoint, probe)
+	reason = refused ? judge_refusal(pkt, id, h, endpoint, clean, probe)
 			 : judge_answer(pkt, id, h, endpoint, us, clean, probe);
 	if (reason)
 		eject(pkt, id, h, endpoint, reason);

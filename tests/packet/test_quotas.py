@@ -335,7 +335,7 @@ class TestSources:
         assert q.totals(GLOBEX).dropped_packets
 
     def test_a_flood_of_strangers_gets_no_meters_and_evicts_none(self, q: Quotas) -> None:
-        q.limit_sources(busy_pps=100, pps=1000, burst_ms=10)
+        q.limit_sources(busy_pps=20, pps=1000, burst_ms=10)
         session = q.open(MANY)
         assert sent(session, 100)[OVER_SOURCE]
         from_strangers(q, 20_000)
