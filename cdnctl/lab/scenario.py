@@ -20,6 +20,10 @@ from cdnctl.lab.processes import LabError, cpu_s
 from cdnctl.lab.tap import Tap
 from cdnctl.model import FRAME_INTERVAL_S, Block, BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
 
+RATE, SHARE6 = 450.0, 0.4
+"""Requests a second, of which half make a new connection, and the part of the clients that has IPv6: each
+of a CDN's two endpoints is judged by its own connects, so both have to have enough of them.
+"""
 CALM_S = 12.0
 SLOW_S, SLOW_EXTRA_MS = 12.0, 150.0
 DARK_S = 18.0
@@ -129,7 +133,7 @@ class Incident:
         """All of it. LabError or an agent's error when a part fails; what was seen stays."""
         names = list(self.lab.sites)
         slow, dark = names[1 % len(names)], names[0]
-        self.lab.start_clients()
+        self.lab.start_clients(rate=RATE, share6=SHARE6)
         self.pause(WARM_UP_S)
         started, agent_cpu, machine = time.monotonic(), self._agent_cpu(), gauges.Machine.read()
         self._calm()

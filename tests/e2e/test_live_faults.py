@@ -176,6 +176,7 @@ def test_a_slow_cdn_loses_its_share_within_two_seconds(
     assert kernel.ejections("aurora") >= 1
 
 
+@pytest.mark.soak
 def test_the_latency_policy_alone_does_it_too(
     lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure
 ) -> None:
