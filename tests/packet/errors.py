@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from netbox import CLIENT_SIDE_MAC, LINKS, ROUTER_MAC
+from harness import DataPath
+from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import (
@@ -22,6 +23,8 @@ from scapy.packet import Packet, Raw
 from segments import Macs, is_ipv6, network
 from session import CDN_ISN, Datagrams, Flow, Session, macs_from
 from steps import from_cdn, from_client
+
+from cdnctl.datapath.abi import Verdict
 
 ETHERNET = 14
 LINK = LINKS[0]
@@ -65,12 +68,17 @@ ERRORS = [
 ]
 
 
+UNREACHABLE = {4: ICMP(type=3, code=1), 6: ICMPv6DestUnreach(code=0)}
+"""Of each family one, when it does not matter which."""
+
+
 def described(kind: Kind) -> str:
     """A name for a test."""
     return f"{kind.name} {kind.family}"
 
 
 def family_of(address: str) -> int:
+    """4 or 6."""
     return 6 if is_ipv6(address) else 4
 
 
@@ -115,6 +123,41 @@ def answers(flow: Flow, payload: bytes = b"late") -> Packet:
 def begins(flow: Flow) -> Packet:
     """A packet that opens the flow."""
     return from_client(flow, "S", seq=flow.isn) if isinstance(flow, Session) else asks(flow)
+
+
+def flow_of(path: DataPath, kind: str) -> Flow:
+    """One that has not begun, by its name in KINDS."""
+    made, service = KINDS[kind]
+    return made(path, service)
+
+
+def sent_on(path: DataPath, packet: Packet, device: str = CLIENTS) -> bytes:
+    """The network packet that comes out."""
+    seen = path.run(raw(packet), device)
+    assert seen.verdict in (Verdict.FORWARDED, Verdict.REPLIED), seen
+    return seen.frame[14:]
+
+
+def to_snat(flow: Flow, header: Packet, quote: bytes, source: str = "", **fields: object) -> bytes:
+    """An error about the client's packet, as it arrives from the CDN's side."""
+    router = source or ROUTER[family_of(flow.snat[0])]
+    return error(header, router, flow.snat[0], quote, (LINK.gateway_mac, LINK.mac), **fields)
+
+
+def to_client(flow: Flow, header: Packet, quote: bytes, source: str = "", **fields: object) -> bytes:
+    """The same as it should arrive at the client."""
+    router = source or ROUTER[family_of(flow.snat[0])]
+    return error(header, router, flow.client[0], quote, TO_CLIENTS, ttl=249, **fields)
+
+
+def to_vip(flow: Flow, header: Packet, quote: bytes, **fields: object) -> bytes:
+    """An error about the CDN's reply, as it arrives from the client's side."""
+    return error(header, ROUTER[family_of(flow.service[0])], flow.service[0], quote, FROM_CLIENTS, **fields)
+
+
+def to_cdn(flow: Flow, header: Packet, quote: bytes, **fields: object) -> bytes:
+    """The same as it should arrive at the CDN."""
+    return error(header, flow.snat[0], flow.endpoint[0], quote, TO_CDN, ttl=249, **fields)
 
 
 @contextlib.contextmanager

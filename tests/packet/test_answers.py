@@ -7,7 +7,19 @@ from collections.abc import Iterator
 
 import netbox
 import pytest
-from errors import FROM_CLIENTS, KINDS, LINK, ROUTER, answers, asks, begins, error, family_of, one_cpu
+from errors import (
+    FROM_CLIENTS,
+    KINDS,
+    LINK,
+    ROUTER,
+    answers,
+    asks,
+    begins,
+    error,
+    family_of,
+    flow_of,
+    one_cpu,
+)
 from harness import VIP, VIP6, Action, DataPath, Seen, zero
 from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC
 from scapy.compat import raw
@@ -23,7 +35,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Padding, Raw
 from segments import Flag, is_ipv6, network
-from session import CLIENT, CLIENT6, Datagrams, Flow, Session
+from session import CLIENT, CLIENT6, Datagrams, Session
 from steps import dropped, forwarded, replied, verdict_of
 from tags import QINQ, SINGLE, UNTAGGED, Tags, tagged
 
@@ -74,11 +86,6 @@ def told_too_big(seen: Seen, packet: Packet, mtu: int) -> None:
     family = 6 if IPv6 in packet else 4
     expected = says(too_big(family, mtu), packet)
     assert seen.frame == expected, f"{seen}\n gave {Ether(seen.frame).command()}"
-
-
-def flow_of(path: DataPath, name: str) -> Flow:
-    made, service = KINDS[name]
-    return made(path, service)
 
 
 @pytest.mark.parametrize("name", KINDS)

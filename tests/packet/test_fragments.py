@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins
+from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins, flow_of
 from harness import MS, SNAT, SNAT6, VIP, VIP6, Action, DataPath, Seen
 from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 from scapy.compat import raw
@@ -70,11 +70,6 @@ def expect(seen: list[Seen], verdict: Verdict, expected: list[bytes]) -> None:
     for each, frame in zip(seen, expected, strict=True):
         verdict_of(each, verdict, Action.REDIRECT)
         assert each.frame == frame, f"{each}\n gave {Ether(each.frame).command()}"
-
-
-def flow_of(path: DataPath, name: str) -> Flow:
-    made, service = KINDS[name]
-    return made(path, service)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -10,8 +10,7 @@ from errors import (
     LEAST,
     LINK,
     ROUTER,
-    TO_CDN,
-    TO_CLIENTS,
+    UNREACHABLE,
     Kind,
     answers,
     asks,
@@ -19,14 +18,19 @@ from errors import (
     described,
     error,
     family_of,
+    flow_of,
     hopped,
+    sent_on,
+    to_cdn,
+    to_client,
+    to_snat,
+    to_vip,
 )
-from harness import ENDPOINTS, ENDPOINTS6, SNAT, SNAT6, VIP, VIP6, Action, DataPath, Seen
-from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC
+from harness import SNAT, SNAT6, Action, DataPath, Seen
+from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 from scapy.compat import raw
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
+from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP, IPOption_RR
 from scapy.layers.inet6 import (
-    ICMPv6DestUnreach,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -34,50 +38,15 @@ from scapy.layers.inet6 import (
     PadN,
 )
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
+from scapy.packet import Raw
 from segments import network
-from session import CLIENT, CLIENT6, Datagrams, Flow, Session, link_of
+from session import Datagrams, Session, link_of
 from steps import dropped, forwarded, replied, untouched, verdict_of
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict
 
 pytestmark = pytest.mark.usefixtures("filled_headroom")
-UNREACHABLE = {4: ICMP(type=3, code=1), 6: ICMPv6DestUnreach(code=0)}
-
-
-def flow_of(path: DataPath, kind: str) -> Flow:
-    made, service = KINDS[kind]
-    return made(path, service)
-
-
-def sent_on(path: DataPath, packet: Packet, device: str = CLIENTS) -> bytes:
-    """The network packet that comes out."""
-    seen = path.run(raw(packet), device)
-    assert seen.verdict in (Verdict.FORWARDED, Verdict.REPLIED), seen
-    return seen.frame[14:]
-
-
-def to_snat(flow: Flow, header: Packet, quote: bytes, source: str = "", **fields: object) -> bytes:
-    """An error about the client's packet, as it arrives from the CDN's side."""
-    router = source or ROUTER[family_of(flow.snat[0])]
-    return error(header, router, flow.snat[0], quote, (LINK.gateway_mac, LINK.mac), **fields)
-
-
-def to_client(flow: Flow, header: Packet, quote: bytes, source: str = "", **fields: object) -> bytes:
-    """The same as it should arrive at the client."""
-    router = source or ROUTER[family_of(flow.snat[0])]
-    return error(header, router, flow.client[0], quote, TO_CLIENTS, ttl=249, **fields)
-
-
-def to_vip(flow: Flow, header: Packet, quote: bytes, **fields: object) -> bytes:
-    """An error about the CDN's reply, as it arrives from the client's side."""
-    return error(header, ROUTER[family_of(flow.service[0])], flow.service[0], quote, FROM_CLIENTS, **fields)
-
-
-def to_cdn(flow: Flow, header: Packet, quote: bytes, **fields: object) -> bytes:
-    """The same as it should arrive at the CDN."""
-    return error(header, flow.snat[0], flow.endpoint[0], quote, TO_CDN, ttl=249, **fields)
 
 
 def reply_seen(seen: Seen, expected: bytes) -> None:
@@ -243,6 +212,8 @@ class TestAboutAClientsPacket:
         verdicts = [path.run(frame, link_of(session.cdn)).verdict for frame in frames]
         kept, told = Verdict.ABSORBED, Verdict.REPLIED
         assert verdicts == [kept, kept, told, kept, told, told, told]
+        session.open()
+        replied(path.run(frames[0], link_of(session.cdn)))  # it is no probe any more
 
     def test_it_counts_for_the_cdn_and_dies_like_any_packet(self, path: DataPath) -> None:
         flow = flow_of(path, "tcp4").open()
@@ -342,95 +313,6 @@ class TestAboutAReply:
         seen = path.run(to_vip(flow, UNREACHABLE[4], raw(reply)))
         verdict_of(seen, Verdict.HANDED, Action.PASS)
         assert seen.frame == seen.sent
-
-
-def strange(family: int) -> list[tuple[str, bytes]]:
-    """Quotes that are of no flow of ours, though they look like it."""
-    vip, client = ((VIP, CLIENT), (VIP6, CLIENT6))[family == 6]
-    other = ("192.0.2.7", "2001:db8:1::7")[family == 6]
-    quotes: list[tuple[str, Packet | bytes]] = [
-        ("nothing", b""),
-        ("of a flow that is unknown", network(vip, client) / TCP(sport=80, dport=4)),
-        ("of another sender", network(other, client) / TCP(sport=80, dport=4)),
-        ("of another protocol", network(vip, client, **{("proto", "nh")[family == 6]: 132}) / Raw(bytes(20))),
-        ("ones", b"\xff" * 64),
-    ]
-    if family == 4:
-        quotes += [
-            ("a later fragment", IP(src=vip, dst=client, frag=9, proto=6) / Raw(bytes(20))),
-            ("of the other family", IPv6(src=VIP6, dst=CLIENT6) / TCP(sport=80, dport=4)),
-            ("a header of 4 words", IP(src=vip, dst=client, ihl=4) / TCP(sport=80, dport=4)),
-            ("a header beyond the quote", IP(src=vip, dst=client, ihl=15) / TCP(sport=80, dport=4)),
-        ]
-    else:
-        tail = TCP(sport=80, dport=4)
-        seven = IPv6(src=vip, dst=client)
-        for _ in range(7):
-            seven /= IPv6ExtHdrDestOpt()
-        quotes += [
-            (
-                "a later fragment",
-                IPv6(src=vip, dst=client) / IPv6ExtHdrFragment(offset=9, nh=6) / Raw(bytes(20)),
-            ),
-            ("of the other family", IP(src=VIP, dst=CLIENT) / tail),
-            ("seven extension headers", seven / tail),
-            (
-                "an extension header beyond the quote",
-                IPv6(src=vip, dst=client) / IPv6ExtHdrDestOpt(len=255) / tail,
-            ),
-        ]
-    return [(name, quote if isinstance(quote, bytes) else raw(quote)) for name, quote in quotes]
-
-
-@pytest.mark.parametrize(
-    ("family", "name", "quote"), [pytest.param(f, n, q, id=f"{n} {f}") for f in (4, 6) for n, q in strange(f)]
-)
-class TestAboutNothingOfOurs:
-    def test_to_a_vip_it_is_a_counted_drop(
-        self, path: DataPath, family: int, name: str, quote: bytes
-    ) -> None:
-        target = (VIP, VIP6)[family == 6]
-        for kind in ERRORS:
-            if kind.family == family:
-                frame = error(kind.header, ROUTER[family], target, quote, FROM_CLIENTS)
-                dropped(path.run(frame), Verdict.UNRELATED)
-
-    def test_to_a_snat_address_it_is_the_hosts(
-        self, path: DataPath, family: int, name: str, quote: bytes
-    ) -> None:
-        target = (SNAT, SNAT6)[family == 6][1]
-        for kind in ERRORS:
-            if kind.family == family:
-                untouched(path.run(error(kind.header, ROUTER[family], target, quote, FROM_CLIENTS)))
-
-    def test_where_the_edge_only_observes_it_passes(
-        self, path: DataPath, family: int, name: str, quote: bytes
-    ) -> None:
-        path.tables.mode = abi.Mode.OBSERVE
-        target = (VIP, VIP6)[family == 6]
-        untouched(path.run(error(UNREACHABLE[family], ROUTER[family], target, quote, FROM_CLIENTS)))
-
-
-def test_what_a_tunnel_meets_is_the_hosts(path: DataPath) -> None:
-    for outer in (
-        IP(src=SNAT[0], dst=ENDPOINTS["aurora"][0], proto=4) / Raw(bytes(60)),
-        IP(src=SNAT[0], dst=ENDPOINTS["aurora"][0]) / UDP(sport=0xC123, dport=6080) / Raw(bytes(60)),
-    ):
-        untouched(
-            path.run(
-                error(UNREACHABLE[4], ROUTER[4], SNAT[0], raw(outer), (LINK.gateway_mac, LINK.mac)), LINK.name
-            )
-        )
-    for outer in (
-        IPv6(src=SNAT6[0], dst=ENDPOINTS6["aurora"][0], nh=41) / Raw(bytes(60)),
-        IPv6(src=SNAT6[0], dst=ENDPOINTS6["aurora"][0]) / UDP(sport=0xC123, dport=6080) / Raw(bytes(60)),
-    ):
-        untouched(
-            path.run(
-                error(UNREACHABLE[6], ROUTER[6], SNAT6[0], raw(outer), (LINK.gateway_mac, LINK.mac)),
-                LINK.name,
-            )
-        )
 
 
 def test_an_error_of_a_flow_while_observing_leaves_every_byte(path: DataPath) -> None:

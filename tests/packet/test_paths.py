@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins
+from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins, flow_of
 from harness import SNAT6, Action, DataPath
 from netbox import CLIENTS
 from scapy.compat import raw
@@ -32,11 +32,6 @@ from cdnctl.datapath.abi import Transport, Verdict
 pytestmark = pytest.mark.usefixtures("filled_headroom")
 ALL_TAGS = {"untagged": UNTAGGED, "VLAN": SINGLE, "QinQ": QINQ}
 INTO_AND_OUT_OF = list(itertools.product(ALL_TAGS, ALL_TAGS))
-
-
-def flow_of(path: DataPath, name: str) -> Flow:
-    made, service = KINDS[name]
-    return made(path, service)
 
 
 # -- VLANs --

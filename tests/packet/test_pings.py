@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from errors import (
-    one_cpu,
-)
+from errors import one_cpu
 from harness import SNAT, SNAT6, VIP, VIP6, Action, DataPath
 from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 from scapy.compat import raw
