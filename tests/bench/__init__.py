@@ -15,11 +15,12 @@
   the row is about.
 
 The edge is a real one, as shipped: the engine's own set-up in a network namespace, with forwarding,
-neighbours, three CDNs, latency policy, samples read by the perf reader. Flows are made by the program
-itself, from SYN, SYN-ACK and ACK.
+neighbours, IPv4 and IPv6, three CDNs behind NAT and two behind tunnels, a customer with limits, latency
+policy, samples read by the perf reader. Flows are made by the program itself, from SYN, SYN-ACK and ACK.
 
     rig       the edge in its namespaces, and its removal      packets   frames and streams
-    shim      compiled programs, streams, one timed run        flows     established flows, slots put back
-    rows      what is measured                                 rounds    the measuring
+    shim      compiled programs, streams, one timed run        flows     handshakes, slots put back
+    subjects  what is timed, and how it is checked             rows      what is measured beside what
+    rounds    the measuring                                    loading   what the verifier has to do
     report    the table, bench.json, the machine
 """

@@ -4,21 +4,124 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from cdnctl.datapath import abi, kernel
 from tests.bench import packets
-from tests.bench.packets import Ends
+from tests.bench.packets import Carrier, Ends
 from tests.bench.rig import PORT, Rig
-from tests.bench.shim import EDGE
+from tests.bench.shim import EDGE, NOTHING, Stream
 
 _AT_ONCE = 16_384
 """Handshakes under way together: far fewer than half-open entries, so that none is evicted."""
 _SYNS = 5
-_KEY = struct.Struct("!IIHHB3x")
+_KEY = struct.Struct("!12xIHHBBxx")
+"""struct flow_key: client (its last word), ports, number of the VIP, protocol."""
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
-def establish(rig: Rig, clients: list[Ends]) -> list[Ends]:
-    """Run SYN, SYN-ACK and ACK of each flow through the program; returns the ends of its replies.
+class Kind(NamedTuple):
+    """Flows that are alike."""
+
+    carrier: Carrier
+    vip: str
+    replies: bool = True
+    """Whether they come back through the box."""
+
+
+class Timed(NamedTuple):
+    """What a run took for each packet, and what of it was the shim's."""
+
+    ran_ns: float
+    alone_ns: float
+
+    @property
+    def ns(self) -> float:
+        """The program's own."""
+        return self.ran_ns - self.alone_ns
+
+
+class Handshakes:
+    """The packets that establish flows; each of the three steps is for all the flows that are left."""
+
+    def __init__(self, rig: Rig, kind: Kind) -> None:
+        self._rig = rig
+        self._kind = kind
+        self._vip = rig.engine.layout.vips[kind.vip]
+        self._places = rig.engine.layout.by_id()
+        self._before = _promoted(rig)
+
+    def first(self, clients: list[Ends]) -> Timed:
+        """SYNs, or first datagrams."""
+        return self._run(clients, packets.SYN, 0, self._rig.clients_link)
+
+    def second(self, replies: list[Ends]) -> Timed:
+        """The CDNs' answers."""
+        return self._run(replies, packets.SYN_ACK, 1, self._rig.cdns_link)
+
+    def third(self, clients: list[Ends]) -> Timed:
+        """What proves that the client got them. Raises RuntimeError when that is not enough."""
+        timed = self._run(clients, packets.ACK, 2, self._rig.clients_link)
+        established = _promoted(self._rig) - self._before
+        if established != len(clients):
+            raise RuntimeError(f"of {len(clients)} flows {established} were established")
+        return timed
+
+    def _run(self, ends: list[Ends], flags: int, step: int, ifindex: int) -> Timed:
+        sequence, acknowledged = (
+            (packets.ISN, 0),
+            (packets.CDN_ISN, packets.ISN + 1),
+            (packets.ISN + 1, packets.CDN_ISN + 1),
+        )[step]
+        frame = packets.frame(self._kind.carrier, flags, sequence=sequence, acknowledged=acknowledged)
+        shim, grows = self._rig.shim, not self._kind.replies
+        stream = shim.stream(ends)
+
+        def run(program: str) -> int:
+            again = Stream(stream.first, stream.count)
+            return shim.run(program, again, frame, len(ends), ifindex, grows=grows).duration_ns
+
+        alone = run(NOTHING)
+        timed = Timed(run(EDGE), alone)
+        shim.forget(stream)
+        return timed
+
+    def opened(self) -> Iterator[tuple[Ends, Ends]]:
+        """Half-open flows: the client's ends, and where the CDN's answers come from and go to."""
+        carrier, target = self._kind.carrier, packets.number(self._kind.vip)
+        family = int(carrier.family == 6)
+        snat = [packets.number(abi.show_address(each)) for each in self._rig.tables.settings.snat[family]]
+        for key, value in self._rig.tables.half_open.items():
+            client, client_port, vip_port, vip, protocol = _KEY.unpack(key)
+            if vip == self._vip and protocol == carrier.protocol:
+                flow = abi.Flow.from_buffer_copy(value)
+                endpoint = packets.number(self._places[flow.endpoint].address)
+                port = abi.show_port(flow.snat_port)
+                yield (
+                    Ends(client, target, client_port, vip_port),
+                    Ends(endpoint, snat[flow.snat], PORT, port),
+                )
+
+    def forget(self, clients: Iterable[Ends]) -> None:
+        """Take the forward entries of established flows out of the table."""
+        front = _MAPPED if self._kind.carrier.family == 4 else packets.PREFIX6.packed[:12]
+        for client in clients:
+            key = (
+                front
+                + _KEY.pack(
+                    client.source,
+                    client.source_port,
+                    client.target_port,
+                    self._vip,
+                    self._kind.carrier.protocol,
+                )[12:]
+            )
+            self._rig.tables.established.delete(key)
+
+
+def establish(rig: Rig, kind: Kind, clients: list[Ends]) -> list[Ends]:
+    """Run the packets of each flow's handshake through the program; returns the ends of its replies.
 
     Disarmed meanwhile: handshakes by the thousand say nothing about a CDN.
     """
@@ -26,80 +129,67 @@ def establish(rig: Rig, clients: list[Ends]) -> list[Ends]:
     replies: list[Ends] = []
     try:
         for start in range(0, len(clients), _AT_ONCE):
-            replies += _establish(rig, clients[start : start + _AT_ONCE])
+            some, handshakes = clients[start : start + _AT_ONCE], Handshakes(rig, kind)
+            back = _open(handshakes, some)
+            if kind.replies:
+                handshakes.second(back)
+            handshakes.third(some)
+            replies += back
     finally:
         rig.tables.mode = abi.Mode(0)
     return replies
 
 
-def _establish(rig: Rig, clients: list[Ends]) -> list[Ends]:
-    before = _promoted(rig)
-    replies = _open(rig, clients)
-    forward = rig.shim.stream(clients)
-    back = rig.shim.stream(replies)
-    answer = packets.frame(packets.SYN_ACK, sequence=packets.CDN_ISN, acknowledged=packets.ISN + 1)
-    rig.shim.run(EDGE, back, answer, len(clients), rig.cdns_link)
-    proof = packets.frame(packets.ACK, sequence=packets.ISN + 1, acknowledged=packets.CDN_ISN + 1)
-    rig.shim.run(EDGE, forward, proof, len(clients), rig.clients_link)
-    rig.shim.forget(back)
-    rig.shim.forget(forward)
-    if _promoted(rig) - before != len(clients):
-        raise RuntimeError(f"of {len(clients)} flows {_promoted(rig) - before} were established")
-    return replies
-
-
-def _open(rig: Rig, clients: list[Ends]) -> list[Ends]:
-    """Send SYNs; returns where the CDNs' answers come from and go to, by the half-open entries.
+def _open(handshakes: Handshakes, clients: list[Ends]) -> list[Ends]:
+    """Send first packets until all flows are open.
 
     One that met held ports only is sent again, as its client would.
     """
-    addresses = {place.id: packets.number(place.address) for place in rig.engine.layout.endpoints}
     opened: dict[Ends, Ends] = {}
     for _ in range(_SYNS):
         waiting = [client for client in clients if client not in opened]
         if not waiting:
             return [opened[client] for client in clients]
-        stream = rig.shim.stream(waiting)
-        rig.shim.run(EDGE, stream, packets.frame(packets.SYN), len(waiting), rig.clients_link)
-        rig.shim.forget(stream)
-        for key, value in rig.tables.half_open.items():
-            flow = abi.Flow.from_buffer_copy(value)
-            snat, port = packets.number(abi.show_address(flow.snat)), abi.show_port(flow.snat_port)
-            client, vip, client_port, vip_port, _ = _KEY.unpack(key)
-            opened[Ends(client, vip, client_port, vip_port)] = Ends(
-                addresses[flow.endpoint], snat, PORT, port
-            )
+        handshakes.first(waiting)
+        opened.update(handshakes.opened())
     raise RuntimeError(f"{len(clients) - len(opened)} of {len(clients)} flows were not opened")
 
 
 def _promoted(rig: Rig) -> int:
-    return sum(rig.tables.cdn_totals(cdn).promoted for cdn in rig.engine.layout.cdns.values())
+    return sum(rig.tables.counters.cdn(cdn).promoted for cdn in rig.engine.layout.cdns.values())
 
 
 class Slots:
-    """All reverse slots as they are now, to be put back as often as needed.
+    """The reverse slots of some endpoints as they are now, to be put back as often as needed.
 
     SYNs by the hundred thousand take every port; with the slots put back they find the ports of the
     established flows taken and all others free, as on a box that is not flooded.
     """
 
-    def __init__(self, reverse: kernel.Map) -> None:
-        self._reverse = reverse
-        count = reverse.info.max_entries
-        self._keys = ctypes.create_string_buffer(reverse.info.key_size * count)
-        self._values = ctypes.create_string_buffer(reverse.info.value_size * count)
+    def __init__(self, rig: Rig, endpoints: Iterable[int]) -> None:
+        self._reverse = rig.tables.reverse
+        self._each = rig.tables.settings.snat_rows * rig.tables.settings.ports
+        self._kept = [self._read(number * self._each) for number in endpoints]
+
+    def _read(self, first: int) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
+        info, count = self._reverse.info, self._each
+        keys = ctypes.create_string_buffer(info.key_size * count)
+        values = ctypes.create_string_buffer(info.value_size * count)
         token, taken = ctypes.c_uint32(), ctypes.c_uint32(count)
+        before = ctypes.byref(ctypes.c_uint32(first - 1)) if first else None
         result = kernel.libbpf().bpf_map_lookup_batch(
-            reverse.fd, None, ctypes.byref(token), self._keys, self._values, ctypes.byref(taken), None
+            self._reverse.fd, before, ctypes.byref(token), keys, values, ctypes.byref(taken), None
         )
         kernel.check(result, "bpf_map_lookup_batch")
         if taken.value != count:
             raise RuntimeError(f"{taken.value} of {count} slots read")
+        return keys, values
 
     def put_back(self) -> None:
         """As they were."""
-        count = ctypes.c_uint32(self._reverse.info.max_entries)
-        result = kernel.libbpf().bpf_map_update_batch(
-            self._reverse.fd, self._keys, self._values, ctypes.byref(count), None
-        )
-        kernel.check(result, "bpf_map_update_batch")
+        for keys, values in self._kept:
+            count = ctypes.c_uint32(self._each)
+            result = kernel.libbpf().bpf_map_update_batch(
+                self._reverse.fd, keys, values, ctypes.byref(count), None
+            )
+            kernel.check(result, "bpf_map_update_batch")

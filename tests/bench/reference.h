@@ -2,33 +2,50 @@
 /*
  * What the least possible program would cost: it reads what it needs at fixed places behind a single
  * bounds check, does one thing, and answers XDP_DROP when it found what it sought, else XDP_PASS.
+ * VIP4 and VIP6 are the numbers of the addresses that the streams are for.
  */
 #pragma once
 
 struct headers {
 	struct ethhdr eth;
 	struct iphdr ip;
-	struct tcphdr tcp;
+	struct ports ports;
+	__u8 rest[16]; /* of TCP */
 } __attribute__((packed));
 
-static __always_inline struct headers *headers_of(struct xdp_md *ctx)
-{
-	struct headers *headers = (void *)(long)ctx->data;
+struct headers6 {
+	struct ethhdr eth;
+	struct ipv6hdr ip;
+	struct ports ports;
+	__u8 rest[16];
+} __attribute__((packed));
 
-	return (void *)(headers + 1) > (void *)(long)ctx->data_end ? 0 : headers;
+static __always_inline void *headers_of(struct xdp_md *ctx, __u32 size)
+{
+	void *headers = (void *)(long)ctx->data;
+
+	return headers + size > (void *)(long)ctx->data_end ? 0 : headers;
+}
+
+static __always_inline void mapped(struct address *a, __u32 ipv4)
+{
+	a->word[0] = 0;
+	a->word[1] = 0;
+	a->word[2] = bpf_htonl(0xffff);
+	a->word[3] = ipv4;
 }
 
 static __always_inline bool flow_key_of(struct xdp_md *ctx, struct flow_key *key)
 {
-	struct headers *headers = headers_of(ctx);
+	struct headers *headers = headers_of(ctx, sizeof(*headers));
 
 	if (!headers)
 		return false;
-	key->client = headers->ip.saddr;
-	key->vip = headers->ip.daddr;
-	key->client_port = headers->tcp.source;
-	key->vip_port = headers->tcp.dest;
-	key->protocol = IPPROTO_TCP;
+	mapped(&key->client, headers->ip.saddr);
+	key->client_port = headers->ports.source;
+	key->vip_port = headers->ports.target;
+	key->vip = VIP4;
+	key->protocol = headers->ip.protocol;
 	return true;
 }
 
@@ -38,18 +55,19 @@ int nothing(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
-/* Parse only: is it a TCP segment over IPv4, whole and no fragment? */
+/* Is it a TCP segment over IPv4, whole and no fragment? */
+static __always_inline bool is_plain(struct headers *headers)
+{
+	return headers->eth.h_proto == bpf_htons(ETH_P_IP) && headers->ip.version == 4 &&
+	       headers->ip.ihl == 5 && headers->ip.protocol == IPPROTO_TCP &&
+	       !(headers->ip.frag_off & bpf_htons(0x3fff)) && headers->rest[8] >> 4 >= 5;
+}
+
 int parse_only(struct xdp_md *ctx)
 {
-	struct headers *headers = headers_of(ctx);
+	struct headers *headers = headers_of(ctx, sizeof(*headers));
 
-	if (!headers || headers->eth.h_proto != bpf_htons(ETH_P_IP))
-		return XDP_PASS;
-	if (headers->ip.version != 4 || headers->ip.ihl != 5 || headers->ip.protocol != IPPROTO_TCP)
-		return XDP_PASS;
-	if (headers->ip.frag_off & bpf_htons(0x3fff))
-		return XDP_PASS;
-	return headers->tcp.doff < 5 ? XDP_PASS : XDP_DROP;
+	return headers && is_plain(headers) ? XDP_DROP : XDP_PASS;
 }
 
 int look_up_flow(struct xdp_md *ctx)
@@ -57,6 +75,21 @@ int look_up_flow(struct xdp_md *ctx)
 	struct flow_key key = {};
 
 	return flow_key_of(ctx, &key) && established.lookup(&key) ? XDP_DROP : XDP_PASS;
+}
+
+int look_up_flow6(struct xdp_md *ctx)
+{
+	struct headers6 *headers = headers_of(ctx, sizeof(*headers));
+	struct flow_key key = {};
+
+	if (!headers)
+		return XDP_PASS;
+	__builtin_memcpy(&key.client, &headers->ip.saddr, sizeof(key.client));
+	key.client_port = headers->ports.source;
+	key.vip_port = headers->ports.target;
+	key.vip = VIP6;
+	key.protocol = headers->ip.nexthdr;
+	return established.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 int insert_flow(struct xdp_md *ctx)
@@ -69,40 +102,37 @@ int insert_flow(struct xdp_md *ctx)
 
 int look_up_exact(struct xdp_md *ctx)
 {
-	struct headers *headers = headers_of(ctx);
-	__u32 key;
+	struct headers *headers = headers_of(ctx, sizeof(*headers));
+	struct address key;
 
 	if (!headers)
 		return XDP_PASS;
-	key = headers->ip.saddr;
+	mapped(&key, headers->ip.saddr);
 	return block_exact.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 int look_up_prefix(struct xdp_md *ctx)
 {
-	struct headers *headers = headers_of(ctx);
-	struct prefix_key key = {.length = 32};
+	struct headers *headers = headers_of(ctx, sizeof(*headers));
+	struct prefix_key key = {.length = 128};
 
 	if (!headers)
 		return XDP_PASS;
-	key.address = headers->ip.saddr;
+	mapped(&key.address, headers->ip.saddr);
 	return block_prefix.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 /* Neither for a VIP nor from a blocked /24: the two look-ups that tell, behind parse_only. */
 int look_up_stranger(struct xdp_md *ctx)
 {
-	struct headers *headers = headers_of(ctx);
-	__u32 target, word;
+	struct headers *headers = headers_of(ctx, sizeof(*headers));
+	struct address target;
 	__u64 *bits;
+	__u32 word;
 
-	if (!headers || headers->eth.h_proto != bpf_htons(ETH_P_IP))
+	if (!headers || !is_plain(headers))
 		return XDP_PASS;
-	if (headers->ip.version != 4 || headers->ip.ihl != 5 || headers->ip.protocol != IPPROTO_TCP)
-		return XDP_PASS;
-	if ((headers->ip.frag_off & bpf_htons(0x3fff)) || headers->tcp.doff < 5)
-		return XDP_PASS;
-	target = headers->ip.daddr;
+	mapped(&target, headers->ip.daddr);
 	word = bpf_ntohl(headers->ip.saddr) >> 13;
 	bits = block_bits.lookup(&word);
 	return local_addresses.lookup(&target) || !bits || *bits ? XDP_PASS : XDP_DROP;

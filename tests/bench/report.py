@@ -14,8 +14,9 @@ from rich.table import Table
 
 from tests.bench.rounds import Result
 
-UNIT = "ns"
 _WIDTH = 110
+_PLACES = {"s": 3}
+"""Behind the point, where one is not enough."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -34,14 +35,14 @@ class Line(msgspec.Struct, frozen=True):
 def line(result: Result) -> Line:
     """A result as bench.json has it."""
     return Line(
-        name=result.row.name,
-        ours=round(result.ours, 1),
-        peer=round(result.peer, 1),
-        unit=UNIT,
+        name=result.name,
+        ours=round(result.ours, _PLACES.get(result.unit, 1)),
+        peer=round(result.peer, _PLACES.get(result.unit, 1)),
+        unit=result.unit,
         ratio=round(result.ratio, 3),
         bound=None if result.bound is None else round(result.bound, 3),
         holds=result.holds,
-        gate=result.row.gate,
+        gate=result.gate,
     )
 
 
@@ -56,14 +57,15 @@ def show(results: Sequence[Result]) -> None:
     """Print the table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("ours / peer")
-    for heading in ("ours ns", "peer ns", "ratio", "quartiles", "bound"):
+    for heading in ("ours", "peer", "", "ratio", "quartiles", "bound"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for result in results:
         table.add_row(
-            result.row.name,
-            f"{result.ours:.0f}",
-            f"{result.peer:.0f}",
+            result.name,
+            _figure(result.ours, result.unit),
+            _figure(result.peer, result.unit),
+            result.unit,
             f"{result.ratio:.2f}",
             f"{result.low:.2f}-{result.high:.2f}",
             "" if result.bound is None else f"{result.bound:.2f}",
@@ -72,12 +74,16 @@ def show(results: Sequence[Result]) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.2f}" if unit in _PLACES else f"{value:,.0f}"
+
+
 def _judgement(result: Result) -> str:
     if result.bound is None:
         return ""
     if result.holds:
         return "holds"
-    return "[bold red]MISSED, gates[/]" if result.row.gate else "missed (aim)"
+    return "[bold red]MISSED, gates[/]" if result.gate else "missed (aim)"
 
 
 def machine() -> str:

@@ -10,11 +10,15 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
 
 from cdnctl import config
+from cdnctl.config import Config
 from cdnctl.datapath import abi, program
+from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.engine.engine import Engine
 from cdnctl.engine.frames import SAMPLES_PER_S
 from cdnctl.errors import CdnctlError
@@ -30,30 +34,65 @@ HERE, FAR = "cdnctl-bench-edge", "cdnctl-bench-far"
 """The edge's namespace, and the one where clients and CDNs would be: it answers ARP, no more."""
 HOME = Path("/run/cdnctl-bench")
 CLIENTS_LINK, CDNS_LINK = "clients", "cdns"
-VIP, PORT = "203.0.113.80", 80
-SERVICE = Ends(0, packets.number(VIP), 0, PORT)
+PORT = 80
+VIP, IPIP_VIP, GUE_VIP = "203.0.113.80", "203.0.113.81", "203.0.113.82"
+SERVICE, BY_IPIP, BY_GUE = (Ends(0, packets.number(vip), 0, PORT) for vip in (VIP, IPIP_VIP, GUE_VIP))
+"""What the clients' packets are for, of either family."""
 CDNS = {"aurora": "198.51.100.10", "borealis": "198.51.100.20", "corona": "198.51.100.30"}
+TUNNELS = {"ipip": ("198.51.100.40", IPIP_VIP), "gue": ("198.51.100.50", GUE_VIP)}
+"""CDNs that take packets in a tunnel, named as their kind of it, and the VIPs that they serve."""
+CUSTOMER = "11.0.0.0/8"
+"""Clients with limits, which they never reach."""
 RATE = 2_000_000
 """Packets/s that the sampling is set for: what the agent would settle at in such a load."""
+_SNAT = ("203.0.113.10", "203.0.113.11")
+_HOPS = [*CDNS.values(), *(address for address, _ in TUNNELS.values())]
 _NEIGHBOURS_S = 5.0
 
-_CONFIG = f"""
+
+def _both(*addresses: str) -> list[str]:
+    return [*addresses, *map(packets.six, addresses)]
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(f'"{text}"' for text in texts) + "]"
+
+
+def _service(name: str, vip: str, cdns: Iterable[str], protocols: Sequence[str] = ("tcp",)) -> str:
+    return (
+        f'\n[[service]]\nname = "{name}"\nvip = "{vip}"\nport = {PORT}\nprotocol = {_list(protocols)}\n'
+        f'policy = "latency"\ncdns = {_list(cdns)}\n'
+    )
+
+
+_CONFIG = (
+    f"""
 [edge]
 name = "{NAME}"
 interfaces = ["{CLIENTS_LINK}", "{CDNS_LINK}"]
 attach = "native"
-snat = ["203.0.113.10", "203.0.113.11"]
+snat = {_list(_both(*_SNAT))}
 management = ["192.0.2.0/24"]
 
-[limits]
-endpoints = {len(CDNS)}
-
-[[service]]
-name = "www"
-vip = "{VIP}"
-port = {PORT}
-policy = "latency"
-""" + "".join(f'\n[[cdn]]\nname = "{name}"\nendpoints = ["{at}:{PORT}"]\n' for name, at in CDNS.items())
+[[customer]]
+name = "acme"
+prefixes = ["{CUSTOMER}"]
+pps = 1e9
+mbit = 1e6
+flows_per_s = 1e9
+"""
+    + _service("www", VIP, CDNS, ("tcp", "udp"))
+    + _service("www6", packets.six(VIP), CDNS)
+    + "".join(_service(kind, vip, [kind]) for kind, (_, vip) in TUNNELS.items())
+    + "".join(
+        f'\n[[cdn]]\nname = "{name}"\nendpoints = ["{at}:{PORT}", "[{packets.six(at)}]:{PORT}"]\n'
+        for name, at in CDNS.items()
+    )
+    + "".join(
+        f'\n[[cdn]]\nname = "{kind}"\nmode = "{kind}"\nendpoints = ["{at}:{PORT}"]\n'
+        for kind, (at, _) in TUNNELS.items()
+    )
+)
 
 
 class Rig:
@@ -81,8 +120,7 @@ class Rig:
             self.tables = self.engine.tables
             self._sample_as_under_load()
             _await_neighbours()
-            sizes = [f"-D{name}={value}" for name, value in program.sizes(settings).items()]
-            self.shim = Shim(pin_dir(NAME), sizes)
+            self.shim = Shim(pin_dir(NAME), self._cflags(settings))
             stack.callback(self.shim.close)
             self._stack = stack.pop_all()
         return self
@@ -108,6 +146,11 @@ class Rig:
             os.environ[name] = str(HOME)
             stack.callback(_put_back, name, before)
 
+    def _cflags(self, settings: Config) -> list[str]:
+        vips = self.engine.layout.vips
+        numbers = {"VIP4": vips[VIP], "VIP6": vips[packets.six(VIP)]}
+        return [f"-D{name}={value}" for name, value in (program.sizes(settings) | numbers).items()]
+
     def _sample_as_under_load(self) -> None:
         settings = self.tables.settings
         settings.sample_one_in = 1
@@ -117,7 +160,12 @@ class Rig:
 
     def counted(self, verdict: abi.Verdict) -> int:
         """Packets that ended in this verdict so far."""
-        return next(count for each, count, _ in self.tables.verdicts() if each is verdict)
+        return next(count for each, count, _ in self.tables.counters.verdicts() if each is verdict)
+
+    def block(self, networks: Iterable[IPv4Network]) -> None:
+        """Have exactly these in the block list."""
+        KernelBlocks(pin_dir(NAME)).load(dict.fromkeys(networks, 0))
+        self.tables.bump_generation()
 
     def calm(self) -> None:
         """No endpoint has unanswered connects, and each is known to be usually at 200 ms.
@@ -134,10 +182,9 @@ class Rig:
 
     def ejected(self) -> list[str]:
         """Endpoints that are out of rotation: there should be none."""
+        healths = self.tables.healths()
         return [
-            place.key
-            for place in self.engine.layout.endpoints
-            if self.tables.health(place.id).state != abi.Breaker.IN
+            place.key for place in self.engine.layout.endpoints if healths[place.id].state != abi.Breaker.IN
         ]
 
 
@@ -158,22 +205,26 @@ def remove() -> None:
 
 def _build() -> None:
     for name in (HERE, FAR):
-        netns.create(name)
+        netns.create(name, ipv6=True)
     with netns.netlink(HERE) as ip:
         for device in (CLIENTS_LINK, CDNS_LINK):
             ip.link("add", ifname=device, kind="veth", peer={"ifname": device, "net_ns_fd": FAR})
-    _up(HERE, CLIENTS_LINK, "10.0.0.1/8")
-    _up(FAR, CLIENTS_LINK, "10.0.0.2/8")
-    _up(HERE, CDNS_LINK, "198.51.100.1/24")
-    _up(FAR, CDNS_LINK, *(f"{address}/24" for address in CDNS.values()))
+    with netns.entered(HERE):
+        netns.sysctl("net.ipv4.ip_forward", 1)
+        netns.sysctl("net.ipv6.conf.all.forwarding", 1)
+    _up(HERE, CLIENTS_LINK, 8, "10.0.0.1")
+    _up(FAR, CLIENTS_LINK, 8, "10.0.0.2")
+    _up(HERE, CDNS_LINK, 24, "198.51.100.1")
+    _up(FAR, CDNS_LINK, 24, *_HOPS)
 
 
-def _up(namespace: str, device: str, *addresses: str) -> None:
+def _up(namespace: str, device: str, length: int, *addresses: str) -> None:
+    """With these addresses of both families, in networks of this length (of IPv6 as much longer)."""
     with netns.netlink(namespace) as ip:
         index = ip.link_lookup(ifname=device)[0]
-        for text in addresses:
-            address, _, length = text.partition("/")
-            ip.addr("add", index=index, address=address, prefixlen=int(length))
+        for address in addresses:
+            ip.addr("add", index=index, address=address, prefixlen=length)
+            ip.addr("add", index=index, address=packets.six(address), prefixlen=96 + length)
         ip.link("set", index=index, state="up")
 
 
@@ -185,7 +236,7 @@ def _await_neighbours() -> None:
             known = {
                 entry.get_attr("NDA_DST") for entry in ip.get_neighbours() if entry.get_attr("NDA_LLADDR")
             }
-            missing = set(CDNS.values()) - known
+            missing = {*_HOPS, *map(packets.six, CDNS.values())} - known
             if not missing:
                 return
             if time.monotonic() > end:

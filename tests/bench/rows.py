@@ -3,54 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from cdnctl.datapath.abi import Verdict
-from cdnctl.datapath.kernel import Ran
+from cdnctl.datapath.abi import Pool, Verdict
 from tests.bench import flows, packets
-from tests.bench.packets import SYN, Ends
-from tests.bench.rig import SERVICE, Rig
-from tests.bench.shim import EDGE, Shim, Stream
+from tests.bench.flows import Kind
+from tests.bench.packets import PSH_ACK, SYN, TCP4, TCP6, UDP4, Carrier, Ends
+from tests.bench.rig import BY_GUE, BY_IPIP, CUSTOMER, GUE_VIP, IPIP_VIP, SERVICE, VIP, Rig
+from tests.bench.shim import EDGE, Stream
+from tests.bench.subjects import NewFlows, Packets, Storm, Subject
 
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 SPREAD = 64_000
 """Flows or sources of a spread row: more than any inner cache holds."""
 BLOCKED_EXACT, BLOCKED_PREFIXES = 10_000, 1_000
 """Entries of the block list, of either kind."""
-_HOT_RUNS, _SPREAD_RUNS, _SYN_RUNS = 200_000, 2 * SPREAD, 30_000
+BUMPS_PER_S = 20
+_HOT_RUNS, _SPREAD_RUNS, _SYN_RUNS = 100_000, 2 * SPREAD, 30_000
+_STORM_RUNS = 16 * SPREAD
+"""Some half a second: a storm's bumps come often enough in it."""
 _HALF_OPEN = 65_536
-_SYN_STREAM = 8 * _HALF_OPEN
+_SYN_STREAM = 4 * _HALF_OPEN
 """A flow comes again only when the table of half-open ones has been filled several times since."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One program on one stream of packets."""
-
-    program: str
-    stream: Stream
-    frame: bytes
-    ifindex: int
-    action: int
-    """What XDP is to do with each packet."""
-    verdict: Verdict | None
-    """What the data path is to count for each; a reference program counts nothing."""
-    repeat: int
-    warm_up: int
-    before: Callable[[], None] | None = None
-    """Sets the scene for each sample."""
-
-    def run(self, shim: Shim, repeat: int) -> Ran:
-        """The next `repeat` packets."""
-        return shim.run(self.program, self.stream, self.frame, repeat, self.ifindex)
-
-    def rerun(self, shim: Shim, back: int, repeat: int, program: str = "") -> Ran:
-        """So many packets from `back` ones ago, by this or another program; the stream stays where it is."""
-        stream = replace(self.stream, next=(self.stream.next - back) % self.stream.count)
-        return shim.run(program or self.program, stream, self.frame, repeat, self.ifindex)
+_NEW_FLOWS = 16_000
 
 
 class Row(NamedTuple):
@@ -66,15 +45,36 @@ class Row(NamedTuple):
     gate: bool = False
 
 
+@dataclass(frozen=True)
+class Flows:
+    """Established flows of one kind."""
+
+    carrier: Carrier
+    clients: list[Ends]
+    replies: list[Ends]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both directions of the same flows, and the bare look-up that the forward one needs."""
+
+    forward: Packets
+    reply: Packets
+    look_up: Packets
+
+
 class Bench:
     """Makes flows, blocks and streams on a rig; `rows` are ready to be measured then."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
+        self._cpus = frozenset(os.sched_getaffinity(0))
         self._block_some()
-        self._flows = packets.clients(SPREAD, "10.0.0.0/9", SERVICE, seed=1)
-        self._replies = flows.establish(rig, self._flows)
-        self._slots = flows.Slots(rig.tables.reverse)
+        self._tcp4 = self._establish(Kind(TCP4, VIP), "10.0.0.0/9", 1)
+        self._tcp6 = self._establish(Kind(TCP6, packets.six(VIP)), "10.0.0.0/9", 2)
+        self._udp4 = self._establish(Kind(UDP4, VIP), "10.0.0.0/9", 3)
+        tcp4 = [place.id for place in rig.engine.layout.endpoints if place.pool is Pool.TCP4]
+        self._slots = flows.Slots(rig, tcp4)
         self.rows = list(self._rows())
 
     def _block_some(self) -> None:
@@ -82,28 +82,65 @@ class Bench:
         exact = [ipaddress.IPv4Network(client.source) for client in sources]
         candidates = list(ipaddress.IPv4Network("100.64.0.0/10").subnets(new_prefix=24))
         prefixes = random.Random(3).sample(candidates, BLOCKED_PREFIXES)
-        self._rig.engine.kernel_blocks.load(dict.fromkeys([*exact, *prefixes], 0))
-        self._rig.tables.bump_generation()
+        self._rig.block([*exact, *prefixes])
         self._blocked_exact, self._blocked_prefix = exact[0], prefixes[0]
 
+    def _establish(
+        self, kind: Kind, network: str, seed: int, target: Ends = SERVICE, count: int = SPREAD
+    ) -> Flows:
+        clients = packets.clients(count, network, target, seed=seed)
+        return Flows(kind.carrier, clients, flows.establish(self._rig, kind, clients))
+
     def _rows(self) -> Iterator[Row]:
-        yield from self._established()
+        one = self._pair(self._tcp4, 1)
+        many = self._pair(self._tcp4, SPREAD)
+        yield from self._established(one, many)
+        yield from self._others(one, many)
+        yield self._storm(many)
         yield from self._blocked()
-        yield self._new_flow()
+        yield from self._new_flows()
         yield from self._not_ours()
 
-    def _established(self) -> Iterator[Row]:
-        data = packets.frame(packets.PSH_ACK, sequence=packets.ISN + 1, acknowledged=packets.CDN_ISN + 1)
-        back = packets.frame(packets.PSH_ACK, sequence=packets.CDN_ISN + 1, acknowledged=packets.ISN + 1)
-        for name, count in (("1 flow", 1), (f"{_k(SPREAD)} flows", SPREAD)):
-            stream = self._rig.shim.stream(packets.shuffled(self._flows, 4)[:count])
-            replies = self._rig.shim.stream(packets.shuffled(self._replies, 5)[:count])
-            ours = self._edge(stream, data, XDP_REDIRECT, Verdict.FORWARDED)
-            reply = self._edge(replies, back, XDP_REDIRECT, Verdict.REPLIED, self._rig.cdns_link)
-            look_up = self._reference("look_up_flow", ours)
-            spread = count > 1
-            yield Row(f"established, {name} / look-up", ours, look_up, bound=1.5 if spread else None)
-            yield Row(f"reply, {name} / established", reply, ours, bound=1.0 if spread else None)
+    def _established(self, one: Pair, many: Pair) -> Iterator[Row]:
+        yield Row("established, 1 flow / look-up", one.forward, one.look_up)
+        yield Row("reply, 1 flow / established", one.reply, one.forward)
+        spread = f"{_k(SPREAD)} flows"
+        yield Row(f"established, {spread} / look-up", many.forward, many.look_up, bound=1.5)
+        yield Row(f"reply, {spread} / established", many.reply, many.forward, bound=1.0)
+
+    def _others(self, one: Pair, many: Pair) -> Iterator[Row]:
+        """Established flows that differ in one thing."""
+        spread = f"{_k(SPREAD)} flows"
+        for name, made, bound in (("IPv6", self._tcp6, 1.15), ("UDP", self._udp4, None)):
+            hot, wide = self._pair(made, 1), self._pair(made, SPREAD)
+            plain = "IPv4" if name == "IPv6" else "TCP"
+            yield Row(f"established, {name}, 1 flow / {plain}", hot.forward, one.forward, bound)
+            yield Row(f"reply, {name}, 1 flow / {plain}", hot.reply, one.reply, bound)
+            yield Row(f"established, {name}, {spread} / {plain}", wide.forward, many.forward, bound)
+            yield Row(f"established, {name}, {spread} / look-up", wide.forward, wide.look_up, 1.5)
+            yield Row(f"reply, {name}, {spread} / {plain}", wide.reply, many.reply, bound)
+        customers = self._pair(self._establish(Kind(TCP4, VIP), CUSTOMER, 4, count=1), 1)
+        yield Row("established, 1 flow of a customer / of nobody's", customers.forward, one.forward)
+        for name, vip, target in (("ipip", IPIP_VIP, BY_IPIP), ("gue", GUE_VIP, BY_GUE)):
+            made = self._establish(Kind(TCP4, vip, replies=False), "10.0.0.0/9", 5, target, count=1)
+            stream = self._rig.shim.stream(made.clients)
+            ours = self._edge(stream, _data(TCP4), XDP_REDIRECT, Verdict.FORWARDED)
+            yield Row(f"established, 1 flow by {name} / by nat", replace(ours, grows=True), one.forward)
+
+    def _pair(self, made: Flows, count: int) -> Pair:
+        stream = self._rig.shim.stream(packets.shuffled(made.clients, 4)[:count])
+        replies = self._rig.shim.stream(packets.shuffled(made.replies, 5)[:count])
+        forward = self._edge(stream, _data(made.carrier), XDP_REDIRECT, Verdict.FORWARDED)
+        reply = self._edge(replies, _reply(made.carrier), XDP_REDIRECT, Verdict.REPLIED, self._rig.cdns_link)
+        look_up = "look_up_flow" if made.carrier.family == 4 else "look_up_flow6"
+        return Pair(forward, reply, self._reference(look_up, forward))
+
+    def _storm(self, many: Pair) -> Row:
+        """Each bump has every flow asked once more whether its client is blocked, and whose it is."""
+        bumping = self._cpus - {max(self._cpus)} or self._cpus
+        storm = Storm(replace(many.forward, repeat=_STORM_RUNS), BUMPS_PER_S, bumping)
+        name = f"generation storm, {BUMPS_PER_S}/s, {_k(SPREAD)} flows / steady"
+        return Row(name, storm, many.forward, bound=1.5, gate=True)
 
     def _blocked(self) -> Iterator[Row]:
         for what, network, reference in (
@@ -112,17 +149,20 @@ class Bench:
         ):
             source = int(network.network_address)
             stream = self._rig.shim.stream([SERVICE._replace(source=source, source_port=50_000)])
-            ours = self._edge(stream, packets.frame(SYN), XDP_DROP, Verdict.BLOCKED)
+            ours = self._edge(stream, packets.frame(TCP4, SYN), XDP_DROP, Verdict.BLOCKED)
             yield Row(f"blocked, {what} / look-up", ours, self._reference(reference, ours))
 
-    def _new_flow(self) -> Row:
+    def _new_flows(self) -> Iterator[Row]:
         stream = self._rig.shim.stream(packets.clients(_SYN_STREAM, "10.128.0.0/9", SERVICE, seed=6))
-        subject = self._edge(stream, packets.frame(SYN), XDP_REDIRECT, Verdict.FORWARDED)
-        ours = replace(subject, repeat=_SYN_RUNS, warm_up=_SYN_RUNS // 10, before=self._quiet_box)
-        peer = self._reference("insert_flow", ours)
+        subject = self._edge(stream, packets.frame(TCP4, SYN), XDP_REDIRECT, Verdict.FORWARDED)
+        syn = replace(subject, repeat=_SYN_RUNS, warm_up=_SYN_RUNS // 10, before=self._quiet_box)
+        insert = self._reference("insert_flow", syn)
         # until the table is full, an insert evicts nobody
-        peer.run(self._rig.shim, 2 * _HALF_OPEN)
-        return Row("new flow (SYN), evicting / insert", ours, peer)
+        insert.run(self._rig.shim, 2 * _HALF_OPEN)
+        yield Row("new flow (SYN), evicting / insert", syn, insert)
+        clients = packets.clients(_NEW_FLOWS, "12.0.0.0/8", SERVICE, seed=8)
+        whole = NewFlows(Kind(TCP4, VIP), clients, self._quiet_box)
+        yield Row("new flow (SYN, SYN-ACK, ACK) / insert", whole, insert)
 
     def _quiet_box(self) -> None:
         """No ports but those of the established flows are taken, no CDN is suspected."""
@@ -133,20 +173,18 @@ class Bench:
         stranger = Ends(0, packets.number("192.0.2.200"), 0, 443)
         sources = packets.clients(SPREAD, "0.0.0.0/2", stranger, seed=7)
         for name, count in (("1 source", 1), (f"{_k(SPREAD)} sources", SPREAD)):
-            ours = self._edge(
-                self._rig.shim.stream(sources[:count]),
-                packets.frame(packets.PSH_ACK),
-                XDP_PASS,
-                Verdict.PASSED,
-            )
+            stream = self._rig.shim.stream(sources[:count])
+            ours = self._edge(stream, _data(TCP4), XDP_PASS, Verdict.PASSED)
             peer, floor = (self._reference(program, ours) for program in ("look_up_stranger", "parse_only"))
             yield Row(f"not ours, {name} / parse + look-ups", ours, peer, 1.5 if count > 1 else None, floor)
+            six = replace(ours, frame=_data(TCP6))
+            yield Row(f"not ours, IPv6, {name} / IPv4", six, ours)
 
     def _edge(
         self, stream: Stream, frame: bytes, action: int, verdict: Verdict, ifindex: int | None = None
-    ) -> Subject:
+    ) -> Packets:
         hot = stream.count == 1
-        return Subject(
+        return Packets(
             program=EDGE,
             stream=stream,
             frame=frame,
@@ -157,9 +195,18 @@ class Bench:
             warm_up=1_000 if hot else stream.count,
         )
 
-    def _reference(self, program: str, ours: Subject) -> Subject:
+    def _reference(self, program: str, ours: Packets) -> Packets:
         """A reference program on the very packets of one of our own."""
         return replace(ours, program=program, action=XDP_DROP, verdict=None)
+
+
+def _data(carrier: Carrier) -> bytes:
+    """In the middle of a flow, from the client; a segment without data, as most of a download's are."""
+    return packets.frame(carrier, PSH_ACK, sequence=packets.ISN + 1, acknowledged=packets.CDN_ISN + 1)
+
+
+def _reply(carrier: Carrier) -> bytes:
+    return packets.frame(carrier, PSH_ACK, sequence=packets.CDN_ISN + 1, acknowledged=packets.ISN + 1)
 
 
 def _k(count: int) -> str:

@@ -2,10 +2,10 @@
 /* Restores the frame before each run, as BPF_PROG_TEST_RUN does not, and varies the flow. */
 #pragma once
 
-#define FRAME_BYTES 64
+#define FRAME_BYTES 80
 #define PROGRAMS 16
 
-/* What differs from packet to packet; in network order. */
+/* What differs from packet to packet; in network order. Of IPv6 addresses it is the last word. */
 struct ends {
 	__u32 source;
 	__u32 target;
@@ -20,24 +20,65 @@ struct work {
 	__u32 first;   /* of its entries in `stream` */
 	__u32 count;
 	__u32 next;
+	__u32 ipv6;
+	__u32 grows; /* the program leaves the frame longer at its front */
 	__u64 frame[FRAME_BYTES / 8];
+};
+
+/* Of TCP and UDP alike. */
+struct ports {
+	__be16 source;
+	__be16 target;
 };
 
 BPF_PROG_ARRAY(programs, PROGRAMS);
 BPF_ARRAY(work, struct work, 1);
 BPF_F_TABLE("array", __u32, struct ends, stream, STREAM, BPF_F_MMAPABLE);
 
+static __always_inline void put_ipv4(void *packet, struct ends *ends)
+{
+	struct iphdr *ip = packet;
+	struct ports *ports = (void *)(ip + 1);
+
+	ip->saddr = ends->source;
+	ip->daddr = ends->target;
+	ports->source = ends->source_port;
+	ports->target = ends->target_port;
+}
+
+static __always_inline void put_ipv6(void *packet, struct ends *ends)
+{
+	struct ipv6hdr *ip = packet;
+	struct ports *ports = (void *)(ip + 1);
+
+	ip->saddr.s6_addr32[3] = ends->source;
+	ip->daddr.s6_addr32[3] = ends->target;
+	ports->source = ends->source_port;
+	ports->target = ends->target_port;
+}
+
+/*
+ * Of a program that grows frames, the front is moved back before each packet; in front of a program that
+ * does nothing it is moved by nothing, which costs the same.
+ */
+static __always_inline bool restore_size(struct xdp_md *ctx, struct work *now)
+{
+	int excess = (int)(ctx->data_end - ctx->data) - FRAME_BYTES;
+
+	if (now->grows)
+		return !bpf_xdp_adjust_head(ctx, excess);
+	return !excess || !bpf_xdp_adjust_tail(ctx, -excess);
+}
+
 int shim(struct xdp_md *ctx)
 {
-	int zero = 0, excess = FRAME_BYTES - (int)(ctx->data_end - ctx->data);
+	int zero = 0;
 	struct work *now = work.lookup(&zero);
 	struct ends *ends;
-	struct tcphdr *tcp;
-	struct iphdr *ip;
 	__u64 *frame;
 	__u32 entry;
 
-	if (!now || (excess && bpf_xdp_adjust_tail(ctx, excess)))
+	if (!now || !restore_size(ctx, now))
 		return XDP_ABORTED;
 	frame = (void *)(long)ctx->data;
 	if ((void *)frame + FRAME_BYTES > (void *)(long)ctx->data_end)
@@ -51,12 +92,10 @@ int shim(struct xdp_md *ctx)
 	ends = stream.lookup(&entry);
 	if (!ends)
 		return XDP_ABORTED;
-	ip = (void *)frame + sizeof(struct ethhdr);
-	tcp = (void *)(ip + 1);
-	ip->saddr = ends->source;
-	ip->daddr = ends->target;
-	tcp->source = ends->source_port;
-	tcp->dest = ends->target_port;
+	if (now->ipv6)
+		put_ipv6((void *)frame + sizeof(struct ethhdr), ends);
+	else
+		put_ipv4((void *)frame + sizeof(struct ethhdr), ends);
 	programs.call(ctx, now->program);
 	return XDP_ABORTED;
 }

@@ -7,10 +7,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cdnctl.datapath import abi, kernel, toolchain
-from tests.bench.packets import FRAME_BYTES, Ends, pack
+from cdnctl.datapath import abi, kernel, loading, toolchain
+from tests.bench.packets import FRAME_BYTES, Ends, family_of, pack
 
 SOURCE = Path(__file__).with_name("programs.c")
 EDGE, NOTHING = "edge", "nothing"
@@ -19,14 +18,16 @@ REFERENCES = (
     NOTHING,
     "parse_only",
     "look_up_flow",
+    "look_up_flow6",
     "insert_flow",
     "look_up_exact",
     "look_up_prefix",
     "look_up_stranger",
 )
 STREAM_ENTRIES = 1 << 20
+_SHIM = "shim"
 _ENTRY_BYTES = 16
-_WORK = struct.Struct(f"=4I{FRAME_BYTES}s")
+_WORK = struct.Struct(f"=6I{FRAME_BYTES}s")
 _NEXT = 12
 
 
@@ -43,9 +44,11 @@ class Shim:
     """Runs programs behind the shim. To be used in the network namespace of the edge."""
 
     def __init__(self, pins: Path, cflags: Sequence[str]) -> None:
-        """Compile and load; `cflags` are the sizes that the edge's tables were made with."""
+        """Compile and load; `cflags` are what the edge's tables were made with, and its numbers."""
         flags = [f'-DPINS="{pins}/"', f"-DSTREAM={STREAM_ENTRIES}", *cflags]
-        self._module, self._program = toolchain.compile_xdp(toolchain.join(SOURCE), "shim", flags)
+        self._module = toolchain.compile_module(toolchain.join(SOURCE), flags)
+        self._multi_buffer = loading.takes_multi_buffer()  # as the data path, or no tail call leads there
+        self._program = self._load(_SHIM)
         self._numbers: dict[str, int] = {}
         for name in REFERENCES:
             self._add(name, self._load(name))
@@ -56,8 +59,7 @@ class Shim:
         self._used = 0
 
     def _load(self, name: str) -> int:
-        bcc: Any = toolchain.import_bcc()
-        return int(self._module.load_func(name, bcc.BPF.XDP).fd)
+        return toolchain.load_xdp(self._module, name, multi_buffer=self._multi_buffer)
 
     def _add(self, name: str, program: int) -> None:
         number = len(self._numbers)
@@ -80,9 +82,22 @@ class Shim:
             raise ValueError("only the newest stream can be forgotten")
         self._used = stream.first
 
-    def run(self, program: str, stream: Stream, frame: bytes, repeat: int, ifindex: int) -> kernel.Ran:
-        """The next `repeat` packets of a stream; the action and the frame are the last one's."""
-        work = _WORK.pack(self._numbers[program], stream.first, stream.count, stream.next, frame)
+    def run(
+        self, program: str, stream: Stream, frame: bytes, repeat: int, ifindex: int, *, grows: bool = False
+    ) -> kernel.Ran:
+        """The next `repeat` packets of a stream; the action and the frame are the last one's.
+
+        `grows`: the program leaves its frames longer at the front.
+        """
+        work = _WORK.pack(
+            self._numbers[program],
+            stream.first,
+            stream.count,
+            stream.next,
+            family_of(frame) == 6,
+            grows,
+            frame,
+        )
         self._work.put(abi.key(0), work)
         ran = kernel.test_run(self._program, frame, repeat=repeat, ifindex=ifindex)
         after = self._work.get(abi.key(0)) or work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import signal
@@ -15,26 +16,38 @@ import pytest
 
 from cdnctl.paths import pin_dir
 from tests.bench import packets, report
-from tests.bench.packets import Ends
+from tests.bench.packets import TCP4, TCP6, UDP4, Carrier, Ends
 from tests.bench.rounds import result
-from tests.bench.rows import Row, Subject
+from tests.bench.rows import Row
 from tests.bench.shim import Stream
+from tests.bench.subjects import Packets
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loads programs and makes network namespaces")
 
 
-def subject(program: str) -> Subject:
-    return Subject(program, Stream(0, 1), packets.frame(packets.SYN), 1, 1, None, 1, 1)
+def subject(program: str) -> Packets:
+    return Packets(program, Stream(0, 1), packets.frame(TCP4, packets.SYN), 1, 1, None, 1, 1)
 
 
-def test_frame_and_stream_agree_on_where_the_ends_are() -> None:
-    frame = packets.frame(packets.SYN)
+@pytest.mark.parametrize("carrier", [TCP4, UDP4])
+def test_frame_and_stream_agree_on_where_the_ends_are(carrier: Carrier) -> None:
+    frame = packets.frame(carrier, packets.SYN)
     ends = Ends(packets.number("10.1.2.3"), packets.number("203.0.113.80"), 40_000, 80)
     packed = packets.pack([ends])
     assert len(frame) == packets.FRAME_BYTES
     assert len(packed) == 16
     assert packets.ends_of(frame[:26] + packed[:12] + frame[38:]) == ends
+
+
+def test_frame_of_ipv6() -> None:
+    frame = packets.frame(TCP6, packets.ACK)
+    ends = Ends(packets.number("10.1.2.3"), packets.number("203.0.113.80"), 40_000, 80)
+    packed = packets.pack([ends])
+    filled = frame[:34] + packed[:4] + frame[38:50] + packed[4:12] + frame[58:]
+    assert len(frame) == packets.FRAME_BYTES
+    assert packets.ends_of(filled) == ends
+    assert str(ipaddress.IPv6Address(filled[22:38])) == packets.six("10.1.2.3")
 
 
 def test_clients_differ_and_are_the_same_in_every_run() -> None:
@@ -93,7 +106,7 @@ def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
     assert leftovers()
 
     run = start(tmp_path, "--rounds", "5")
-    printed, _ = run.communicate(timeout=120)
+    printed, _ = run.communicate(timeout=240)
     assert run.returncode == 0
     assert leftovers() == []
     lines: list[dict[str, Any]] = json.loads((tmp_path / "bench.json").read_text())
@@ -101,7 +114,7 @@ def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
         ("name", "ours", "peer", "unit", "ratio", "bound", "holds", "gate")
     }
     kinds = {line["name"].partition(",")[0].partition(" (")[0] for line in lines}
-    assert kinds >= {"established", "blocked", "new flow", "not ours"}
+    assert kinds >= {"established", "reply", "blocked", "new flow", "not ours", "generation storm"}
     assert all(line["ours"] > 0 and line["peer"] > 0 for line in lines)
     assert all(line["name"] in printed.decode() for line in lines)
 
