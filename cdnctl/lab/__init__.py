@@ -14,5 +14,6 @@ written in its run record, and removed when a lab of that name starts again (`re
 
 The generators (`wire`, `decap`, `clients`, `flood`) are programs of their own, outside the edge's
 namespace: run by `python -m`, they import nothing but the standard library and each other, take orders
-on standard input, and end when it closes. This module imports nothing, for their sake.
+on standard input, and end when it closes. This module imports nothing, for their sake. `quic`, QUIC
+origins and a client, is for tests: it needs aioquic, which only they have.
 """
