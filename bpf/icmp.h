@@ -87,7 +87,7 @@ static __always_inline __u32 read_quoted_ipv6(struct packet *pkt, __u32 at, stru
 		if (!is_extension(quote->protocol))
 			return at;
 		extension = header_at(pkt, at, sizeof(*extension));
-		if (!extension || at > HEADERS_MAX - 60)
+		if (!extension)
 			return 0;
 		if (quote->protocol != NEXT_FRAGMENT)
 			at += extension->length * 8;

@@ -211,6 +211,13 @@ class TestTooBig:
                 packet = sized(answers(flow), length)
                 told_too_big(path.run(raw(packet), LINK.name), packet, NARROW)
 
+    def test_in_several_buffers(self, path: DataPath, name: str) -> None:
+        flow = flow_of(path, name).open()
+        for length in (3400, 3500, 5000, 9000):
+            packet = sized(asks(flow), length)
+            told_too_big(path.run(raw(packet)), packet, 1500)
+            told_too_late(path.run(raw(dying(packet))), dying(packet))
+
     @pytest.mark.parametrize("transport", [Transport.IPIP, Transport.GUE])
     def test_for_a_tunnel(self, path: DataPath, name: str, transport: Transport) -> None:
         flow = flow_of(path, name)

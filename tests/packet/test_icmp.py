@@ -177,6 +177,16 @@ class TestAboutAClientsPacket:
             path.run(to_snat(flow, UNREACHABLE[4], quote), LINK.name), to_client(flow, UNREACHABLE[4], own)
         )
 
+    @pytest.mark.parametrize("name", ["udp4", "udp6"])
+    def test_a_checksum_that_comes_to_none_is_its_other_zero(self, path: DataPath, name: str) -> None:
+        flow = flow_of(path, name).open()
+        rest = Ether(raw(asks(flow, b"\0\0")))[UDP].chksum
+        packet = asks(flow, rest.to_bytes(2, "big"))
+        assert Ether(raw(packet))[UDP].chksum == 0xFFFF
+        header = UNREACHABLE[family_of(flow.snat[0])]
+        frame = to_snat(flow, header, sent_on(path, packet))
+        reply_seen(path.run(frame, LINK.name), to_client(flow, header, hopped(packet)))
+
     def test_checksums_are_right_whatever_is_quoted(self, path: DataPath) -> None:
         for name in KINDS:
             flow = flow_of(path, name).open()

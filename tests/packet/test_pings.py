@@ -61,7 +61,7 @@ def pong(packet: Packet) -> bytes:
 
 @pytest.mark.parametrize("vip", [VIP, VIP6])
 class TestPings:
-    @pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 8, 31, 56, 57, 1000, 1451, 1452, 3001])
+    @pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 8, 31, 56, 57, 1000, 1451, 1452, 3001, 5000, 20_000])
     def test_of_any_length(self, path: DataPath, vip: str, length: int) -> None:
         packet = ping(PINGING[vip], vip, bytes(n % 251 for n in range(length)))
         seen = verdict_of(path.run(raw(packet)), Verdict.ECHOED, Action.TX)
