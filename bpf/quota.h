@@ -2,7 +2,8 @@
 /*
  * Limits: of customers, and of each single source that no customer's limits cover. What is over them is
  * dropped here, before it costs a CDN anything. A packet is charged once, where it is known whose it is:
- * of a steady flow at the door, of any other in the stage that finds the flow, or opens it.
+ * of a steady flow at the door, of any other in the stage that finds the flow, or opens it. Both ways count,
+ * as far as they come by here: of a direct return, one.
  */
 #pragma once
 
@@ -183,7 +184,7 @@ static __always_inline int take_of_source(struct packet *pkt, __u32 what)
 		what = limit->kib_ticks ? ITS_BYTES
 					: 0; /* its packets are not the source's doing */
 	price(pkt, limit, what);
-	if (!what || !is_limited(limit))
+	if (!what)
 		return GO_ON;
 	meter = source_meter(pkt, cost->packet + cost->bytes + cost->flow);
 	/* else the compiler copies what follows for each answer, and the verifier walks all the copies */
@@ -202,8 +203,10 @@ static __always_inline int within_limits(struct packet *pkt, __u32 what)
 	limit = customer ? customer_limits.lookup(&customer) : 0;
 	if (limit && is_limited(limit))
 		verdict = take_of_customer(pkt, limit, customer, what);
-	else
+	else if (is_limited(&pkt->set->source_limit))
 		verdict = take_of_source(pkt, what);
+	else
+		return GO_ON;
 	NOTE(NOTED_QUOTA, customer, verdict);
 	return verdict;
 }

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from connects import is_out, learn
+from connects import is_out, learn, take_out
 from harness import AURORA, CDNS, MS, DataPath, Runner
 from roomy import Roomy
 from segments import Flag, segment
@@ -261,3 +261,14 @@ def test_two_cpus_that_eject_at_once_never_take_out_more_than_half(
         os.sched_setaffinity(0, cpus)
     assert max(out) <= len(ENDPOINTS) // 2
     assert out[len(ENDPOINTS) // 2] > 0.9 * rounds, "only who asks while another gives way stays in vain"
+
+
+def test_each_family_has_a_half_of_its_own(path: DataPath) -> None:
+    take_out(path)
+    for n in range(3):
+        session = Session(path, "solo6", client=f"2001:db8:{n}::7")
+        session.syn()
+        session.refuse()
+    assert is_out(path), "over IPv4, by itself a third"
+    assert path.health(AURORA, abi.Pool.TCP6).state == abi.Breaker.OUT
+    assert [path.tables.weight_out(pool) for pool in abi.Pool] == [100, 0, 100, 0]

@@ -242,6 +242,14 @@ class TestWhoIsNotLimited:
         assert sent(session, 30) == {FORWARDED: 30}
         assert all(Session(q.path, client=ACMES).syn().verdict is FORWARDED for _ in range(10))
 
+    def test_observed_nobody_though_it_is_said(self, q: Quotas) -> None:
+        q.limit(flows_per_s=1, burst_ms=1)
+        q.path.tables.mode = abi.Mode.OBSERVE
+        syn = segment((ACMES, 1234), SERVICES["solo"], Flag.SYN, seq=1)
+        seen = [q.path.run(syn) for _ in range(3)]
+        assert [each.verdict for each in seen] == [FORWARDED, OVER_FLOWS, OVER_FLOWS]
+        assert {each.action for each in seen} == {Action.PASS}
+
 
 # -- single sources --
 
@@ -394,19 +402,18 @@ def two_cpus_send(q: Quotas, sessions: list[Session]) -> Iterator[list[Sender]]:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this needs two CPUs")
-@pytest.mark.parametrize("whose", ["a customer's", "a source's"])
+@pytest.mark.parametrize("whose", ["a customer's", "a customer's bytes", "a source's"])
 def test_ten_times_too_much_by_two_cpus_is_held_to_the_limit(q: Quotas, whose: str) -> None:
-    limit, length_s = 2000, 1.0
+    limit, length_s = 2000, 0.8
     q.path.clock(0)
     sessions = [q.open(ACMES), q.open(GLOBEXS), q.open("10.1.2.3")]
-    if whose == "a customer's":
-        q.path.tables.clients.set_limits(
-            {ACME: abi.limit(pps=limit, burst_ms=50), GLOBEX: abi.limit(pps=10**7)}
-        )
-    else:
-        q.path.tables.clients.set_limits({GLOBEX: abi.limit(pps=10**7)})
+    rate = {"mbit": limit * 54 * 8 / 1e6} if "bytes" in whose else {"pps": limit}
+    limits = {ACME: abi.limit(**rate, burst_ms=50), GLOBEX: abi.limit(pps=10**7)}
+    if "source" in whose:
+        del limits[ACME]
         q.limit_sources(busy_pps=1000, pps=limit, burst_ms=50)
         sessions.pop()  # it would be another source that is over it
+    q.path.tables.clients.set_limits(limits)
     with two_cpus_send(q, sessions) as senders:
         time.sleep(0.3)
         began, before = time.monotonic(), q.totals()
