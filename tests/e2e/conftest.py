@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from labs import Labs
-from live import Figure, Kernel, wait_for
+from live import Figure, Kernel, warm_up
 
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.traffic import Traffic
@@ -66,9 +66,9 @@ def kernel(lab: Lab) -> Kernel:
 @pytest.fixture(scope="module")
 def traffic(lab: Lab, kernel: Kernel, request: pytest.FixtureRequest) -> Traffic:
     """Honest clients, from when every CDN knows its usual handshake."""
-    warm = getattr(request.module, "WARM", 30)
-    traffic = lab.start_clients(**getattr(request.module, "CLIENTS", {}))
-    wait_for("flows to every CDN", 10, lambda: min(kernel.new_flows().values()) > warm)
+    clients = getattr(request.module, "CLIENTS", {})
+    traffic = lab.start_clients(**clients)
+    warm_up(kernel, traffic, flows=getattr(request.module, "WARM", 30), six="share6" in clients)
     return traffic
 
 

@@ -103,6 +103,25 @@ class Kernel:
         return counts
 
 
+LEARN_SAMPLES = 8
+"""Good handshakes until an endpoint's usual one is known."""
+
+
+def warm_up(kernel: Kernel, traffic: Traffic, *, flows: int = 30, six: bool = False) -> None:
+    """Wait until every CDN has had so many new flows of these clients, and its usual handshake is known."""
+    before, families = kernel.new_flows(), (4, 6) if six else (4,)
+
+    def ready() -> bool:
+        traffic.check()
+        return all(
+            now - before[cdn] > flows
+            and all(kernel.health(cdn, family).samples >= LEARN_SAMPLES for family in families)
+            for cdn, now in kernel.new_flows().items()
+        )
+
+    wait_for("every CDN has learned its usual handshake", 15, ready)
+
+
 # --- time -----------------------------------------------------------------------------------------
 
 

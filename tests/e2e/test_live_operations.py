@@ -87,11 +87,12 @@ def test_a_drain_stops_new_flows_and_keeps_live_ones(lab: Lab, kernel: Kernel, t
     assert cdn_of(seen, "aurora").state == "drained"
     assert cdn_of(seen, "aurora").effective_share == 0
     wait_for("new flows again", 2, lambda: kernel.health("aurora").last_new_flow_ns > undrained_ns)
-    requests = requests_of(traffic, drained_ns, undrained_ns)
+    requests = requests_of(traffic, drained_ns, undrained_ns - READ_NS)
     assert not failures(requests)
     kept = [r for r in requests if r.cdn == "aurora" and r.start_ns > drained_ns + IN_FLIGHT_NS]
     assert len(kept) >= 20
-    assert all(r.kind == "keepalive" and r.opened_ns < drained_ns + IN_FLIGHT_NS for r in kept)
+    late = [r for r in kept if r.kind != "keepalive" or r.opened_ns >= drained_ns + IN_FLIGHT_NS]
+    assert late == []
 
 
 # --- blocks and panic ------------------------------------------------------------------------------

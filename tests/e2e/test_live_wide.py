@@ -27,6 +27,7 @@ from live import (
     sleep_until,
     too_big_said,
     wait_for,
+    warm_up,
 )
 from pyroute2 import IPRoute
 
@@ -292,7 +293,7 @@ def test_a_dark_pop_that_answers_directly_is_ejected(labs: Labs, figure: Figure)
     )
     kernel, cdn = Kernel(lab), "aurora"
     traffic = lab.start_clients(rate=400, share6=SHARE6)
-    wait_for("flows to every CDN", 10, lambda: min(kernel.new_flows().values()) > 60)
+    warm_up(kernel, traffic, six=True)
     assert cdn_of(frame(lab), cdn).samples > 0, "a handshake's time is SYN to the client's ACK"
     fault_ns = lab.darken(cdn)
     sleep_until(after(fault_ns, 1.0))
