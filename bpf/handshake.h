@@ -6,6 +6,8 @@
 #define UDP_FLIGHT_NS 25000000ULL
 /* A client that asks again has waited so long. */
 #define UDP_PAUSE_NS 100000000ULL
+/* A SYN may carry so much data (Fast Open, RFC 7413), all or nothing of which is acknowledged with it. */
+#define SYN_DATA_MAX 16384
 
 /* Which flow of the client's a packet is part of, now that it is known to be none in its steady state. */
 static __always_inline void find_changing(struct packet *pkt)
@@ -34,6 +36,12 @@ static __always_inline void find_changing(struct packet *pkt)
 		its->endpoint = flow->endpoint;
 	NOTE(NOTED_FLOW, its->belongs, flow ? flow->slot : NO_SLOT);
 	pkt->flow = flow;
+}
+
+/* Is it the number that comes next after a SYN? Both as they stand in packets. */
+static __always_inline bool follows_syn(__u32 number, __u32 isn)
+{
+	return bpf_ntohl(number) - bpf_ntohl(isn) - 1 <= SYN_DATA_MAX;
 }
 
 /* A new flow: its stage finds the rest by itself. */
@@ -139,8 +147,7 @@ static __always_inline bool proves_itself(struct packet *pkt, struct flow *flow)
 	struct facts *its = pkt->its;
 
 	if (flow->slot == NO_SLOT)
-		return its->protocol == IPPROTO_UDP ||
-		       bpf_ntohl(its->sequence) == bpf_ntohl(flow->isn) + 1;
+		return its->protocol == IPPROTO_UDP || follows_syn(its->sequence, flow->isn);
 	if (!(flow->flags & FLOW_SYNACK))
 		return false;
 	return its->protocol == IPPROTO_UDP ||
@@ -380,9 +387,8 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 
 	if (!endpoint)
 		return NO_OWNER;
-	if (tcp &&
-	    (!(its->flags & TCP_ACK) || bpf_ntohl(its->acknowledged) != bpf_ntohl(slot->isn) + 1 ||
-	     (first && !(its->flags & (TCP_SYN | TCP_RST)))))
+	if (tcp && (!(its->flags & TCP_ACK) || !follows_syn(its->acknowledged, slot->isn) ||
+		    (first && !(its->flags & (TCP_SYN | TCP_RST)))))
 		return RESET_TO_CDN;
 	if (!tcp || (its->flags & TCP_SYN)) {
 		if (flow) {
@@ -418,7 +424,7 @@ static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slo
 	}
 	if (its->protocol != IPPROTO_TCP ||
 	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
-	    bpf_ntohl(its->acknowledged) != bpf_ntohl(slot->isn) + 1)
+	    !follows_syn(its->acknowledged, slot->isn))
 		return STALE_REPLY;
 	us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 	record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);

@@ -217,7 +217,7 @@ def test_a_refusal_of_something_else_is_nobodys(session: Session) -> None:
 @pytest.mark.parametrize(
     ("flags", "fields", "answer"),
     [
-        ("SA", {"seq": 9, "ack": 1002}, {"flags": "R", "seq": 1002}),
+        ("SA", {"seq": 9, "ack": 70_000}, {"flags": "R", "seq": 70_000}),
         ("A", {"seq": 9, "ack": 1001}, {"flags": "R", "seq": 1001}),
         ("PA", {"seq": 9, "ack": 0xFFFF_FFFF}, {"flags": "R", "seq": 0xFFFF_FFFF}),
         ("FA", {"seq": 9, "ack": 1001}, {"flags": "R", "seq": 1001}),
