@@ -88,9 +88,10 @@ static __always_inline bool asks_again(struct packet *pkt, struct flow *flow, st
 
 /*
  * A first packet of a flow that is under way. With the same ISN a SYN was sent again: when the CDN has
- * been silent for too long, another gets it, at the price of one retransmission. With another ISN after
- * the handshake was refused or given up long ago, it is a new flow like any. Of UDP each packet until
- * the first answer is one; those that come together are one flight, and the first of them is timed.
+ * been silent for too long, another gets it, at the price of one retransmission; some send it again after
+ * a refusal, too. With another ISN after the handshake was refused or given up long ago, it is a new flow
+ * like any. Of UDP each packet until the first answer is one; those that come together are one flight, and
+ * the first of them is timed.
  */
 static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 {
@@ -124,6 +125,11 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 			SET(slot->state, SLOT_SYN_SENT);
 		}
 		return towards_cdn(pkt, flow);
+	}
+	if (tcp && slot && slot->state == SLOT_CLOSING) {
+		SET(slot->flags, slot->flags & ~FLOW_RESET);
+		SET(slot->state, SLOT_SYN_SENT);
+		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
 	}
 	if (h)
 		NOTE(NOTED_AGAIN, age_ns(its->now, flow->syn_ns),
