@@ -96,7 +96,7 @@ static __always_inline __u32 read_quoted_ipv6(struct packet *pkt, __u32 at, stru
 		at += sizeof(*extension);
 		quote->protocol = extension->next;
 	}
-	return 0;
+	return is_extension(quote->protocol) ? 0 : at;
 }
 
 /* False when there is not enough of it to tell whose it was. */

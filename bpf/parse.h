@@ -223,7 +223,7 @@ static __always_inline int parse_ipv6(struct packet *pkt)
 		if (its->fragment == 2)
 			return GO_ON;
 	}
-	return UNSUPPORTED;
+	return is_extension(its->protocol) ? UNSUPPORTED : GO_ON;
 }
 
 /* The network header of a packet for one of our addresses: what it carries, and where that begins. */
