@@ -105,6 +105,15 @@ static __always_inline int find_portless(struct packet *pkt, int verdict)
 	return its->ours == LOCAL_SNAT ? GO_ON : UNSUPPORTED;
 }
 
+/* To a port of a SNAT address that is none of ours. */
+static __always_inline bool is_for_host(struct packet *pkt)
+{
+	__u16 port = pkt->its->target_port;
+
+	return pkt->its->ours == LOCAL_SNAT && port &&
+	       (__u32)bpf_ntohs(port) - pkt->set->port_min_host >= pkt->set->ports;
+}
+
 static __always_inline int find_flow(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
@@ -118,7 +127,7 @@ static __always_inline int find_flow(struct packet *pkt)
 		return find_portless(pkt, verdict);
 	verdict = parse_transport(pkt);
 	if (verdict != GO_ON)
-		return verdict;
+		return is_for_host(pkt) ? GO_ON : verdict; /* who may take what we do not */
 	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt);
 }
 

@@ -270,10 +270,10 @@ static __always_inline int parse_udp(struct packet *pkt)
 	if (its->payload < sizeof(*udp) || length < sizeof(*udp) ||
 	    (length > its->payload && !its->fragment))
 		return MALFORMED;
-	if (its->family == 6 && !udp->check)
-		return NO_CHECKSUM; /* RFC 8200, 8.1 */
 	its->source_port = udp->source;
 	its->target_port = udp->dest;
+	if (its->family == 6 && !udp->check)
+		return NO_CHECKSUM; /* RFC 8200, 8.1 */
 	its->payload -= sizeof(*udp);
 	its->sequence = 0;
 	its->acknowledged = 0;
