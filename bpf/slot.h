@@ -147,7 +147,7 @@ static __always_inline void count_closed(__u32 cdn)
 		COUNT(count->closed, 1);
 }
 
-/* The end was none: the one who was to be reset goes on. */
+/* The end was none: the one who was to be reset goes on. What was counted only grows, so it counts as new. */
 static __always_inline void revive(struct slot *slot, __u32 cdn)
 {
 	struct cdn_count *count = count_of(cdn);
@@ -155,7 +155,7 @@ static __always_inline void revive(struct slot *slot, __u32 cdn)
 	SET(slot->flags, slot->flags & ~FLOW_RESET);
 	SET(slot->state, SLOT_ESTABLISHED);
 	if (count)
-		COUNT(count->closed, -1ULL);
+		COUNT(count->promoted, 1);
 }
 
 /*
