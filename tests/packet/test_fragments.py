@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins, flow_of
 from harness import MS, SNAT, SNAT6, VIP, VIP6, Action, DataPath, Seen
+from metered import ACMES, grown, quotas
 from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, UDP, IPOption_NOP, fragment
@@ -216,6 +217,41 @@ def aged(frame: bytes, ttl: int) -> bytes:
     packet[IP].ttl = ttl
     packet[IP].chksum = None
     return raw(packet)
+
+
+@pytest.mark.parametrize("name", ["udp4", "udp6"])
+def test_replies_go_back_by_the_router_that_each_client_came_from(path: DataPath, name: str) -> None:
+    made, service = KINDS[name]
+    flows = [made(path, service), made(path, service)]
+    routers = [f"02:00:00:00:09:0{n}" for n in range(2)]
+    for flow, router in zip(flows, routers, strict=True):
+        packet = asks(flow)
+        packet[Ether].src = router
+        flow.went(path.run(raw(packet)))
+    for each in zip(*(pieces(down(flow), identity) for identity, flow in enumerate(flows, 1)), strict=True):
+        for frame, router in zip(each, routers, strict=True):
+            seen = verdict_of(path.run(frame, LINK.name), Verdict.REPLIED, Action.REDIRECT)
+            assert Ether(seen.frame).dst == router
+
+
+@pytest.mark.parametrize("client", [ACMES, "2001:db8:7::7"])
+def test_all_of_them_are_charged(path: DataPath, client: str) -> None:
+    """Both ways, to the client's customer."""
+    acme = quotas(path)
+    flow = Datagrams(path, "dns6" if ":" in client else "dns", client=client).open()
+    ups, downs = pieces(up(flow)), pieces(down(flow))
+    before = acme.totals()
+    acme.limit(pps=1, burst_ms=1000.0 * (len(ups) + len(downs) - 1))
+    seen = [path.run(frame).verdict for frame in ups] + [
+        path.run(frame, LINK.name).verdict for frame in downs
+    ]
+    assert seen == [Verdict.FORWARDED] * len(ups) + [Verdict.REPLIED] * len(downs)
+    assert path.run(ups[0]).verdict is Verdict.OVER_QUOTA
+    assert path.run(ups[1]).verdict is Verdict.OVER_QUOTA
+    assert path.run(downs[1], LINK.name).verdict is Verdict.OVER_QUOTA
+    changed = grown(before, acme.totals())
+    assert changed["passed_packets"] == len(ups) + len(downs)
+    assert changed["dropped_packets"] == 3
 
 
 @pytest.mark.parametrize("name", ["udp4", "udp6"])
