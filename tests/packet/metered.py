@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import NamedTuple
 
 from harness import DataPath
+from segments import Flag
 from session import Session
 
 from cdnctl.datapath import abi
@@ -125,3 +127,8 @@ def quotas(path: DataPath) -> Quotas:
     path.change(dark_connects=1_000_000)
     path.tables.clients.load(PREFIXES)
     return Quotas(path, Clock(path))
+
+
+def sent(session: Session, count: int, payload: bytes = b"") -> Counter[Verdict]:
+    """What became of so many segments of the client."""
+    return Counter(session.up(Flag.ACK, payload=payload).verdict for _ in range(count))
