@@ -17,8 +17,11 @@ setup: ## install what is missing (Debian, Ubuntu) and make .venv; costs nothing
 demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, faults and a flood
 	@exec .venv/bin/cdnctl demo $(ARGS)
 
-test: setup ## the tests that gate a change
-	$(PYTHON) -m pytest tests -m "not soak and not bench" $(ARGS)
+# 5: nothing was selected, by ARGS.
+test: setup ## the tests that gate a change: first what needs no quiet, on all cores, then the live edges
+	$(PYTHON) -m pytest tests/unit tests/packet tests/console -n auto --dist loadfile \
+		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
+	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 
 soak: setup ## the tests that take minutes
 	$(PYTHON) -m pytest tests -m soak $(ARGS)

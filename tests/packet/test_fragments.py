@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from errors import KINDS, LINK, TO_CDN, TO_CLIENTS, answers, asks, begins, flow_of
 from harness import MS, SNAT, SNAT6, VIP, VIP6, Action, DataPath, Seen
 from metered import ACMES, grown, quotas
-from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
+from netbox import CLIENT_SIDE_MAC, CLIENTS, ROUTER_MAC
+from rawmaps import Runner
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, UDP, IPOption_NOP, fragment
 from scapy.layers.inet6 import (
@@ -32,6 +35,8 @@ SIZE = 64
 """Bytes of a fragment's payload."""
 BODY = bytes(n % 253 for n in range(500))
 GAP_NS = 30_000 * MS
+IDENTITY_AT = 18
+"""In a frame of IPv4."""
 
 
 def pieces(packet: Packet, identity: int = 4711) -> list[bytes]:
@@ -431,8 +436,12 @@ def test_what_is_not_ours_is_left_alone(path: DataPath, policy: abi.FragmentPoli
 
 def test_a_flood_of_first_ones_forgets_the_oldest_alone(path: DataPath) -> None:
     flow = Datagrams(path, "dns").open()
-    for identity in range(0, 9000, 3):
-        path.run(pieces(up(flow), identity)[0])
+    frame = pieces(up(flow), 0)[0]
+    runner = Runner(path.fd, len(frame), path.indexes[CLIENTS])
+    runner.frame[: len(frame)] = frame
+    for identity in range(9000):
+        struct.pack_into("!H", runner.frame, IDENTITY_AT, identity)
+        assert runner.run() == Action.REDIRECT
     assert len(list(path.map("fragments").keys())) <= path.map("fragments").info.max_entries
-    second = pieces(up(flow), 8997)[1]
+    second = pieces(up(flow), 8999)[1]
     verdict_of(path.run(second), Verdict.FORWARDED, Action.REDIRECT)

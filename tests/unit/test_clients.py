@@ -82,7 +82,7 @@ def test_one_prefix_may_say_several_things_and_neighbours_inherit_nothing() -> N
 
 
 def test_the_families_are_apart() -> None:
-    assert merged({}, {"acme": ["0.0.0.0/0"], "beta": ["::/1"]})["0.0.0.0/0"] == Client(1)
+    assert merged({}, {"acme": ["0.0.0.0/0"], "beta": ["2000::/3"]})["0.0.0.0/0"] == Client(1)
 
 
 PREFIXES = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 8)), max_size=6, unique=True).map(
