@@ -14,18 +14,18 @@ from cdnctl.datapath.abi import Verdict
 
 CDN_ISN = 0x7000_0000
 CLIENT, CLIENT6 = "10.1.0.7", "2001:db8:c1::7"
-_LINK = dict(zip(CDNS, LINKS, strict=True))
-_BY_ADDRESS = {end: cdn for ends in (ENDPOINTS, ENDPOINTS6) for cdn, end in ends.items()}
+LINK = dict(zip(CDNS, LINKS, strict=True))
+BY_ADDRESS = {end: cdn for ends in (ENDPOINTS, ENDPOINTS6) for cdn, end in ends.items()}
 
 
 def link_of(cdn: str) -> str:
     """The interface towards a CDN."""
-    return _LINK[cdn].name
+    return LINK[cdn].name
 
 
 def macs_from(cdn: str) -> tuple[str, str]:
     """Sender and receiver of the frames that come from a CDN."""
-    return _LINK[cdn].gateway_mac, _LINK[cdn].mac
+    return LINK[cdn].gateway_mac, LINK[cdn].mac
 
 
 def reply_frame(session: Session, flags: Flag, seq: int, ack: int, payload: bytes = b"") -> bytes:
@@ -50,7 +50,7 @@ class Flow:
         """`seen`, and where it went is where the flow goes."""
         if seen.verdict is Verdict.FORWARDED:
             ends = Ends(seen.frame)
-            self.cdn, self.snat = _BY_ADDRESS[ends.target], ends.source
+            self.cdn, self.snat = BY_ADDRESS[ends.target], ends.source
         return seen
 
     @property
