@@ -47,9 +47,12 @@ SECOND = "api"
 """The service that joins later."""
 
 
+RELOAD = ("reload", "--program")
+
+
 def reload(lab: Lab) -> None:
-    """Have the agent take program and configuration anew, under traffic."""
-    cdnctl(lab, "reload")
+    """Have the agent take the configuration anew, and load and attach the program anew, under traffic."""
+    cdnctl(lab, *RELOAD)
 
 
 # --- an edge that is changed all the while ---------------------------------------------------------
@@ -118,7 +121,7 @@ class Changes:
         """Killed between two interfaces: old and new program serve side by side until there is an agent."""
         lab = self.lab
         for _ in range(20):
-            command = command_line("reload", "--edge", lab.name)
+            command = command_line(*RELOAD, "--edge", lab.name)
             asking = start(command, stderr=subprocess.DEVNULL, extra=lab.environment)
             cut = killed_between_interfaces(lab)
             asking.wait(10)

@@ -272,7 +272,7 @@ def in_a_region(path: DataPath) -> probes.Ends:
 
 def over_its_limit(path: DataPath) -> probes.Ends:
     path.tables.clients.load({ip_network("10.1.0.0/16"): Client(7)})
-    path.tables.clients.set_limits({7: abi.limit(flows_per_s=1.0, burst_ms=1)})
+    path.tables.clients.set_limits({7: abi.limit(flows_per_s=0.01, burst_ms=1)})
     assert Session(path, client="10.1.0.8").syn().verdict is Verdict.FORWARDED
     return ends(target=(OTHER_VIP, 80))
 
