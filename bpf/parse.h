@@ -240,12 +240,12 @@ static __always_inline int parse_tcp(struct packet *pkt)
 
 	if (!tcp)
 		return MALFORMED;
+	its->source_port = tcp->source;
+	its->target_port = tcp->dest;
 	header = tcp->doff * 4;
 	/* of a first fragment, too: a header in two pieces is somebody's trick (RFC 1858) */
 	if (header < sizeof(*tcp) || header > its->payload)
 		return MALFORMED;
-	its->source_port = tcp->source;
-	its->target_port = tcp->dest;
 	its->sequence = tcp->seq;
 	its->acknowledged = tcp->ack_seq;
 	its->payload -= header;
@@ -266,12 +266,12 @@ static __always_inline int parse_udp(struct packet *pkt)
 
 	if (!udp)
 		return MALFORMED;
+	its->source_port = udp->source;
+	its->target_port = udp->dest;
 	length = bpf_ntohs(udp->len);
 	if (its->payload < sizeof(*udp) || length < sizeof(*udp) ||
 	    (length > its->payload && !its->fragment))
 		return MALFORMED;
-	its->source_port = udp->source;
-	its->target_port = udp->dest;
 	if (its->family == 6 && !udp->check)
 		return NO_CHECKSUM; /* RFC 8200, 8.1 */
 	its->payload -= sizeof(*udp);
@@ -280,7 +280,7 @@ static __always_inline int parse_udp(struct packet *pkt)
 	return GO_ON;
 }
 
-/* Ports, and of TCP what else decides. */
+/* Ports, first of all, as some are the host's; and of TCP what else decides. */
 static __always_inline int parse_transport(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
