@@ -22,7 +22,6 @@ from live import (
     forget_paths,
     frame,
     is_answered,
-    programs,
     requests_of,
     sleep_until,
     too_big_said,
@@ -119,35 +118,29 @@ class Changes:
 
     def a_reload_is_cut_short(self) -> None:
         """Killed between two interfaces: old and new program serve side by side until there is an agent."""
-        lab = self.lab
         for _ in range(20):
-            command = command_line(*RELOAD, "--edge", lab.name)
-            asking = start(command, stderr=subprocess.DEVNULL, extra=lab.environment)
-            cut = killed_between_interfaces(lab)
+            command = command_line(*RELOAD, "--edge", self.lab.name)
+            asking = start(command, stderr=subprocess.DEVNULL, extra=self.lab.environment)
+            cut = killed_between_interfaces(self.lab, asking)
             asking.wait(10)
             if cut:
                 break
+            if self.lab.agent is None:
+                self.lab.start_agent()
         else:
             raise AssertionError("every reload was over before it could be cut short")
-        lab.stop_agent(kill=True)
         time.sleep(0.2)
-        lab.start_agent()
+        self.lab.start_agent()
 
 
-def killed_between_interfaces(lab: Lab) -> bool:
-    """Watch a reload, and kill the agent as soon as interfaces differ; False when it was too quick."""
-    assert lab.agent is not None
-    before, deadline = set(programs(lab).values()), time.monotonic() + 20
+def killed_between_interfaces(lab: Lab, asking: subprocess.Popen[bytes]) -> bool:
+    """Watch a reload, and kill the agent as soon as interfaces differ; False when they did not stay so."""
     with netns.netlink(lab.topology.edge) as ip:
-        while time.monotonic() < deadline:
-            now = programs_on(ip)
-            if len(now) > 1:
-                lab.agent.kill()
-                lab.agent.wait(5)
+        while asking.poll() is None:
+            if len(programs_on(ip)) > 1:
+                lab.stop_agent(kill=True)
                 return len(programs_on(ip)) > 1
-            if now != before:
-                return False
-    raise AssertionError("the reload did not begin")
+    return False
 
 
 def programs_on(ip: IPRoute) -> set[int]:
