@@ -9,7 +9,6 @@ from msgspec import Meta
 
 from cdnctl.paths import NAME
 
-
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4 addresses in IPv6's form (RFC 4291, 2.5.5.2)."""
 
