@@ -492,6 +492,13 @@ class Detach(Change, frozen=True, kw_only=True, tag="detach"):
     """Take the program off its interfaces: cuts every translated flow."""
 
 
+class Reload(Change, frozen=True, kw_only=True, tag="reload"):
+    """Read the configuration again and put what is different into force, without losing a packet."""
+
+    program: bool = False
+    """Load and attach the program anew, also when it is the same."""
+
+
 class Stop(Change, frozen=True, kw_only=True, tag="stop"):
     """End the agent; `detach` first when asked, else the data path stays."""
 
@@ -541,6 +548,7 @@ AnyChange = (
     | SetLimit
     | Allow
     | Disallow
+    | Reload
     | Stop
     | Note
 )
@@ -558,6 +566,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     warnings: list[str] = field(default_factory=list)
     shares: dict[str, float] | None = None
     """For weights and drains: the shares they lead to."""
+    changed: list[str] | None = None
+    """For a reload: what of the configuration is different, a sentence each."""
     blocks: list[Block] | None = None
     customers: list[Customer] | None = None
     allowed: list[Allowed] | None = None

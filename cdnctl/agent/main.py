@@ -16,27 +16,32 @@ from cdnctl import paths
 from cdnctl.agent import process
 from cdnctl.agent.protocol import Role
 from cdnctl.agent.server import Server
-from cdnctl.config import Config, ConfigError, load
+from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
+from cdnctl.model import Actor
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_RELOADING = signal.SIGHUP
+_SIGNALLED = Actor(user="root", uid=0, pid=0, client="SIGHUP", role="operate")
+"""Whoever it was: only root may signal the agent, and the kernel does not say who did."""
 
 log = logging.getLogger("cdnctl.agent")
 
 
 def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_exit: bool = False) -> int:
-    """Load, attach and serve until SIGTERM, SIGINT, SIGHUP or a `Stop`; returns the exit status.
+    """Load, attach and serve until SIGTERM, SIGINT or a `Stop`; returns the exit status.
 
-    The data path stays in force afterwards, unless `detach_on_exit` or the `Stop` say otherwise.
-    Raises CdnctlError for what keeps it from starting.
+    On SIGHUP the configuration is read again. The data path stays in force afterwards, unless
+    `detach_on_exit` or the `Stop` say otherwise. Raises CdnctlError for what keeps it from starting.
     """
     _log_to_stderr()
     for number in _ENDING:  # until the server takes over, so that an early end cleans up too
         signal.signal(number, _end_early)
-    config = read_config(config_path or paths.config_path())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_RELOADING})  # it waits until we serve
+    config = read((config_path or paths.config_path()).absolute())
     process.require_privileges()
     if netns:
         process.enter_netns(netns)
@@ -47,24 +52,13 @@ def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_
             with process.listening(config.edge.name) as sockets:
                 asyncio.run(_serve(server, sockets))
         finally:
-            for number in _ENDING:  # asked twice to end, it must still end in order
+            for number in (*_ENDING, _RELOADING):  # asked twice to end, it must still end in order
                 signal.signal(number, signal.SIG_IGN)
             process.notify("STOPPING=1")
             detach = detach_on_exit or server.detach_wanted
             engine.close(detach=detach)
             log.info("ended; the data path is %s", "detached" if detach else "left in force")
     return 0
-
-
-def read_config(path: Path) -> Config:
-    """The operator's file; raises CdnctlError naming all its mistakes."""
-    try:
-        return load(path)
-    except ConfigError as error:
-        problems = "\n".join(f"  {problem}" for problem in error.problems)
-        raise CdnctlError(
-            f"the configuration cannot be used:\n{problems}", f"`cdnctl check -c {path}` checks it again"
-        ) from None
 
 
 async def _serve(server: Server, sockets: dict[Role, socket.socket]) -> None:
@@ -77,6 +71,13 @@ async def _serve(server: Server, sockets: dict[Role, socket.socket]) -> None:
     # Not the loop's own handlers: closing, it would reset them, and a second signal kill us in mid-detach.
     for number in _ENDING:
         signal.signal(number, end)
+
+    def reload(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(server.reload, _SIGNALLED)
+
+    signal.signal(_RELOADING, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {_RELOADING})
     serving = asyncio.create_task(server.serve(sockets))
     log.info("serving edge %s on %s", server.edge, paths.socket_path(server.edge))
     process.notify("READY=1")

@@ -29,6 +29,7 @@ from cdnctl.model import (
     GetFrame,
     Outcome,
     PacketFilter,
+    Reload,
     Sampled,
     Stop,
     Watcher,
@@ -59,6 +60,8 @@ class Engine(Protocol):
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
+    async def reload(self, command: Reload, actor: Actor) -> Outcome: ...
+
     def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
 
@@ -73,6 +76,7 @@ class Server:
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._past: deque[tuple[int, bytes]] = deque(maxlen=FRAMES_KEPT)
         self._stopping = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._frame_trouble = ""
 
     async def serve(self, sockets: dict[Role, socket.socket]) -> None:
@@ -84,7 +88,7 @@ class Server:
         finally:
             for listener in listeners:
                 listener.close()
-            tasks = [clock, *self._sessions.values()]
+            tasks = [clock, *self._sessions.values(), *self._reloads]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -93,10 +97,25 @@ class Server:
         """End `serve`; safe to call again."""
         self._stopping.set()
 
+    def reload(self, actor: Actor) -> None:
+        """Have the engine reload, for somebody who waits for no answer."""
+
+        async def run() -> None:
+            outcome = await self.execute(Reload(), actor)
+            for line in (outcome.text, *outcome.warnings):
+                log.log(logging.INFO if outcome.ok else logging.ERROR, "%s", line)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
     # --- what sessions ask for --------------------------------------------------------------------
 
-    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
-        """Answer one command; never raises: trouble becomes an outcome that says so."""
+    async def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        """Answer one command; never raises: trouble becomes an outcome that says so.
+
+        Only a reload gives way to frames and to others' commands before it is done.
+        """
         if refusal := _refusal(command, actor):
             return Outcome(ok=False, text=refusal)
         if isinstance(command, GetFrame):
@@ -105,6 +124,8 @@ class Server:
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
         try:
+            if isinstance(command, Reload):
+                return await self._engine.reload(command, actor)
             outcome = self._engine.execute(command, actor)
         except CdnctlError as error:
             return Outcome(ok=False, text=str(error))

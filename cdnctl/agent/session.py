@@ -40,7 +40,7 @@ class Host(Protocol):
 
     edge: str
 
-    def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
+    async def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
     def past_frames(self, count: int) -> list[bytes]: ...
 
@@ -196,7 +196,7 @@ class Session:
                 continue
             if not isinstance(request, protocol.Request):
                 raise protocol.ProtocolError("a second hello")
-            self._post(_answer(request.id, self._host.execute(request.command, actor)))
+            self._post(_answer(request.id, await self._host.execute(request.command, actor)))
             await self._has_room.wait()
             await asyncio.sleep(0)  # one busy client must not keep the others waiting
 

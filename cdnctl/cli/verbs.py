@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from cdnctl.model import (
     ListBlocks,
     ListCustomers,
     Outcome,
+    Reload,
     SetLimit,
     SetMode,
     SetWeights,
@@ -39,6 +41,8 @@ from cdnctl.model import (
     Who,
 )
 
+RELOAD_TIMEOUT_S = 150.0
+"""A new version is compiled, which takes seconds, and more on a busy box."""
 ATTACH_TIMEOUT_S = 30.0
 """Attaching may have to wait for a driver to reset its queues."""
 
@@ -62,6 +66,8 @@ def agent(options: argparse.Namespace) -> int:
     """Be the agent."""
     from cdnctl.agent.main import run
 
+    if options.no_cache:
+        os.environ["CDNCTL_NO_CACHE"] = "1"
     return run(options.config, netns=options.netns, detach_on_exit=options.detach_on_exit)
 
 
@@ -93,6 +99,14 @@ def who(options: argparse.Namespace) -> int:
         return show.outcome(outcome, options.json)
     show.watchers(outcome.watchers, options.json)
     return 0
+
+
+def reload(options: argparse.Namespace) -> int:
+    """Have the agent read its configuration again."""
+    with Client(find_edge(options.edge)) as client:
+        _require_operator(client)
+        command = _with_common(options, Reload(program=options.program))
+        return show.outcome(client.request(command, RELOAD_TIMEOUT_S), options.json)
 
 
 def block(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ cdnctl.state and overlays it.
     schema    the tables and their keys          values   what a single value may be
     reader    finds every mistake in a table     clashes  values that do not go together
     picks     who serves which flows             cost     memory, slots, and notes for `check`
+    differences   of two configurations, in words
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from cdnctl.config.schema import (
     ServiceConfig,
 )
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
+from cdnctl.errors import CdnctlError
 
 __all__ = [
     "CLASSES",
@@ -76,6 +78,7 @@ __all__ = [
     "parse_endpoint",
     "pick_tables",
     "ports",
+    "read",
     "show_endpoint",
     "slots",
     "snat_rows",
@@ -101,6 +104,17 @@ class ConfigError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def read(path: Path) -> Config:
+    """As `load`, for those who pass mistakes on in words. Raises CdnctlError."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        problems = "\n".join(f"  {problem}" for problem in error.problems)
+        raise CdnctlError(
+            f"the configuration cannot be used:\n{problems}", f"`cdnctl check -c {path}` checks it again"
+        ) from None
 
 
 def load(path: Path) -> Config:

@@ -103,12 +103,15 @@ def check(names: Sequence[str], maps: frozenset[int]) -> None:
             pass
 
 
-def attach_all(names: Sequence[str], program: int, wish: Wish) -> list[Attached]:
+def attach_all(
+    names: Sequence[str], program: int, wish: Wish, maps: frozenset[int] = frozenset()
+) -> list[Attached]:
     """Attach to every interface in place of any program of ours, or leave all as they were.
 
-    Raises CdnctlError when one is missing, holds a foreign program, or cannot do XDP.
+    Ours are programs that share a map with this one, or use one of `maps`. Raises CdnctlError when an
+    interface is missing, holds a foreign program, or cannot do XDP.
     """
-    maps = kernel.program_map_ids(program)
+    maps |= kernel.program_map_ids(program)
     with contextlib.ExitStack() as looking:
         places = [looking.enter_context(_look(name, maps)) for name in names]
         tried, results = [], []

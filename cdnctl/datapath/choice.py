@@ -238,6 +238,20 @@ class Choice:
         raw = abi.EndpointKey(address=entry.address, port=entry.port, protocol=key.protocol)
         self._endpoint_ids.put(bytes(raw), abi.key(identity))
 
+    def retire_endpoint(self, identity: int) -> None:
+        """It gets no new flows any more, so its failing takes no weight out of the rotation."""
+        entry = self.endpoint(identity)
+        if entry.weight:
+            entry.weight = 0
+            self._endpoints.put(abi.key(identity), bytes(entry))
+
+    def forget_endpoint(self, identity: int) -> None:
+        """Its number is free; only when no service names it and no flow carries it any more."""
+        entry = self.endpoint(identity)
+        raw = abi.EndpointKey(address=entry.address, port=entry.port, protocol=entry.protocol)
+        self._endpoint_ids.delete(bytes(raw))
+        self._endpoints.put(abi.key(identity), bytes(abi.size(abi.Endpoint)))
+
     def put_capacity(self, cdn: int, limit: abi.Limit) -> None:
         """How much a CDN takes before new flows spill over to others; zeros: as much as comes."""
         self._capacities.put(abi.key(cdn), bytes(limit))

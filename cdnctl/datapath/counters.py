@@ -72,6 +72,12 @@ def _sum(layout: struct.Struct, raw: bytes | None) -> tuple[int, ...]:
     return layout.unpack(total.to_bytes(size, "little")[: layout.size])
 
 
+def _zero(table: Map, keys: list[bytes]) -> None:
+    for key in keys:
+        if any(held := table.get(key) or b""):
+            table.put(key, bytes(len(held)))
+
+
 class Counters:
     """Raises OSError when a pin is missing: then no data path is loaded."""
 
@@ -85,6 +91,21 @@ class Counters:
         self._service_flows = table("service_flows")
         self._handshakes = table("handshakes")
         self._first_bytes = table("first_bytes")
+
+    def forget_cdn(self, identity: int) -> None:
+        """Begin at nothing, for a CDN that gets the number of one that left."""
+        key = abi.key(identity)
+        _zero(self._cdns, [key])
+        _zero(self._handshakes, [key])
+        _zero(self._first_bytes, [abi.key(identity * abi.CLASSES + each) for each in abi.TrafficClass])
+
+    def forget_service(self, identity: int) -> None:
+        """The same for a service."""
+        _zero(self._service_flows, [abi.key(identity)])
+
+    def forget_customer(self, identity: int) -> None:
+        """The same for a customer."""
+        _zero(self._customers, [abi.key(identity)])
 
     def verdicts(self) -> Iterator[tuple[abi.Verdict, int, int]]:
         """Each verdict with its packets and bytes so far."""

@@ -1,9 +1,12 @@
-"""How many flows are live: what a bypass would cut."""
+"""How many flows are live, which is what a bypass would cut; and whose they are."""
 
 from __future__ import annotations
 
 import ctypes
 import time
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.kernel import Map
@@ -14,6 +17,55 @@ _LOOKS = 256
 """Flows looked at between two looks at the clock."""
 COUNT_BOUND_S = 0.3
 """How long counting flows may take: an operator waits for it, and with him the agent."""
+
+
+_HALF_OPEN_NS = 10_000_000_000
+"""A handshake is over by then, one way or the other (HALF_OPEN_NS in slot.h, and a little)."""
+
+
+class Carried(NamedTuple):
+    """Numbers of those that have flows: they must not be given to others."""
+
+    services: set[int]
+    endpoints: set[int]
+
+
+def carried(tables: tuple[Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
+    """Whose flows there are in `reverse`, `half_open` and `established`; resting ports count as flows.
+
+    A look at every slot and flow, but by columns: a tenth of a second for a million.
+    """
+    reverse, half_open, established = tables
+    found, first = Carried(set(), set()), 0
+    for count, _, values in reverse.batches():
+        owners = array("Q", values)[:: reverse.info.value_size // 8]
+        if any(owners):
+            for number, owner in enumerate(owners, first):
+                if owner:
+                    found.services.add((owner - 1) & 0xFFFF)  # owner_word() in slot.h
+                    found.endpoints.add(number // max(1, per_endpoint))
+        first += count
+    now_ns = time.monotonic_ns()
+    for flow in _direct(established):
+        if (now_ns >> SECOND_BITS) - flow.seen_s & 0xFFFF < idle_s:
+            found.services.add(flow.service)
+            found.endpoints.add(flow.endpoint)
+    for flow in _direct(half_open):
+        if now_ns - flow.syn_ns < _HALF_OPEN_NS:
+            found.services.add(flow.service)
+            found.endpoints.add(flow.endpoint)
+    return found
+
+
+def _direct(table: Map) -> Iterator[abi.Flow]:
+    """Flows without a slot: their replies do not come back through the box."""
+    size = table.info.value_size
+    for _, _, values in table.batches():
+        slots = array("I", values)[abi.Flow.slot.offset // 4 :: size // 4]
+        if abi.NO_SLOT in slots:
+            for number, slot in enumerate(slots):
+                if slot == abi.NO_SLOT:
+                    yield abi.Flow.from_buffer_copy(values, number * size)
 
 
 class FlowCount(int):

@@ -10,7 +10,7 @@ import abc
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -88,6 +88,11 @@ class Keeper(abc.ABC):
             self._faults[what] = fault
         else:
             self._faults.pop(what, None)
+
+    def _note_only(self, kept: Collection[str]) -> None:
+        """Nothing is noted of anything else."""
+        for what in self._faults.keys() - set(kept):
+            del self._faults[what]
 
     def _socket(self) -> IPRoute:
         if self._netlink is None:

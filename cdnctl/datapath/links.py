@@ -128,6 +128,11 @@ class Links(Keeper):
         self.places: dict[str, Place] = {}
         """Interfaces that are there."""
 
+    def want(self, names: Sequence[str]) -> bool:
+        """Keep these from now on; whether that is new. `refresh` puts it into force."""
+        before, self._names = self._names, tuple(dict.fromkeys(names))
+        return before != self._names
+
     def refresh(self) -> None:
         """Have the tables as the interfaces are now. Raises CdnctlError when one can be no link.
 
@@ -138,11 +143,10 @@ class Links(Keeper):
         if faults:
             raise CdnctlError("\n".join(faults), "see [edge] interfaces, and `ip -d link`")
 
-    def roots(self) -> tuple[str, ...]:
+    def roots(self, names: Sequence[str]) -> tuple[str, ...]:
         """The devices to attach to: of VLAN devices those below, as only they can do native XDP."""
-        return tuple(
-            dict.fromkeys(self.places[name].root if name in self.places else name for name in self._names)
-        )
+        places = self.places
+        return tuple(dict.fromkeys(places[name].root if name in places else name for name in names))
 
     # -- in the thread --
 
@@ -153,7 +157,9 @@ class Links(Keeper):
             self._hang_up()
             return
         places: dict[str, Place] = {}
-        for name in self._names:
+        names = self._names
+        self._note_only(names)
+        for name in names:
             why = ""
             try:
                 places[name] = place(name, devices)

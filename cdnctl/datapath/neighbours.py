@@ -45,10 +45,14 @@ def _family(address: str) -> int:
 class Neighbours(Keeper):
     """Keeps the next hops of `endpoints` resolved, addresses of either family."""
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str] = ()) -> None:
         super().__init__("neighbours")
         self._endpoints = tuple(endpoints)
         self._held: set[Hop] = set()
+
+    def want(self, endpoints: Sequence[str]) -> None:
+        """Keep the next hops of these from now on; `keep` puts that into force."""
+        self._endpoints = tuple(endpoints)
 
     def release(self) -> None:
         """Let the neighbours go: the kernel makes them anew when somebody needs them."""
@@ -61,7 +65,9 @@ class Neighbours(Keeper):
 
     def _assert(self) -> None:
         wanted: set[Hop] = set()
-        for endpoint in self._endpoints:
+        endpoints = self._endpoints
+        self._note_only(endpoints)
+        for endpoint in endpoints:
             why = ""
             try:
                 hop = self._next_hop(endpoint)

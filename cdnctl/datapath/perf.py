@@ -135,10 +135,16 @@ class PerfReader:
         def on_events_lost(count: int) -> None:
             self.events_lost += count
 
-        self._buffers = [
-            _Buffer(Map.pinned(pins / "samples"), SAMPLE_PAGES, SAMPLES_PER_WAKEUP, on_sample, on_lost),
-            _Buffer(Map.pinned(pins / "events"), EVENT_PAGES, 1, on_event, on_events_lost),
-        ]
+        def opened(pins: Path) -> list[_Buffer]:
+            return [
+                _Buffer(Map.pinned(pins / "samples"), SAMPLE_PAGES, SAMPLES_PER_WAKEUP, on_sample, on_lost),
+                _Buffer(Map.pinned(pins / "events"), EVENT_PAGES, 1, on_event, on_events_lost),
+            ]
+
+        self._open = opened
+        self._generations = [opened(pins)]
+        """Buffers of each program that is read; another thread puts a new list in place of this one."""
+        self._rounds = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="perf", daemon=True)
         self._thread.start()
 
@@ -154,20 +160,35 @@ class PerfReader:
             taken, self._events = self._events, []
         return taken
 
+    def follow(self, pins: Path) -> None:
+        """Read another program's buffers as well. Raises OSError."""
+        self._generations = [*self._generations, self._open(pins)]
+
+    def leave(self, *, newest: bool = False) -> None:
+        """Read only the newest program's from now on, or, when that came to nothing, only the others'."""
+        going = self._generations[-1:] if newest else self._generations[:-1]
+        self._generations = [each for each in self._generations if each not in going]
+        with self._rounds:  # the round under way may still read them
+            round_ns = self.rounds_ns
+            self._rounds.wait_for(lambda: self.rounds_ns != round_ns, timeout=2)
+        for buffer in (buffer for generation in going for buffer in generation):
+            buffer.close()
+
     def close(self) -> None:
         """End the thread and give the buffers back."""
         self._stopping = True
         self._thread.join(timeout=2)
-        for buffer in self._buffers:
+        for buffer in (buffer for generation in self._generations for buffer in generation):
             buffer.close()
 
     def _run(self) -> None:
         from bcc import libbcc
 
         ctypes.CDLL(None).prctl(_PR_SET_NAME, THREAD.encode())  # for `top -H` and friends
-        readers = [reader for buffer in self._buffers for reader in buffer.readers]
-        handles = (ctypes.c_void_p * len(readers))(*readers)
         while not self._stopping:
+            generations = self._generations
+            readers = [reader for each in generations for buffer in each for reader in buffer.readers]
+            handles = (ctypes.c_void_p * len(readers))(*readers)
             libbcc.lib.perf_reader_poll(len(readers), handles, _POLL_MS)
             # what is below the wake-up mark waits for no poll
             libbcc.lib.perf_reader_consume(len(readers), handles)
@@ -176,4 +197,6 @@ class PerfReader:
                     self._samples.extend(self._batch)
                     self.received += len(self._batch)
                 self._batch.clear()
-            self.rounds_ns = time.monotonic_ns()
+            with self._rounds:
+                self.rounds_ns = time.monotonic_ns()
+                self._rounds.notify_all()

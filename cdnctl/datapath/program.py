@@ -106,8 +106,13 @@ class Program:
         self.commit()
         return compiled
 
-    def prepare(self, config: Config) -> bool:
-        """Have the wanted program loaded; True when it had to be compiled, and then `commit` it.
+    def is_for(self, config: Config) -> bool:
+        """Whether the pins are what `prepare` would make."""
+        layout, found = _digest(_layout_text(config)), self._identity()
+        return found == (self._digest_on(layout), layout) and (self.pins / build.PROGRAM).exists()
+
+    def prepare(self, config: Config, *, anew: bool = False) -> bool:
+        """Have the wanted program loaded; True when it was not, or was wanted `anew`: then `commit` it.
 
         Pins of other sizes or of another layout hold live flows that would be lost: they are
         refused, with what to do. A changed program on the same maps keeps them all.
@@ -125,7 +130,7 @@ class Program:
                 "undo the change of the configuration, or cut its flows and start afresh:"
                 f" cdnctl detach --edge {self.pins.name} --yes",
             )
-        elif found.program == wanted and (self.pins / build.PROGRAM).exists():
+        elif not anew and found.program == wanted and (self.pins / build.PROGRAM).exists():
             return False
         self.pins.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._next, ignore_errors=True)

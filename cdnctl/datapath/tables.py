@@ -18,7 +18,7 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.choice import Choice
 from cdnctl.datapath.clients import Clients
 from cdnctl.datapath.counters import Counters
-from cdnctl.datapath.flows import COUNT_BOUND_S, FlowCount, live_flows
+from cdnctl.datapath.flows import COUNT_BOUND_S, Carried, FlowCount, carried, live_flows
 from cdnctl.datapath.kernel import Map
 
 S = TypeVar("S", bound=ctypes.Structure)
@@ -152,6 +152,15 @@ class Tables:
     def put_weight_out(self, pool: abi.Pool, weight: int) -> None:
         """Mend it."""
         self._weight_out.put(abi.key(pool), struct.pack("Q", weight))
+
+    def carried(self) -> Carried:
+        """Numbers of the services and endpoints that have flows."""
+        settings = self.settings
+        return carried(
+            (self.reverse, self.half_open, self.established),
+            settings.snat_rows * settings.ports,
+            max(settings.established_s, settings.udp_s),
+        )
 
     def live_flows(self, bound_s: float = COUNT_BOUND_S) -> FlowCount:
         """Established flows that were not closed, in about `bound_s` seconds at the most."""

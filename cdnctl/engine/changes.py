@@ -14,6 +14,7 @@ from cdnctl.datapath import abi
 from cdnctl.defence import blocklist, protected
 from cdnctl.engine import steering
 from cdnctl.engine.customers import CustomerChanges
+from cdnctl.engine.reload import Reloading
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     Actor,
@@ -33,6 +34,7 @@ from cdnctl.model import (
     ListCustomers,
     Note,
     Outcome,
+    Reload,
     SetLimit,
     SetMode,
     SetWeights,
@@ -54,6 +56,7 @@ class Changes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reloading = Reloading(engine)
         customers = CustomerChanges(engine, self._save)
         self._do: dict[type[Any], Callable[[Any], Outcome]] = {
             BlockPrefix: self._block,
@@ -83,16 +86,23 @@ class Changes:
             return Outcome(ok=False, text=f"the engine does not know {type(command).__name__}")
         before = self._picture()
         try:
-            if isinstance(command, Change) and len(command.reason) > _LONGEST_TEXT:
-                raise ValueError(f"a reason of {len(command.reason)} characters; at most {_LONGEST_TEXT}")
+            _check_reason(command)
             outcome = run(command)
-        except (CdnctlError, ValueError) as error:
-            outcome = Outcome(ok=False, text=str(error))
-        except OSError as error:
-            outcome = Outcome(ok=False, text=f"the kernel refused: {error}; see `cdnctl check`")
+        except (CdnctlError, ValueError, OSError) as error:
+            outcome = _refusal(error)
         if not isinstance(command, Change) or command.dry_run or isinstance(command, Note):
             return outcome
         return self._record(command, actor, outcome, before)
+
+    async def reload(self, command: Reload, actor: Actor) -> Outcome:
+        """The same for the one command that takes its time."""
+        before = self._picture()
+        try:
+            _check_reason(command)
+            outcome = await self._reloading.run(command)
+        except (CdnctlError, ValueError, OSError) as error:
+            outcome = _refusal(error)
+        return outcome if command.dry_run else self._record(command, actor, outcome, before)
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
         self._engine.tell(
@@ -337,6 +347,17 @@ class Changes:
         return Outcome(ok=True, text="noted")
 
 
+def _check_reason(command: AnyCommand) -> None:
+    if isinstance(command, Change) and len(command.reason) > _LONGEST_TEXT:
+        raise ValueError(f"a reason of {len(command.reason)} characters; at most {_LONGEST_TEXT}")
+
+
+def _refusal(error: Exception) -> Outcome:
+    if isinstance(error, OSError):
+        return Outcome(ok=False, text=f"the kernel refused: {error}; see `cdnctl check`")
+    return Outcome(ok=False, text=str(error))
+
+
 def duration(seconds: float) -> str:
     """`4h`, `90m`, `45s`: as the command line takes it."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -360,6 +381,8 @@ def command_line(command: AnyCommand) -> str:
             words.append(command.cdn)
         case Bypass() | Detach():
             words.append("--yes")
+        case Reload():
+            words += ["--program"] if command.program else []
         case SetMode():
             words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
         case SetLimit():

@@ -33,7 +33,7 @@ class Collector:
     """Not thread-safe."""
 
     def __init__(self, sweep: Sweeper, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._sweep = sweep
+        self.sweep = sweep
         self._clock = clock
         self._owed_s = 0.0
         self._last_s: float | None = None
@@ -67,7 +67,7 @@ class Collector:
         if self._owed_s < (_HELPING_S if cost_s is None else min(_HELPING_S, cost_s)):
             return False
         began = self._clock()
-        done = self._sweep.step(self._owed_s)
+        done = self.sweep.step(self._owed_s)
         spent_s = self._clock() - began
         self._owed_s -= spent_s
         self._spent_s += spent_s

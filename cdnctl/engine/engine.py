@@ -17,7 +17,7 @@ from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
-from cdnctl.engine import frames, layout, restore, settings, steering, watching
+from cdnctl.engine import frames, layout, leavers, restore, settings, steering, watching
 from cdnctl.engine.attachment import Attachment
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
@@ -38,6 +38,7 @@ from cdnctl.model import (
     Frame,
     Outcome,
     PacketFilter,
+    Reload,
     Sampled,
 )
 from cdnctl.model import Collector as CollectorPicture
@@ -62,7 +63,7 @@ class Engine:
         self._frame_seq = 0
         self._started_ns = time.time_ns()
         self.attachment = Attachment(config, self.program, self.tell)
-        self.neighbours = Neighbours(frames.endpoint_addresses(config))
+        self.neighbours = Neighbours()
         self._changes = Changes(self)
 
     # -- life --
@@ -94,8 +95,8 @@ class Engine:
         except BaseException:
             self._undo_start(fresh)
             raise
-        self.program.commit()
         self.attachment.leave_others()
+        self.program.commit()
         self.observer.observe()
         built = self.program.built
         how = "taken over as it was" if built is None else built.how
@@ -148,17 +149,29 @@ class Engine:
     # -- putting the configuration and the state into the kernel --
 
     def _bring_up_to_date(self) -> None:
-        config, tables = self.config, self.tables
-        self.layout = layout.plan(config, tables)
-        for warning in restore.clean(self.state, config):
+        for warning in restore.clean(self.state, self.config):
             self.tell("warning", warning, "warning")
         self._take_over_mode()  # first: the settings tell new tables from old ones
+        settings.write_settings(self.config, self.tables)
+        self.blocks.load(self.state.blocks)
+        self.put_config()
+
+    def put_config(self) -> None:
+        """Have the tables as the configuration, and the operators' words on top of it, say.
+
+        No packet of a service finds less than before meanwhile: what is new comes first, from the last
+        link of the chain to the first (endpoints, tables, services, addresses), and only then anything
+        goes. Raises CdnctlError, OSError; then part of it may be in force.
+        """
+        config, tables = self.config, self.tables
+        self.layout = layout.plan(config, tables)
+        settings.forget_before(self.layout, tables)
         settings.write_settings(config, tables)
         settings.write_capacities(config, self.layout, tables)
-        self.blocks.load(self.state.blocks)
         self.write_clients()
         settings.write_management(config, tables)
         self.attachment.links.refresh()
+        self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
             self._ticker.changes(self.neighbours.changes())
@@ -166,6 +179,18 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
+        self._let_go()
+
+    def follow_config(self) -> None:
+        """Have what plans and pictures go by the configuration and its numbers as they are now."""
+        self.ports.follow(settings.port_room(self.config, self.layout))
+        self.video.follow(self.config, self.layout)
+        self.observer.follow(self.config, self.layout, self.tables)
+
+    def _let_go(self) -> None:
+        """Of what left the configuration, whatever has no flow any more."""
+        for said in leavers.let_go(self.config, self.layout, self.tables):
+            self.tell("note", said)
 
     def _take_over_mode(self) -> None:
         """The kernel's word holds: root may have switched it while no agent ran.
@@ -195,6 +220,7 @@ class Engine:
 
     def _steering(self) -> steering.Steering:
         kept = self.video.kept if hasattr(self, "video") else {}
+        kept = {cdn: part for cdn, part in kept.items() if cdn in self.layout.cdns}
         return steering.Steering(self.weights(), self.drained(), kept)
 
     def weights(self) -> dict[str, int]:
@@ -215,10 +241,10 @@ class Engine:
         if self.attachment.attached:
             self.neighbours.keep_on()
         self._ticker.changes(self.neighbours.changes())
-        self._ticker.changes(self.attachment.follow(detached=self.state.detached))
+        self._ticker.changes(self.attachment.changes())
         steering.reconcile(self.tables)
         self._collect()
-        self.attachment.look()
+        self.attachment.look(detached=self.state.detached)
         mode = self._follow_mode()
         self._plan_video(mode)
         verdicts = self.observer.verdicts()
@@ -316,6 +342,7 @@ class Engine:
             if self.collector.tick(now_s):
                 self.ports.note({number: sum(row) for number, row in self.sweep.open.items()}, now_s)
                 self.collector.tightest = self.ports.tightest
+                self._let_go()
         self._ticker.ports(self.ports.foretold(now_s), self.layout.by_id())
 
     def _follow_mode(self) -> abi.Mode:
@@ -339,3 +366,7 @@ class Engine:
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
         """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
         return self._changes.execute(command, actor)
+
+    async def reload(self, command: Reload, actor: Actor) -> Outcome:
+        """Read the configuration again, and have it so. Frames and commands go on meanwhile."""
+        return await self._changes.reload(command, actor)

@@ -39,19 +39,24 @@ class Observer:
     def __init__(
         self, config: Config, layout: Layout, tables: Tables, reader: PerfReader, ports: Ports
     ) -> None:
-        self._config = config
-        self._layout = layout
-        self._tables = tables
         self._reader = reader
+        self._ports = ports
         self.window = window.Window()
-        self._cdns = CdnPictures(config, layout, tables, self.window, ports)
         self.talkers = Talkers()
         self.samples: list[RawSample] = []
         """Those since the last `observe` but one."""
         self._lost_before = reader.lost
+        self.one_in = max(1, tables.settings.sample_one_in)
+        self.follow(config, layout, tables)
+
+    def follow(self, config: Config, layout: Layout, tables: Tables) -> None:
+        """Picture these from now on; the next `observe` reads them. What was seen so far stays."""
+        self._config = config
+        self._layout = layout
+        self._tables = tables
+        self._cdns = CdnPictures(config, layout, tables, self.window, self._ports)
         self._endpoints = {abi.packed(place.address) for place in layout.endpoints}
         self._cdn_names = {identity: name for name, identity in layout.cdns.items()}
-        self.one_in = max(1, tables.settings.sample_one_in)
 
     def observe(self) -> int:
         """Read the kernel; returns the kernel clock of the reading."""
@@ -166,7 +171,7 @@ class Observer:
                 policy=policy_words(configs[place.name]),
                 traffic_class=configs[place.name].traffic_class,
                 cdns=[cdn.name for cdn in self._config.cdns_of(configs[place.name])],
-                new_flows_per_s=(now[place.id] - before[place.id]) / self.window.seconds,
+                new_flows_per_s=(now[place.id] - before.get(place.id, now[place.id])) / self.window.seconds,
                 new_flows_total=now[place.id],
             )
             for place in self._layout.services
@@ -217,12 +222,3 @@ def policy_words(service: ServiceConfig) -> str:
     if len(set(policies.values())) == 1:
         return policies["interactive"]
     return ", ".join(f"{each} {policy}" for each, policy in policies.items())
-
-
-def endpoint_addresses(config: Config) -> list[str]:
-    """All endpoints' addresses, each once, but for those that the host's own stack serves."""
-    return list(
-        dict.fromkeys(
-            endpoint.host for cdn in config.cdns if cdn.mode != "pass" for endpoint in cdn.endpoints
-        )
-    )

@@ -125,6 +125,21 @@ def plan(config: Config, tables: Tables) -> Layout:
     return Layout(cdns, endpoints, services, vips, regions, customers)
 
 
+def hop_addresses(config: Config, layout: Layout, tables: Tables) -> list[str]:
+    """Endpoints' addresses that packets leave for, each once: not those that the host's own stack serves.
+
+    Those that left the configuration are among them, while flows go on.
+    """
+    sent = {cdn.name for cdn in config.cdns if cdn.mode != "pass"}
+    found = [place.address for place in layout.endpoints if place.cdn in sent]
+    wanted = layout.by_id()
+    entries = tables.choice.endpoint_entries()
+    for key, number in tables.choice.endpoints().items():
+        if number not in wanted and entries[number].transport != abi.Transport.PASS:
+            found.append(key.address)
+    return list(dict.fromkeys(found))
+
+
 def _endpoints(config: Config, tables: Tables) -> tuple[dict[str, int], tuple[EndpointPlace, ...]]:
     held = tables.choice.endpoints()
     wanted = {

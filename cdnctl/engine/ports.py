@@ -30,10 +30,13 @@ class Ports:
     """Remembers the last censuses."""
 
     def __init__(self, room: Mapping[int, int]) -> None:
-        self._room = {endpoint: ports for endpoint, ports in room.items() if ports}
-        """Ports towards each endpoint; those without need none."""
+        self.follow(room)
         self._past: deque[tuple[float, dict[int, int]]] = deque()
         self._told_s: dict[int, float] = {}
+
+    def follow(self, room: Mapping[int, int]) -> None:
+        """How many ports there are towards each endpoint from now on; those without need none."""
+        self._room = {endpoint: ports for endpoint, ports in room.items() if ports}
 
     def note(self, held: Mapping[int, int], at_s: float) -> None:
         """A census: how many ports each endpoint's flows hold."""

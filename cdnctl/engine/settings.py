@@ -87,14 +87,29 @@ def write_management(config: Config, tables: Tables) -> None:
     tables.set_management([ipaddress.ip_network(prefix) for prefix in config.edge.management])
 
 
+def forget_before(layout: Layout, tables: Tables) -> None:
+    """Who gets a number that another had before begins to count at nothing. Before any number is given."""
+    entries, held = tables.choice.endpoint_entries(), tables.choice.endpoints().values()
+    for number in set(layout.cdns.values()) - {entries[each].cdn for each in held}:
+        tables.counters.forget_cdn(number)
+    for number in {place.id for place in layout.services} - set(tables.choice.known_services().values()):
+        tables.counters.forget_service(number)
+    known = {client.customer for client in tables.clients.held().values()}
+    for number in set(layout.customers.values()) - known:
+        tables.counters.forget_customer(number)
+
+
 def write_addresses(config: Config, layout: Layout, tables: Tables) -> None:
-    """VIPs and SNAT addresses are ours: from here on their packets are looked at."""
+    """VIPs and SNAT addresses are ours: from here on their packets are looked at.
+
+    So are VIPs of services that have left, while flows carry them.
+    """
     for vip, index in layout.vips.items():
         tables.put_local(vip, abi.LocalKind.VIP, index)
     for family in _FAMILIES:
         for index, address in enumerate(config.edge.snat_of(family)):
             tables.put_local(address, abi.LocalKind.SNAT, index)
-    tables.keep_local({*config.edge.snat, *layout.vips})
+    tables.keep_local({*config.edge.snat, *layout.vips, *tables.choice.vips()})
 
 
 def port_room(config: Config, layout: Layout) -> dict[int, int]:

@@ -79,6 +79,9 @@ def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> N
     cdns = {cdn.name: cdn for cdn in config.cdns}
     for place in layout.endpoints:
         _put_endpoint(tables, place, cdns[place.cdn], weights[place.id])
+    for number in tables.choice.endpoints().values():
+        if number not in weights:
+            tables.choice.retire_endpoint(number)
     settings = tables.settings
     for pool in abi.Pool:
         settings.weight_total[pool] = sum(

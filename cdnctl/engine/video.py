@@ -15,9 +15,14 @@ class Video:
     """What CDNs keep of their weight for video, under the policy `latency`."""
 
     def __init__(self, config: Config, layout: Layout) -> None:
+        self._memory: dict[str, classes.Memory] = {}
+        self.follow(config, layout)
+
+    def follow(self, config: Config, layout: Layout) -> None:
+        """Plan for these CDNs from now on; what is known of those that stay is kept."""
         self.applies = any(service.policy_of("video") == "latency" for service in config.services)
         self._cdns = layout.cdns
-        self._memory: dict[str, classes.Memory] = {}
+        self._memory = {cdn: memory for cdn, memory in self._memory.items() if cdn in layout.cdns}
 
     @property
     def kept(self) -> dict[str, float]:

@@ -32,6 +32,7 @@ from cdnctl.model import (
     ListBlocks,
     ListCustomers,
     Outcome,
+    Reload,
     SetMode,
     SetWeights,
     Talker,
@@ -49,6 +50,7 @@ class EngineDouble:
         self.seq = 0
         self.padding = ""
         self.asked: list[tuple[AnyCommand, Actor]] = []
+        self.reload_s = 0.0
 
     def close(self, *, detach: bool) -> None:
         print(f"engine closed, detach={detach}", flush=True)
@@ -119,6 +121,11 @@ class EngineDouble:
                 return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])
             case _:
                 return Outcome(ok=True, text=f"did {type(command).__name__}")
+
+    async def reload(self, command: Reload, actor: Actor) -> Outcome:
+        self.asked.append((command, actor))
+        await asyncio.sleep(self.reload_s)
+        return Outcome(ok=True, text="reloaded: cdn corona is new", changed=["cdn corona is new"])
 
 
 class ServedDouble:

@@ -124,7 +124,7 @@ def test_a_broken_configuration_is_told_whole(run_dir: Path) -> None:
     file = run_dir / "cdnctl.toml"
     file.write_text('[edge]\nname = "AMS 1"\nspeed = 3\n')
     with pytest.raises(CdnctlError) as raised:
-        main.read_config(file)
+        main.read(file)
     for mistake in ("edge.name", "edge.speed", "edge.interfaces", "cdn: one or more"):
         assert mistake in raised.value.message
 
@@ -185,7 +185,7 @@ def running_agent(run_dir: Path, close_s: float = 0.0) -> Iterator[subprocess.Po
 
 
 @needs_root
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_agent_and_leaves_the_data_path(run_dir: Path, number: signal.Signals) -> None:
     with running_agent(run_dir) as process:
         process.send_signal(number)
@@ -194,6 +194,20 @@ def test_a_signal_ends_the_agent_and_leaves_the_data_path(run_dir: Path, number:
     assert "engine closed, detach=False" in out
     assert "left in force" in log
     assert list(run_dir.glob("*.sock")) == []
+
+
+@needs_root
+def test_a_hangup_has_it_reload(run_dir: Path) -> None:
+    with running_agent(run_dir) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "reloaded: cdn corona is new" in line:
+                break
+        assert process.poll() is None
+        process.terminate()
+        out, _ = process.communicate(timeout=20)
+    assert "engine closed, detach=False" in out
 
 
 @needs_root

@@ -22,6 +22,7 @@ from cdnctl.model import (
     Frame,
     GetFrame,
     Note,
+    Reload,
     SetWeights,
     Stop,
     Who,
@@ -252,3 +253,24 @@ def test_seats_are_limited_and_some_are_kept_for_operators(
             time.sleep(0.01)
     else:
         raise AssertionError("a seat that was left stays taken")
+
+
+def test_others_are_served_during_a_reload(served: ServedDouble) -> None:
+    served.engine.reload_s = 0.5
+    with served.client() as slow, served.client(frames=True) as quick:
+        slow._send(protocol.Request(id=1, command=Reload()))
+        began = time.monotonic()
+        while not any(isinstance(command, Reload) for command, _ in served.engine.asked):
+            assert quick.request(Arm()).ok
+        assert len(list(zip(quick.frames(), range(3), strict=False))) == 3
+        assert time.monotonic() - began < 0.4
+        answer = slow._receive(time.monotonic() + 5)
+        assert isinstance(answer, protocol.Answer)
+        assert answer.outcome.text == "reloaded: cdn corona is new"
+        assert time.monotonic() - began > 0.4
+
+
+def test_a_viewer_reloads_nothing(served: ServedDouble) -> None:
+    with Client(served.view_path) as client:
+        assert not client.request(Reload()).ok
+    assert served.engine.asked == []

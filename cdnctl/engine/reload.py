@@ -1,0 +1,179 @@
+"""The configuration read again, and a new program in place of the one before, with no packet lost.
+
+What takes long, compiling and loading, is done by a thread, beside the maps that are in use: frames and
+commands go on. Then the tables are changed in the engine's own thread, in an order that leaves no moment
+without (`Engine.put_config`), and interface after interface gets the new program. Until the last one has
+it both work on the same maps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from cdnctl.config import Config, read
+from cdnctl.config.differences import differences
+from cdnctl.datapath import attach, build, host
+from cdnctl.datapath.program import Program
+from cdnctl.datapath.sweep import Sweep
+from cdnctl.engine import restore
+from cdnctl.errors import CdnctlError
+from cdnctl.model import Outcome, Reload
+from cdnctl.state import State
+
+if TYPE_CHECKING:
+    from cdnctl.engine.engine import Engine
+
+_SHOWN = 3
+"""Differences on the line that the ticker shows."""
+_SETTLED_S = 0.02
+"""No packet is in the program before any more, so long after it is attached nowhere."""
+
+
+class Reloading:
+    """Of one engine, one at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._busy = False
+
+    async def run(self, command: Reload) -> Outcome:
+        """Raises CdnctlError or OSError; then nothing has changed."""
+        if self._busy:
+            raise CdnctlError("the edge is being reloaded already", "wait until that is done")
+        self._busy = True
+        try:
+            return await self._run(command)
+        finally:
+            self._busy = False
+
+    async def _run(self, command: Reload) -> Outcome:
+        engine = self._engine
+        config = self._checked(engine.config)
+        found = differences(engine.config, config)
+        program = Program(config.edge.name)
+        known = program.is_for(config)
+        words = _words(found, known, command.program)
+        if command.dry_run:
+            return Outcome(ok=True, text=f"would reload: {words}", changed=found)
+        if not known or command.program:
+            await asyncio.to_thread(program.prepare, config, anew=True)
+            warnings = list(program.built.warnings if program.built else ())
+            warnings += self._apply(config, program)
+        else:
+            warnings = self._apply(config, None)
+        return Outcome(
+            ok=True,
+            text=f"reloaded: {words}",
+            applied_monotonic_ns=time.monotonic_ns(),
+            warnings=warnings + _overlaid(config, engine.state),
+            changed=found,
+        )
+
+    def _checked(self, before: Config) -> Config:
+        """The file as it is now, if it can be put into force."""
+        config = read(before.path)
+        if config.edge.name != before.edge.name:
+            raise CdnctlError(
+                f"{before.path} is that of edge {config.edge.name} now, and this is {before.edge.name}",
+                "an edge keeps its name: stop the agent with `cdnctl detach --stop` and start another one",
+            )
+        if not self._engine.state.detached:
+            attach.check(config.edge.interfaces, self._engine.program.maps())
+        for clash in host.port_clashes(config):
+            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+        return config
+
+    def _apply(self, config: Config, program: Program | None) -> list[str]:
+        """Put it into force, and the program if there is another one; warnings."""
+        engine = self._engine
+        before = engine.config, engine.layout, engine.state
+        state, warnings = _cleaned(engine.state, config)
+        engine.config, engine.state = config, state
+        try:
+            engine.attachment.follow(config, program or engine.program)
+            engine.put_config()
+            if program:
+                engine.reader.follow(program.current)
+            if not state.detached:
+                engine.attach_all()
+        except BaseException:
+            engine.config, engine.layout, engine.state = before
+            self._take_back(program)
+            raise
+        engine.attachment.leave_others()
+        if program:
+            self._settle(program)
+        engine.follow_config()
+        return warnings
+
+    def _take_back(self, program: Program | None) -> None:
+        """As far as the kernel lets us."""
+        engine = self._engine
+        engine.attachment.follow(engine.config, engine.program)
+        with contextlib.suppress(CdnctlError, OSError):
+            engine.put_config()
+        with contextlib.suppress(CdnctlError, OSError):
+            engine.attachment.leave_others()
+        if program:
+            engine.reader.leave(newest=True)
+            program.abandon()
+
+    def _settle(self, program: Program) -> None:
+        """The new program is attached everywhere: it is the edge's now."""
+        engine = self._engine
+        time.sleep(_SETTLED_S)
+        program.commit()
+        engine.program = program
+        engine.reader.leave()
+        sweep = Sweep(program.open(build.SWEEP), program.pins)
+        sweep.rounds, sweep.open = engine.sweep.rounds, engine.sweep.open
+        engine.sweep.close()
+        engine.sweep = engine.collector.sweep = sweep
+
+
+def _words(found: list[str], known: bool, wanted: bool) -> str:
+    """What is, or would be, done: a line for the ticker, and more below it if there is more."""
+    said = [] if known else ["another program"]
+    said += ["the program anew"] if known and wanted else []
+    if not found:
+        return " and ".join([*said, "the same configuration"])
+    line = "; ".join([*said, *found[:_SHOWN]])
+    if len(found) <= _SHOWN:
+        return line
+    return "\n".join([f"{line}; and {len(found) - _SHOWN} more", *(f"  {each}" for each in found)])
+
+
+def _cleaned(state: State, config: Config) -> tuple[State, list[str]]:
+    """What of the operators' words can be put into force with it, and what cannot."""
+    fits = len(state.blocks) <= config.limits.block_entries  # they were looked at one by one when they came
+    cleaned = replace(
+        state,
+        weights=dict(state.weights),
+        limits=dict(state.limits),
+        blocks=[] if fits else state.blocks,
+    )
+    warnings = restore.clean(cleaned, config)
+    if fits:
+        cleaned.blocks = state.blocks
+    return cleaned, warnings
+
+
+def _overlaid(config: Config, state: State) -> list[str]:
+    """Where an operator's word stands in front of what the configuration says."""
+    said = [
+        f"the weight of {cdn.name} is {state.weights[cdn.name]}, as operators set it,"
+        f" and not the configuration's {cdn.weight}"
+        for cdn in config.cdns
+        if state.weights.get(cdn.name, cdn.weight) != cdn.weight
+    ]
+    said += [
+        f"the limits of customer {customer.name} are the operators', not the configuration's"
+        for customer in config.customers
+        if customer.name in state.limits
+    ]
+    return said
