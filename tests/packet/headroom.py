@@ -5,6 +5,7 @@ Tests that use the fixture `filled_headroom` have every packet come in that way.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
 from collections.abc import Iterator
@@ -49,11 +50,20 @@ def _shim() -> tuple[Any, int]:
     return module, toolchain.load_xdp(module, "shim", multi_buffer=loading.takes_multi_buffer())
 
 
-@pytest.fixture
-def filled_headroom(path: DataPath) -> Iterator[None]:
-    """Nothing but ones in the room before a frame."""
+@contextlib.contextmanager
+def filled(path: DataPath) -> Iterator[None]:
+    """Nothing but ones in the room before a frame, meanwhile."""
     module, program = _shim()
     kernel.Map(module[b"behind"].get_fd()).put(struct.pack("I", 0), struct.pack("I", path.fd))
     edge, path.fd = path.fd, program
-    yield
-    path.fd = edge
+    try:
+        yield
+    finally:
+        path.fd = edge
+
+
+@pytest.fixture
+def filled_headroom(path: DataPath) -> Iterator[None]:
+    """The same for a whole test."""
+    with filled(path):
+        yield

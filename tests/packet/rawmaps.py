@@ -21,9 +21,9 @@ def unpinned(program: int, name: str) -> int:
     raise LookupError(name)
 
 
-def zero(table: Map) -> None:
-    """Write zeros into a whole array, in one system call."""
-    count = table.info.max_entries
+def zero(table: Map, count: int = 0) -> None:
+    """Write zeros into a whole array, or its first entries, in one system call."""
+    count = count or table.info.max_entries
     size = table.info.value_size
     if table.per_cpu:
         size = (size + 7) // 8 * 8 * kernel.possible_cpus()

@@ -1,0 +1,431 @@
+"""The table: what stands between Ethernet and the transport, and how far it may be trusted."""
+
+from __future__ import annotations
+
+import pytest
+from harness import DataPath
+from netbox import CLIENTS
+from scapy.compat import raw
+from scapy.layers.inet import TCP, IPOption_NOP, IPOption_RR, IPOption_Timestamp
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    PadN,
+)
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+from session import Flow, macs_from
+from states import NOTHING, OPEN, THEIRS, UDP_NOTHING, UDP_OPEN, udp
+from steps import dropped, untouched
+from table import (
+    FAMILIES,
+    PASSES,
+    SYN_SENT,
+    TO_CLIENTS,
+    TOO_LATE,
+    Frame,
+    Given,
+    Make,
+    Row,
+    answer,
+    ask,
+    but,
+    cases,
+    check,
+    device_of,
+    down,
+    drop,
+    framed,
+    hops,
+    layer_of,
+    moved,
+    opens,
+    padded,
+    reset_client,
+    row,
+    to_cdn,
+    to_client,
+    up,
+)
+
+from cdnctl.datapath.abi import FragmentPolicy, Verdict
+
+MALFORMED, UNSUPPORTED = drop(Verdict.MALFORMED), drop(Verdict.UNSUPPORTED)
+LOST, EXPIRED = drop(Verdict.FRAGMENT), drop(Verdict.EXPIRED_TTL)
+SYN, DATA, REPLY = up("S"), up("PA", b"GET /"), down("PA", b"200 OK")
+SENT, CAME = to_cdn(segments_to=1), to_client(segments_from=1)
+V4, V6 = [4], [6]
+ALL = {"dst": "33:33:00:00:00:01"}
+
+# -- hops, padding, what routers may change --
+
+
+def _marked(make: Make) -> Make:
+    return but(make, tos=0xB9, id=0xFFFF, flags="DF", v6={"tc": 0xB9, "fl": 0xFFFFF})
+
+
+GENERAL = {
+    NOTHING: [
+        *(row(f"a SYN with {left} hops to live", hops(SYN, left), opens(), SYN_SENT) for left in (2, 255)),
+        *(row(f"a SYN with {left} hops to live", hops(SYN, left), TOO_LATE) for left in (0, 1)),
+        row("a SYN to all with 1 hop to live", hops(framed(SYN, **ALL), 1), EXPIRED),
+        row("a SYN with DSCP, ECN, DF or a flow label", _marked(SYN), opens(), SYN_SENT),
+        row("a SYN, padded", padded(SYN), opens(), SYN_SENT),
+        row("a SYN, padded very much", padded(SYN, 1000), opens(), SYN_SENT),
+        row("a SYN with a wrong header checksum", but(SYN, chksum=1), opens(), SYN_SENT, V4),
+    ],
+    UDP_NOTHING: [
+        *(row(f"a question with {left} hops to live", hops(ask(), left), TOO_LATE) for left in (0, 1)),
+        row("a question, padded", padded(ask(b"?")), opens(), SYN_SENT),
+        row("a question with DSCP, ECN, DF or a flow label", _marked(ask()), opens(), SYN_SENT),
+    ],
+    OPEN: [
+        *(row(f"data with {left} hops to live", hops(DATA, left), SENT) for left in (2, 255)),
+        *(
+            row(
+                f"data with {left} hops to live",
+                hops(DATA, left),
+                TOO_LATE._replace(counted={"segments_to": 1}),
+            )
+            for left in (0, 1)
+        ),
+        row("data with DSCP, ECN, DF or a flow label", _marked(DATA), SENT),
+        row("an ACK, padded", padded(up("A")), to_cdn()),
+        *(row(f"a reply with {left} hops to live", hops(REPLY, left), CAME) for left in (2, 255)),
+        *(
+            row(
+                f"a reply with {left} hops to live",
+                hops(REPLY, left),
+                TOO_LATE._replace(counted={"segments_from": 1}),
+            )
+            for left in (0, 1)
+        ),
+        row("a reply with DSCP, ECN, DF or a flow label", _marked(REPLY), CAME),
+        row("a CDN's ACK, padded", padded(down("A")), to_client()),
+        row("a reply with a wrong header checksum", but(REPLY, chksum=1), CAME, families=V4),
+    ],
+    UDP_OPEN: [
+        *(row(f"a question with {left} hops to live", hops(ask(), left), TOO_LATE) for left in (0, 1)),
+        *(row(f"an answer with {left} hops to live", hops(answer(), left), TOO_LATE) for left in (0, 1)),
+        row("an answer with DSCP, ECN, DF or a flow label", _marked(answer()), to_client()),
+        row("an answer, padded", padded(answer(b"!")), to_client()),
+    ],
+}
+
+# -- lengths and versions --
+
+
+def _both(what: str, **fields: object) -> list[Row]:
+    """Of a client's and of a CDN's."""
+    families = V6 if "plen" in fields or "v6" in fields else V4
+    wanted = {name: value for name, value in fields.items() if name != "v6"}
+    return [
+        row(f"{side} with {what}", but(make, v6=wanted, **wanted), MALFORMED, families=families)
+        for side, make in (("data", up("A", b"12345678")), ("a reply", down("A", b"12345678")))
+    ]
+
+
+LENGTHS = {
+    OPEN: [
+        *_both("an IP header of 4 words", ihl=4),
+        *_both("an IP header of none", ihl=0),
+        *_both("an IP header over all there is", ihl=15),
+        *_both("a length of 0", len=0),
+        *_both("a length below its header's", len=19),
+        *_both("a length that leaves no room for TCP", len=39),
+        *_both("a length beyond the frame", len=49),
+        *_both("all the length there can be", len=0xFFFF),
+        *_both("IPv6's version, in a frame of IPv4", version=6),
+        *_both("no version, in a frame of IPv4", version=0),
+        *_both("a length that leaves no room for TCP", plen=19),
+        *_both("no length", plen=0),
+        *_both("a length beyond the frame", plen=29),
+        *_both("all the length there can be", plen=0xFFFF),
+        *_both("IPv4's version, in a frame of IPv6", version=4, v6=True),
+        *_both("no version, in a frame of IPv6", version=0, v6=True),
+    ],
+}
+
+# -- IP options --
+
+
+def _optioned(make: Make, *options: Packet) -> Make:
+    return but(make, options=list(options))
+
+
+def _options(what: str, *options: Packet) -> list[Row]:
+    return [
+        row(f"data with {what}", _optioned(DATA, *options), SENT, families=V4),
+        row(f"a reply with {what}", _optioned(REPLY, *options), CAME, families=V4),
+    ]
+
+
+OPTIONS = {
+    NOTHING: [row("a SYN with an IP option", _optioned(SYN, IPOption_NOP()), opens(), SYN_SENT, V4)],
+    UDP_NOTHING: [row("a question with IP options", _optioned(ask(), IPOption_NOP()), opens(), SYN_SENT, V4)],
+    OPEN: [
+        *_options("one IP option", IPOption_NOP()),
+        *_options("as many IP options as there can be", *[IPOption_NOP()] * 40),
+        *_options("its route recorded", IPOption_RR(routers=["0.0.0.0"] * 9)),
+        *_options("times recorded", IPOption_Timestamp(flg=0, pointer=5, timestamp=7)),
+    ],
+}
+
+# -- extension headers --
+
+
+def _behind(make: Make, *headers: Packet) -> Make:
+    """The same behind extension headers."""
+
+    def extended(flow: Flow) -> Packet:
+        packet = make(flow)
+        layer = packet[IPv6]
+        upper = layer.payload
+        layer.remove_payload()
+        for header in headers:
+            layer = layer / header.copy()
+        return Ether(src=packet.src, dst=packet.dst) / layer / upper
+
+    return extended
+
+
+HOP_BY_HOP, DESTINATION, ATOMIC = IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrFragment(id=7)
+LONG = IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(255))])
+ARRIVED = IPv6ExtHdrRouting(type=2, segleft=0, addresses=["2001:db8::9"])
+ON_ITS_WAY = IPv6ExtHdrRouting(type=2, segleft=1, addresses=["2001:db8::9"])
+READ = {
+    "hop-by-hop options": (HOP_BY_HOP,),
+    "destination options": (DESTINATION,),
+    "a route that is at its end": (ARRIVED,),
+    "the header of a fragment that is whole": (ATOMIC,),
+    "a long header": (LONG,),
+    "six headers": (HOP_BY_HOP, DESTINATION, ARRIVED, ATOMIC, DESTINATION, DESTINATION),
+}
+UNREAD = {
+    "a route that goes on": (ON_ITS_WAY,),
+    "seven headers": (HOP_BY_HOP, *[DESTINATION] * 6),
+    "authentication": (IPv6ExtHdrDestOpt(nh=51),),
+    "encryption": (IPv6ExtHdrDestOpt(nh=50),),
+    "nothing, they say": (IPv6ExtHdrDestOpt(nh=59),),
+    "the mobility header": (IPv6ExtHdrDestOpt(nh=135),),
+}
+BROKEN = {
+    "a header beyond the packet": (IPv6ExtHdrDestOpt(len=255),),
+    "more than we read of a frame": (LONG, LONG),
+}
+EXTENSIONS = {
+    NOTHING: [
+        *(row(f"a SYN behind {n}", _behind(SYN, *h), opens(), SYN_SENT, V6) for n, h in READ.items()),
+        *(row(f"a SYN behind {n}", _behind(SYN, *h), UNSUPPORTED, families=V6) for n, h in UNREAD.items()),
+        *(row(f"a SYN behind {n}", _behind(SYN, *h), MALFORMED, families=V6) for n, h in BROKEN.items()),
+    ],
+    UDP_NOTHING: [
+        *(row(f"a question behind {n}", _behind(ask(), *h), opens(), SYN_SENT, V6) for n, h in READ.items()),
+    ],
+    OPEN: [
+        *(row(f"data behind {n}", _behind(DATA, *h), SENT, families=V6) for n, h in READ.items()),
+        *(row(f"a reply behind {n}", _behind(REPLY, *h), CAME, families=V6) for n, h in READ.items()),
+        *(row(f"a reply behind {n}", _behind(REPLY, *h), PASSES, families=V6) for n, h in UNREAD.items()),
+        *(row(f"a reply behind {n}", _behind(REPLY, *h), MALFORMED, families=V6) for n, h in BROKEN.items()),
+    ],
+    UDP_OPEN: [
+        *(
+            row(f"an answer behind {n}", _behind(answer(), *h), to_client(), families=V6)
+            for n, h in READ.items()
+        ),
+    ],
+}
+
+# -- fragments --
+
+BODY = bytes(n % 253 for n in range(300))
+BIG, BIG_ANSWER = ask(BODY), answer(BODY)
+FIRST, MIDDLE, LAST = (0, 96), (96, 192), (192, 400)
+Span = tuple[int, int]
+
+
+def _piece(packet: Packet, span: Span, identity: int) -> Packet:
+    whole = Ether(raw(packet))
+    layer, upper = layer_of(whole), raw(layer_of(whole).payload)
+    at, more = span[0] // 8, span[1] < len(upper)
+    layer.remove_payload()
+    if layer.version == 6:
+        between = IPv6ExtHdrFragment(id=identity, nh=layer.nh, offset=at, m=more)
+        layer.plen, layer.nh = None, 44
+        layer = layer / between
+    else:
+        layer.len, layer.chksum, layer.id = None, None, identity
+        layer.frag, layer.flags = at, "MF" if more else 0
+    return Ether(raw(Ether(src=whole.src, dst=whole.dst) / layer / Raw(upper[slice(*span)])))
+
+
+def piece(make: Make, span: Span, identity: int = 4711) -> Make:
+    """So much of what the network header carries."""
+    return lambda flow: _piece(make(flow), span, identity)
+
+
+def piece_up(span: Span, make: Make = BIG) -> Frame:
+    """The same of the packet that the CDN gets."""
+
+    def frame(flow: Flow, _: Packet) -> bytes:
+        return raw(
+            _piece(Ether(moved(make(flow), flow.snat, flow.endpoint, macs_from(flow.cdn)[::-1])), span, 4711)
+        )
+
+    return frame
+
+
+def piece_down(span: Span, make: Make = BIG_ANSWER) -> Frame:
+    """The same of the packet that the client gets."""
+
+    def frame(flow: Flow, _: Packet) -> bytes:
+        return raw(_piece(Ether(moved(make(flow), flow.service, flow.client, TO_CLIENTS)), span, 4711))
+
+    return frame
+
+
+def _first_seen(flow: Flow) -> None:
+    flow.open()
+    for make in (BIG, BIG_ANSWER):
+        packet = piece(make, FIRST)(flow)
+        flow.path.run(raw(packet), "cdn1" if make is BIG_ANSWER else "clients")
+
+
+def _unwanted(flow: Flow) -> None:
+    flow.open()
+    flow.path.change(fragments=FragmentPolicy.DROP)
+
+
+FIRST_SEEN = udp("the first fragments were sent on", _first_seen)
+UNWANTED = udp("both have heard of each other, and the operator drops fragments", _unwanted)
+FRAGMENTS = {
+    UDP_NOTHING: [
+        row("a first fragment", piece(BIG, FIRST), opens(piece_up(FIRST)), SYN_SENT),
+        row("a later fragment", piece(BIG, MIDDLE), LOST),
+        row("a CDN's first fragment", piece(BIG_ANSWER, FIRST), drop(Verdict.NO_OWNER)),
+        row("a CDN's later fragment", piece(BIG_ANSWER, MIDDLE), PASSES),
+        row("a first fragment without its whole header", piece(BIG, (0, 0)), MALFORMED),
+    ],
+    NOTHING: [
+        row(
+            "a first fragment of a SYN",
+            piece(up("S", BODY), FIRST),
+            opens(piece_up(FIRST, up("S", BODY))),
+            SYN_SENT,
+        ),
+        row("a first fragment with half a header", piece(up("S", BODY), (0, 8)), MALFORMED),
+        row(
+            "a first fragment of an unknown segment",
+            piece(up("A", BODY), (0, 24)),
+            reset_client("R", seq=THEIRS),
+        ),
+    ],
+    UDP_OPEN: [
+        row("a first fragment", piece(BIG, FIRST), to_cdn(piece_up(FIRST))),
+        row("a later fragment before the first", piece(BIG, MIDDLE), LOST),
+        row("a CDN's first fragment", piece(BIG_ANSWER, FIRST), to_client(piece_down(FIRST))),
+        row("a CDN's later fragment before the first", piece(BIG_ANSWER, LAST), PASSES),
+    ],
+    FIRST_SEEN: [
+        row("the first again", piece(BIG, FIRST), to_cdn(piece_up(FIRST))),
+        row("the next", piece(BIG, MIDDLE), to_cdn(piece_up(MIDDLE))),
+        row("the last", piece(BIG, LAST), to_cdn(piece_up(LAST))),
+        row("one of another packet", piece(BIG, MIDDLE, 4712), LOST),
+        row("the next, with 1 hop to live", hops(piece(BIG, MIDDLE), 1), EXPIRED),
+        row("the CDN's next", piece(BIG_ANSWER, MIDDLE), to_client(piece_down(MIDDLE))),
+        row("the CDN's last", piece(BIG_ANSWER, LAST), to_client(piece_down(LAST))),
+        row("the CDN's of another packet", piece(BIG_ANSWER, MIDDLE, 4712), PASSES),
+        row("the CDN's next, with 1 hop to live", hops(piece(BIG_ANSWER, MIDDLE), 1), EXPIRED),
+    ],
+    UNWANTED: [
+        row("a first fragment", piece(BIG, FIRST), LOST),
+        row("a later fragment", piece(BIG, MIDDLE), LOST),
+        row("a CDN's first fragment", piece(BIG_ANSWER, FIRST), LOST),
+        row("a CDN's later fragment", piece(BIG_ANSWER, MIDDLE), PASSES),
+        row("a fragment that is whole", _behind(ask(), ATOMIC), to_cdn(), families=V6),
+    ],
+}
+
+# -- other protocols --
+
+OTHERS = {
+    "SCTP": 132,
+    "GRE": 47,
+    "IP in IP": 4,
+    "IPv6 in IP": 41,
+    "ESP": 50,
+    "AH": 51,
+    "IGMP": 2,
+    "nothing": 59,
+}
+
+
+def _carrying(make: Make, number: int) -> Make:
+    return but(make, proto=number, v6={"nh": number})
+
+
+PROTOCOLS = {
+    OPEN: [
+        *(row(f"a client's {n}", _carrying(DATA, number), UNSUPPORTED) for n, number in OTHERS.items()),
+        *(row(f"{n} from a CDN", _carrying(REPLY, number), PASSES) for n, number in OTHERS.items()),
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "row", "family"), cases(GENERAL, LENGTHS, OPTIONS, EXTENSIONS, FRAGMENTS, PROTOCOLS)
+)
+def test_headers(bare: DataPath, given: Given, row: Row, family: int) -> None:
+    check(bare, given, row, family)
+
+
+# -- cut short --
+
+WHOLE = [
+    pytest.param(NOTHING, up("S", options=[("MSS", 1460), ("NOP", None), ("WScale", 7)]), id="a SYN"),
+    pytest.param(OPEN, DATA, id="data"),
+    pytest.param(OPEN, REPLY, id="a reply"),
+    pytest.param(UDP_OPEN, ask(), id="a question"),
+    pytest.param(UDP_OPEN, answer(), id="an answer"),
+]
+
+
+def _network_ends(packet: Packet) -> int:
+    return 14 + (40 if IPv6 in packet else 20)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("given", "make"), WHOLE)
+def test_cut_off_anywhere(bare: DataPath, given: Given, make: Make, family: int) -> None:
+    packet = make(given.make(bare, family))
+    for length in range(14, len(raw(packet))):
+        seen = bare.run(raw(packet)[:length], device_of(packet))
+        if length < _network_ends(packet):
+            untouched(seen)  # nobody can say that it is for us
+        else:
+            dropped(seen, Verdict.MALFORMED)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("given", "make"), WHOLE)
+def test_cut_off_anywhere_with_its_length_made_right(
+    bare: DataPath, given: Given, make: Make, family: int
+) -> None:
+    flow = given.make(bare, family)
+    packet = make(flow)
+    start, upward = _network_ends(packet), device_of(packet) == CLIENTS
+    header = len(raw(packet)) - len(packet[TCP].payload) if TCP in packet else len(raw(packet))
+    for length in range(start, len(raw(packet))):
+        frame = bytearray(raw(packet)[:length])
+        at, size = (18, length - start) if family == 6 else (16, length - 14)
+        frame[at : at + 2] = size.to_bytes(2, "big")
+        seen = bare.run(bytes(frame), device_of(packet))
+        if length < header:
+            dropped(seen, Verdict.MALFORMED)
+            continue
+        ends = (flow.snat, flow.endpoint) if upward else (flow.service, flow.client)
+        macs = macs_from(flow.cdn)[::-1] if upward else TO_CLIENTS
+        assert seen.frame == moved(Ether(bytes(frame)), *ends, macs), seen  # less data, a wrong checksum
