@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Packets of our own making, each in answer to one and out of the interface that it came by: never
- * leave a peer in silence when we know what is wrong. At most ANSWERS_PER_S a CPU.
+ * leave a peer in silence when we know what is wrong. At most ANSWERS_PER_S of a kind a CPU.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ static __always_inline bool is_between_hosts(struct packet *pkt)
 }
 
 /* May another answer go out in this second? */
-static __always_inline bool may_answer(struct packet *pkt)
+static __always_inline bool may_answer(struct packet *pkt, enum answer_kind kind)
 {
 	struct cpu_state *cpu = this_cpu();
 	__u64 now = coarse_now(pkt);
@@ -54,11 +54,13 @@ static __always_inline bool may_answer(struct packet *pkt)
 		return false;
 	if (age_ns(now, cpu->answers_ns) >= NS_PER_S) {
 		cpu->answers_ns = now;
-		cpu->answers_left = ANSWERS_PER_S;
+		cpu->answers_left[ANSWER_RESETS] = ANSWERS_PER_S;
+		cpu->answers_left[ANSWER_PINGS] = ANSWERS_PER_S;
+		cpu->answers_left[ANSWER_ERRORS] = ANSWERS_PER_S;
 	}
-	if (!cpu->answers_left)
+	if (!cpu->answers_left[kind])
 		return false;
-	cpu->answers_left--;
+	cpu->answers_left[kind]--;
 	return true;
 }
 
@@ -136,7 +138,8 @@ static __always_inline int answer_reset(struct packet *pkt, int verdict, int oth
 	struct tcphdr *tcp;
 	int sum;
 
-	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) || !may_answer(pkt))
+	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) ||
+	    !may_answer(pkt, ANSWER_RESETS))
 		return otherwise;
 	if (its->flags & TCP_ACK) {
 		sequence = its->acknowledged;
@@ -178,7 +181,7 @@ static __always_inline int answer_echo(struct packet *pkt)
 
 	if (its->l4 != its->l3 + header)
 		return UNSUPPORTED;
-	if (!may_answer(pkt))
+	if (!may_answer(pkt, ANSWER_PINGS))
 		return UNRELATED;
 	if (its->family == 4) {
 		struct iphdr *ip = header_at(pkt, its->l3, sizeof(*ip));
@@ -279,7 +282,7 @@ static __always_inline bool answer_error(struct packet *pkt)
 	struct icmp_header *icmp;
 	int sum, pseudo;
 
-	if (its->fragment == 2 || its->protocol == protocol || !may_answer(pkt))
+	if (its->fragment == 2 || its->protocol == protocol || !may_answer(pkt, ANSWER_ERRORS))
 		return false;
 	if (length > most)
 		length = most;

@@ -211,7 +211,7 @@ static __always_inline int cut_off(struct packet *pkt, struct flow *flow)
 		COUNT(count->reset_dark, 1);
 	if (slot && slot->state == SLOT_ESTABLISHED) {
 		count_closed(flow->cdn);
-		SET(slot->flags, slot->flags | FLOW_RESET);
+		set_flags(slot, FLOW_RESET);
 		SET(slot->since_ns, coarse_now(pkt));
 		SET(slot->state, SLOT_CLOSING);
 	}
@@ -244,7 +244,7 @@ static __always_inline int note_data(struct packet *pkt, struct flow *flow)
 	slot = reverse.lookup(&flow->slot);
 	if (slot) {
 		SET(slot->since_ns, exact_now(pkt));
-		SET(slot->flags, slot->flags | FLOW_ASKED);
+		set_flags(slot, FLOW_ASKED);
 	}
 	return GO_ON;
 }
@@ -257,7 +257,7 @@ static __always_inline void note_reply_data(struct packet *pkt, struct slot *slo
 	__u32 end = segment_end(its);
 
 	if (slot->flags & FLOW_ASKED) {
-		SET(slot->flags, slot->flags & ~FLOW_ASKED);
+		clear_flags(slot, FLOW_ASKED);
 		record_first_byte(pkt, slot->traffic_class, age_ns(exact_now(pkt), slot->since_ns));
 		if (count)
 			COUNT(count->requests, 1);

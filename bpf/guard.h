@@ -180,7 +180,7 @@ static __always_inline int admit(struct packet *pkt)
 		return GO_ON;
 	}
 	if (blocked(pkt, &its->client) && !finds_neighbours(pkt) &&
-	    (its->belongs || !is_management(pkt)))
+	    (its->ours == LOCAL_VIP || its->belongs > TO_SOMETHING || !is_management(pkt)))
 		return BLOCKED;
 	if (pkt->generation) {
 		know_customer(pkt);

@@ -2,8 +2,8 @@
 /* Following a flow through its changes: its handshake, its end, its replies once a second. */
 #pragma once
 
-/* Datagrams that a client sends within so long are one flight. */
-#define UDP_FLIGHT_NS 25000000ULL
+/* Datagrams that a client sends within so long are one flight: less than what makes an answer a slow one. */
+#define UDP_FLIGHT_NS 10000000ULL
 /* A client that asks again has waited so long. */
 #define UDP_PAUSE_NS 100000000ULL
 /* A SYN may carry so much data (Fast Open, RFC 7413), all or nothing of which is acknowledged with it. */
@@ -54,14 +54,12 @@ static __always_inline int open_anew(struct packet *pkt)
 /* FINs and resets, for the life of the port; the entry itself stays until it is needed no more. */
 static __always_inline void note_close(struct packet *pkt, struct slot *slot, __u8 fin)
 {
-	if (pkt->its->flags & TCP_RST) {
-		SET(slot->flags, slot->flags | FLOW_RESET);
-	} else {
-		SET(slot->flags, slot->flags | fin);
-		if ((slot->flags & (FLOW_FIN_CLIENT | FLOW_FIN_CDN)) !=
-		    (FLOW_FIN_CLIENT | FLOW_FIN_CDN))
-			return;
-	}
+	const __u8 both = FLOW_FIN_CLIENT | FLOW_FIN_CDN;
+
+	if (pkt->its->flags & TCP_RST)
+		set_flags(slot, FLOW_RESET);
+	else if (((set_flags(slot, fin) | fin) & both) != both)
+		return;
 	if (slot->state == SLOT_ESTABLISHED)
 		count_closed(pkt->its->cdn);
 	SET(slot->state, SLOT_CLOSING);
@@ -112,7 +110,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 	if (tcp || age_ns(its->now, flow->syn_ns) > UDP_FLIGHT_NS) {
 		SET(flow->flags, flow->flags | FLOW_RESENT);
 		if (slot)
-			SET(slot->flags, slot->flags | FLOW_RESENT);
+			set_flags(slot, FLOW_RESENT);
 	}
 	if (tcp && its->sequence != flow->isn) {
 		if (age_ns(its->now, flow->syn_ns) > HALF_OPEN_NS ||
@@ -127,7 +125,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		return towards_cdn(pkt, flow);
 	}
 	if (tcp && slot && slot->state == SLOT_CLOSING) {
-		SET(slot->flags, slot->flags & ~FLOW_RESET);
+		clear_flags(slot, FLOW_RESET);
 		SET(slot->state, SLOT_SYN_SENT);
 		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
 	}
@@ -223,12 +221,18 @@ static __always_inline int follow_syn_after(struct packet *pkt, struct flow *flo
 	return open_anew(pkt);
 }
 
+/*
+ * FIN or reset of a client's. A reset of a handshake ends it when it is in order (RFC 9293, 3.10.7.4), which
+ * who merely guesses the port does not know; whatever it is, the CDN sees for itself.
+ */
 static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 {
 	struct slot *slot = reverse.lookup(&flow->slot);
 	int verdict = towards_cdn(pkt, flow);
 
 	if (verdict != TO_CDN)
+		return verdict;
+	if (pkt->its->belongs == TO_HALF_OPEN && !follows_syn(pkt->its->sequence, flow->isn))
 		return verdict;
 	if (pkt->its->flags & TCP_RST)
 		SET(flow->flags, flow->flags | FLOW_RESET);
@@ -424,7 +428,7 @@ static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slo
 	__u64 us;
 
 	if (its->protocol == IPPROTO_UDP && !(slot->flags & FLOW_SYNACK)) {
-		SET(slot->flags, slot->flags | FLOW_SYNACK); /* the first one is timed */
+		set_flags(slot, FLOW_SYNACK); /* the first one is timed */
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 		record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
 	}

@@ -86,11 +86,15 @@ static __always_inline void note_pick(struct packet *pkt, struct pick *pick, __u
 	tell_seldom(pkt, EVENT_SPILL, full, 0);
 }
 
-/* A rescued flow leaves a tombstone, so that a late SYN-ACK meets a reset. */
-static __always_inline void bury(struct packet *pkt, struct flow *old, struct flow *new)
+/*
+ * A rescued flow leaves a tombstone, so that a late SYN-ACK meets a reset. Its entry has been replaced: what
+ * it said is told, for in there another flow may be by now.
+ */
+static __always_inline void bury(struct packet *pkt, __u32 index, __u32 endpoint, __u32 cdn,
+				 struct flow *new)
 {
-	struct slot *slot = reverse.lookup(&old->slot);
-	struct cdn_count *count = count_of(old->cdn);
+	struct slot *slot = reverse.lookup(&index);
+	struct cdn_count *count = count_of(cdn);
 
 	if (slot)
 		SET(slot->state, SLOT_TOMBSTONE);
@@ -99,7 +103,7 @@ static __always_inline void bury(struct packet *pkt, struct flow *old, struct fl
 	count = count_of(new->cdn);
 	if (count)
 		COUNT(count->rescued_to, 1);
-	tell(pkt, EVENT_RESCUE, 0, old->endpoint, new->endpoint, 0, 0);
+	tell(pkt, EVENT_RESCUE, 0, endpoint, new->endpoint, 0, 0);
 }
 
 /* Remember the flow; half-open, until its client has proved that it is where it says. */
@@ -109,6 +113,7 @@ static __always_inline int remember(struct packet *pkt, struct flow *flow,
 	struct flow_key key = {};
 	struct slot *slot;
 	int verdict = GO_ON;
+	bool failed = false;
 
 	if (endpoint->transport == TRANSPORT_NAT)
 		verdict = bind_slot(pkt, flow, endpoint, flow->service);
@@ -117,12 +122,21 @@ static __always_inline int remember(struct packet *pkt, struct flow *flow,
 	if (verdict != GO_ON)
 		return verdict;
 	key_of(pkt, &key);
-	if (!WRITES || !half_open.update(&key, flow))
-		return GO_ON;
+	if (WRITES)
+		failed = half_open.update(&key, flow);
 	slot = reverse.lookup(&flow->slot);
-	if (slot)
+	if (!WRITES || !slot)
+		return failed ? NO_ROOM : GO_ON;
+	if (failed) {
 		SET(slot->owner, 0);
-	return NO_ROOM;
+		return NO_ROOM;
+	}
+	if (*(volatile __u64 *)&slot->owner ==
+	    owner_word(&pkt->its->source, pkt->its->source_port, flow->service))
+		return GO_ON;
+	/* without an entry it was an orphan, for a moment; and the other CPU was in need of a port */
+	forget_owner(&key, flow->slot);
+	return NO_PORT;
 }
 
 /* The flow that is to be rescued: it goes to another CDN than it had, or stays when there is none. */
@@ -144,18 +158,23 @@ static __always_inline int bind_flow(struct packet *pkt)
 	struct cpu_state *cpu = this_cpu();
 	struct endpoint *endpoint;
 	struct flow flow = {};
+	__u32 id, old_slot = NO_SLOT, old_endpoint = 0, old_cdn = NO_CDN_ID;
 	struct pick *pick;
 	int verdict;
-	__u32 id;
 
 	if (!cpu)
 		return NO_CDN;
+	if (old) {
+		old_slot = old->slot;
+		old_endpoint = old->endpoint;
+		old_cdn = old->cdn;
+	}
 	pick = &cpu->pick;
 	if (pick->darkened != NOWHERE)
 		eject_darkened(pkt, pick->darkened);
 	id = pick->endpoint;
 	endpoint = endpoints.lookup(&id);
-	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old->cdn))
+	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old_cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
 	NOTE(NOTED_PICKED, id, pick->probe);
 	flow.generation = its->policy;
@@ -189,7 +208,7 @@ static __always_inline int bind_flow(struct packet *pkt)
 	}
 	note_pick(pkt, pick, flow.cdn);
 	if (old)
-		bury(pkt, old, &flow);
+		bury(pkt, old_slot, old_endpoint, old_cdn, &flow);
 	count_new(pkt, &flow);
 	return towards_cdn(pkt, &flow);
 }

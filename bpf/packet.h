@@ -36,6 +36,14 @@ enum onward {
 	ANSWER_TOO_LATE,
 };
 
+/* Packets of our own making; who provokes one kind of them must not silence the others. */
+enum answer_kind {
+	ANSWER_RESETS = 0,
+	ANSWER_PINGS,
+	ANSWER_ERRORS,
+	ANSWER_KINDS,
+};
+
 /* What a packet is part of. */
 enum belongs {
 	TO_NOBODY_OF_OURS = 0,
@@ -164,7 +172,7 @@ struct cpu_state {
 	__u32 until_sample;
 	__u32 sample_one_in; /* what the distance to the next sample was drawn with */
 	__u64 answers_ns;
-	__u32 answers_left;
+	__u32 answers_left[ANSWER_KINDS];
 	__u32 pad;
 	__u32 unbilled[MAX_CDNS]; /* bytes not yet counted against their capacity */
 	struct pick pick;

@@ -138,6 +138,24 @@ static __always_inline void forget_owner(struct flow_key *key, __u32 index)
 			half_open.delete(key);
 }
 
+/*
+ * Both ways of a flow set flags and clear them, each on a CPU of its own: what the one writes must not undo
+ * what the other does. They are the low byte of a word that nothing else is written to meanwhile, for this
+ * compiler has no narrower atomics. What they were before is the answer.
+ */
+static __always_inline __u8 set_flags(struct slot *slot, __u8 flags)
+{
+	_Static_assert(__builtin_offsetof(struct slot, flags) % 8 == 0 &&
+			       __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+		       "flags begin a word");
+	return ATOMIC_OR((__u64 *)&slot->flags, (__u64)flags);
+}
+
+static __always_inline void clear_flags(struct slot *slot, __u8 flags)
+{
+	ATOMIC_AND((__u64 *)&slot->flags, ~(__u64)flags);
+}
+
 /* An established flow has ended, one way or the other: each is counted once. */
 static __always_inline void count_closed(__u32 cdn)
 {
@@ -152,7 +170,7 @@ static __always_inline void revive(struct slot *slot, __u32 cdn)
 {
 	struct cdn_count *count = count_of(cdn);
 
-	SET(slot->flags, slot->flags & ~FLOW_RESET);
+	clear_flags(slot, FLOW_RESET);
 	SET(slot->state, SLOT_ESTABLISHED);
 	if (count)
 		COUNT(count->promoted, 1);

@@ -11,6 +11,8 @@
 #define COUNT(place, n) ((void)(n))
 #define ATOMIC_ADD(place, n) (*(place))
 #define ATOMIC_SUB(place, n) (*(place))
+#define ATOMIC_OR(place, bits) (*(place))
+#define ATOMIC_AND(place, bits) (*(place))
 /* as if it had worked */
 #define SWAP_IF(place, old, new) (old)
 #define COPY(to, from, size) ((void)(from))
@@ -20,6 +22,8 @@
 #define COUNT(place, n) ((place) += (n))
 #define ATOMIC_ADD(place, n) __sync_fetch_and_add(place, n)
 #define ATOMIC_SUB(place, n) __sync_fetch_and_sub(place, n)
+#define ATOMIC_OR(place, bits) __sync_fetch_and_or(place, bits)
+#define ATOMIC_AND(place, bits) __sync_fetch_and_and(place, bits)
 /* what it held before: `old` when it was swapped */
 #define SWAP_IF(place, old, new) __sync_val_compare_and_swap(place, old, new)
 #define COPY(to, from, size) __builtin_memcpy(to, from, size)

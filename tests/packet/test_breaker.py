@@ -163,7 +163,7 @@ class TestRefusing:
     def test_nor_is_one_that_answers_no_syn_of_ours(self, path: DataPath) -> None:
         for n in range(6):
             session = connect(path, n)
-            assert session.down(Flag.RST | Flag.ACK, seq=0, ack=12345).verdict is Verdict.STALE_REPLY
+            assert session.down(Flag.RST | Flag.ACK, seq=0, ack=1234567).verdict is Verdict.STALE_REPLY
         assert not is_out(path)
 
 
