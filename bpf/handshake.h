@@ -228,15 +228,19 @@ static __always_inline int follow_syn_after(struct packet *pkt, struct flow *flo
 static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 {
 	struct slot *slot = reverse.lookup(&flow->slot);
+	bool known = flow->flags & (FLOW_FIN_CLIENT | FLOW_RESET);
 	int verdict = towards_cdn(pkt, flow);
 
 	if (verdict != TO_CDN)
 		return verdict;
 	if (pkt->its->belongs == TO_HALF_OPEN && !follows_syn(pkt->its->sequence, flow->isn))
 		return verdict;
+	/* of a direct return one side's end is all that is seen */
+	if (!slot && !known && pkt->its->belongs == TO_ESTABLISHED)
+		count_closed(flow->cdn);
 	if (pkt->its->flags & TCP_RST)
 		SET(flow->flags, flow->flags | FLOW_RESET);
-	else if (!slot) /* of a direct return one side's end is all that is seen */
+	else if (!slot)
 		SET(flow->flags, flow->flags | FLOW_FIN_CLIENT);
 	if (slot && slot->state != SLOT_TOMBSTONE)
 		note_close(pkt, slot, FLOW_FIN_CLIENT);
