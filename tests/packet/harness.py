@@ -316,14 +316,13 @@ class DataPath:
 
     def run(self, frame: bytes, device: str = CLIENTS) -> Seen:
         """One packet in by `device`. It must end in exactly one counted verdict, all its bytes counted."""
-        before = list(self.tables.counters.verdicts())
+        counts = self.map("verdicts", per_cpu=True)
+        before = counts.values()
         ran = kernel.test_run(self.fd, frame, ifindex=self.indexes[device])
         deltas = {
-            verdict: (packets - old_packets, octets - old_octets)
-            for (verdict, packets, octets), (_, old_packets, old_octets) in zip(
-                self.tables.counters.verdicts(), before, strict=True
-            )
-            if packets != old_packets or octets != old_octets
+            Verdict(number): _grown(old, new)
+            for number, (old, new) in enumerate(zip(before, counts.values(), strict=True))
+            if new != old
         }
         assert list(deltas.values()) == [(1, len(frame))], f"counted {deltas} for\n  {told(frame)}"
         return Seen(frame, next(iter(deltas)), Action(ran.action), ran.frame)
@@ -367,6 +366,13 @@ _ports = itertools.count(30000)
 def client_port() -> int:
     """A client's port that no other test has, and that is no SNAT port."""
     return next(_ports)
+
+
+def _grown(old: bytes, new: bytes) -> tuple[int, int]:
+    """Packets and bytes that were counted meanwhile, on all CPUs."""
+    words = [struct.unpack(f"{len(raw) // 8}Q", raw) for raw in (old, new)]
+    packets, octets = (sum(words[1][n::2]) - sum(words[0][n::2]) for n in (0, 1))
+    return packets, octets
 
 
 def seed_of_the_run() -> int:
