@@ -121,6 +121,13 @@ class TestToACdn:
             packet = syn(session, [], dataofs=5 + len(padded) // 4) / padded
             goes_up(session, packet, packet)
 
+    def test_data_is_no_option(self, path: DataPath, name: str) -> None:
+        promise = b"\x02\x04\x05\xb4"
+        for options, data in ((b"", promise), (b"\x01\x01\x02\x04", promise[2:]), (b"\x01" * 4, promise)):
+            session = limited(path, name)
+            packet = syn(session, [], dataofs=5 + len(options) // 4) / options / data
+            goes_up(session, packet, packet)
+
     def test_no_limit_no_change(self, path: DataPath, name: str) -> None:
         for most in (0, 0xFFFF):
             session = limited(path, name, most)

@@ -1,4 +1,4 @@
-"""Whatever the path: VLAN tags in and out, and headers between the network's and the transport's."""
+"""What lies between Ethernet and the transport: VLAN tags in and out, IP options, extension headers, hops."""
 
 from __future__ import annotations
 
