@@ -116,15 +116,15 @@ static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *
 				   struct endpoint *endpoint)
 {
 	__u32 pool = pool_of(endpoint);
-	__u64 *out = weight_out.lookup(&pool);
+	__u64 *out = weight_out.lookup(&pool), weight;
 
 	if (!out || h->state != BREAKER_OUT)
 		return;
+	weight = h->reserved_weight; /* before another CPU can take it out again */
 	SET(h->reopened_ns, pkt->its->now);
 	if (SWAP_IF(&h->state, BREAKER_OUT, BREAKER_IN) != BREAKER_OUT)
 		return;
-	ATOMIC_SUB(out, h->reserved_weight);
-	SET(h->reserved_weight, 0);
+	ATOMIC_SUB(out, weight);
 	SET(h->reason, OUT_NONE);
 	SET(h->slow_run, 0);
 	SET(h->refused, 0);

@@ -130,7 +130,6 @@ struct facts {
 	__u8 index; /* of that address */
 	__u8 belongs;
 	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
-	__u8 unread;   /* of its network header: what is not for us is not read further */
 	__u8 traffic_class;
 	__u8 region;
 	__u8 begins; /* of a flow to be opened: enum begins */

@@ -20,10 +20,11 @@ from cdnctl.lab import netns
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Loading a program needs root."""
-    if os.geteuid() != 0:
-        for item in items:
-            if item.path.parent.name == "packet":
+    """Loading a program needs root; and some of what it does is timed, on a machine with neighbours."""
+    for item in items:
+        if item.path.parent.name == "packet":
+            item.add_marker(pytest.mark.flaky(reruns=1))
+            if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="BPF needs root"))
 
 
