@@ -125,6 +125,8 @@ static __always_inline void reopen(struct packet *pkt, __u32 id, struct health *
 	if (SWAP_IF(&h->state, BREAKER_OUT, BREAKER_IN) != BREAKER_OUT)
 		return;
 	ATOMIC_SUB(out, weight);
+	if (h->state == BREAKER_IN)
+		SET(h->reserved_weight, 0);
 	SET(h->reason, OUT_NONE);
 	SET(h->slow_run, 0);
 	SET(h->refused, 0);
