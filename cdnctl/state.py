@@ -6,6 +6,7 @@ whole: after a crash there is the old one or the new one, never half of one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import tomllib
@@ -67,15 +68,19 @@ class StateStore:
         self.path = directory / "state.toml"
         self.warnings: list[str] = []
         """What went wrong at the last `load` but did not stop it."""
+        self._damaged = False
+        """Whether what stands in the file could not be used, and is to be kept."""
 
     def load(self) -> State:
         """The state as last saved, or an empty one if there is none.
 
-        A damaged file is set aside and the state starts empty, with a warning: an edge without its
-        blocks is better than no edge. Raises StateError if the file cannot be read or is a newer
-        version's.
+        With a damaged file the state starts empty, with a warning: an edge without its blocks is better
+        than no edge. The file stays where it is, and every start warns of it, until `save` replaces it
+        and keeps a copy: a start may yet be refused. Raises StateError if the file cannot be read or is
+        a newer version's.
         """
         self.warnings = []
+        self._damaged = False
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -88,7 +93,13 @@ class StateStore:
         try:
             state = msgspec.convert(tomllib.loads(data.decode()), State)
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-            return self._set_aside(error)
+            self._damaged = True
+            self.warnings.append(
+                f"{self.path} is damaged ({error}); the edge starts without its blocks, weights, drains and"
+                " limits. To have them: stop the agent, mend the file, start the agent; with the next change"
+                f" that is stored, the file becomes {self.path.name}.damaged- and the time"
+            )
+            return State()
         if state.version > VERSION:
             raise StateError(
                 f"{self.path} has version {state.version}; this cdnctl knows up to {VERSION}",
@@ -105,6 +116,8 @@ class StateStore:
         text = _HEADER + tomli_w.dumps({**msgspec.to_builtins(state), "blocks": blocks})
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if self._damaged:
+                self._keep_damaged()
             replace(self.path, text.encode())
         except OSError as error:
             raise StateError(
@@ -112,22 +125,12 @@ class StateStore:
                 "the change is in force but would not survive a restart; make room or mend the directory",
             ) from error
 
-    def _set_aside(self, why: Exception) -> State:
-        aside = self.path.with_name(
-            f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        )
-        try:
-            self.path.rename(aside)
-        except OSError as error:
-            raise StateError(
-                f"{self.path} is damaged ({why}) and cannot be set aside: {error.strerror}",
-                "move it away by hand",
-            ) from error
-        self.warnings.append(
-            f"{self.path} is damaged ({why}); the edge starts without its blocks, weights, drains and"
-            f" limits. It is kept as {aside}: mend it, stop the agent, move it back, start the agent"
-        )
-        return State()
+    def _keep_damaged(self) -> None:
+        """Give the damaged file a second name, which stays when it is replaced. Raises OSError."""
+        time_of_day = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        with contextlib.suppress(FileNotFoundError):  # somebody has moved it away
+            os.link(self.path, self.path.with_name(f"{self.path.name}.damaged-{time_of_day}"))
+        self._damaged = False
 
 
 def replace(path: Path, data: bytes) -> None:
