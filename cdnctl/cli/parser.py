@@ -18,7 +18,7 @@ _LONGEST_S = 10 * 365 * 86400
 _WEIGHT_MAX = 1000
 _FASTEST = 1e9
 _FRAME_DIGITS = 18
-"""More than frames ever will be, and within what 64 bits hold."""
+"""More than frames, or packets shown, ever will be, and within what 64 bits hold."""
 _TOP_LEVEL = ("edge", "config", "netns", "read_only", "theme")
 """What may stand before a verb."""
 
@@ -63,6 +63,13 @@ def frame_number(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= _FRAME_DIGITS:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected the number of a frame, as `cdnctl status` shows it")
+
+
+def packet_count(text: str) -> int:
+    """How many packets to show."""
+    if text.isascii() and text.isdecimal() and len(text) <= _FRAME_DIGITS and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number of packets, from 1")
 
 
 def lifetime(text: str) -> float | None:
@@ -249,7 +256,7 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--iface", metavar="NAME", help="comes in by this interface of the edge")
     parser.add_argument("--live", action="store_true", help="show sampled real packets with their verdicts")
-    parser.add_argument("--count", type=frame_number, metavar="N", help="with --live: so many, then end")
+    parser.add_argument("--count", type=packet_count, metavar="N", help="with --live: so many, then end")
 
 
 def _default_lifetime() -> float | None:

@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
         from cdnctl.cli.watch import run as watch
 
         return watch(options)
+    if options.count is not None:
+        raise UsageError("--count is for --live", "a trace without it is of one packet")
     ends = _ends(options)
     _require_root()
     traced = trace(_edge(options), ends, options)
@@ -135,7 +137,7 @@ def parse_end(text: str) -> tuple[str, int | None]:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise UsageError(f"'{text}' is no address", _HOW) from None
-    if (address.version == 6) != (bare or text.startswith("[")):
+    if "%" in host or (address.version == 6) != (bare or text.startswith("[")):
         raise UsageError(f"'{text}' is no address", _HOW)
     if port is not None and not 0 < int(port) < 65536:
         raise UsageError(f"'{text}': no such port", "they go from 1 to 65535")
@@ -180,7 +182,7 @@ def _tables(program: Program) -> Tables:
         return Tables(program.pins)
     except OSError as error:
         raise CdnctlError(
-            f"no data path of edge {program.pins.name} is loaded ({error.strerror or error})",
+            f"no data path of edge {program.edge} is loaded ({error.strerror or error})",
             "see `ls /sys/fs/bpf/cdnctl`, or start an agent: `cdnctl attach`",
         ) from None
 
@@ -193,7 +195,7 @@ def _not_attached(program: Program, way: _Way, attached: bool) -> Iterator[str]:
     from cdnctl.engine.entries import interface
 
     if not attached:
-        yield f"edge {program.pins.name} is attached to nothing: no packet reaches it"
+        yield f"edge {program.edge} is attached to nothing: no packet reaches it"
     elif interface(way.ifindex) not in [name for name, _ in attach.attached_to(program.maps())]:
         yield f"the program is not attached to {way.name}: what comes in there does not reach it"
 

@@ -167,14 +167,22 @@ def _field(word: str) -> FilterField:
 def _value(field: FilterField, text: str) -> str:
     if field in ("src", "dst", "host"):
         try:
-            return str(ipaddress.ip_network(text, strict=False))
+            if "%" not in text:
+                return str(ipaddress.ip_network(text, strict=False))
+            raise ValueError(text)
         except ValueError:
             raise UsageError(f"'{text}' is no address or prefix", _HELP) from None
-    if field in ("port", "sport", "dport") and not (text.isascii() and text.isdigit() and int(text) < 65536):
+    if field in ("port", "sport", "dport") and not _is_number(text, 65535):
         raise UsageError(f"'{text}' is no port", "they go from 0 to 65535")
-    if field == "proto" and text not in _PROTOCOLS and not (text.isdigit() and int(text) < 256):
+    if field == "proto" and text.lower() not in _PROTOCOLS and not _is_number(text, 255):
         raise UsageError(f"'{text}' is no protocol", f"{', '.join(_PROTOCOLS)}, or a number")
+    if field == "proto":
+        return text.lower()
     return text.lower().replace("-", "_") if field == "verdict" else text
+
+
+def _is_number(text: str, most: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most
 
 
 def check_names(wanted: PacketFilter, frame: Frame) -> None:

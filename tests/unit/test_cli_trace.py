@@ -64,7 +64,8 @@ def test_an_end_is_an_address_and_perhaps_a_port(text: str, end: tuple[str, int 
 @pytest.mark.parametrize(
     "text",
     ["", ":80", "[]", "host", "198.51.100", "198.51.100.7:", "198.51.100.7:0", "198.51.100.7:65536",
-     "[198.51.100.7]:80", "2001:db8::7:443:x", "[2001:db8::7", "[2001:db8::7]443", "2001:db8::7]:443"],
+     "[198.51.100.7]:80", "2001:db8::7:443:x", "[2001:db8::7", "[2001:db8::7]443", "2001:db8::7]:443",
+     "[fe80::1%lo]:5", "fe80::1%lo"],
 )  # fmt: skip
 def test_what_is_no_end_is_refused_with_how_to_write_it(text: str) -> None:
     with pytest.raises(UsageError) as refused:
@@ -105,7 +106,12 @@ def test_flags_by_name() -> None:
         ("trace --live colour red", "a filter is a field and a value"),
         ("trace --live src 10.0.0.0/40", "no address or prefix"),
         ("trace --live port 65536", "no port"),
+        ("trace --live src fe80::1%lo", "no address or prefix"),
         ("trace --live proto sctp", "no protocol"),
+        ("trace --live proto ²", "no protocol"),
+        ("trace --live proto 256", "no protocol"),
+        (f"trace --live port {'9' * 5000}", "no port"),
+        ("trace --count 3 198.51.100.7 203.0.113.80:443", "--count is for --live"),
         ("trace --live port 80 or", "nothing on one side of `or`"),
         ("trace --live and port 80", "nothing on one side of `and`"),
     ],
@@ -115,6 +121,17 @@ def test_wrong_usage_is_said_before_anything_is_tried(
 ) -> None:
     assert main(line.split()) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "²", "x"])
+def test_count_is_a_number_from_one(capsys: pytest.CaptureFixture[str], count: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["trace", "--live", "--count", count])
+    assert "expected a number of packets, from 1" in capsys.readouterr().err
+
+
+def test_a_protocol_in_any_case() -> None:
+    assert watch.parse(["proto", "TCP"]) == watch.parse(["proto", "tcp"])
 
 
 def test_a_trace_of_an_edge_that_is_not_there(run_dir: object, capsys: pytest.CaptureFixture[str]) -> None:
