@@ -102,8 +102,11 @@ class TableReader:
             value = msgspec.convert(raw, hint)
             for check in _checks(hint):
                 value = check(value)
-        except (msgspec.ValidationError, ValueError):
+        except msgspec.ValidationError:
             self.wrong(key, raw, f"expected {description(hint)}")
+            return {}
+        except ValueError as error:
+            self.wrong(key, raw, f"expected {description(hint)}; {error}")
             return {}
         return {name: value}
 

@@ -16,12 +16,15 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 def host_address(text: str) -> str:
     """An IPv4 or IPv6 address that one host may have, in its usual spelling; raises ValueError."""
     address = ipaddress.ip_address(text)
+    if address.version == 6 and address.is_link_local:
+        raise ValueError(f"{text} is link-local: it says nothing without an interface")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        raise ValueError(f"{text} is IPv4 in IPv6's clothes: write {address.ipv4_mapped}")
     if (
         address.is_multicast
         or address.is_loopback
         or address.is_unspecified
         or address.is_reserved
-        or (address.version == 6 and address.is_link_local)  # says nothing without an interface
         or "%" in text
     ):
         raise ValueError(f"{text} is no address of one host")
@@ -33,7 +36,7 @@ def prefix(text: str) -> str:
     network = ipaddress.ip_network(text)
     if isinstance(network, ipaddress.IPv6Network):
         if network.subnet_of(_MAPPED):
-            raise ValueError(f"{text} is IPv4 in IPv6's clothes")
+            raise ValueError(f"{text} is IPv4 in IPv6's clothes: write it as IPv4")
         if network.supernet_of(_MAPPED):  # the kernel's tables hold IPv4 there
             raise ValueError(f"{text} would be all of IPv4, too: all of IPv6 that is routed is 2000::/3")
     return str(network)
