@@ -84,10 +84,8 @@ def _cuts(command: PanicCommand) -> bool:
 
 
 def _confirm(options: argparse.Namespace, plan: str) -> None:
-    """Show what will happen; return only on --yes or a spelled-out yes at a terminal."""
+    """Return only on --yes, or on a spelled-out yes at a terminal, after showing what will happen."""
     if options.yes:
-        if not options.json:
-            print(plan)
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(plan, "nothing was done; say --yes to do it without being asked")

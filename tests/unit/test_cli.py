@@ -260,6 +260,14 @@ def test_cutting_asks_at_a_terminal(served: ServedDouble, answer: bytes, status:
     assert len(served.engine.asked) == (2 if status == 0 else 1)
 
 
+@pytest.mark.parametrize("verb", ["detach", "bypass", "mode observe"])
+def test_with_a_yes_only_what_was_done_is_said(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert main([*verb.split(), "--yes"]) == 0
+    assert "cuts 12 flows" not in capsys.readouterr().out
+
+
 # --- without an agent --------------------------------------------------------------------------------
 
 
