@@ -168,6 +168,12 @@ class Changes:
         )
         how_long = "until unblocked" if lifetime is None else f"for {duration(lifetime)}"
         warnings = list(around.unread)
+        for allowed in engine.state.allowed:
+            if blocklist.covers(blocklist.parse_prefix(allowed.prefix), network):
+                warnings.append(
+                    f"{allowed.prefix} is allowed: the block has no effect until"
+                    f" `cdnctl disallow {allowed.prefix}`"
+                )
         if command.dry_run:
             already = ", which is blocked already" if engine.blocks.wanted.find(network) else ""
             return Outcome(ok=True, text=f"would block {shown} {how_long}{already}", warnings=warnings)
