@@ -34,7 +34,7 @@ GOES_ON = {
     Onward.ANSWER_TOO_LATE: "its TTL ends here: its sender must hear of it",
 }
 FITNESS = {
-    Fitness.UNFIT_EXCEPTED: "no: the flow is being rescued from it",
+    Fitness.UNFIT_EXCEPTED: "no: the first pick's own CDN",
     Fitness.UNFIT_OUT: "no: out of rotation",
     Fitness.UNFIT_DARK: "no: found dark just now",
     Fitness.UNFIT_SUSPECT: "no: its last handshakes were too slow",
@@ -70,6 +70,7 @@ class Notes:
         self._client = packet.source
         self._entries = entries
         self._vip = 0
+        self._rescue = False
         self._held: list[int] = []
         self._words: dict[NoteKind, Callable[[int, int], None]] = {
             kind: getattr(self, f"_note_{kind.name.lower()}") for kind in NoteKind
@@ -246,7 +247,10 @@ class Notes:
     def _note_try(self, endpoint: int, fitness: int) -> None:
         health = self._entries.health(endpoint)
         known = f" ({health})" if health else ""
-        self.add("try", f"{self._entries.endpoint(endpoint)}: {FITNESS[Fitness(fitness)]}{known}")
+        found = FITNESS[Fitness(fitness)]
+        if self._rescue and fitness == Fitness.UNFIT_EXCEPTED:
+            found = "no: the flow is being rescued from its CDN"
+        self.add("try", f"{self._entries.endpoint(endpoint)}: {found}{known}")
 
     def _note_picked(self, endpoint: int, probe: int) -> None:
         self.endpoint = endpoint
@@ -260,6 +264,7 @@ class Notes:
         )
 
     def _note_rescue(self, cdn: int, _b: int) -> None:
+        self._rescue = True
         self.add("rescue", f"the flow is to be taken from {self._entries.cdn(cdn)}")
 
     def _note_gone_dark(self, endpoint: int, _b: int) -> None:
