@@ -73,7 +73,7 @@ static __always_inline void clamp_mss(struct packet *pkt, __u16 most)
 /* How large a segment may be on its way, 0: as large as it likes. */
 static __always_inline __u32 most_of(struct packet *pkt, struct endpoint *endpoint)
 {
-	__u32 overhead = overhead_of(endpoint, pkt->its->family), most = endpoint->mss, room;
+	__u32 overhead = overhead_of(pkt->its, endpoint), most = endpoint->mss, room;
 	struct hop *hop;
 
 	if (!overhead)

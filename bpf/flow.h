@@ -143,8 +143,9 @@ static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 		return NO_CDN;
 	its->cdn = flow->cdn;
 	its->endpoint = id;
-	if (endpoint->transport != TRANSPORT_NAT)
-		return TO_CDN;
+	its->slot_index = flow->slot;
+	if (is_direct(its)) /* which may be over; see follow_client() */
+		return endpoint->transport == TRANSPORT_NAT ? TO_HANDSHAKE : TO_CDN;
 	its->out.source = *snat_address(pkt, flow->snat);
 	its->out.target = endpoint->address;
 	its->out.source_port = flow->snat_port;

@@ -276,6 +276,28 @@ static __always_inline int follow_into_dark(struct packet *pkt, struct flow *flo
 	return open_anew(pkt);
 }
 
+static __always_inline bool is_translated(__u32 id)
+{
+	struct endpoint *endpoint = endpoints.lookup(&id);
+
+	return endpoint && endpoint->transport == TRANSPORT_NAT;
+}
+
+/* It was answered directly, but its CDN is none any more that does so: it is over. */
+static __always_inline int follow_astray(struct packet *pkt)
+{
+	struct flow_key key = {};
+
+	key_of(pkt, &key);
+	if (WRITES) {
+		established.delete(&key);
+		half_open.delete(&key);
+	}
+	if (pkt->its->protocol == IPPROTO_UDP || (pkt->its->flags & TCP_SYN))
+		return open_anew(pkt);
+	return pkt->its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
+}
+
 /* A UDP client that spoke before the answer came. */
 static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
 {
@@ -298,6 +320,8 @@ static __always_inline int follow_client(struct packet *pkt)
 			return its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
 		return open_anew(pkt);
 	}
+	if (flow->slot == NO_SLOT && is_translated(flow->endpoint))
+		return follow_astray(pkt);
 	if (!charged) {
 		its->customer = flow->customer;
 		verdict = within_quota(pkt);

@@ -278,7 +278,9 @@ static __always_inline int about_reply(struct packet *pkt)
 	its->source_port = quote->target_port; /* a tunnel's packets of one flow go one way */
 	its->target_port = quote->source_port;
 	verdict = towards_cdn(pkt, flow);
-	if (verdict != TO_CDN || flow->slot == NO_SLOT || (its->mode & MODE_OBSERVE))
+	if (verdict == TO_HANDSHAKE)
+		return unrelated; /* of a flow that is over */
+	if (verdict != TO_CDN || is_direct(its) || (its->mode & MODE_OBSERVE))
 		return verdict;
 	verdict = translate_error(pkt, &its->out.source);
 	return verdict == GO_ON ? TO_CDN : verdict;

@@ -115,10 +115,8 @@ static __always_inline int remember(struct packet *pkt, struct flow *flow,
 	int verdict = GO_ON;
 	bool failed = false;
 
-	if (endpoint->transport == TRANSPORT_NAT)
+	if (flow->slot != NO_SLOT)
 		verdict = bind_slot(pkt, flow, endpoint, flow->service);
-	else
-		flow->slot = NO_SLOT;
 	if (verdict != GO_ON)
 		return verdict;
 	key_of(pkt, &key);
@@ -179,6 +177,8 @@ static __always_inline int bind_flow(struct packet *pkt)
 	NOTE(NOTED_PICKED, id, pick->probe);
 	flow.generation = its->policy;
 	flow.endpoint = id;
+	flow.slot =
+		endpoint->transport == TRANSPORT_NAT ? 0 : NO_SLOT; /* a real one is found below */
 	flow.service = its->service;
 	flow.cdn = endpoint->cdn;
 	flow.customer = its->customer;

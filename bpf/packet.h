@@ -106,7 +106,7 @@ struct facts {
 	__u32 sequence; /* of TCP, in network order as all the rest */
 	__u32 acknowledged;
 	__u32 fragment_id;
-	__u32 slot_index;
+	__u32 slot_index; /* of the flow; NO_SLOT: its CDN answers clients directly */
 	__u32 endpoint;
 	__u32 onward;  /* what the next stage is to do, an enum onward */
 	__u32 mtu;     /* that it is too big for */

@@ -218,8 +218,8 @@ static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, 
 {
 	struct facts *its = pkt->its;
 	struct hop *hop = hop_to(pkt, its->endpoint, &to->address);
-	__u32 overhead = overhead_of(to, its->family), id;
-	bool nat = to->transport == TRANSPORT_NAT;
+	__u32 overhead = overhead_of(its, to), id;
+	bool nat = !is_direct(its);
 	struct link *link;
 
 	if (!hop)
@@ -282,8 +282,10 @@ static __always_inline int send(struct packet *pkt, int verdict, bool plain)
 
 		if (!to)
 			return NO_CDN;
-		if (to->transport == TRANSPORT_PASS)
+		if (is_direct(its) && to->transport == TRANSPORT_PASS)
 			return HANDED;
+		if (is_direct(its) && to->transport == TRANSPORT_NAT)
+			return UNKNOWN_FLOW;
 		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to, plain);
 	}
 	if (its->ttl <= 1)

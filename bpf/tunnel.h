@@ -9,10 +9,18 @@
 #define TUNNEL_TTL 64
 #define TUNNEL_FIRST_PORT 0xc000 /* outer source ports: by flow, so that routers spread them */
 
-static __always_inline __u32 overhead_of(const struct endpoint *to, __u8 family)
+/* A flow keeps the way that it began, also when the mode of its CDN changes. */
+static __always_inline bool is_direct(const struct facts *its)
 {
-	__u32 ip = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	return its->slot_index == NO_SLOT;
+}
 
+static __always_inline __u32 overhead_of(const struct facts *its, const struct endpoint *to)
+{
+	__u32 ip = its->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+
+	if (!is_direct(its))
+		return 0;
 	if (to->transport == TRANSPORT_IPIP)
 		return ip;
 	return to->transport == TRANSPORT_GUE ? ip + sizeof(struct udphdr) : 0;
@@ -95,7 +103,7 @@ static __always_inline bool encapsulate_ipv6(struct packet *pkt, const struct en
 static __always_inline bool encapsulate(struct packet *pkt, const struct endpoint *to)
 {
 	struct facts *its = pkt->its;
-	__u32 overhead = overhead_of(to, its->family), outer = its->l3 - overhead;
+	__u32 overhead = overhead_of(its, to), outer = its->l3 - overhead;
 	__u32 length = its->length + overhead;
 	struct udphdr *udp;
 

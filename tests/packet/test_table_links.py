@@ -17,6 +17,7 @@ from session import Flow, macs_from
 from states import ISN, MINE, NOTHING, OPEN, THEIRS, UDP_NOTHING, UDP_OPEN, tcp, udp
 from table import (
     ESTABLISHED,
+    FREE,
     SYN_SENT,
     TOO_LATE,
     Given,
@@ -225,6 +226,46 @@ def _direct(name: str, transport: Transport, sent: Callable[..., Outcome]) -> di
     }
 
 
+def _turned(given: Given, name: str, transport: Transport) -> Given:
+    """The same, but since then the operator has changed how its CDN is reached."""
+
+    def make(path: DataPath, family: int) -> Flow:
+        flow = given.make(path, family)
+        path.change_endpoint(AURORA, flow.pool, transport=transport)
+        return flow
+
+    return Given(f"{given.name}, {name}", make)
+
+
+_IN_A_TUNNEL = tcp("established, in a tunnel", _said(Transport.IPIP, SYN, ACK))
+_UDP_IN_A_TUNNEL = udp("two questions were sent, in a tunnel", _said(Transport.IPIP, ask(), ask()))
+TURNED: dict[Given, list[Row]] = {
+    _turned(OPEN, "before its CDN took tunnels", Transport.IPIP): [
+        row("data", DATA, SENT),
+        row("a reply", REPLY, CAME),
+        row("a SYN, the CDN's to judge", up("S", seq=424242), to_cdn()),
+    ],
+    _turned(OPEN, "before its CDN was the host", Transport.PASS): [
+        row("data", DATA, SENT),
+        row("a reply", REPLY, CAME),
+    ],
+    _turned(UDP_OPEN, "before its CDN took tunnels", Transport.GUE): [
+        row("a question", ask(), to_cdn()),
+        row("an answer", answer(), to_client()),
+    ],
+    _turned(_IN_A_TUNNEL, "before its CDN took none", Transport.NAT): [
+        row("data", DATA, reset_client("R", seq=THEIRS, segments_to=1), FREE),
+        row("a SYN", SYN, opens(), SYN_SENT),
+    ],
+    _turned(_IN_A_TUNNEL, "before its CDN was the host", Transport.PASS): [
+        row("data", DATA, handed(segments_to=1))
+    ],
+    _turned(_UDP_IN_A_TUNNEL, "before its CDN took none", Transport.NAT): [
+        row("a question", ask(), opens(), SYN_SENT)
+    ],
+}
+
+
 def _tunnelled(**counted: int) -> Outcome:
     return to_cdn(_wrapped, **counted)
 
@@ -232,6 +273,6 @@ def _tunnelled(**counted: int) -> Outcome:
 WAYS = _direct("IP in IP", Transport.IPIP, _tunnelled) | _direct("by the host", Transport.PASS, handed)
 
 
-@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS))
+@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS, TURNED))
 def test_ways(linked: DataPath, given: Given, row: Row, family: int) -> None:
     check(linked, given, row, family)
