@@ -90,3 +90,24 @@ class Runner:
         """Run `frame`, which is left as it is, into `out`; the action."""
         kernel.check(self._run(self._program, self._reference), "bpf_prog_test_run_opts")
         return int(self._options.retval)
+
+
+class Feeder:
+    """The same for packets of any size."""
+
+    def __init__(self, program: int, room: int = 8192) -> None:
+        self._runner = Runner(program, room, 0)
+        self._in, self._out = ctypes.addressof(self._runner.frame), ctypes.addressof(self._runner.out)
+        self._options, self._context, self._room = self._runner._options, self._runner._context, room
+
+    def run(self, frame: bytes, ifindex: int) -> int:
+        """The action."""
+        size = len(frame)
+        ctypes.memmove(self._in, frame, size)
+        struct.pack_into("4I", self._context, 0, 0, size, 0, ifindex)
+        self._options.data_size_in, self._options.data_size_out = size, self._room
+        return self._runner.run()
+
+    def out(self) -> bytes:
+        """The last packet as it was in the end."""
+        return ctypes.string_at(self._out, self._options.data_size_out)

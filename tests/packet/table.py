@@ -411,3 +411,4 @@ def check(path: DataPath, given: Given, row: Row, family: int) -> None:
     assert state_of(flow) == then, f"{told}which left it {state_of(flow).name}, not {then.name}"
     if then == FREE:
         assert (flow.half_open, flow.established) == (None, None), told
+        assert not path.health(flow.cdn, flow.pool).unanswered, told

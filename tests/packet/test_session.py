@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from harness import Action, DataPath
+from harness import DataPath
 from netbox import CLIENTS, ROUTER_MAC
-from scapy.compat import raw
-from scapy.layers.inet import IP
 from segments import Ends, Flag
-from session import CDN_ISN, Session, link_of
+from session import CDN_ISN, Session
 from steps import (
     ACK,
     FIN,
@@ -23,7 +21,6 @@ from steps import (
     goes_up,
     replied,
     reset_to_cdn,
-    verdict_of,
 )
 
 from cdnctl.datapath import abi
@@ -165,17 +162,6 @@ def test_nor_does_one_that_was_refused(path: DataPath) -> None:
     forwarded(session.ack())
 
 
-@pytest.mark.parametrize("off", [-1, 1, 2, 0x8000_0000])
-def test_an_ack_of_something_else_proves_nothing(session: Session, off: int) -> None:
-    session.syn()
-    dropped(session.ack(), Verdict.BAD_ACK)  # of a SYN-ACK that never came
-    session.syn_ack()
-    dropped(session.up(ACK, ack=(CDN_ISN + 1 + off) % 2**32), Verdict.BAD_ACK)
-    dropped(session.up(PSH | ACK, ack=(CDN_ISN + 1 + off) % 2**32, payload=b"GET /"), Verdict.BAD_ACK)
-    assert session.established is None
-    forwarded(session.ack())
-
-
 def test_isn_at_the_end_of_its_range(path: DataPath) -> None:
     session = Session(path, isn=0xFFFF_FFFF)
     session.cdn_isn = 0xFFFF_FFFF
@@ -183,20 +169,6 @@ def test_isn_at_the_end_of_its_range(path: DataPath) -> None:
     replied(session.down(Flag.SYN | ACK, seq=0xFFFF_FFFF, ack=0))
     forwarded(session.up(ACK, seq=0, ack=0))
     assert session.established is not None
-
-
-def test_data_may_come_with_the_last_step(session: Session) -> None:
-    session.syn()
-    session.syn_ack()
-    forwarded(session.up(PSH | ACK, payload=b"GET /"))
-    assert session.established is not None
-
-
-def test_a_client_that_gives_up_in_the_handshake(session: Session) -> None:
-    session.syn()
-    session.syn_ack()
-    forwarded(session.up(RST, seq=1001, ack=0))
-    assert session.slot.state == SlotState.CLOSING
 
 
 def test_a_refused_connect_reaches_its_client(session: Session) -> None:
@@ -243,14 +215,6 @@ def test_a_syn_on_a_live_session_is_the_cdns_to_judge(opened: Session) -> None:
     assert opened.established is not None
 
 
-@pytest.mark.parametrize("side", ["up", "down"])
-def test_a_reset_ends_it(opened: Session, side: str) -> None:
-    seen = getattr(opened, side)(RST, seq=1001)
-    assert seen.verdict in (Verdict.FORWARDED, Verdict.REPLIED)
-    assert opened.slot.state == SlotState.CLOSING
-    assert FlowFlag.RESET in FlowFlag(opened.slot.flags)
-
-
 def test_a_reset_of_an_established_session_is_no_refusal(path: DataPath) -> None:
     for _ in range(6):
         Session(path).open().down(RST | ACK)
@@ -271,18 +235,3 @@ def test_the_same_port_again_after_the_end_is_a_new_session(opened: Session) -> 
     assert opened.established is not None
     assert opened.established.slot == opened.slot_index
     goes_down(opened, from_cdn(opened, "PA", b"hello", seq=0x1234_5679, ack=5_000_001))
-
-
-def test_late_segments_of_a_closed_session_still_find_their_ways(opened: Session) -> None:
-    opened.close()
-    replied(opened.down(FIN | ACK))
-    forwarded(opened.up(ACK, seq=1002))
-
-
-def test_time_to_live_is_spent_both_ways(opened: Session) -> None:
-    for packet, device in (
-        (from_client(opened, "A", seq=1001, ack=CDN_ISN + 1), CLIENTS),
-        (from_cdn(opened, "A", seq=CDN_ISN + 1, ack=1001), link_of(opened.cdn)),
-    ):
-        packet[IP].ttl = 1
-        verdict_of(opened.path.run(raw(packet), device), Verdict.SAID_TOO_LATE, Action.TX)

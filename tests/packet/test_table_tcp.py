@@ -69,6 +69,7 @@ TABLE: dict[Given, list[Row]] = {
     NOTHING: [
         row("a SYN", up("S"), opens(), SYN_SENT),
         row("a SYN with the usual options", up("S", options=OPTIONS), opens(), SYN_SENT),
+        row("a SYN with these in another order", up("S", options=OPTIONS[::-1]), opens(), SYN_SENT),
         row("a SYN that asks for ECN", up("SEC"), opens(), SYN_SENT),
         row("a SYN with data (Fast Open)", up("S", REQUEST, options=[("TFO", (1, 2))]), opens(), SYN_SENT),
         row("a SYN with PSH, URG and a window of 0", up("SPU", window=0, urgptr=9), opens(), SYN_SENT),

@@ -28,12 +28,13 @@ from harness import (
     DataPath,
     seed_of_the_run,
 )
+from mutants import mutated
 from netbox import CLIENT_SIDE_MAC, CLIENTS, LINKS, ROUTER_MAC
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 from segments import Flag, mac
 from session import CLIENT, CLIENT6, Datagrams, Session, link_of
-from test_any_packet import LENGTHS_AND_FLAGS, originals
+from warm import Flows
 
 from cdnctl.datapath import abi, packets
 from cdnctl.datapath.abi import Verdict, noted
@@ -482,20 +483,17 @@ def test_nothing_is_told_or_sampled(path: DataPath, tracer: Tracer) -> None:
 
 
 def test_whatever_comes_in_a_trace_changes_nothing(path: DataPath, tracer: Tracer) -> None:
-    frames = originals(path)
+    frames = Flows(path).frames
     seed = seed_of_the_run()
     print("seed", seed)
     chance = random.Random(seed)
     before = dump(path)
     verdicts = set()
     for number in range(MUTANTS):
-        frame = bytearray(frames[number % len(frames)])
-        if number >= len(frames):
-            at = chance.choice(
-                [each for each in (*LENGTHS_AND_FLAGS, chance.randrange(14, 60)) if each < len(frame)]
-            )
-            frame[at] = chance.randrange(256)
-        found = tracer.run(bytes(frame), path.indexes[chance.choice([CLIENTS, LINKS[0].name])])
+        frame = chance.choice(frames)
+        if number % 2:
+            frame = mutated(chance, frame, frames)
+        found = tracer.run(frame, path.indexes[chance.choice([CLIENTS, LINKS[0].name])])
         last = [note for note in found.notes if note.kind is NoteKind.VERDICT]
         assert len(last) == 1, f"seed {seed}: {frame.hex()}"
         verdicts.add(Verdict(last[0].a))
