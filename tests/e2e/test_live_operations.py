@@ -87,9 +87,10 @@ def test_a_drain_stops_new_flows_and_keeps_live_ones(lab: Lab, kernel: Kernel, t
     assert cdn_of(seen, "aurora").state == "drained"
     assert cdn_of(seen, "aurora").effective_share == 0
     wait_for("new flows again", 2, lambda: kernel.health("aurora").last_new_flow_ns > undrained_ns)
-    requests = requests_of(traffic, drained_ns, undrained_ns - READ_NS)
+    requests = requests_of(traffic, drained_ns + IN_FLIGHT_NS, undrained_ns)
     assert not failures(requests)
-    kept = [r for r in requests if r.cdn == "aurora" and r.start_ns > drained_ns + IN_FLIGHT_NS]
+    # Whoever had to repeat its SYN until after that may have got there by then.
+    kept = [r for r in requests if r.cdn == "aurora" and end_ns(r) < undrained_ns - READ_NS]
     assert len(kept) >= 20
     late = [r for r in kept if r.kind != "keepalive" or r.opened_ns >= drained_ns + IN_FLIGHT_NS]
     assert late == []
