@@ -75,6 +75,7 @@ enum mode_flag {
 	MODE_DISARMED = 1, /* drop, eject and rescue nothing; pick by plain weights */
 	MODE_BYPASS = 2,   /* pass every packet untouched */
 	MODE_OBSERVE = 4,  /* decide and count, allocate and send nothing, pass all */
+	MODE_MOVING = 8, /* flows are on their way from other tables: reset none that is not here */
 };
 
 /* Programs that the pipeline goes on in: places in the program array `stages`. */

@@ -13,8 +13,8 @@
 /* enum mode_flag; also written by `disarm`, `bypass` and `mode` when no agent runs */
 PINNED("array", __u32, __u32, mode, 1, 0);
 PINNED("array", __u32, struct settings, settings, 1, 0);
-/* sha256 of the program and of the layout that the pins belong to; user space only */
-PINNED("array", __u32, struct identity, identity, 2, 0);
+/* whose the pins are, see cdnctl/datapath/program.py; user space only */
+PINNED("array", __u32, struct identity, identity, 3, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
 PINNED("hash", struct address, struct local, local_addresses, 256, 0);
 PINNED("hash", struct link_key, __u32, link_ids, 4 * MAX_LINKS, 0);

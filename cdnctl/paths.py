@@ -16,6 +16,8 @@ NAME = re.compile(r"[a-z0-9-]{1,32}")
 """What edges, CDNs and services may be called: safe in a path, a label and a table cell."""
 
 BPFFS = Path("/sys/fs/bpf")
+CURRENT = "current"
+"""A link among an edge's pins."""
 OPERATORS_GROUP = "cdnctl"
 """Members may watch and change the edge."""
 VIEWERS_GROUP = "cdnctl-view"
@@ -70,8 +72,15 @@ def forwarding_path(edge: str) -> Path:
 
 
 def pin_dir(edge: str) -> Path:
-    """The edge's maps and program in bpffs, which outlive every process."""
+    """All of the edge's in bpffs, which outlives every process: a directory for each layout of tables, of
+    which there are two only while flows move, and a link to the one that holds."""
     return BPFFS / "cdnctl" / check_name(edge)
+
+
+def tables_dir(edge: str) -> Path:
+    """The edge's maps and program, by way of that link."""
+    root = pin_dir(edge)
+    return root if (root / "mode").exists() else root / CURRENT  # an early version had no link
 
 
 def bpf_dir() -> Path:

@@ -27,7 +27,7 @@ LIVE_FRAMES = 1 << 1
 """BPF_F_TEST_XDP_LIVE_FRAMES: the frames of a test run really go out."""
 _BATCH = 4096
 _BATCH_BYTES = 4 << 20
-_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
+NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
 """What kernels say that have no batches for a map; 524 is ENOTSUPP, which user space has no name for."""
 
 
@@ -232,7 +232,7 @@ class Map:
                     yield keys[i * key_size : (i + 1) * key_size], values[i * room : (i + 1) * room]
             return
         except OSError as error:
-            if error.errno not in _NO_BATCHES:
+            if error.errno not in NO_BATCHES:
                 raise
         for key in list(self.keys()):
             value = self.get(key)
@@ -272,13 +272,18 @@ class Map:
         keys = list(entries)
         for first in range(0, len(keys), _BATCH):
             some = keys[first : first + _BATCH]
-            values, count = b"".join(entries[key] for key in some), ctypes.c_uint32(len(some))
-            result = libbpf().bpf_map_update_batch(self.fd, b"".join(some), values, ctypes.byref(count), None)
-            if result < 0 and (code := ctypes.get_errno()) not in _NO_BATCHES:
-                raise OSError(code, "bpf_map_update_batch")
-            if result < 0:
-                for key in some:
-                    self.put(key, entries[key])
+            self.put_batch(len(some), b"".join(some), b"".join(entries[key] for key in some))
+
+    def put_batch(self, count: int, keys: bytes, values: bytes) -> None:
+        """The same for keys and values that are one behind the other already, as `batches` gives them."""
+        written = ctypes.c_uint32(count)
+        result = libbpf().bpf_map_update_batch(self.fd, keys, values, ctypes.byref(written), None)
+        if result < 0 and (code := ctypes.get_errno()) not in NO_BATCHES:
+            raise OSError(code, "bpf_map_update_batch")
+        if result < 0:
+            size = self.info.key_size
+            for n in range(count):
+                self.put(keys[n * size : (n + 1) * size], values[n * self._room : (n + 1) * self._room])
 
     def delete_all(self, keys: Iterable[bytes]) -> None:
         """Delete many; those that are not there are no fault."""

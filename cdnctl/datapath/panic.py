@@ -12,14 +12,14 @@ from cdnctl.datapath import abi, attach, elsewhere
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
-from cdnctl.paths import forwarding_path, pin_dir
+from cdnctl.paths import forwarding_path, tables_dir
 
 
 def _tables(edge: str) -> Tables:
     if os.geteuid() != 0:
         raise CdnctlError("the kernel's tables can only be changed by root", "use sudo")
     try:
-        return Tables(pin_dir(edge))
+        return Tables(tables_dir(edge))
     except OSError as error:
         raise CdnctlError(
             f"no data path of edge {edge!r} is loaded ({error.strerror or error})",

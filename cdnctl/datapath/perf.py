@@ -165,9 +165,10 @@ class PerfReader:
         self._generations = [*self._generations, self._open(pins)]
 
     def leave(self, *, newest: bool = False) -> None:
-        """Read only the newest program's from now on, or, when that came to nothing, only the others'."""
-        going = self._generations[-1:] if newest else self._generations[:-1]
-        self._generations = [each for each in self._generations if each not in going]
+        """Read no longer what only programs before the newest have told; or, `newest`, what that one has."""
+        kept = self._generations[0 if newest else -1]
+        going = [each for each in self._generations if each is not kept]
+        self._generations = [kept]
         with self._rounds:  # the round under way may still read them
             round_ns = self.rounds_ns
             self._rounds.wait_for(lambda: self.rounds_ns != round_ns, timeout=2)

@@ -1,36 +1,45 @@
-"""The pinned programs of an edge: keep them when they are the ones wanted, else build them.
+"""The pinned programs and maps of an edge: keep them when they are those wanted, else make others.
 
-With the pins of an earlier agent in place no compiler runs, and flows, counters and blocks go on.
-The `identity` map says which sources and sizes the pins are of.
+With the pins of an earlier agent in place flows, counters and blocks go on. Pins of one layout (sizes of
+tables, and which flow a slot's number means) are in a directory by its digest, and the link `current`
+leads to the one that holds. Tables of another layout are made beside it, and filled (moving.py).
+
+Whoever is killed in between leaves what the next one can start from: either the link still leads to the
+old tables, which are whole, or to the new ones, which are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cdnctl.config import Config
 from cdnctl.config.cost import slots
-from cdnctl.datapath import abi, build, kernel
+from cdnctl.datapath import abi, attach, build, kernel
 from cdnctl.errors import CdnctlError
-from cdnctl.paths import BPFFS, bpf_dir, pin_dir
+from cdnctl.paths import BPFFS, CURRENT, bpf_dir, pin_dir, tables_dir
 
 BPF_FS_MAGIC = 0xCAFE4A11
 _NOTHING = bytes(32)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 class _Identity(NamedTuple):
-    """Digests of what the pins are of."""
+    """Digests of what the pins are of, in the order of the rows of the map `identity`."""
 
     program: bytes
-    """Zeros while one program makes way for another."""
+    """Nothing while one program makes way for another."""
     layout: bytes
+    definitions: bytes = _NOTHING
+    """Structs and maps: between versions that differ in them nothing can be taken over."""
 
 
 def is_bpffs(path: Path) -> bool:
@@ -71,105 +80,147 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _layout_text(config: Config) -> str:
-    """What the pinned maps depend on: their definitions and sizes, and which flow a slot's number means."""
-    definitions = "".join((bpf_dir() / name).read_text() for name in ("abi.h", "maps.h"))
+def _definitions() -> bytes:
+    """Of structs, enums and maps; comments and line breaks make no difference."""
+    text = "".join((bpf_dir() / name).read_text() for name in ("abi.h", "maps.h"))
+    return _digest(" ".join(_COMMENT.sub(" ", text).split()))
+
+
+def _layout(config: Config) -> bytes:
+    """Of the tables' sizes, and of which flow a slot's number means."""
     edge = config.edge
-    return definitions + repr((sizes(config), config.limits.endpoints, edge.snat, edge.snat_ports))
+    return _digest(repr((sizes(config), config.limits.endpoints, edge.snat, edge.snat_ports)))
 
 
 class Program:
     """The loaded, pinned programs of one edge: its entry, which is attached, and what belongs to it.
 
     New programs stay in a directory of their own beside the maps, and the pins count as nobody's, from
-    `prepare` until `commit`: whoever is killed in between leaves maps that the next start builds upon.
-
-    Tests have programs built otherwise (`cflags`), or pinned elsewhere.
+    `prepare` until `commit`. Tests have programs built otherwise (`cflags`).
     """
 
-    def __init__(self, edge: str, *, pins: Path | None = None, cflags: Sequence[str] = ()) -> None:
-        self.pins = pins or pin_dir(edge)
+    def __init__(self, edge: str, *, cflags: Sequence[str] = ()) -> None:
+        self.edge = edge
+        self.root = pin_dir(edge)
+        self.pins = self._held()
+        """Where the wanted program's maps are."""
+        self.before: Path | None = None
+        """Tables whose flows belong into these, from `prepare` until `commit`."""
+        self.is_filled = False
+        """They are there already: somebody was killed while programs were swapped."""
         self.built: build.Built | None = None
         """What building took and gave, when it was done here."""
         self._cflags = tuple(cflags)
-        self._next = self.pins / build.NEXT
         self._wanted: bytes | None = None  # the digest of a program that is prepared, not committed
-        self._before = _NOTHING
+        self._program_before = _NOTHING
 
     def exists(self) -> bool:
         """Whether an earlier agent left a data path."""
-        return self._identity() is not None
+        return _identity(self._held()) is not None
+
+    def lacks(self, config: Config) -> Literal["nothing", "program", "tables"]:
+        """What `prepare` would have to make."""
+        held, layout = self._held(), _layout(config)
+        found = _identity(held)
+        if found is None or (found.layout, found.definitions) != (layout, _definitions()):
+            return "tables"
+        is_there = found.program == self._digest_on(layout) and (held / build.PROGRAM).exists()
+        return "nothing" if is_there else "program"
 
     def ensure(self, config: Config) -> bool:
         """`prepare` and `commit` in one, for those who attach afterwards."""
-        compiled = self.prepare(config)
+        made = self.prepare(config)
         self.commit()
-        return compiled
-
-    def is_for(self, config: Config) -> bool:
-        """Whether the pins are what `prepare` would make."""
-        layout, found = _digest(_layout_text(config)), self._identity()
-        return found == (self._digest_on(layout), layout) and (self.pins / build.PROGRAM).exists()
+        return made
 
     def prepare(self, config: Config, *, anew: bool = False) -> bool:
         """Have the wanted program loaded; True when it was not, or was wanted `anew`: then `commit` it.
 
-        Pins of other sizes or of another layout hold live flows that would be lost: they are
-        refused, with what to do. A changed program on the same maps keeps them all.
+        A changed program on the same maps keeps all flows. For another layout it gets maps of its own,
+        which are to be filled from those in `before`. Maps of other structs cannot be: they are refused,
+        with what to do.
         """
         mount_bpffs()
-        layout = _digest(_layout_text(config))
-        wanted = self._digest_on(layout)
-        found = self._identity()
+        held, layout, definitions = self._held(), _layout(config), _definitions()
+        found = _identity(held)
         if found is None:
-            self.remove()  # left half-made, if at all: the layout is noted before anything is attached
-        elif found.layout != layout:
+            self.remove()  # left half-made, if at all: what they are is noted before anything is attached
+            return self._make(config, self._home(layout, definitions), None)
+        if found.definitions != definitions:
             raise CdnctlError(
-                f"{self.pins} holds the tables of a data path with other [limits] or SNAT addresses or ports,"
-                " or of another version",
-                "undo the change of the configuration, or cut its flows and start afresh:"
-                f" cdnctl detach --edge {self.pins.name} --yes",
+                f"{self.root} holds the tables of another version of cdnctl, which this one cannot take over",
+                f"cut its flows and start afresh: cdnctl detach --edge {self.edge} --yes",
             )
-        elif not anew and found.program == wanted and (self.pins / build.PROGRAM).exists():
+        if found.layout != layout:
+            return self._make(config, self._home(layout, definitions), held)
+        self.pins = held
+        if not anew and self.lacks(config) == "nothing":
             return False
-        self.pins.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._next, ignore_errors=True)
+        self._program_before = found.program
+        return self._make(config, held, None)
+
+    def _make(self, config: Config, home: Path, before: Path | None) -> bool:
+        """Load it on the maps of `home`, which are made where there are none."""
+        layout = _layout(config)
+        # Tables beside those that hold are attached only once they are filled.
+        fresh = _identity(home) is None or (before is not None and not attach.attached_to(_maps(home)))
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True, exist_ok=True)
+        _set_aside(home)
+        flags = [f"-D{name}={value}" for name, value in sizes(config).items()]
         try:
-            flags = [f"-D{name}={value}" for name, value in sizes(config).items()]
-            self.built = build.build(self.pins, [*flags, *self._cflags])
-            self._store(_NOTHING, layout)
+            self.built = build.build(home, [*flags, *self._cflags])
+            _note(home, _NOTHING, layout, _definitions())
+            if before is None:
+                self._point_to(home)
         except BaseException:
-            if found is None:
+            if fresh and before:
+                shutil.rmtree(home, ignore_errors=True)
+            elif fresh:
                 self.remove()
             raise
-        self._wanted, self._before = wanted, found.program if found else _NOTHING
+        self.pins, self.before, self._wanted = home, before, self._digest_on(layout)
+        self.is_filled = not fresh
         return True
 
     def commit(self) -> None:
-        """What was prepared is attached: from now on it is the edge's program.
+        """What was prepared is attached: from now on it is the edge's program, on the edge's tables.
 
         The pins of the one before go, its program array's among them, which then empties: it must not
         be attached any more.
         """
-        if self._wanted is None:
-            return
-        for name in build.PINNED:
-            (self._next / name).rename(self.pins / name)
-        self._next.rmdir()
-        self._store(self._wanted)
-        self._wanted = None
+        if self._wanted is not None:
+            for name in build.PINNED:
+                (self.current / name).rename(self.pins / name)
+            for generation in self.pins.glob(f"{build.NEXT}*"):
+                shutil.rmtree(generation)
+            _note(self.pins, self._wanted)
+            self._wanted = None
+        if self.before is not None:
+            self._point_to(self.pins)
+            self.before = None
+        for home in self._homes():
+            if home != self.pins:
+                shutil.rmtree(home, ignore_errors=True)
 
     def abandon(self) -> None:
         """What was prepared is not attached, and what was there before still is."""
-        if self._wanted is not None:
-            shutil.rmtree(self._next, ignore_errors=True)
-            self._store(self._before)
-            self._wanted = None
+        if self._wanted is None:
+            return
+        self._wanted = None
+        if self.before is None:
+            shutil.rmtree(self.pins / build.NEXT, ignore_errors=True)
+            _note(self.pins, self._program_before)
+            return
+        if not self.is_filled:  # else some interface is on these tables
+            shutil.rmtree(self.pins, ignore_errors=True)
+        self.pins, self.before = self.before, None
 
     @property
     def current(self) -> Path:
         """Where the wanted program and its perf buffers are pinned."""
-        return self.pins if self._wanted is None else self._next
+        return self.pins if self._wanted is None else self.pins / build.NEXT
 
     def open(self, name: str = build.PROGRAM) -> int:
         """A file descriptor of the wanted program, or of its `build.SWEEP`. Raises OSError."""
@@ -177,16 +228,19 @@ class Program:
 
     def maps(self) -> frozenset[int]:
         """Ids of maps that only this edge's programs use. Raises OSError when there are none."""
-        return frozenset(kernel.Map.pinned(self.pins / name).info.id for name in ("mode", "settings"))
+        found = frozenset[int]().union(*map(_maps, self._homes()))
+        if not found:
+            raise FileNotFoundError(2, "No tables are pinned", str(self.root))
+        return found
 
     def remove(self) -> None:
         """Unpin everything; maps and program go with their last user."""
-        shutil.rmtree(self.pins, ignore_errors=True)
-        self._wanted = None
+        shutil.rmtree(self.root, ignore_errors=True)
+        self._wanted = self.before = None
 
     def is_current(self) -> bool:
         """Whether the pinned program is of these very sources, whatever its sizes."""
-        found = self._identity()
+        found = _identity(self._held())
         return found is not None and found.program == self._digest_on(found.layout)
 
     def _digest_on(self, layout: bytes) -> bytes:
@@ -194,17 +248,63 @@ class Program:
         text = build.source() + repr(self._cflags)
         return bytes(a ^ b for a, b in zip(layout, _digest(text), strict=True))
 
-    def _identity(self) -> _Identity | None:
-        """What the pins are of, or None when they are not whole or not there."""
-        try:
-            rows = kernel.Map.pinned(self.pins / "identity")
-        except OSError:
-            return None
-        identity = _Identity(*(rows.get(abi.key(row)) or _NOTHING for row in (0, 1)))
-        return None if identity.layout == _NOTHING else identity
+    # -- directories --
 
-    def _store(self, program: bytes, layout: bytes | None = None) -> None:
-        rows = kernel.Map.pinned(self.pins / "identity")
-        rows.put(abi.key(0), program)
-        if layout is not None:
-            rows.put(abi.key(1), layout)
+    def _held(self) -> Path:
+        """Where the link leads to."""
+        there = tables_dir(self.edge)
+        with contextlib.suppress(OSError):
+            return self.root / os.readlink(there)
+        return there
+
+    def _home(self, layout: bytes, definitions: bytes) -> Path:
+        return self.root / hashlib.sha256(layout + definitions).hexdigest()[:12]
+
+    def _homes(self) -> Iterator[Path]:
+        """All that have tables: more than one while flows move, or when somebody was killed meanwhile."""
+        if (self.root / "mode").exists():
+            yield self.root
+        with contextlib.suppress(FileNotFoundError):
+            yield from [path for path in self.root.iterdir() if path.is_dir() and not path.is_symlink()]
+
+    def _point_to(self, home: Path) -> None:
+        """In one step, so that there is no moment without."""
+        draft = self.root / f"{CURRENT}-next"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(home.name)
+        draft.rename(self.root / CURRENT)
+
+
+def _set_aside(home: Path) -> None:
+    """A generation of programs that somebody who was killed has left: it may be attached somewhere, and goes
+    only when another one is, for its program array empties with its pin."""
+    generation = home / build.NEXT
+    if generation.exists():
+        taken = len(list(home.glob(f"{build.NEXT}-*")))
+        generation.rename(home / f"{build.NEXT}-{taken + 1}")
+
+
+def _identity(pins: Path) -> _Identity | None:
+    """What the pins are of, or None when they are not whole or not there."""
+    try:
+        rows = kernel.Map.pinned(pins / "identity")
+    except OSError:
+        return None
+    identity = _Identity(*(rows.get(abi.key(row)) or _NOTHING for row in range(rows.info.max_entries)))
+    return None if identity.layout == _NOTHING else identity
+
+
+def _note(pins: Path, *identity: bytes) -> None:
+    """The first rows."""
+    rows = kernel.Map.pinned(pins / "identity")
+    for row, digest in enumerate(identity):
+        rows.put(abi.key(row), digest)
+
+
+def _maps(home: Path) -> frozenset[int]:
+    """Ids of maps that only programs on these tables use; none where there are no tables."""
+    found = set()
+    for name in ("mode", "settings"):
+        with contextlib.suppress(OSError):
+            found.add(kernel.Map.pinned(home / name).info.id)
+    return frozenset(found)

@@ -11,7 +11,7 @@ import os
 import time
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, build, host, perf, toolchain
+from cdnctl.datapath import abi, attach, build, host, moving, perf, toolchain
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
@@ -82,6 +82,10 @@ class Engine:
             self.tell("warning", warning, "warning")
         self.program.prepare(self.config)
         try:
+            move = moving.begin(self.program, self.config)
+            if move:
+                move.fill()
+                move.refresh()
             self.use(Tables(self.program.pins), KernelBlocks(self.program.pins))
             self._bring_up_to_date()
             self.reader = perf.PerfReader(self.program.current)
@@ -90,14 +94,17 @@ class Engine:
             self.ports = Ports(settings.port_room(self.config, self.layout))
             self.video = Video(self.config, self.layout)
             self.observer = frames.Observer(self.config, self.layout, self.tables, self.reader, self.ports)
-            if not self.state.detached:
-                self.attach_all()
+            with move.swapping() if move else contextlib.nullcontext():
+                if not self.state.detached:
+                    self.attach_all()
         except BaseException:
             self._undo_start(fresh)
             raise
         self.attachment.leave_others()
         self.program.commit()
         self.observer.observe()
+        if move and move.cut:
+            self.tell("attach", f"{move.cut} {moving.CUT}", "warning")
         built = self.program.built
         how = "taken over as it was" if built is None else built.how
         for warning in built.warnings if built else ():
@@ -109,7 +116,7 @@ class Engine:
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
 
     def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
-        """Work on these; `start` opens them itself."""
+        """Work on these; `start` opens them itself, a reload may open others."""
         self.tables = tables
         self.blocks = Blocks(kernel_blocks, tables)
         self.attachment.use(tables)
@@ -197,6 +204,8 @@ class Engine:
 
         New tables have none yet, and take the state's.
         """
+        if self.program.before is None and abi.Mode.MOVING in self.tables.mode:
+            self.tables.mode &= ~abi.Mode.MOVING  # the agent before was killed when all was done but this
         if self.tables.settings.generation:
             self.state.armed = abi.Mode.DISARMED not in self.tables.mode
             self.state.observing = abi.Mode.OBSERVE in self.tables.mode

@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from cdnctl.config import Config, read
 from cdnctl.config.differences import differences
-from cdnctl.datapath import attach, build, host
+from cdnctl.datapath import attach, build, host, moving
+from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
+from cdnctl.datapath.tables import Tables
 from cdnctl.engine import restore
+from cdnctl.engine.blocks import Blocks
+from cdnctl.engine.layout import Layout
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome, Reload
 from cdnctl.state import State
@@ -32,6 +36,24 @@ _SHOWN = 3
 """Differences on the line that the ticker shows."""
 _SETTLED_S = 0.02
 """No packet is in the program before any more, so long after it is attached nowhere."""
+
+
+class _New(NamedTuple):
+    """What is prepared."""
+
+    program: Program
+    move: moving.Move | None
+    """Its tables are others."""
+
+
+class _Before(NamedTuple):
+    """What to go back to."""
+
+    config: Config
+    layout: Layout
+    state: State
+    tables: Tables
+    blocks: Blocks
 
 
 class Reloading:
@@ -56,16 +78,11 @@ class Reloading:
         config = self._checked(engine.config)
         found = differences(engine.config, config)
         program = Program(config.edge.name)
-        known = program.is_for(config)
-        words = _words(found, known, command.program)
+        words = _words(found, program.lacks(config), command.program)
         if command.dry_run:
             return Outcome(ok=True, text=f"would reload: {words}", changed=found)
-        if not known or command.program:
-            await asyncio.to_thread(program.prepare, config, anew=True)
-            warnings = list(program.built.warnings if program.built else ())
-            warnings += self._apply(config, program)
-        else:
-            warnings = self._apply(config, None)
+        new = await asyncio.to_thread(_prepare, program, config, command.program)
+        warnings = self._apply(config, new)
         return Outcome(
             ok=True,
             text=f"reloaded: {words}",
@@ -88,40 +105,51 @@ class Reloading:
             raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
         return config
 
-    def _apply(self, config: Config, program: Program | None) -> list[str]:
+    def _apply(self, config: Config, new: _New | None) -> list[str]:
         """Put it into force, and the program if there is another one; warnings."""
         engine = self._engine
-        before = engine.config, engine.layout, engine.state
-        state, warnings = _cleaned(engine.state, config)
-        engine.config, engine.state = config, state
+        before = _Before(engine.config, engine.layout, engine.state, engine.tables, engine.blocks)
+        engine.config = config
+        engine.state, warnings = _cleaned(engine.state, config)
         try:
-            engine.attachment.follow(config, program or engine.program)
+            if new and new.move:
+                new.move.refresh()
+                engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
+                engine.blocks.load(engine.state.blocks)
+            engine.attachment.follow(config, new.program if new else engine.program)
             engine.put_config()
-            if program:
-                engine.reader.follow(program.current)
-            if not state.detached:
-                engine.attach_all()
+            if new:
+                engine.reader.follow(new.program.current)
+            with new.move.swapping() if new and new.move else contextlib.nullcontext():
+                if not engine.state.detached:
+                    engine.attach_all()
         except BaseException:
-            engine.config, engine.layout, engine.state = before
-            self._take_back(program)
+            self._take_back(before, new)
             raise
         engine.attachment.leave_others()
-        if program:
-            self._settle(program)
+        if new:
+            self._settle(new.program)
         engine.follow_config()
+        if new:
+            warnings += new.program.built.warnings if new.program.built else []
+            warnings += [f"{new.move.cut} {moving.CUT}"] if new.move and new.move.cut else []
         return warnings
 
-    def _take_back(self, program: Program | None) -> None:
+    def _take_back(self, before: _Before, new: _New | None) -> None:
         """As far as the kernel lets us."""
         engine = self._engine
+        engine.config, engine.layout, engine.state = before.config, before.layout, before.state
+        if engine.tables is not before.tables:
+            engine.tables, engine.blocks = before.tables, before.blocks
+            engine.attachment.use(before.tables)
         engine.attachment.follow(engine.config, engine.program)
         with contextlib.suppress(CdnctlError, OSError):
             engine.put_config()
         with contextlib.suppress(CdnctlError, OSError):
             engine.attachment.leave_others()
-        if program:
+        if new:
             engine.reader.leave(newest=True)
-            program.abandon()
+            new.program.abandon()
 
     def _settle(self, program: Program) -> None:
         """The new program is attached everywhere: it is the edge's now."""
@@ -136,10 +164,25 @@ class Reloading:
         engine.sweep = engine.collector.sweep = sweep
 
 
-def _words(found: list[str], known: bool, wanted: bool) -> str:
+def _prepare(program: Program, config: Config, anew: bool) -> _New | None:
+    """What takes its time; None when all that is wanted is there."""
+    if not program.prepare(config, anew=anew):
+        return None
+    try:
+        move = moving.begin(program, config)
+        if move:
+            move.fill()
+    except BaseException:
+        program.abandon()
+        raise
+    return _New(program, move)
+
+
+def _words(found: list[str], lacking: str, wanted: bool) -> str:
     """What is, or would be, done: a line for the ticker, and more below it if there is more."""
-    said = [] if known else ["another program"]
-    said += ["the program anew"] if known and wanted else []
+    said = {"program": ["another program"], "tables": ["other tables, and all flows into them"]}.get(
+        lacking, ["the program anew"] if wanted else []
+    )
     if not found:
         return " and ".join([*said, "the same configuration"])
     line = "; ".join([*said, *found[:_SHOWN]])

@@ -23,7 +23,7 @@ from cdnctl.engine.engine import Engine
 from cdnctl.engine.frames import SAMPLES_PER_S
 from cdnctl.errors import CdnctlError
 from cdnctl.lab import netns
-from cdnctl.paths import pin_dir
+from cdnctl.paths import pin_dir, tables_dir
 from tests.bench import packets
 from tests.bench.packets import Ends
 from tests.bench.shim import Shim
@@ -120,7 +120,7 @@ class Rig:
             self.tables = self.engine.tables
             self._sample_as_under_load()
             _await_neighbours()
-            self.shim = Shim(pin_dir(NAME), self._cflags(settings))
+            self.shim = Shim(tables_dir(NAME), self._cflags(settings))
             stack.callback(self.shim.close)
             self._stack = stack.pop_all()
         return self
@@ -164,7 +164,7 @@ class Rig:
 
     def block(self, networks: Iterable[IPv4Network]) -> None:
         """Have exactly these in the block list."""
-        KernelBlocks(pin_dir(NAME)).load(dict.fromkeys(networks, 0))
+        KernelBlocks(tables_dir(NAME)).load(dict.fromkeys(networks, 0))
         self.tables.bump_generation()
 
     def calm(self) -> None:

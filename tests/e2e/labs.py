@@ -81,7 +81,7 @@ def take_back(lab: Lab, *, keep: bool) -> None:
     for file in paths.run_dir().glob(f"{lab.name}.*"):
         file.unlink()
     if keep and set(programs(lab)) == set(lab.topology.edge_links):
-        forget_faults(Tables(paths.pin_dir(lab.name)))
+        forget_faults(Tables(paths.tables_dir(lab.name)))
     else:
         remove_data_path(lab)
     with netns.entered(lab.topology.edge):

@@ -40,7 +40,7 @@ class Kernel:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self.tables = Tables(paths.pin_dir(lab.name))
+        self.tables = Tables(paths.tables_dir(lab.name))
 
     def endpoint(self, cdn: str, family: int = 4) -> int:
         """Id of a CDN's endpoint, of TCP."""

@@ -14,6 +14,7 @@ from netbox import LINKS, name
 
 from cdnctl import config
 from cdnctl.datapath import kernel
+from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.engine import Engine
@@ -50,9 +51,11 @@ def reachable() -> Iterator[None]:
             six = ":" in address
             where = {"dst": address, "gateway": link.gateway6 if six else link.gateway}
             ip.route("add", **where)
-        yield
-        for address in ends:
-            ip.route("del", dst=address)
+        try:
+            yield
+        finally:
+            for address in ends:
+                ip.route("del", dst=address)
 
 
 class File:
@@ -96,8 +99,16 @@ class Edge(DataPath):
         self.file = file
         self.indexes = indexes
         self._reader = None
-        self._maps = {}
+        self._maps: dict[str, Map] = {}
+        self._mapped = 0
         self._fd = -1
+
+    def map(self, table: str, *, per_cpu: bool = False) -> Map:
+        """Of the tables that hold now."""
+        if self._mapped != self.tables.identity:
+            self._mapped = self.tables.identity
+            self._maps = {}
+        return super().map(table, per_cpu=per_cpu)
 
     @property
     def config(self) -> config.Config:  # type: ignore[override]

@@ -137,7 +137,7 @@ def start(
 def per_cpu(table: str, number: int, values: list[int]) -> None:
     """Count so much, on the first CPU."""
     words = struct.pack(f"={len(values)}Q", *values)
-    opened = Map.pinned(paths.pin_dir(EDGE) / table, per_cpu=True)
+    opened = Map.pinned(paths.tables_dir(EDGE) / table, per_cpu=True)
     opened.put(abi.key(number), words + bytes(len(words) * (kernel.possible_cpus() - 1)))
 
 
@@ -171,7 +171,7 @@ def test_everything_is_in_the_kernel(start: Start) -> None:
     assert [by_id[place.id].weight for place in aurora] == [60, 60, 60, 60, 60]
     assert [by_id[place.id].weight for place in borealis] == [80, 80]
     gue = by_id[borealis[0].id]
-    assert (gue.transport, gue.mss, abi.show_port(gue.tunnel_port)) == (abi.Transport.GUE, 1400, 6080)
+    assert (gue.transport, gue.mss, gue.tunnel_port) == (abi.Transport.GUE, 1400, 6080)
     assert (gue.flags, gue.limit_us) == (0, 250_000)
     assert by_id[aurora[0].id].flags == abi.EndpointFlag.RESETS
     assert set(tables.choice.services().values()) == {place.id for place in layout.services}
@@ -310,7 +310,7 @@ def test_the_collector_counts_and_ports_are_foretold(start: Start, monkeypatch: 
     engine = start()
     place = engine.layout.endpoints_of("aurora")[2]
     first = place.id * 2 * 1024
-    reverse = Map.pinned(paths.pin_dir(EDGE) / "reverse")
+    reverse = Map.pinned(paths.tables_dir(EDGE) / "reverse")
 
     def hold(count: int) -> None:
         for number in range(count):

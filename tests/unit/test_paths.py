@@ -15,6 +15,7 @@ def test_places_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths.state_dir("ams1") == Path("/var/lib/cdnctl/ams1")
     assert paths.config_path() == Path("/etc/cdnctl/cdnctl.toml")
     assert paths.pin_dir("ams1") == Path("/sys/fs/bpf/cdnctl/ams1")
+    assert paths.tables_dir("ams1") == Path("/sys/fs/bpf/cdnctl/ams1/current")
     assert paths.cache_dir() == Path("/var/cache/cdnctl")
     monkeypatch.setenv("CDNCTL_RUN_DIR", "/tmp/r")
     monkeypatch.setenv("CDNCTL_STATE_DIR", "/tmp/s")

@@ -55,6 +55,7 @@ class Mode(enum.IntFlag):
     DISARMED = 1
     BYPASS = 2
     OBSERVE = 4
+    MOVING = 8
 
 
 class Stage(enum.IntEnum):
