@@ -13,7 +13,7 @@ from blocking import FOUR, SIX, Guarded, Names
 from headroom import filled_headroom  # noqa: F401  (a fixture)
 from roomy import Roomy
 from session import Session
-from table import bare, emptied  # noqa: F401  (fixtures)
+from trying import bare, emptied  # noqa: F401  (fixtures)
 
 from cdnctl.datapath.program import mount_bpffs
 from cdnctl.lab import netns

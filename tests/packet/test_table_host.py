@@ -22,7 +22,8 @@ from scapy.packet import Packet, Raw
 from segments import is_ipv6, network
 from session import Flow
 from states import NOTHING, OPEN
-from table import PASSES, Given, Make, Row, but, cases, check, down, drop, hops, layer_of, row, up
+from table import PASSES, Given, Make, Row, but, cases, down, drop, hops, layer_of, row, up
+from trying import check
 
 from cdnctl.datapath.abi import Verdict
 

@@ -46,7 +46,6 @@ from table import (
     ask,
     but,
     cases,
-    check,
     client_side,
     down,
     drop,
@@ -58,6 +57,7 @@ from table import (
     to_client,
     up,
 )
+from trying import check
 
 from cdnctl.datapath.abi import Verdict
 

@@ -27,7 +27,6 @@ from table import (
     answer,
     ask,
     cases,
-    check,
     down,
     drop,
     handed,
@@ -40,6 +39,7 @@ from table import (
     up,
 )
 from tags import QINQ, SINGLE, TPID_8021AD, TPID_8021Q, UNTAGGED, Tags, tagged
+from trying import check
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Transport, Verdict

@@ -42,7 +42,6 @@ from table import (
     Given,
     Row,
     cases,
-    check,
     down,
     drop,
     opens,
@@ -53,6 +52,7 @@ from table import (
     to_client,
     up,
 )
+from trying import check
 
 from cdnctl.datapath.abi import Verdict
 

@@ -24,13 +24,13 @@ from table import (
     answer,
     ask,
     cases,
-    check,
     drop,
     opens,
     row,
     to_cdn,
     to_client,
 )
+from trying import check
 
 from cdnctl.datapath.abi import Verdict
 

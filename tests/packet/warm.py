@@ -20,7 +20,8 @@ from states import NOTHING, UDP_NOTHING
 from table import Given, Row
 from tags import QINQ, SINGLE, tagged
 from test_fragments import pieces
-from test_table_headers import EXTENSIONS, FRAGMENTS, GENERAL, OPTIONS
+from test_table_fragments import TABLE as FRAGMENTS
+from test_table_headers import EXTENSIONS, GENERAL, OPTIONS
 from test_table_host import OTHERS, THE_HOSTS
 from test_table_icmp import TABLE as ICMP_TABLE
 from test_table_tcp import TABLE as TCP_TABLE
