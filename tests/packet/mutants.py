@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from harness import ENDPOINTS, ENDPOINTS6, SERVICES, SNAT, SNAT6
 
-LARGEST = 3000
+from cdnctl.datapath import loading
+
 
 # -- what a field may be --
 
@@ -120,6 +121,12 @@ def _changed(chance: random.Random, data: bytearray, frame: bytes) -> None:
         data[at] = data[at] ^ 1 << chance.randrange(8) if roll < 0.8 else chance.randrange(256)
 
 
+@functools.cache
+def _largest() -> int:
+    """Bytes of a frame; in one buffer there is room for some more than 3,000."""
+    return 7000 if loading.takes_multi_buffer() else 3000
+
+
 def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
     """The frame, more or less."""
     data = bytearray(frame)
@@ -129,7 +136,7 @@ def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
         case 0:
             del data[chance.randrange(14, len(data) + 1) :]
         case 1:
-            data += chance.randbytes(chance.choice((1, 6, 40, 1000)))
+            data += chance.randbytes(chance.choice((1, 6, 40, 1000, _largest())))
         case 2:
             cut = chance.randrange(14, 80)
             data[cut:] = chance.choice(others)[cut:]
@@ -138,4 +145,4 @@ def mutated(chance: random.Random, frame: bytes, others: list[bytes]) -> bytes:
             data[cut:cut] = chance.choice(others)[12 : chance.randrange(12, 80)]
         case 4:
             data[12:12] = struct.pack("!HH", chance.choice((0x8100, 0x88A8)), chance.choice((0, 7, 0xFFFF)))
-    return bytes(data[:LARGEST]).ljust(14, b"\0")
+    return bytes(data[: _largest()]).ljust(14, b"\0")
