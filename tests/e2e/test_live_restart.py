@@ -33,7 +33,7 @@ WARM = 40
 PERMANENT, PASSING = "10.77.0.1", "10.78.0.0/24"
 """Blocked for an hour, and for so short that it ends while no agent runs."""
 SENDERS = {PERMANENT: 200.0, "10.78.0.9": 200.0}
-LIFETIME_S = 2.5
+LIFETIME_S = 2.0
 EXPIRY_LATE_S = 0.25
 """The kernel judges expiry by its coarse clock, at a packet; and this test looks every 20 ms."""
 

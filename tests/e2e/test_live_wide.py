@@ -71,7 +71,7 @@ class Much(NamedTuple):
     """Of each download, so that it lasts."""
 
 
-QUICK = Much(reloads=5, weights=20, requests=500, megabytes=12, mbit=5.0)
+QUICK = Much(reloads=4, weights=16, requests=500, megabytes=12, mbit=5.0)
 LESS = Much(reloads=12, weights=50, requests=1000, megabytes=40, mbit=6.0)
 FULL = Much(reloads=50, weights=200, requests=2000, megabytes=100, mbit=6.0)
 
