@@ -15,6 +15,7 @@ import pytest
 
 from cdnctl import paths
 from cdnctl.lab import netns, record
+from cdnctl.lab.lab import START_S
 from cdnctl.python import environment, python_module
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -47,7 +48,7 @@ def wait_for(demo: subprocess.Popen[str], words: str) -> None:
 
 def wait_for_agent(demo: subprocess.Popen[str]) -> None:
     """Until the edge takes connections: all is built then."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and demo.poll() is None:
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(paths.socket_path(NAME))) == 0:
