@@ -229,7 +229,7 @@ class Choice:
             transport=transport,
             flags=flags,
             mss=mss,
-            tunnel_port=abi.port(tunnel_port),
+            tunnel_port=tunnel_port,
             weight=weight,
             limit_us=limit_us,
         )

@@ -171,7 +171,7 @@ def test_everything_is_in_the_kernel(start: Start) -> None:
     assert [by_id[place.id].weight for place in aurora] == [60, 60, 60, 60, 60]
     assert [by_id[place.id].weight for place in borealis] == [80, 80]
     gue = by_id[borealis[0].id]
-    assert (gue.transport, gue.mss, abi.show_port(gue.tunnel_port)) == (abi.Transport.GUE, 1400, 6080)
+    assert (gue.transport, gue.mss, gue.tunnel_port) == (abi.Transport.GUE, 1400, 6080)
     assert (gue.flags, gue.limit_us) == (0, 250_000)
     assert by_id[aurora[0].id].flags == abi.EndpointFlag.RESETS
     assert set(tables.choice.services().values()) == {place.id for place in layout.services}
