@@ -290,7 +290,8 @@ def test_a_dark_pop_that_answers_directly_is_ejected(labs: Labs, figure: Figure)
     kernel, cdn = Kernel(lab), "aurora"
     traffic = lab.start_clients(rate=400, share6=SHARE6)
     warm_up(kernel, traffic, six=True)
-    assert cdn_of(frame(lab), cdn).samples > 0, "a handshake's time is SYN to the client's ACK"
+    # a handshake's time is SYN to the client's ACK
+    wait_for("the PoP's handshakes are in a frame", 5, lambda: cdn_of(frame(lab), cdn).samples)
     fault_ns = lab.darken(cdn)
     sleep_until(after(fault_ns, 1.0))
     assert kernel.is_out(cdn)
