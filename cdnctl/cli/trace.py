@@ -182,7 +182,7 @@ def _tables(program: Program) -> Tables:
         return Tables(program.pins)
     except OSError as error:
         raise CdnctlError(
-            f"no data path of edge {program.edge} is loaded ({error.strerror or error})",
+            f"no data path of edge {program.pins.name} is loaded ({error.strerror or error})",
             "see `ls /sys/fs/bpf/cdnctl`, or start an agent: `cdnctl attach`",
         ) from None
 
@@ -195,7 +195,7 @@ def _not_attached(program: Program, way: _Way, attached: bool) -> Iterator[str]:
     from cdnctl.engine.entries import interface
 
     if not attached:
-        yield f"edge {program.edge} is attached to nothing: no packet reaches it"
+        yield f"edge {program.pins.name} is attached to nothing: no packet reaches it"
     elif interface(way.ifindex) not in [name for name, _ in attach.attached_to(program.maps())]:
         yield f"the program is not attached to {way.name}: what comes in there does not reach it"
 
