@@ -309,7 +309,7 @@ def test_the_operators_words_stand_and_are_said(edge: Edge) -> None:
     for command in (
         SetWeights(weights={"corona": 70}),
         Drain(cdn="borealis"),
-        SetLimit(customer="acme", pps=500),
+        SetLimit(customer="acme", pps=500_000),
     ):
         assert engine.execute(command, OPERATOR).ok
     edge.file.replace('name = "aurora"', 'weight = 30\nname = "aurora"')
