@@ -37,6 +37,9 @@ from cdnctl.lab.processes import start
 from cdnctl.lab.topology import SECOND_PORT, VIP, VIP6, vip_for
 from cdnctl.model import SetWeights
 
+pytestmark = pytest.mark.soak
+"""Minutes, with labs of their own and reloads under load."""
+
 CLIENTS = ("10.1.200.7", "3fff:1:200::7")
 FAR_CLIENTS = ("10.4.1.7", "3fff:4:1::7")
 RATE, SHARE6 = 200.0, 0.5
