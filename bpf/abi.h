@@ -301,7 +301,7 @@ struct endpoint {
 	__u8 flags;
 	__u8 pad;
 	__u16 mss;	   /* what SYNs on this path may promise at most; 0: as they come */
-	__u16 tunnel_port; /* of GUE */
+	__u16 tunnel_port; /* of GUE, in host order */
 	__u32 weight;	   /* what is out of rotation while it is ejected */
 	__u32 limit_us;	   /* 0: three baselines and 20 ms */
 };

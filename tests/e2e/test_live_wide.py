@@ -22,7 +22,6 @@ from live import (
     forget_paths,
     frame,
     is_answered,
-    programs,
     requests_of,
     sleep_until,
     too_big_said,
@@ -31,14 +30,15 @@ from live import (
 )
 from pyroute2 import IPRoute
 
-from cdnctl import paths
 from cdnctl.datapath import abi
-from cdnctl.datapath.build import NEXT, PROGRAM
 from cdnctl.lab import netns
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import start
 from cdnctl.lab.topology import SECOND_PORT, VIP, VIP6, vip_for
 from cdnctl.model import SetWeights
+
+pytestmark = pytest.mark.soak
+"""Minutes, with labs of their own and reloads under load."""
 
 CLIENTS = ("10.1.200.7", "3fff:1:200::7")
 FAR_CLIENTS = ("10.4.1.7", "3fff:4:1::7")
@@ -71,7 +71,7 @@ class Much(NamedTuple):
     """Of each download, so that it lasts."""
 
 
-QUICK = Much(reloads=4, weights=16, requests=500, megabytes=12, mbit=5.0)
+QUICK = Much(reloads=5, weights=20, requests=500, megabytes=12, mbit=5.0)
 LESS = Much(reloads=12, weights=50, requests=1000, megabytes=40, mbit=6.0)
 FULL = Much(reloads=50, weights=200, requests=2000, megabytes=100, mbit=6.0)
 
@@ -128,35 +128,28 @@ class Changes:
             asking.wait(10)
             if cut:
                 break
+            if self.lab.agent is None:
+                self.lab.start_agent()
         else:
             raise AssertionError("every reload was over before it could be cut short")
         time.sleep(0.2)
-        assert len(set(programs(self.lab).values())) == 2
         self.lab.start_agent()
 
 
 def killed_between_interfaces(lab: Lab, asking: subprocess.Popen[bytes]) -> bool:
-    """Once the new program is loaded let the agent go on by the millisecond, and kill it when its interfaces
-    differ; False if they never did when it stood still.
-    """
-    ends = lab.topology.edge_links[0], lab.topology.edge_links[-1]
+    """Watch a reload, and kill the agent as soon as interfaces differ; False when they did not stay so."""
     with netns.netlink(lab.topology.edge) as ip:
-        while asking.poll() is None and not any(paths.pin_dir(lab.name).glob(f"**/{NEXT}/{PROGRAM}")):
-            time.sleep(0.002)
         while asking.poll() is None:
-            lab.pause_agent()
-            if len({program_on(ip, name) for name in ends}) > 1:
+            if len(programs_on(ip)) > 1:
                 lab.stop_agent(kill=True)
-                return True
-            lab.resume_agent()
-            time.sleep(0.002)
+                return len(programs_on(ip)) > 1
     return False
 
 
-def program_on(ip: IPRoute, name: str) -> int | None:
-    """Id of the program on an interface."""
-    xdp = ip.get_links(ifname=name)[0].get_attr("IFLA_XDP")
-    return xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None
+def programs_on(ip: IPRoute) -> set[int]:
+    """Ids of the programs on the interfaces of a namespace."""
+    attached = (link.get_attr("IFLA_XDP") for link in ip.get_links())
+    return {identity for xdp in attached if xdp and (identity := xdp.get_attr("IFLA_XDP_PROG_ID"))}
 
 
 @pytest.mark.parametrize(("modes", "much"), WAYS)
@@ -192,7 +185,7 @@ def test_no_request_fails_while_the_edge_is_changed(
     assert len(requests) >= much.requests
     assert 0.4 < len(six) / len(requests) < 0.6
     assert min(Counter(request.cdn for request in requests)[cdn] for cdn in lab.sites) > 0
-    # What was begun before all that came whole, and was not over before its end.
+    # What was begun before all that came whole, from one CDN, and was not over before its end.
     assert all((f.bytes, f.sha256) == (much.megabytes << 20, checksum) for f in fetched)
     assert max(read) < much.megabytes << 20
     for client in CLIENTS:
@@ -300,7 +293,8 @@ def test_a_dark_pop_that_answers_directly_is_ejected(labs: Labs, figure: Figure)
     kernel, cdn = Kernel(lab), "aurora"
     traffic = lab.start_clients(rate=400, share6=SHARE6)
     warm_up(kernel, traffic, six=True)
-    wait_for("handshakes, from SYN to the client's ACK", 2, lambda: cdn_of(frame(lab), cdn).samples)
+    # a handshake's time is SYN to the client's ACK
+    wait_for("the PoP's handshakes are in a frame", 5, lambda: cdn_of(frame(lab), cdn).samples)
     fault_ns = lab.darken(cdn)
     sleep_until(after(fault_ns, 1.0))
     assert kernel.is_out(cdn)

@@ -346,6 +346,7 @@ def test_a_mistake_is_refused_with_all_the_others(edge: Edge) -> None:
         ("['clients',", "['nowhere', 'clients',", "interface nowhere does not exist"),
         ("['clients',", "['lo', 'clients',", "interface lo is no Ethernet device"),
     ],
+    ids=["another edge", "no interface", "no Ethernet"],  # alike in all workers: the name has a process in it
 )
 def test_what_cannot_be_is_refused(edge: Edge, old: str, new: str, words: str) -> None:
     session = Session(edge, "www").open()

@@ -478,7 +478,14 @@ def test_names_that_the_edge_does_not_have(
 def test_ctrl_c_ends_it_in_order(served: ServedDouble) -> None:
     Shop(served)
     command = [sys.executable, "-m", "cdnctl", "trace", "--live"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what runs in a shell's background has it ignored, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as child:
         assert child.stdout is not None
         for _ in range(4):
             assert "blocked" in child.stdout.readline()
