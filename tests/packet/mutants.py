@@ -12,7 +12,6 @@ from harness import ENDPOINTS, ENDPOINTS6, SERVICES, SNAT, SNAT6
 
 from cdnctl.datapath import loading
 
-
 # -- what a field may be --
 
 
