@@ -96,6 +96,7 @@ enum stage {
 enum local_kind {
 	LOCAL_VIP = 1,
 	LOCAL_SNAT,
+	LOCAL_CROWDED, /* of a cell: more than one address is in it, or it is being written */
 };
 
 enum policy {
@@ -245,6 +246,18 @@ struct local {
 	__u16 pad;
 };
 
+/*
+ * The same in front of it: an address can only be in the cell that its words lead to, and a cell with
+ * another one, or with none, says that it is nobody's. So most packets need no hash.
+ */
+#define LOCAL_CELLS_LOG 10
+struct local_cell {
+	struct address address;
+	__u8 kind; /* 0: no address of ours is here */
+	__u8 index;
+	__u16 pad;
+};
+
 /* Where frames come and go: an interface, and up to two VLAN tags (802.1ad outside, 802.1Q inside). */
 struct link_key {
 	__u32 ifindex;
@@ -338,10 +351,13 @@ struct flow {
 	__u8 flags;
 	__u8 traffic_class;
 	__u8 region;
-	__u8 pad[3];
+	__u8 pad[11]; /* with its key and the table's own 48 bytes it fills two cache lines */
 };
 
-/* The reverse direction: reverse[(endpoint x snat_rows + snat) x ports + port]. One cache line. */
+/*
+ * The reverse direction: reverse[(endpoint x snat_rows + snat) x ports + port]. One cache line: the values of
+ * an array that can be mapped begin on a page.
+ */
 struct slot {
 	__u64 owner;	/* who holds the port; claimed by compare-and-swap, 0 when free */
 	__u64 since_ns; /* start of the present state, or of the request under way */

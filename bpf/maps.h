@@ -17,6 +17,8 @@ PINNED("array", __u32, struct settings, settings, 1, 0);
 PINNED("array", __u32, struct identity, identity, 3, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
 PINNED("hash", struct address, struct local, local_addresses, 256, 0);
+/* its cells, see cdnctl/datapath/local.py */
+PINNED("array", __u32, struct local_cell, local_cells, 1 << LOCAL_CELLS_LOG, 0);
 PINNED("hash", struct link_key, __u32, link_ids, 4 * MAX_LINKS, 0);
 PINNED("array", __u32, struct link, links, MAX_LINKS, 0);
 PINNED("hash", struct service_key, __u32, service_ids, MAX_SERVICES, 0);
@@ -42,7 +44,7 @@ PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES,
 
 PINNED("lru_hash", struct flow_key, struct flow, half_open, HALF_OPEN, 0);
 PINNED("lru_hash", struct flow_key, struct flow, established, FLOWS, 0);
-PINNED("array", __u32, struct slot, reverse, SLOTS, 0);
+PINNED("array", __u32, struct slot, reverse, SLOTS, BPF_F_MMAPABLE);
 PINNED("lru_hash", struct fragment_key, struct fragment, fragments, 4096, 0);
 /* endpoints by the ids of QUIC connections: those that a client has shown to know, and others */
 PINNED("lru_hash", struct quic_id, __u32, quic_ids, FLOWS, 0);

@@ -142,8 +142,9 @@ struct packet {
 	const struct settings *set;
 	struct flow *flow; /* 0 when there is none */
 	struct slot *slot;
-	__u32 *generation; /* of the cached verdicts; 0 when there are none */
-	int action;	   /* XDP verdict of a packet that was let through */
+	struct endpoint *endpoint; /* that it goes to, if this stage has looked */
+	__u32 *generation;	   /* of the cached verdicts; 0 when there are none */
+	int action;		   /* XDP verdict of a packet that was let through */
 };
 
 /*

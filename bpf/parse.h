@@ -8,6 +8,7 @@
 #define IP6_OFFSET_MASK 0xfff8
 #define EXTENSION_HEADERS_MAX 6
 #define VLAN_ID_MASK 0x0fff
+#define PLAIN_FRAME_MAX 1522 /* with two tags; each buffer has room for one */
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_ROUTING 43
 #define NEXT_FRAGMENT 44
@@ -72,6 +73,18 @@ static __always_inline __u16 parse_ethernet(struct packet *pkt)
 	return tag->type;
 }
 
+/*
+ * How long is the frame? Of one in several buffers the first is large, or the packet says that it is longer
+ * (drivers that split headers off): nobody else pays for asking.
+ */
+static __always_inline void measure(struct packet *pkt, __u32 end)
+{
+	struct facts *its = pkt->its;
+
+	if (end > its->bytes || its->bytes > PLAIN_FRAME_MAX)
+		its->bytes = bpf_xdp_get_buff_len(pkt->ctx);
+}
+
 static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 {
 	struct facts *its = pkt->its;
@@ -82,6 +95,7 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 		if (!ip)
 			return false;
 		its->family = 4;
+		measure(pkt, its->l3 + bpf_ntohs(ip->tot_len));
 		map_ipv4(&its->source, ip->saddr);
 		map_ipv4(&its->target, ip->daddr);
 		return true;
@@ -92,12 +106,43 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 		if (!ip)
 			return false;
 		its->family = 6;
+		measure(pkt, its->l3 + sizeof(*ip) + bpf_ntohs(ip->payload_len));
 		__builtin_memcpy(&its->source, &ip->saddr, sizeof(its->source));
 		__builtin_memcpy(&its->target, &ip->daddr, sizeof(its->target));
 		/* no mapped address belongs on a wire (RFC 4038, 4.2): it would be taken for IPv4 */
 		return !is_ipv4(&its->source) && !is_ipv4(&its->target);
 	}
 	return false;
+}
+
+/* cdnctl/datapath/local.py puts addresses into cells by the same hash (Knuth's, of all words). */
+static __always_inline __u32 local_cell_of(const struct address *a)
+{
+	return ((a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3]) * 0x9e3779b1u) >>
+	       (32 - LOCAL_CELLS_LOG);
+}
+
+/* Is the destination ours, and which address is it? */
+static __always_inline void find_local(struct facts *its)
+{
+	__u32 number = local_cell_of(&its->target);
+	struct local_cell *cell = local_cells.lookup(&number);
+	struct local *local;
+	__u8 kind;
+
+	if (!cell)
+		return;
+	kind = *(volatile __u8 *)&cell->kind;
+	if (kind == LOCAL_CROWDED) {
+		local = local_addresses.lookup(&its->target);
+		if (local) {
+			its->ours = local->kind;
+			its->index = local->index;
+		}
+	} else if (kind && same_address(&cell->address, &its->target)) {
+		its->ours = kind;
+		its->index = cell->index;
+	}
 }
 
 /*
@@ -107,13 +152,13 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 {
 	__u32 zero = 0, *mode_now = mode.lookup(&zero);
-	struct local *local;
 	struct facts *its;
 
 	if (!resume(ctx, pkt) || !mode_now)
 		return PASSED;
 	its = pkt->its;
-	its->bytes = bpf_xdp_get_buff_len(ctx);
+	its->bytes = ctx->data_end - ctx->data;
+	measure(pkt, 0);
 	its->now = 0;
 	its->cdn = NO_CDN_ID;
 	its->ours = 0;
@@ -133,11 +178,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	if (!parse_addresses(pkt, parse_ethernet(pkt)))
 		return PASSED;
 	its->client = its->source;
-	local = local_addresses.lookup(&its->target);
-	if (local) {
-		its->ours = local->kind;
-		its->index = local->index;
-	}
+	find_local(its);
 	NOTE(NOTED_LOCAL, its->ours, its->index);
 	return GO_ON;
 }

@@ -278,8 +278,10 @@ static __always_inline int send(struct packet *pkt, int verdict, bool plain)
 	__u32 endpoint = its->endpoint;
 
 	if (verdict == TO_CDN) {
-		struct endpoint *to = endpoints.lookup(&endpoint);
+		struct endpoint *to = pkt->endpoint;
 
+		if (!to)
+			to = endpoints.lookup(&endpoint);
 		if (!to)
 			return NO_CDN;
 		if (is_direct(its) && to->transport == TRANSPORT_PASS)

@@ -10,7 +10,7 @@ from cdnctl.config.schema import MAX_ENDPOINTS, MAX_TABLES, CdnConfig, Config
 # Bytes an entry takes in the kernel. A slot's is the struct's own size, as arrays have no overhead; the
 # others are estimates: key, value, the kernel's book-keeping (about 56) and a bucket's share (16).
 _OVERHEAD = 72
-FLOW_BYTES = 24 + 48 + _OVERHEAD
+FLOW_BYTES = 24 + 56 + _OVERHEAD
 REVERSE_SLOT_BYTES = 64
 BLOCK_BYTES = 16 + 24 + _OVERHEAD
 QUIC_ID_BYTES = 24 + 4 + _OVERHEAD

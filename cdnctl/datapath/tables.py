@@ -20,6 +20,7 @@ from cdnctl.datapath.clients import Clients
 from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.flows import COUNT_BOUND_S, Carried, FlowCount, carried, live_flows
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.local import LocalAddresses
 
 S = TypeVar("S", bound=ctypes.Structure)
 
@@ -38,7 +39,7 @@ class Tables:
 
         self._mode = table("mode")
         self._settings = table("settings")
-        self.local_addresses = table("local_addresses")
+        self.local = LocalAddresses(pins)
         self._link_ids = table("link_ids")
         self._links = table("links")
         self._management = table("management")
@@ -87,12 +88,11 @@ class Tables:
 
     def put_local(self, address: str, kind: abi.LocalKind, index: int) -> None:
         """Declare a VIP ours, with its number among VIPs, or a SNAT address, with its in its family."""
-        self.local_addresses.put(abi.packed(address), bytes(abi.Local(kind=kind, index=index)))
+        self.local.put(abi.packed(address), abi.Local(kind=kind, index=index))
 
     def keep_local(self, addresses: Collection[str]) -> None:
         """Disown every other address."""
-        wanted = {abi.packed(address) for address in addresses}
-        self.local_addresses.delete_all([key for key in self.local_addresses.keys() if key not in wanted])
+        self.local.keep({abi.packed(address) for address in addresses})
 
     def link(self, identity: int) -> abi.Link:
         """Where frames leave by that are sent to this link."""

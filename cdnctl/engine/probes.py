@@ -60,7 +60,7 @@ def packet(ends: Ends, tables: Tables) -> Packet:
 
 
 def _numbers(ends: Ends, tables: Tables) -> _Numbers:
-    raw = tables.local_addresses.get(abi.packed(ends.target))
+    raw = tables.local.get(abi.packed(ends.target))
     if raw is None:
         return _Numbers()
     local = abi.Local.from_buffer_copy(raw)

@@ -232,6 +232,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("settings", INDEX, abi.Settings),
         ("identity", INDEX, abi.Identity),
         ("local_addresses", abi.Address, abi.Local),
+        ("local_cells", INDEX, abi.LocalCell),
         ("link_ids", abi.LinkKey, INDEX),
         ("links", INDEX, abi.Link),
         ("service_ids", abi.ServiceKey, INDEX),

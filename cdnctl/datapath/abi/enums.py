@@ -81,6 +81,7 @@ class LocalKind(enum.IntEnum):
 
     VIP = 1
     SNAT = 2
+    CROWDED = 3
 
 
 class Policy(enum.IntEnum):

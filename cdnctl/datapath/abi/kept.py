@@ -42,7 +42,7 @@ class Flow(Structure):
         ("flags", c_uint8),
         ("traffic_class", c_uint8),
         ("region", c_uint8),
-        ("pad", c_uint8 * 3),
+        ("pad", c_uint8 * 11),
     )
 
 

@@ -77,6 +77,17 @@ class Local(Structure):
     )
 
 
+class LocalCell(Structure):
+    """struct local_cell."""
+
+    _fields_ = (
+        ("address", Address),
+        ("kind", c_uint8),
+        ("index", c_uint8),
+        ("pad", c_uint16),
+    )
+
+
 class LinkKey(Structure):
     """struct link_key."""
 
