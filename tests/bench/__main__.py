@@ -17,7 +17,7 @@ from tests.bench.rounds import Plan, measure
 from tests.bench.rows import Bench
 from tests.bench.subjects import Unsound
 
-FULL, QUICK = Plan(rounds=101, seconds=200.0), Plan(rounds=15, seconds=55.0)
+FULL, QUICK = Plan(rounds=101, seconds=200.0), Plan(rounds=15, seconds=50.0)
 
 
 def main() -> int:
