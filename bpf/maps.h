@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Every map, with who writes it and who reads it. All are pinned below PINS, so that they outlive
- * the process that made them; the sizes in capitals come from the operator's [limits].
+ * Every map, with who writes it and who reads it. Those that are PINNED, by their names, outlive the
+ * process that made them.
+ *
+ * The sizes that the operator's [limits] say are not known here: they are given to the maps when they are
+ * made (cdnctl/datapath/compiled.py), so that what was compiled once serves every edge.
  */
 #pragma once
 
-#define PINNED(type, key, leaf, name, size, flags) \
-	BPF_TABLE_PINNED(type, key, leaf, name, size, PINS #name, flags)
+#define FLOWS 1
+#define HALF_OPEN 1
+#define SLOTS 1
+#define BLOCK_ENTRIES 1
+
+#define PINNED(type, key, leaf, name, size, flags) BPF_F_TABLE(type, key, leaf, name, size, flags)
 
 /* -- what the agent writes and the kernel reads -- */
 

@@ -206,7 +206,7 @@ static __always_inline void *header_at(struct packet *pkt, __u32 offset, __u32 s
 /* -- clocks -- */
 
 #ifdef TEST_CLOCK
-BPF_TABLE_PINNED("array", __u32, __u64, clock, 1, PINS "clock", 0);
+PINNED("array", __u32, __u64, clock, 1, 0);
 
 static __always_inline __u64 injected_ns(void)
 {

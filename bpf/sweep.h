@@ -25,7 +25,8 @@ static __always_inline void free_slot(struct slot *slot, __u32 index, __u64 held
 	SWAP_IF(&slot->owner, BEING_BOUND, 0);
 }
 
-static __always_inline void sweep_slot(struct packet *pkt, struct sweep *progress, __u32 index)
+/* False where there is no slot any more. */
+static __always_inline bool sweep_slot(struct packet *pkt, struct sweep *progress, __u32 index)
 {
 	__u32 per_endpoint = pkt->set->snat_rows * pkt->set->ports, id, entry;
 	struct slot *slot = reverse.lookup(&index);
@@ -33,23 +34,24 @@ static __always_inline void sweep_slot(struct packet *pkt, struct sweep *progres
 	__u64 held, *seen;
 
 	if (!slot || !per_endpoint)
-		return;
+		return false;
 	held = slot->owner;
 	if (!held || held == BEING_BOUND)
-		return;
+		return true;
 	id = index / per_endpoint;
 	endpoint = endpoints.lookup(&id);
 	if (!endpoint)
-		return;
+		return true;
 	if (is_over(pkt->set, slot, pkt->its->now, endpoint->protocol == IPPROTO_UDP)) {
 		free_slot(slot, index, held, endpoint->cdn);
 		SET(progress->freed, progress->freed + 1);
-		return;
+		return true;
 	}
 	entry = id * SLOT_STATES + (slot->state & (SLOT_STATES - 1));
 	seen = census.lookup(&entry);
 	if (seen)
 		SET(*seen, *seen + 1);
+	return true;
 }
 
 static __always_inline int sweep_slots(struct packet *pkt)
@@ -63,12 +65,9 @@ static __always_inline int sweep_slots(struct packet *pkt)
 	coarse_now(pkt);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SLOTS_AT_ONCE; i++) {
-		__u64 index = progress->next;
-
-		if (index >= SLOTS)
+		if (!sweep_slot(pkt, progress, progress->next))
 			return SWEEP_DONE;
-		SET(progress->next, index + 1);
-		sweep_slot(pkt, progress, index);
+		SET(progress->next, progress->next + 1);
 	}
 	return SWEEP_ON;
 }

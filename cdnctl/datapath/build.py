@@ -1,9 +1,10 @@
 """Compile, load and pin the data path.
 
 The compiler takes some 120 MB and, on an internal error, ends the process it runs in: neither is for
-the agent. So it runs in a child, `python -m cdnctl.datapath.build PINS CFLAG...`, which reads the text
-from standard input and writes what was compiled to standard output, the compiler's words to standard
-error. Loading needs no child, and mostly no compiler: what was compiled before is kept (cache.py).
+the agent. So it runs in a child, `python -m cdnctl.datapath.build CFLAG...`, which reads the text from
+standard input and writes what was compiled to standard output, the compiler's words to standard error.
+Loading needs no child, and mostly no compiler: what was compiled before is kept (cache.py), and serves
+tables of any size.
 
 The data path is several programs, the stages, that go on in each other by way of a program array. It is
 filled before anybody can attach anything, and never changed: a new generation of programs has its own.
@@ -16,7 +17,7 @@ import resource
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -75,16 +76,17 @@ def functions(text: str) -> list[str]:
     return _FUNCTION.findall(text)
 
 
-def build(pins: Path, cflags: Sequence[str]) -> Built:
+def build(pins: Path, sizes: Mapping[str, int], cflags: Sequence[str]) -> Built:
     """Load on the maps of `pins`, and pin the programs in `pins`/NEXT.
 
-    Raises CdnctlError with the compiler's or the verifier's own words, OSError.
+    `sizes` are those of the tables that take theirs from the operator's limits, by the words in
+    bpf/maps.h. Raises CdnctlError with the compiler's or the verifier's own words, OSError.
     """
     text, warnings = source(), list[str]()
     before = _used_s(resource.RUSAGE_CHILDREN)
-    compiled = compiled_for(pins, text, cflags, warnings.append)
+    compiled = compiled_for(text, cflags, warnings.append)
     compile_s, began = _used_s(resource.RUSAGE_CHILDREN) - before, _used_s(resource.RUSAGE_THREAD)
-    with load(compiled, pins, text, cflags) as loaded:
+    with load(compiled, pins, text, cflags, sizes) as loaded:
         load_s = _used_s(resource.RUSAGE_THREAD) - began
         (pins / NEXT).mkdir(exist_ok=True)
         for name in (*PERF_ARRAYS, STAGES):
@@ -100,14 +102,14 @@ def build(pins: Path, cflags: Sequence[str]) -> Built:
     return Built(compile_s, load_s, loaded.multi_buffer, walked, warnings)
 
 
-def compiled_for(pins: Path, text: str, cflags: Sequence[str], warn: Callable[[str], None]) -> Compiled:
-    """That text compiled, now or before; the compiler makes the pins that are missing.
+def compiled_for(text: str, cflags: Sequence[str], warn: Callable[[str], None]) -> Compiled:
+    """That text compiled, now or before.
 
     Raises CdnctlError with the compiler's own words.
     """
 
     def compile_it() -> Compiled:
-        done = _child(pins, text, cflags)
+        done = _child(text, cflags)
         if done.returncode:
             words = _words(done)
             faults = [line for line in words if "error:" in line] or words[-_LINES_SHOWN:]
@@ -121,19 +123,26 @@ def compiled_for(pins: Path, text: str, cflags: Sequence[str], warn: Callable[[s
 
 
 def load(
-    compiled: Compiled, pins: Path, text: str, cflags: Sequence[str], *, make: bool = True, sweep: bool = True
+    compiled: Compiled,
+    pins: Path,
+    text: str,
+    cflags: Sequence[str],
+    sizes: Mapping[str, int] | None,
+    *,
+    sweep: bool = True,
 ) -> Loaded:
-    """Its programs in the kernel, with their stages in place; without `make` no pin may be missing.
+    """Its programs in the kernel, with their stages in place; without `sizes` no pin may be missing.
 
     Raises CdnctlError with the verifier's own words, OSError.
     """
     try:
-        loaded = Loaded(compiled, pins, [name for name in compiled.programs if sweep or name != SWEEP], make)
+        names = [name for name in compiled.programs if sweep or name != SWEEP]
+        loaded = Loaded(compiled, pins, names, sizes)
     except Refused as refused:
         # The lines of the source are only told of programs with debug information, which takes a fifth
         # more to compile: that is done only now.
         program = refused.program.removesuffix(SINGLE)
-        words = _words(_child(pins, text, [_EXPLAIN, program, *cflags]))
+        words = _words(_child(text, [_EXPLAIN, program, *cflags]))
         raise CdnctlError(
             f"the kernel's verifier refuses {program}:\n  "
             + "\n  ".join(words[-_LINES_SHOWN:] or refused.words),
@@ -151,10 +160,10 @@ def _used_s(whose: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _child(pins: Path, text: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+def _child(text: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
-            python_module("cdnctl.datapath.build", str(pins), *arguments),
+            python_module("cdnctl.datapath.build", *arguments),
             env=environment(),
             input=text.encode(),
             capture_output=True,
@@ -176,15 +185,14 @@ def _words(done: subprocess.CompletedProcess[bytes]) -> list[str]:
 
 def main() -> int:
     """Compile; or compile with debug information and have the verifier say what is wrong with a program."""
-    pins, *cflags = sys.argv[1:]
+    cflags = sys.argv[1:]
     text = sys.stdin.read()
-    flags = [f'-DPINS="{pins}/"', *cflags]
     try:
         if cflags[:1] == [_EXPLAIN]:
-            toolchain.verify(toolchain.compile_module(text, [*flags[:1], *cflags[2:]], debug=True), cflags[1])
+            toolchain.verify(toolchain.compile_module(text, cflags[2:], debug=True), cflags[1])
             return 0
-        module = toolchain.compile_module(text, flags)
-        sys.stdout.buffer.write(msgspec.msgpack.encode(taken_from(module, functions(text), Path(pins))))
+        module = toolchain.compile_module(text, cflags)
+        sys.stdout.buffer.write(msgspec.msgpack.encode(taken_from(module, text, functions(text))))
     except CdnctlError as error:
         print(error.message, file=sys.stderr)
         return 1

@@ -1,23 +1,28 @@
 """The data path as a compiler left it, and how the kernel gets it: no compiler is needed for that.
 
 Instructions name their maps by number, and what each map is stands beside them. So it depends on nothing
-that goes with the process that compiled it, and can be kept (cache.py).
+that goes with the process that compiled it, and can be kept (cache.py). Nor does it depend on how large an
+operator wants tables: those sizes are words in the source, and numbers when the maps are made.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cdnctl.datapath import kernel, loading
 from cdnctl.errors import CdnctlError
 
+_PINNED = re.compile(r"^PINNED\(.*, (\w+), ([^,\n]+), [^,\n]+\);$", re.MULTILINE)
+"""A map's name, and its size as the source says it."""
 _INSTRUCTION = struct.Struct("=BBhi")
 _LOAD_WIDE, _OF_MAP = 0x18, 1
 """`BPF_LD | BPF_IMM | BPF_DW`, and the source register that makes its number a map (BPF_PSEUDO_MAP_FD)."""
@@ -34,6 +39,8 @@ class MapShape(Struct, frozen=True):
     flags: int
     pinned: bool
     """It stays for the programs that follow; others are made anew for each load."""
+    size: str = ""
+    """Of a pinned one, as the source says it: `max_entries`, unless whoever makes it knows that word."""
 
 
 class Compiled(Struct, frozen=True):
@@ -44,8 +51,8 @@ class Compiled(Struct, frozen=True):
     """Instructions by function; the maps in them are places in `maps`."""
 
 
-def taken_from(module: Any, functions: Iterable[str], pins: Path) -> Compiled:
-    """What BCC has compiled, with its pinned maps in `pins`."""
+def taken_from(module: Any, text: str, functions: Iterable[str]) -> Compiled:
+    """What BCC has compiled of that text."""
     from bcc.libbcc import lib
 
     lib.bpf_table_name.restype = ctypes.c_char_p
@@ -53,18 +60,24 @@ def taken_from(module: Any, functions: Iterable[str], pins: Path) -> Compiled:
     places = range(lib.bpf_num_tables(module.module))
     names = [lib.bpf_table_name(module.module, place).decode() for place in places]
     descriptors = [lib.bpf_table_fd_id(module.module, place) for place in places]
-    maps = [_shape(name, fd, pins / name) for name, fd in zip(names, descriptors, strict=True)]
+    sizes = dict(_PINNED.findall(text))
+    maps = [_shape(name, fd, sizes.get(name)) for name, fd in zip(names, descriptors, strict=True)]
     numbers = {fd: number for number, fd in enumerate(descriptors)}
     return Compiled(maps, {name: _with_maps(module.dump_func(name.encode()), numbers) for name in functions})
 
 
-def _shape(name: str, fd: int, pin: Path) -> MapShape:
+def _shape(name: str, fd: int, size: str | None) -> MapShape:
     info = kernel.map_info(fd)
-    try:
-        pinned = kernel.Map.pinned(pin).info.id == info.id
-    except OSError:
-        pinned = False
-    return MapShape(name, info.type, info.key_size, info.value_size, info.max_entries, info.flags, pinned)
+    return MapShape(
+        name,
+        info.type,
+        info.key_size,
+        info.value_size,
+        info.max_entries,
+        info.flags,
+        size is not None,
+        size or "",
+    )
 
 
 def _with_maps(code: bytes, numbers: dict[int, int] | list[int]) -> bytes:
@@ -84,8 +97,12 @@ def _with_maps(code: bytes, numbers: dict[int, int] | list[int]) -> bytes:
 class Loaded:
     """Descriptors of programs and of the maps they use, all open until `close`; a context manager."""
 
-    def __init__(self, compiled: Compiled, pins: Path, functions: Iterable[str], make: bool) -> None:
-        """Have the kernel take `functions`, with the maps of `pins`; those missing are made, or refused.
+    def __init__(
+        self, compiled: Compiled, pins: Path, functions: Iterable[str], sizes: Mapping[str, int] | None
+    ) -> None:
+        """Have the kernel take `functions`, with the maps of `pins`; those missing are made in those `sizes`.
+
+        Without `sizes` those that are pinned are good in any, and none may be missing.
 
         Raises loading.Refused, CdnctlError, OSError.
         """
@@ -95,7 +112,7 @@ class Loaded:
         self.programs: dict[str, int] = {}
         try:
             for shape in compiled.maps:
-                self.maps[shape.name] = _opened(shape, pins, make) if shape.pinned else _made(shape)
+                self.maps[shape.name] = _opened(shape, pins, sizes) if shape.pinned else _made(shape)
             descriptors = list(self.maps.values())
             for name in functions:
                 code = _with_maps(compiled.programs[name], descriptors)
@@ -124,16 +141,20 @@ def _made(shape: MapShape) -> int:
     )
 
 
-def _opened(shape: MapShape, pins: Path, make: bool) -> int:
+def _opened(shape: MapShape, pins: Path, sizes: Mapping[str, int] | None) -> int:
     pin = pins / shape.name
+    if sizes is not None:
+        shape = replace(shape, max_entries=sizes.get(shape.size, shape.max_entries))
     if not pin.exists():
-        if not make:
+        if sizes is None:
             raise CdnctlError(f"{pins} has no {shape.name}")
         fd = _made(shape)
         kernel.obj_pin(fd, pin)
         return fd
     fd = kernel.obj_get(pin)
     info = kernel.map_info(fd)
+    if sizes is None:
+        shape = replace(shape, max_entries=info.max_entries)
     held = (info.type, info.key_size, info.value_size, info.max_entries, info.flags)
     if held != (shape.type, shape.key_size, shape.value_size, shape.max_entries, shape.flags):
         os.close(fd)

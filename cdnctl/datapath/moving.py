@@ -30,8 +30,8 @@ from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 
 WRITTEN = (
-    "mode", "settings", "local_addresses", "link_ids", "links", "service_ids", "services", "picks",
-    "capacities", "customer_limits", "clients", "management",
+    "mode", "settings", "local_addresses", "local_cells", "link_ids", "links", "service_ids", "services",
+    "picks", "capacities", "customer_limits", "clients", "management",
 )  # fmt: skip
 """Tables of the agent's, small enough to be copied again at once."""
 BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_exact", "block_prefix")

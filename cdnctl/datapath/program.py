@@ -67,7 +67,7 @@ def mount_bpffs() -> None:
 
 
 def sizes(config: Config) -> dict[str, int]:
-    """The compile-time sizes of the tables."""
+    """Of the tables that the operator's limits size, by the words in bpf/maps.h."""
     return {
         "FLOWS": config.limits.flows,
         "HALF_OPEN": config.limits.half_open,
@@ -168,9 +168,8 @@ class Program:
             shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
         _set_aside(home)
-        flags = [f"-D{name}={value}" for name, value in sizes(config).items()]
         try:
-            self.built = build.build(home, [*flags, *self._cflags])
+            self.built = build.build(home, sizes(config), self._cflags)
             _note(home, _NOTHING, layout, _definitions())
             if before is None:
                 self._point_to(home)

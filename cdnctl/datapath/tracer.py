@@ -26,13 +26,6 @@ from cdnctl.datapath.kernel import Map
 from cdnctl.errors import CdnctlError
 from cdnctl.python import environment, python_module
 
-_SIZES = {
-    "FLOWS": "established",
-    "HALF_OPEN": "half_open",
-    "SLOTS": "reverse",
-    "BLOCK_ENTRIES": "block_exact",
-}
-"""Compile-time sizes, by a table that has each: what is pinned says, whatever the configuration says now."""
 _NOTE = struct.Struct("=3Q")
 _TIMEOUT_S = 120.0
 _TICK_S = 0.1
@@ -70,15 +63,9 @@ class _Program:
     """The program with its own stages and notes, open as long as this is."""
 
     def __init__(self, pins: Path, cflags: Sequence[str]) -> None:
-        there = set(pins.iterdir())
         text, flags = build.source(), ["-DTRACE", *cflags]
-        compiled = build.compiled_for(pins, text, flags, warn=lambda _: None)
-        made = set(pins.iterdir()) - there
-        for path in made:  # the compiler makes what it does not find
-            path.unlink()
-        if made:
-            raise CdnctlError(f"{pins} has no {', '.join(sorted(path.name for path in made))}")
-        self._loaded = build.load(compiled, pins, text, flags, make=False, sweep=False)
+        compiled = build.compiled_for(text, flags, warn=lambda _: None)
+        self._loaded = build.load(compiled, pins, text, flags, None, sweep=False)
         self._notes = Map(self._loaded.maps["notes"])
 
     def run(self, request: Request) -> Traced:
@@ -111,13 +98,8 @@ def main() -> int:
 # --- its parent ----------------------------------------------------------------------------------------
 
 
-def sizes(pins: Path) -> list[str]:
-    """The compiler's flags for the tables that are pinned there. Raises OSError when one is missing."""
-    return [f"-D{name}={Map.pinned(pins / table).info.max_entries}" for name, table in _SIZES.items()]
-
-
 class Tracer:
-    """A child that is ready to trace; a context manager. Raises CdnctlError, OSError for missing pins.
+    """A child that is ready to trace; a context manager. Raises CdnctlError.
 
     Whoever makes it must be root, in the edge's network namespace. `waiting` is called some times a
     second while it compiles, which takes seconds.
@@ -126,7 +108,7 @@ class Tracer:
     def __init__(
         self, pins: Path, *, cflags: Sequence[str] = (), waiting: Callable[[], None] = lambda: None
     ) -> None:
-        command = python_module("cdnctl.datapath.tracer", str(pins), *sizes(pins), *cflags)
+        command = python_module("cdnctl.datapath.tracer", str(pins), *cflags)
         self._child = subprocess.Popen(
             command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

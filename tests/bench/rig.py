@@ -16,8 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cdnctl import config
-from cdnctl.config import Config
-from cdnctl.datapath import abi, program
+from cdnctl.datapath import abi
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.engine.engine import Engine
 from cdnctl.engine.frames import SAMPLES_PER_S
@@ -120,7 +119,7 @@ class Rig:
             self.tables = self.engine.tables
             self._sample_as_under_load()
             _await_neighbours()
-            self.shim = Shim(tables_dir(NAME), self._cflags(settings))
+            self.shim = Shim(tables_dir(NAME), self._cflags())
             stack.callback(self.shim.close)
             self._stack = stack.pop_all()
         return self
@@ -146,10 +145,9 @@ class Rig:
             os.environ[name] = str(HOME)
             stack.callback(_put_back, name, before)
 
-    def _cflags(self, settings: Config) -> list[str]:
+    def _cflags(self) -> list[str]:
         vips = self.engine.layout.vips
-        numbers = {"VIP4": vips[VIP], "VIP6": vips[packets.six(VIP)]}
-        return [f"-D{name}={value}" for name, value in (program.sizes(settings) | numbers).items()]
+        return [f"-DVIP4={vips[VIP]}", f"-DVIP6={vips[packets.six(VIP)]}"]
 
     def _sample_as_under_load(self) -> None:
         settings = self.tables.settings

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdnctl.datapath import abi, kernel, loading, toolchain
+from cdnctl.datapath import abi, kernel, toolchain
+from cdnctl.datapath.compiled import Loaded, taken_from
 from tests.bench.packets import FRAME_BYTES, Ends, family_of, pack
 
 SOURCE = Path(__file__).with_name("programs.c")
@@ -44,26 +44,25 @@ class Shim:
     """Runs programs behind the shim. To be used in the network namespace of the edge."""
 
     def __init__(self, pins: Path, cflags: Sequence[str]) -> None:
-        """Compile and load; `cflags` are what the edge's tables were made with, and its numbers."""
-        flags = [f'-DPINS="{pins}/"', f"-DSTREAM={STREAM_ENTRIES}", *cflags]
-        self._module = toolchain.compile_module(toolchain.join(SOURCE), flags)
-        self._multi_buffer = loading.takes_multi_buffer()  # as the data path, or no tail call leads there
-        self._program = self._load(_SHIM)
+        """Compile and load; `cflags` are the numbers of its addresses."""
+        text, functions = toolchain.join(SOURCE), (_SHIM, *REFERENCES)
+        module = toolchain.compile_module(text, [f"-DSTREAM={STREAM_ENTRIES}", *cflags])
+        self._loaded = Loaded(taken_from(module, text, functions), pins, functions, None)
+        module.cleanup()
+        self._program = self._loaded.programs[_SHIM]
+        self._programs = kernel.Map(self._loaded.maps["programs"])
         self._numbers: dict[str, int] = {}
         for name in REFERENCES:
-            self._add(name, self._load(name))
+            self._add(name, self._loaded.programs[name])
         self._edge = kernel.obj_get(pins / EDGE)
         self._add(EDGE, self._edge)
-        self._work = kernel.Map(self._module["work"].get_fd())
-        self._entries = kernel.Map(self._module["stream"].get_fd()).memory()
+        self._work = kernel.Map(self._loaded.maps["work"])
+        self._entries = kernel.Map(self._loaded.maps["stream"]).memory()
         self._used = 0
-
-    def _load(self, name: str) -> int:
-        return toolchain.load_xdp(self._module, name, multi_buffer=self._multi_buffer)
 
     def _add(self, name: str, program: int) -> None:
         number = len(self._numbers)
-        self._module["programs"][ctypes.c_int(number)] = ctypes.c_int(program)
+        self._programs.put(abi.key(number), struct.pack("I", program))
         self._numbers[name] = number
 
     def stream(self, ends: Sequence[Ends]) -> Stream:
@@ -109,4 +108,4 @@ class Shim:
     def close(self) -> None:
         """Let go of the programs and tables."""
         self._entries.close()
-        self._module.cleanup()
+        self._loaded.close()

@@ -18,7 +18,10 @@ from cdnctl.paths import BPFFS
 
 TEXT = """
 #include <uapi/linux/bpf.h>
-BPF_TABLE_PINNED("array", u32, u64, counts, 4, PINS "counts", BPF_F_MMAPABLE);
+#define COUNTS 1
+#define PINNED(type, key, leaf, name, size, flags) BPF_F_TABLE(type, key, leaf, name, size, flags)
+PINNED("array", u32, u64, counts, COUNTS, BPF_F_MMAPABLE);
+PINNED("lru_hash", u32, u64, fixed, 1 << 4, 0);
 BPF_PROG_ARRAY(stages, 4);
 BPF_PERF_OUTPUT(samples);
 BPF_PERF_OUTPUT(events);
@@ -48,6 +51,7 @@ int sweep(struct xdp_md *ctx)
 }
 """
 ADDED = ("-DADDED=7",)
+SIZES = {"COUNTS": 4}
 TX = 3
 
 
@@ -93,13 +97,13 @@ def forget(pins: Path) -> None:
 
 
 def test_it_is_loaded_without_a_compiler(small: None, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cold = build.build(pins, ADDED)
+    cold = build.build(pins, SIZES, ADDED)
     assert cold.how == "compiled and loaded"
     assert run(pins) == TX
     assert count(pins) == 7
     forget(pins)
     use_no_compiler(monkeypatch)
-    warm = build.build(pins, ADDED)
+    warm = build.build(pins, SIZES, ADDED)
     assert warm.compile_s == 0
     assert warm.how == "loaded, as it was compiled before"
     assert warm.instructions == cold.instructions
@@ -107,37 +111,37 @@ def test_it_is_loaded_without_a_compiler(small: None, pins: Path, monkeypatch: p
     assert count(pins) == 7, "the maps are new"
     assert (pins / build.NEXT / build.SWEEP).exists()
     assert Map.pinned(pins / "counts").memory()[:8] == (7).to_bytes(8, "little"), "of the same kind"
-    build.build(pins, ADDED)
+    build.build(pins, SIZES, ADDED)
     assert run(pins) == TX
     assert count(pins) == 14, "and taken over when they are there"
 
 
 def test_an_edited_source_is_compiled(small: None, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build.build(pins, ADDED)
+    build.build(pins, SIZES, ADDED)
     monkeypatch.setattr(build, "source", lambda: TEXT.replace("XDP_TX", "XDP_DROP"))
-    assert build.build(pins, ADDED).compile_s > 0
+    assert build.build(pins, SIZES, ADDED).compile_s > 0
     assert run(pins) == 1
-    assert build.build(pins, ("-DADDED=8",)).compile_s > 0
+    assert build.build(pins, SIZES, ("-DADDED=8",)).compile_s > 0
 
 
 def test_a_pin_of_another_shape_is_refused(small: None, pins: Path) -> None:
-    build.build(pins, ADDED)
+    build.build(pins, SIZES, ADDED)
     forget(pins)
     kernel.obj_pin(kernel.map_create(2, "counts", 4, 16, 4, 0), pins / "counts")
     with pytest.raises(CdnctlError, match="another shape"):
-        build.build(pins, ADDED)
+        build.build(pins, SIZES, ADDED)
 
 
 def test_what_is_wrong_in_the_text_is_told(small: None, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "source", lambda: TEXT.replace("XDP_TX", "XDP_TEX"))
     with pytest.raises(CdnctlError, match="use of undeclared identifier 'XDP_TEX'"):
-        build.build(pins, ADDED)
+        build.build(pins, SIZES, ADDED)
 
 
 def test_the_verifier_names_the_line(small: None, pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = TEXT.replace("return XDP_TX;", "return *(u8 *)(long)ctx->data; // beyond the end")
     monkeypatch.setattr(build, "source", lambda: wrong)
     with pytest.raises(CdnctlError, match="verifier refuses handshake") as refused:
-        build.build(pins, ADDED)
+        build.build(pins, SIZES, ADDED)
     assert "invalid access to packet" in refused.value.message
     assert "beyond the end" in refused.value.message
