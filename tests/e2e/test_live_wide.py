@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ from live import (
     warm_up,
 )
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import RTMGRP_LINK
 
 from cdnctl.datapath import abi
 from cdnctl.lab import netns
@@ -137,13 +140,17 @@ class Changes:
 
 
 def killed_between_interfaces(lab: Lab, asking: subprocess.Popen[bytes]) -> bool:
-    """Watch a reload, and kill the agent as soon as interfaces differ; False when they did not stay so."""
-    with netns.netlink(lab.topology.edge) as ip:
+    """Kill the agent as soon as the kernel tells of the first interface; False when that was too late."""
+    assert lab.agent is not None
+    with netns.entered(lab.topology.edge), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as news:
+        news.bind((0, RTMGRP_LINK))
         while asking.poll() is None:
-            if len(programs_on(ip)) > 1:
-                lab.stop_agent(kill=True)
-                return len(programs_on(ip)) > 1
-    return False
+            if select.select([news], [], [], 0.05)[0]:
+                lab.agent.kill()
+                break
+    lab.stop_agent(kill=True)
+    with netns.netlink(lab.topology.edge) as ip:
+        return len(programs_on(ip)) > 1
 
 
 def programs_on(ip: IPRoute) -> set[int]:
