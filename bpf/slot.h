@@ -249,11 +249,6 @@ static __always_inline bool note_way_back(struct packet *pkt, struct slot *slot)
 	return true;
 }
 
-static __always_inline const struct address *snat_address(struct packet *pkt, __u8 index)
-{
-	return &pkt->set->snat[pkt->its->family == 6][index & (MAX_SNAT - 1)];
-}
-
 /* Give the flow a slot at its endpoint, with everything a reply needs. */
 static __always_inline int bind_slot(struct packet *pkt, struct flow *flow,
 				     struct endpoint *endpoint, __u32 service)
