@@ -552,6 +552,16 @@ struct histogram {
 	__u64 bucket[HISTOGRAM_BUCKETS];
 };
 
+/* All that is counted, by the names of the tables that have it for each CPU. */
+struct counted {
+	struct count verdicts[VERDICTS];
+	struct cdn_count cdn_counts[MAX_CDNS];
+	struct customer_count customer_counts[MAX_CUSTOMERS];
+	__u64 service_flows[MAX_SERVICES];
+	struct histogram handshakes[MAX_CDNS];
+	struct histogram first_bytes[MAX_CDNS][CLASSES];
+};
+
 struct sample {
 	struct address source;
 	struct address target;

@@ -72,6 +72,8 @@ PINNED("percpu_array", __u32, struct customer_count, customer_counts, MAX_CUSTOM
 PINNED("percpu_array", __u32, __u64, service_flows, MAX_SERVICES, 0);
 PINNED("percpu_array", __u32, struct histogram, handshakes, MAX_CDNS, 0);
 PINNED("percpu_array", __u32, struct histogram, first_bytes, MAX_CDNS *CLASSES, 0);
+/* what tables before these counted, and how much of that was carried over; user space only */
+PINNED("array", __u32, struct counted, counted_before, 2, BPF_F_MMAPABLE);
 PINNED("array", __u32, struct sweep, sweeps, 1, 0);
 /* slots by endpoint and enum slot_state that this round of the sweep has passed; user space clears it */
 PINNED("array", __u32, __u64, census, MAX_ENDPOINTS *SLOT_STATES, 0);

@@ -1,13 +1,19 @@
-"""The counters of an edge, exact and only growing: the sums over all CPUs."""
+"""The counters of an edge, exact and only growing: the sums over all CPUs, and what was counted before.
+
+Nobody but the kernel ever writes what a CPU counts: what is read, added to and written back is short of what
+that CPU counted meanwhile. So what tables before these have counted stands apart, in `counted_before`, and is
+added when it is read.
+"""
 
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cdnctl.datapath import abi, kernel
+from cdnctl.datapath import abi
 from cdnctl.datapath.kernel import Map
 
 _COUNT = struct.Struct("=2Q")
@@ -60,84 +66,114 @@ class CustomerTotals(NamedTuple):
     flows_refused: int
 
 
-def _sum(layout: struct.Struct, raw: bytes | None) -> tuple[int, ...]:
-    """The values of all CPUs, added up field by field.
+class _Table:
+    """One of the tables, with its part of what was counted before."""
 
-    As whole numbers of many words: no field comes near its 64 bits, so nothing is carried over.
-    """
-    if not raw:
-        return layout.unpack(bytes(layout.size))
-    size = len(raw) // kernel.possible_cpus()
-    total = sum(int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size))
-    return layout.unpack(total.to_bytes(size, "little")[: layout.size])
+    def __init__(self, pins: Path, name: str, before: memoryview) -> None:
+        self._table = Map.pinned(pins / name, per_cpu=True)
+        self._size = self._table.info.value_size
+        self._before = before
 
+    def row(self, number: int) -> bytes:
+        """A row's words; nothing but zeros where there is none."""
+        return self._sum(number, self._table.get(abi.key(number)))
 
-def _zero(table: Map, keys: list[bytes]) -> None:
-    for key in keys:
-        if any(held := table.get(key) or b""):
-            table.put(key, bytes(len(held)))
+    def rows(self) -> Iterator[bytes]:
+        """All, in order."""
+        for number, raw in enumerate(self._table.values()):
+            yield self._sum(number, raw)
+
+    def forget(self, number: int) -> None:
+        """Begin at nothing."""
+        if any(held := self._table.get(abi.key(number)) or b""):
+            self._table.put(abi.key(number), bytes(len(held)))
+        self._before[number * self._size : (number + 1) * self._size] = bytes(self._size)
+
+    def _sum(self, number: int, raw: bytes | None) -> bytes:
+        """The values of all CPUs, and that of before, added up field by field.
+
+        As whole numbers of many words: no field comes near its 64 bits, so nothing is carried over.
+        """
+        size, raw = self._size, raw or b""
+        total = sum(int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size))
+        total += int.from_bytes(self._before[number * size : (number + 1) * size], "little")
+        return total.to_bytes(size, "little")
 
 
 class Counters:
     """Raises OSError when a pin is missing: then no data path is loaded."""
 
     def __init__(self, pins: Path) -> None:
-        def table(name: str) -> Map:
-            return Map.pinned(pins / name, per_cpu=True)
+        self._memory = memoryview(Map.pinned(pins / "counted_before").memory())
+        self._tables: dict[str, _Table] = {}
+        for name, _ in abi.Counted._fields_:
+            part = getattr(abi.Counted, name)
+            self._tables[name] = _Table(pins, name, self._memory[part.offset : part.offset + part.size])
 
-        self._verdicts = table("verdicts")
-        self._cdns = table("cdn_counts")
-        self._customers = table("customer_counts")
-        self._service_flows = table("service_flows")
-        self._handshakes = table("handshakes")
-        self._first_bytes = table("first_bytes")
+    def follow(self, before: Counters) -> None:
+        """Count on from where those before are; later once more, when they have counted more meanwhile.
+
+        How much was carried over stands beside it: so it may be done again by whoever comes after a kill.
+        """
+        size = abi.size(abi.Counted)
+        now = b"".join(row for table in before._tables.values() for row in table.rows())
+        parts = (self._memory[:size], memoryview(now), self._memory[size : 2 * size])
+        columns = (part.cast("Q") for part in parts)
+        held = array("Q", [there + max(0, new - old) for there, new, old in zip(*columns, strict=True)])
+        self._memory[: 2 * size] = held.tobytes() + now
+
+    def count_closed(self, cdn: int, flows: int) -> None:
+        """Established flows of a CDN that end without a packet."""
+        offset = abi.Counted.cdn_counts.offset + cdn * abi.size(abi.CdnCount) + abi.CdnCount.closed.offset
+        field = self._memory[offset : offset + _WORD.size]
+        _WORD.pack_into(field, 0, _WORD.unpack(field)[0] + flows)
 
     def forget_cdn(self, identity: int) -> None:
         """Begin at nothing, for a CDN that gets the number of one that left."""
-        key = abi.key(identity)
-        _zero(self._cdns, [key])
-        _zero(self._handshakes, [key])
-        _zero(self._first_bytes, [abi.key(identity * abi.CLASSES + each) for each in abi.TrafficClass])
+        self._tables["cdn_counts"].forget(identity)
+        self._tables["handshakes"].forget(identity)
+        for each in abi.TrafficClass:
+            self._tables["first_bytes"].forget(identity * abi.CLASSES + each)
 
     def forget_service(self, identity: int) -> None:
         """The same for a service."""
-        _zero(self._service_flows, [abi.key(identity)])
+        self._tables["service_flows"].forget(identity)
 
     def forget_customer(self, identity: int) -> None:
         """The same for a customer."""
-        _zero(self._customers, [abi.key(identity)])
+        self._tables["customer_counts"].forget(identity)
 
     def verdicts(self) -> Iterator[tuple[abi.Verdict, int, int]]:
         """Each verdict with its packets and bytes so far."""
-        for number, raw in enumerate(self._verdicts.values()):
+        for number, raw in enumerate(self._tables["verdicts"].rows()):
             if number:
-                packets, octets = _sum(_COUNT, raw)
+                packets, octets = _COUNT.unpack(raw)
                 yield abi.Verdict(number), packets, octets
 
     def cdn(self, identity: int) -> CdnTotals:
         """Exact totals of a CDN."""
-        return CdnTotals(*_sum(_CDN_COUNT, self._cdns.get(abi.key(identity))))
+        return CdnTotals(*_CDN_COUNT.unpack(self._tables["cdn_counts"].row(identity)))
 
     def customer(self, identity: int) -> CustomerTotals:
         """Exact totals of a customer."""
-        return CustomerTotals(*_sum(_CUSTOMER_COUNT, self._customers.get(abi.key(identity))))
+        return CustomerTotals(*_CUSTOMER_COUNT.unpack(self._tables["customer_counts"].row(identity)))
 
     def customers(self) -> dict[int, CustomerTotals]:
         """Those of all customers that ever sent anything."""
         return {
-            number: CustomerTotals(*_sum(_CUSTOMER_COUNT, raw))
-            for number, raw in enumerate(self._customers.values())
+            number: CustomerTotals(*_CUSTOMER_COUNT.unpack(raw))
+            for number, raw in enumerate(self._tables["customer_counts"].rows())
             if any(raw)
         }
 
     def service_flows(self, identity: int) -> int:
         """New flows of a service so far."""
-        return int(_sum(_WORD, self._service_flows.get(abi.key(identity)))[0])
+        return int(_WORD.unpack(self._tables["service_flows"].row(identity))[0])
 
     def handshakes(self, cdn: int) -> tuple[int, ...]:
         """The histogram of a CDN's handshakes."""
-        return _sum(_BUCKETS, self._handshakes.get(abi.key(cdn)))
+        return _BUCKETS.unpack(self._tables["handshakes"].row(cdn))
 
     def first_bytes(self, cdn: int, traffic_class: int) -> tuple[int, ...]:
         """The histogram of the times to a CDN's first bytes, of one class of traffic."""
-        return _sum(_BUCKETS, self._first_bytes.get(abi.key(cdn * abi.CLASSES + traffic_class)))
+        return _BUCKETS.unpack(self._tables["first_bytes"].row(cdn * abi.CLASSES + traffic_class))

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from cdnctl.config import Config
 from cdnctl.datapath import abi, kernel
+from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.flows import SECOND_BITS
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.numbering import NOWHERE, Numbering
@@ -40,10 +41,8 @@ BY_ENDPOINT = ("endpoints", "health")
 """Arrays by an endpoint's number; `endpoint_ids` leads there."""
 LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "sweeps")
 """What the kernel found out: a moment of it may be lost."""
-COUNTED = (
-    "verdicts", "cdn_counts", "customer_counts", "service_flows", "handshakes", "first_bytes",
-)  # fmt: skip
-"""Totals of each CPU: none may be lost."""
+COUNTED = (*(name for name, _ in abi.Counted._fields_), "counted_before")
+"""Totals: none may be lost."""
 FLOWS = ("half_open", "established", "reverse", "fragments")
 """Of clients and CDNs."""
 QUIC = ("quic_ids", "quic_offers")
@@ -81,8 +80,6 @@ class Move:
         self._filled = filled
         self._copied_ns = 0
         """When the last copy of the flows began."""
-        self._counted: dict[str, dict[bytes, bytes]] = {}
-        """Totals as they were copied."""
         self._pairs: dict[str, tuple[Map, Map]] = {}
         self._cut: dict[int, int] = {}
         """States of old slots that have no place any more."""
@@ -109,10 +106,7 @@ class Move:
         for name in (*WRITTEN, *LEARNED):
             self._copy(name)
         self._copy_endpoints()
-        for name in COUNTED:
-            old, new = self._pair(name, per_cpu=True)
-            self._counted[name] = dict(old.items())
-            new.put_all(self._counted[name])
+        self._count_on()
 
     def catch_up(self) -> None:
         """Copy flows that are new or have changed since the last time."""
@@ -156,8 +150,7 @@ class Move:
         self._copy_flows("half_open", 0, live=True)
         self._copy_flows("established", max(0, since_ns - _HANDSHAKE_NS), live=True)
         self._tidy()
-        for name, before in self._counted.items():
-            self._add_counts(name, before)
+        self._count_on()
         self._count_cut()
 
     # -- tables --
@@ -197,19 +190,12 @@ class Move:
             if places:
                 new.put_batch(len(places), keys, array("I", places).tobytes())
 
-    def _add_counts(self, name: str, before: dict[bytes, bytes]) -> None:
-        """What was counted in the old table since it was copied, on top of what the new one counts."""
-        old, new = self._pair(name, per_cpu=True)
-        for key, value in old.items():
-            if value != before.get(key, b""):
-                held = new.get(key) or bytes(len(value))
-                words = zip(array("Q", held), array("Q", value), array("Q", before[key]), strict=True)
-                new.put(key, array("Q", [there + now - then for there, now, then in words]).tobytes())
+    def _count_on(self) -> None:
+        Counters(self._after).follow(Counters(self._before))
 
-    def _pair(self, name: str, *, per_cpu: bool = False) -> tuple[Map, Map]:
+    def _pair(self, name: str) -> tuple[Map, Map]:
         if name not in self._pairs:
-            old, new = (Map.pinned(pins / name, per_cpu=per_cpu) for pins in (self._before, self._after))
-            self._pairs[name] = old, new
+            self._pairs[name] = Map.pinned(self._before / name), Map.pinned(self._after / name)
         return self._pairs[name]
 
     # -- flows --
@@ -299,11 +285,9 @@ class Move:
             for slot, state in self._cut.items()
             if state == abi.SlotState.ESTABLISHED
         )
-        counts = Map.pinned(self._after / "cdn_counts", per_cpu=True)
+        counters = Counters(self._after)
         for cdn, count in ended.items():
-            words = array("Q", counts.get(abi.key(cdn)) or b"")
-            words[abi.CdnCount.closed.offset // 8] += count
-            counts.put(abi.key(cdn), words.tobytes())
+            counters.count_closed(cdn, count)
 
 
 def _changed(values: bytes, since_ns: int) -> Callable[[int], bool]:

@@ -269,6 +269,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("service_flows", INDEX, WORD),
         ("handshakes", INDEX, abi.Histogram),
         ("first_bytes", INDEX, abi.Histogram),
+        ("counted_before", INDEX, abi.Counted),
         ("sweeps", INDEX, abi.Sweep),
         ("census", INDEX, WORD),
         ("clock", INDEX, WORD),

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.numbers import HISTOGRAM_BUCKETS, QUIC_ID_MAX, SKETCH_COLUMNS, SKETCH_ROWS
+from cdnctl.datapath.abi.enums import CLASSES, VERDICTS
+from cdnctl.datapath.abi.numbers import (
+    HISTOGRAM_BUCKETS,
+    MAX_CDNS,
+    MAX_CUSTOMERS,
+    MAX_SERVICES,
+    QUIC_ID_MAX,
+    SKETCH_COLUMNS,
+    SKETCH_ROWS,
+)
 from cdnctl.datapath.abi.values import Address
 
 
@@ -234,6 +243,19 @@ class Histogram(Structure):
     """struct histogram."""
 
     _fields_ = (("bucket", c_uint64 * HISTOGRAM_BUCKETS),)
+
+
+class Counted(Structure):
+    """struct counted: its fields are the names of tables."""
+
+    _fields_ = (
+        ("verdicts", Count * VERDICTS),
+        ("cdn_counts", CdnCount * MAX_CDNS),
+        ("customer_counts", CustomerCount * MAX_CUSTOMERS),
+        ("service_flows", c_uint64 * MAX_SERVICES),
+        ("handshakes", Histogram * MAX_CDNS),
+        ("first_bytes", (Histogram * CLASSES) * MAX_CDNS),
+    )
 
 
 class Sample(Structure):
