@@ -66,6 +66,7 @@ enum verdict {
 	NO_LINK, /* came in by, or would leave by, an interface or VLAN that is not the edge's */
 	NO_ROUTE,
 	NO_NEIGHBOUR,
+	HELD,	  /* it would change a flow, and flows are being moved: it will be sent again */
 	NO_STAGE, /* a step of the pipeline is not loaded: never, if all is well */
 	VERDICTS,
 	FIRST_DROP = BLOCKED,
@@ -75,7 +76,6 @@ enum mode_flag {
 	MODE_DISARMED = 1, /* drop, eject and rescue nothing; pick by plain weights */
 	MODE_BYPASS = 2,   /* pass every packet untouched */
 	MODE_OBSERVE = 4,  /* decide and count, allocate and send nothing, pass all */
-	MODE_MOVING = 8, /* flows are on their way from other tables: reset none that is not here */
 };
 
 /* Programs that the pipeline goes on in: places in the program array `stages`. */

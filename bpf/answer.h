@@ -138,7 +138,7 @@ static __always_inline int answer_reset(struct packet *pkt, int verdict, int oth
 	struct tcphdr *tcp;
 	int sum;
 
-	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) || (its->mode & MODE_MOVING) ||
+	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) ||
 	    !may_answer(pkt, ANSWER_RESETS))
 		return otherwise;
 	if (its->flags & TCP_ACK) {

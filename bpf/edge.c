@@ -101,6 +101,8 @@ int edge(struct xdp_md *ctx)
 		verdict = within_quota(&pkt); /* is it within its customer's limits? */
 	if (verdict == GO_ON)
 		verdict = follow(&pkt); /* a steady flow goes its way */
+	if (verdict == TO_HANDSHAKE)
+		verdict = hold(&pkt); /* are flows being moved? */
 	if ((verdict == TO_CDN || verdict == TO_CLIENT) && !pkt.its->fragment)
 		verdict = send(&pkt, verdict, true); /* rewritten, and out */
 	return leave(&pkt, verdict);

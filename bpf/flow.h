@@ -176,6 +176,35 @@ static __always_inline int towards_client(struct packet *pkt)
 	return TO_CLIENT;
 }
 
+/* A flow begins or ends with it. */
+static __always_inline bool changes(struct facts *its)
+{
+	return its->flags & (TCP_SYN | TCP_FIN | TCP_RST);
+}
+
+/* -- while flows are being moved to other tables -- */
+
+/*
+ * For a moment flows neither begin nor change nor end: what would do that is dropped, and sent again. So who
+ * moves them to other tables has them to himself. The moment ends by itself, should he be killed meanwhile.
+ */
+static __always_inline bool is_held(struct packet *pkt)
+{
+	__u32 zero = 0;
+	__u64 *until = held_until.lookup(&zero);
+
+	return until && *until && *until > coarse_now(pkt);
+}
+
+/* May what is not steady go on? The reply that looks at its flow once a second always may. */
+static __always_inline int hold(struct packet *pkt)
+{
+	if (pkt->its->belongs == TO_REPLY && pkt->slot && pkt->slot->state == SLOT_ESTABLISHED &&
+	    !changes(pkt->its))
+		return TO_HANDSHAKE;
+	return is_held(pkt) ? HELD : TO_HANDSHAKE;
+}
+
 /* -- what it tells on the way -- */
 
 /* Where a segment ends in its sender's sequence space. */
@@ -200,7 +229,8 @@ static __always_inline bool has_gone_dark(struct packet *pkt, __u32 id)
 	struct endpoint *endpoint = endpoints.lookup(&id);
 
 	return h && endpoint && h->state == BREAKER_OUT && h->reason == OUT_DARK &&
-	       (endpoint->flags & ENDPOINT_RESETS) && !(pkt->its->mode & MODE_DISARMED);
+	       (endpoint->flags & ENDPOINT_RESETS) && !(pkt->its->mode & MODE_DISARMED) &&
+	       !is_held(pkt);
 }
 
 /* The client is told that its connection is gone; the port may soon be another's. */
@@ -292,7 +322,7 @@ static __always_inline void refresh(struct packet *pkt, struct flow *flow, __u16
 		return;
 	SET(slot->seen_s, second);
 	note_way_back(pkt, slot);
-	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET))
+	if (slot->state == SLOT_CLOSING && (slot->flags & FLOW_RESET) && !is_held(pkt))
 		revive(slot, flow->cdn);
 }
 
@@ -347,16 +377,15 @@ static __always_inline bool ends_here(struct packet *pkt)
 static __always_inline int follow(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
-	bool changes = its->flags & (TCP_SYN | TCP_FIN | TCP_RST);
 
 	/* a first one goes the way of any packet, and leads the rest */
 	if (its->fragment && (its->fragment == 2 || ends_here(pkt)))
 		return TO_FRAGMENT;
 	if (its->protocol != IPPROTO_TCP && its->protocol != IPPROTO_UDP)
 		return TO_ICMP;
-	if (its->belongs == TO_ESTABLISHED && !changes)
+	if (its->belongs == TO_ESTABLISHED && !changes(its))
 		return steady_client(pkt);
-	if (its->belongs == TO_REPLY && pkt->slot && !changes &&
+	if (its->belongs == TO_REPLY && pkt->slot && !changes(its) &&
 	    pkt->slot->state == SLOT_ESTABLISHED && pkt->slot->seen_s == second_of(coarse_now(pkt)))
 		return names_an_id(pkt) ? TO_QUIC : steady_reply(pkt);
 	return TO_HANDSHAKE;

@@ -19,9 +19,11 @@
 
 /* enum mode_flag; also written by `disarm`, `bypass` and `mode` when no agent runs */
 PINNED("array", __u32, __u32, mode, 1, 0);
+/* until when what would change a flow waits, see flow.h; it ends by itself */
+PINNED("array", __u32, __u64, held_until, 1, 0);
 PINNED("array", __u32, struct settings, settings, 1, 0);
 /* whose the pins are, see cdnctl/datapath/program.py; user space only */
-PINNED("array", __u32, struct identity, identity, 3, 0);
+PINNED("array", __u32, struct identity, identity, 4, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
 PINNED("hash", struct address, struct local, local_addresses, 256, 0);
 /* its cells, see cdnctl/datapath/local.py */

@@ -242,6 +242,16 @@ def detach(name: str, maps: frozenset[int]) -> bool:
     return True
 
 
+def holders(program: int) -> list[str]:
+    """The interfaces of this network namespace that have exactly this program."""
+    identity, found = kernel.program_id(program), []
+    for ifindex, name in socket.if_nameindex():
+        with contextlib.suppress(OSError):
+            if kernel.xdp_program_id(ifindex) == identity:
+                found.append(name)
+    return found
+
+
 def attached_to(maps: frozenset[int]) -> list[tuple[str, Mode]]:
     """The interfaces of this network namespace that have a program of ours."""
     found = []

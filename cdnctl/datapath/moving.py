@@ -1,12 +1,17 @@
 """Everything that an edge's tables hold, moved into tables of another layout, under traffic.
 
-    fill       all of it, once; takes its time, and nobody waits
+    fill       all of it, again and again until little has changed; takes its time, and nobody waits
     refresh    what operators and agents write, again
-    swapping   what has changed of the flows, again; then, around the swap of the programs, nobody is reset
-               for a flow that is not here yet; and what has changed last
+    swapping   flows are held (hold.py): none begins, changes or ends; what has changed last is copied, and
+               the programs are swapped; then flows are let go
 
-Between the first interface's swap and the last change's copy a packet of a flow may meet tables that do
-not know it. It is dropped, and sent again: hence the tables are told that they are MODE_MOVING.
+So both tables say the same while some interfaces have the old program and some the new one, and no port can
+be given to two. The price is that SYNs, FINs and resets, and datagrams of flows that were not answered yet,
+are dropped meanwhile: for some hundredths of a second and what the drivers take, once for each move. TCP
+sends them again; a client whose SYN it was waits for a second. Packets of established flows all pass.
+
+What fails before the swap leaves the old tables in force. After it there is no way back, and none is needed:
+all that is left to do is counting.
 
 A flow whose SNAT address or port is no more is cut, and counted.
 """
@@ -17,18 +22,19 @@ import contextlib
 import errno
 import time
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cdnctl.config import Config
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.counters import Counters
-from cdnctl.datapath.flows import SECOND_BITS
+from cdnctl.datapath.hold import SETTLED_S, Hold
 from cdnctl.datapath.kernel import Map
-from cdnctl.datapath.numbering import NOWHERE, Numbering
-from cdnctl.datapath.program import Program
+from cdnctl.datapath.numbering import Numbering
+from cdnctl.datapath.program import Program, note_moved
 from cdnctl.datapath.tables import Tables
+from cdnctl.datapath.transfer import FLEETING, LASTING, Transfer
+from cdnctl.errors import CdnctlError
 
 WRITTEN = (
     "mode", "settings", "local_addresses", "local_cells", "link_ids", "links", "service_ids", "services",
@@ -43,115 +49,119 @@ LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "sweeps")
 """What the kernel found out: a moment of it may be lost."""
 COUNTED = (*(name for name, _ in abi.Counted._fields_), "counted_before")
 """Totals: none may be lost."""
-FLOWS = ("half_open", "established", "reverse", "fragments")
+FLOWS = (*FLEETING, *LASTING, "reverse", "fragments")
 """Of clients and CDNs."""
 QUIC = ("quic_ids", "quic_offers")
 """Connections' ids, which lead to an endpoint."""
-NOT_MOVED = ("identity", "hops", "sketches", "census")
+NOT_MOVED = ("identity", "held_until", "hops", "sketches", "census")
 """What a table is, and what is found out anew in no time."""
 
-_BEING_BOUND = 2**64 - 1
-"""The owner of a slot that is being filled (BEING_BOUND in slot.h)."""
-_FULL = (errno.E2BIG, errno.ENOSPC)
-_MARGIN_NS = 2_000_000_000
-"""Stamps are of whole seconds, of a coarse clock."""
-_HANDSHAKE_NS = 30_000_000_000
-"""An established flow began with its SYN, which is at the most so long ago when it has just been promoted."""
-
-
 CUT = "flows were cut: their SNAT address or port, or the room for their endpoint, is no more"
+_FULL = (errno.E2BIG, errno.ENOSPC)
+_LITTLE = 64
+"""So many changes are copied in a few milliseconds."""
+_ROUNDS = 6
+_TRIES = 3
 
 
 def begin(program: Program, config: Config) -> Move | None:
     """What is to be done before a prepared program can be attached, if there is anything."""
     if program.before is None:
         return None
-    numbering = Numbering(Tables(program.before), config)
-    return Move(program.before, program.pins, numbering, filled=program.is_filled)
+    return Move(program.before, program.pins, Numbering.planned(Tables(program.before), config))
 
 
 class Move:
     """From the tables pinned in `before` to those in `after`; one use."""
 
-    def __init__(self, before: Path, after: Path, numbering: Numbering, *, filled: bool = False) -> None:
-        """`filled`: they hold the flows up to some moment already, and may be in use."""
+    def __init__(self, before: Path, after: Path, numbering: Numbering) -> None:
         self._before, self._after = before, after
         self._numbering = numbering
-        self._filled = filled
-        self._copied_ns = 0
-        """When the last copy of the flows began."""
-        self._pairs: dict[str, tuple[Map, Map]] = {}
-        self._cut: dict[int, int] = {}
-        """States of old slots that have no place any more."""
+        self._transfer = Transfer(before, after, numbering)
+        self._mode = abi.Mode(0)
+        """The old tables', before it was copied."""
+        self._held_ns = 0
+        """Since then both tables say the same."""
         self.cut = 0
         """Flows that were open, and are cut."""
+        self.warnings: list[str] = []
+        """What went wrong after the swap."""
 
     # -- beforehand --
 
     def fill(self) -> None:
-        """Copy all, once."""
-        if self._filled:
-            return
+        """Copy all, and then what changes meanwhile."""
         for name in BLOCKS:
             self._copy(name)
         for name in QUIC:
             self._copy_ids(name)
-        self.catch_up()
-        self.catch_up()  # the first one took long
+        self._transfer.fill()
+        for _ in range(_ROUNDS):
+            if self._transfer.catch_up() <= _LITTLE:
+                break
 
     def refresh(self) -> None:
         """Copy what the agent wrote and the kernel learned; from now on the agent writes the new ones."""
-        if self._filled:
-            return
+        self._mode = Tables(self._before).mode
         for name in (*WRITTEN, *LEARNED):
             self._copy(name)
         self._copy_endpoints()
         self._count_on()
 
-    def catch_up(self) -> None:
-        """Copy flows that are new or have changed since the last time."""
-        since_ns, self._copied_ns = self._copied_ns, time.monotonic_ns()
-        self._copy_slots(since_ns)
-        self._copy_flows("half_open", 0)
-        self._copy_flows("established", max(0, since_ns - _HANDSHAKE_NS))
-        self._tidy()
-        if self._numbering.is_same:  # they live for seconds
-            self._copy("fragments")
+    def told(self) -> list[str]:
+        """What an operator should know of it, once it is over."""
+        return ([f"{self.cut} {CUT}"] if self.cut else []) + self.warnings
 
     # -- the swap --
 
     @contextlib.contextmanager
     def swapping(self) -> Iterator[None]:
-        """Within this block the programs are swapped; afterwards everything is in the new tables.
-
-        When the block fails the old ones are as they were.
-        """
-        old, new = Tables(self._before), Tables(self._after)
-        if not self._filled:
-            self.catch_up()
-        swap_ns = time.monotonic_ns()
-        new.mode |= abi.Mode.MOVING
-        old.mode |= abi.Mode.MOVING
+        """Within this block the programs are swapped. When it fails all is as it was."""
+        hold = Hold((self._before, self._after))
+        self._transfer.catch_up()
         try:
+            self._copy_last(hold)
             yield
         except BaseException:
-            old.mode &= ~abi.Mode.MOVING
-            new.mode &= ~abi.Mode.MOVING
+            let_go(hold, self._before)
             raise
-        self._finish(swap_ns)
-        new.mode &= ~abi.Mode.MOVING
+        try:
+            self._finish(hold)
+        except (OSError, CdnctlError) as error:
+            self.warnings.append(f"the new tables are in force, but something was not copied: {error}")
+
+    def _copy_last(self, hold: Hold) -> None:
+        """What changed until now; in the time that is held, or nothing is exact."""
+        for _ in range(_TRIES):
+            hold.begin()
+            self._held_ns = time.monotonic_ns()
+            self._transfer.catch_up()
+            if self._numbering.is_same:  # they live for seconds
+                self._copy("fragments")
+            if not hold.has_lapsed:
+                break
+        else:
+            raise CdnctlError(
+                "flows change faster than they can be moved", "try again when there is less traffic"
+            )
+        self._transfer.excuse()
+        self._count_cut()
+        note_moved(self._after, self._held_ns)
+        hold.extend()
+
+    def _finish(self, hold: Hold) -> None:
+        """The swap is over; the old program may have begun with a packet that it is not done with."""
+        try:
+            if hold.has_lapsed:  # drivers took their time, and flows began on both sides
+                hold.begin()
+                self.cut += self._transfer.merge(self._held_ns)
+        finally:
+            let_go(hold, self._after)
+        time.sleep(SETTLED_S)
+        self._count_on()
+        follow_mode(Tables(self._before), Tables(self._after), self._mode)
         for name in QUIC:
             self._copy_ids(name)
-
-    def _finish(self, swap_ns: int) -> None:
-        """What changed in the old tables until their program was off; what the new one did goes before."""
-        since_ns = self._copied_ns
-        self._copy_slots(since_ns, 0 if self._filled else swap_ns)
-        self._copy_flows("half_open", 0, live=True)
-        self._copy_flows("established", max(0, since_ns - _HANDSHAKE_NS), live=True)
-        self._tidy()
-        self._count_on()
-        self._count_cut()
 
     # -- tables --
 
@@ -178,132 +188,47 @@ class Move:
             new.put_all({abi.key(number): values[before] for before, number in numbers.items()})
 
     def _copy_ids(self, name: str) -> None:
+        """They lead to a place: an endpoint's number below a mark of its address (place_of() in quic.h)."""
         numbers = self._numbering.endpoints
         old, new = self._pair(name)
+        size = old.info.key_size
         for count, keys, values in old.batches():
-            places = [numbers.get(number, -1) for number in array("I", values)]
-            if min(places, default=0) < 0:
-                size = old.info.key_size
-                kept = [n for n in range(count) if places[n] >= 0]
+            places = array("I", values)
+            if not self._numbering.is_same:
+                kept = [n for n in range(count) if places[n] & 0xFFFF in numbers]
                 keys = b"".join(keys[n * size : (n + 1) * size] for n in kept)
-                places = [places[n] for n in kept]
+                places = array("I", (places[n] & ~0xFFFF | numbers[places[n] & 0xFFFF] for n in kept))
             if places:
-                new.put_batch(len(places), keys, array("I", places).tobytes())
+                new.put_batch(len(places), keys, places.tobytes())
 
     def _count_on(self) -> None:
         Counters(self._after).follow(Counters(self._before))
 
-    def _pair(self, name: str) -> tuple[Map, Map]:
-        if name not in self._pairs:
-            self._pairs[name] = Map.pinned(self._before / name), Map.pinned(self._after / name)
-        return self._pairs[name]
-
-    # -- flows --
-
-    def _copy_slots(self, since_ns: int, live_ns: int | None = None) -> None:
-        """Those in use that have changed since then.
-
-        With `live_ns` the new ones have been in use since then, and what became of them there holds.
-        """
-        old, new = self._pair("reverse")
-        size, first = old.info.value_size, 0
-        self._cut.clear()
-        for count, _, values in old.batches():
-            owners = array("Q", values)[:: size // 8]
-            if any(owners):
-                changed, found = _changed(values, since_ns), dict[bytes, bytes]()
-                for n in [n for n, owner in enumerate(owners) if owner and owner != _BEING_BOUND]:
-                    number = self._numbering.slot(first + n)
-                    if number == NOWHERE:
-                        self._cut[first + n] = values[n * size + abi.Slot.state.offset]
-                    elif changed(n):
-                        found[abi.key(number)] = values[n * size : (n + 1) * size]
-                if live_ns is not None:
-                    found = {key: raw for key, raw in found.items() if _is_newer(raw, new.get(key), live_ns)}
-                new.put_all(found)
-            first += count
-
-    def _copy_flows(self, name: str, begun_ns: int, *, live: bool = False) -> None:
-        """Those that began since then; when the new tables are `live`, those that are missing there."""
-        old, new = self._pair(name)
-        size, key_size = old.info.value_size, old.info.key_size
-        for count, keys, values in old.batches():
-            begun = array("Q", values)[abi.Flow.syn_ns.offset // 8 :: size // 8]
-            chosen = [n for n, at_ns in enumerate(begun) if at_ns >= begun_ns]
-            if len(chosen) == count and self._numbering.is_same and not live:
-                new.put_batch(count, keys, values)
-                continue
-            found = {}
-            for n in chosen:
-                key, flow = (
-                    keys[n * key_size : (n + 1) * key_size],
-                    abi.Flow.from_buffer_copy(values, n * size),
-                )
-                before = flow.slot
-                if self._renumber(flow) and not (live and self._is_known(new, key, flow, before)):
-                    found[key] = bytes(flow)
-            new.put_all(found)
-
-    def _renumber(self, flow: abi.Flow) -> bool:
-        """False when it has no number any more."""
-        endpoint = self._numbering.endpoints.get(flow.endpoint)
-        slot = abi.NO_SLOT if flow.slot == abi.NO_SLOT else self._numbering.slot(flow.slot)
-        if endpoint is None or slot == NOWHERE:
-            return False
-        flow.endpoint, flow.slot = endpoint, slot
-        if slot != abi.NO_SLOT:
-            flow.snat = self._numbering.snat(slot)
-        return True
-
-    def _is_known(self, new: Map, key: bytes, flow: abi.Flow, slot_before: int) -> bool:
-        """Whether the new tables have it, or a later one in its place, or gave its port to another."""
-        if raw := new.get(key):
-            there = abi.Flow.from_buffer_copy(raw)
-            if there.slot == flow.slot or there.syn_ns > flow.syn_ns:
-                return True
-        if flow.slot == abi.NO_SLOT:
-            return False
-        old, now = self._pair("reverse")
-        owners = old.get(abi.key(slot_before)), now.get(abi.key(flow.slot))
-        return len({(raw or b"")[:8] for raw in owners}) > 1
-
-    def _tidy(self) -> None:
-        """What is established is half-open no more."""
-        half_open, established = (Map.pinned(self._after / name) for name in ("half_open", "established"))
-        at = slice(abi.Flow.slot.offset, abi.Flow.slot.offset + 4)
-        for key, value in list(half_open.items()):
-            if (established.get(key) or b"")[at] == value[at]:
-                half_open.delete(key)
-
     def _count_cut(self) -> None:
         """Flows that have no place end here, also for the account of those that are open."""
-        open_states = (abi.SlotState.SYN_SENT, abi.SlotState.SYN_RECV, abi.SlotState.ESTABLISHED)
-        self.cut = sum(state in open_states for state in self._cut.values())
-        settings, old = Tables(self._before).settings, Tables(self._before).choice.endpoint_entries()
-        ended = Counter(
-            old[slot // (settings.snat_rows * settings.ports)].cdn
-            for slot, state in self._cut.items()
-            if state == abi.SlotState.ESTABLISHED
-        )
+        self.cut, ended = self._transfer.cut()
         counters = Counters(self._after)
         for cdn, count in ended.items():
             counters.count_closed(cdn, count)
 
-
-def _changed(values: bytes, since_ns: int) -> Callable[[int], bool]:
-    """Of slots, one behind the other: whether the nth was used or changed since then."""
-    since_ns = max(0, since_ns - _MARGIN_NS)
-    if not since_ns:
-        return lambda n: True
-    size, second = abi.size(abi.Slot), since_ns >> SECOND_BITS
-    began = array("Q", values)[abi.Slot.since_ns.offset // 8 :: size // 8]
-    seen = array("H", values)[abi.Slot.seen_s.offset // 2 :: size // 2]
-    return lambda n: began[n] >= since_ns or (seen[n] - second) & 0xFFFF < 0x8000
+    def _pair(self, name: str) -> tuple[Map, Map]:
+        return Map.pinned(self._before / name), Map.pinned(self._after / name)
 
 
-def _is_newer(raw: bytes, held: bytes | None, live_ns: int) -> bool:
-    """Whether an old slot goes before the one in its place, which may have been used since `live_ns`."""
-    there, slot = abi.Slot.from_buffer_copy(held or bytes(len(raw))), abi.Slot.from_buffer_copy(raw)
-    if there.owner == slot.owner:
-        return int(slot.state) > int(there.state)
-    return not there.owner or there.since_ns < live_ns
+def let_go(hold: Hold, home: Path) -> None:
+    """Go on in these tables. Answers were held too: that an endpoint was silent meanwhile says nothing."""
+    try:
+        tables = Tables(home)
+        for number in tables.choice.endpoints().values():
+            health = tables.health(number)
+            if health.unanswered:
+                health.unanswered = 0
+                tables.put_health(number, health)
+    finally:
+        hold.end(home)
+
+
+def follow_mode(old: Tables, new: Tables, before: abi.Mode) -> None:
+    """What operators switched past the agent, in the old tables only, since it was as `before`."""
+    if (mode := old.mode) != before:
+        new.mode = mode

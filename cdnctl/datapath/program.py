@@ -4,8 +4,8 @@ With the pins of an earlier agent in place flows, counters and blocks go on. Pin
 tables, and which flow a slot's number means) are in a directory by its digest, and the link `current`
 leads to the one that holds. Tables of another layout are made beside it, and filled (moving.py).
 
-Whoever is killed in between leaves what the next one can start from: either the link still leads to the
-old tables, which are whole, or to the new ones, which are.
+Whoever is killed in between leaves what the next one can start from: tables that are attached nowhere, which
+go, or others than the link's that are, which get the rest (resuming.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class _Identity(NamedTuple):
     layout: bytes
     definitions: bytes = _NOTHING
     """Structs and maps: between versions that differ in them nothing can be taken over."""
+    moved: bytes = _NOTHING
+    """No digest: when all that tables before these held was in here, in ns; see moving.py."""
 
 
 def is_bpffs(path: Path) -> bool:
@@ -106,8 +108,6 @@ class Program:
         """Where the wanted program's maps are."""
         self.before: Path | None = None
         """Tables whose flows belong into these, from `prepare` until `commit`."""
-        self.is_filled = False
-        """They are there already: somebody was killed while programs were swapped."""
         self.built: build.Built | None = None
         """What building took and gave, when it was done here."""
         self._cflags = tuple(cflags)
@@ -162,8 +162,9 @@ class Program:
     def _make(self, config: Config, home: Path, before: Path | None) -> bool:
         """Load it on the maps of `home`, which are made where there are none."""
         layout = _layout(config)
-        # Tables beside those that hold are attached only once they are filled.
-        fresh = _identity(home) is None or (before is not None and not attach.attached_to(_maps(home)))
+        fresh = before is not None or _identity(home) is None
+        if before is not None and attach.attached_to(maps_of(home)):
+            raise CdnctlError(f"{home} is in use: a move to it was not finished", "start the agent anew")
         if fresh:
             shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,6 @@ class Program:
                 self.remove()
             raise
         self.pins, self.before, self._wanted = home, before, self._digest_on(layout)
-        self.is_filled = not fresh
         return True
 
     def commit(self) -> None:
@@ -196,25 +196,56 @@ class Program:
                 shutil.rmtree(generation)
             _note(self.pins, self._wanted)
             self._wanted = None
-        if self.before is not None:
-            self._point_to(self.pins)
-            self.before = None
-        for home in self._homes():
-            if home != self.pins:
-                shutil.rmtree(home, ignore_errors=True)
+        self.before = None
+        self.keep_only(self.pins)
 
     def abandon(self) -> None:
-        """What was prepared is not attached, and what was there before still is."""
+        """What was there before goes on, also where a driver would not have it back the first time.
+
+        Pins of what is attached all the same stay: without them its program array would be empty. The next
+        start finds them.
+        """
         if self._wanted is None:
             return
+        stuck = self._is_stuck()
         self._wanted = None
         if self.before is None:
-            shutil.rmtree(self.pins / build.NEXT, ignore_errors=True)
-            _note(self.pins, self._program_before)
+            if not stuck:
+                shutil.rmtree(self.pins / build.NEXT, ignore_errors=True)
+                _note(self.pins, self._program_before)
             return
-        if not self.is_filled:  # else some interface is on these tables
+        if not stuck:
             shutil.rmtree(self.pins, ignore_errors=True)
         self.pins, self.before = self.before, None
+
+    def _is_stuck(self) -> bool:
+        """Whether what was prepared stays attached somewhere."""
+        with contextlib.suppress(OSError, CdnctlError):
+            with _opened(self.current / build.PROGRAM) as prepared:
+                names = attach.holders(prepared)
+                if not names:
+                    return False
+                with _opened((self.before or self.pins) / build.PROGRAM) as program:
+                    attach.attach_all(names, program, "auto", self.maps())
+                return bool(attach.holders(prepared))
+        return (self.current / build.PROGRAM).exists()
+
+    def moving_to(self) -> Path | None:
+        """Later tables than the link's that are in use: whoever moved flows there was killed meanwhile."""
+        held = self._held()
+        for home in self.homes():
+            if moved_ns(home) > moved_ns(held) and attach.attached_to(maps_of(home)):
+                return home
+        return None
+
+    def keep_only(self, home: Path) -> None:
+        """These tables hold, and no others stay but those that are still attached somewhere."""
+        if self._held() != home:
+            self._point_to(home)
+        self.pins = home
+        for other in self.homes():
+            if other not in (home, self.root) and not attach.attached_to(maps_of(other)):
+                shutil.rmtree(other, ignore_errors=True)
 
     @property
     def current(self) -> Path:
@@ -227,7 +258,7 @@ class Program:
 
     def maps(self) -> frozenset[int]:
         """Ids of maps that only this edge's programs use. Raises OSError when there are none."""
-        found = frozenset[int]().union(*map(_maps, self._homes()))
+        found = frozenset[int]().union(*map(maps_of, self.homes()))
         if not found:
             raise FileNotFoundError(2, "No tables are pinned", str(self.root))
         return found
@@ -259,12 +290,12 @@ class Program:
     def _home(self, layout: bytes, definitions: bytes) -> Path:
         return self.root / hashlib.sha256(layout + definitions).hexdigest()[:12]
 
-    def _homes(self) -> Iterator[Path]:
+    def homes(self) -> list[Path]:
         """All that have tables: more than one while flows move, or when somebody was killed meanwhile."""
-        if (self.root / "mode").exists():
-            yield self.root
+        found = [self.root] if (self.root / "mode").exists() else []
         with contextlib.suppress(FileNotFoundError):
-            yield from [path for path in self.root.iterdir() if path.is_dir() and not path.is_symlink()]
+            found += [path for path in self.root.iterdir() if path.is_dir() and not path.is_symlink()]
+        return found
 
     def _point_to(self, home: Path) -> None:
         """In one step, so that there is no moment without."""
@@ -293,6 +324,27 @@ def _identity(pins: Path) -> _Identity | None:
     return None if identity.layout == _NOTHING else identity
 
 
+def note_moved(pins: Path, at_ns: int) -> None:
+    """From then on these tables have all that was in those before them."""
+    place = abi.key(_Identity._fields.index("moved"))
+    kernel.Map.pinned(pins / "identity").put(place, at_ns.to_bytes(len(_NOTHING), "little"))
+
+
+def moved_ns(pins: Path) -> int:
+    """When that was; 0: never."""
+    identity = _identity(pins)
+    return int.from_bytes(identity.moved, "little") if identity else 0
+
+
+@contextlib.contextmanager
+def _opened(pin: Path) -> Iterator[int]:
+    fd = kernel.obj_get(pin)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _note(pins: Path, *identity: bytes) -> None:
     """The first rows."""
     rows = kernel.Map.pinned(pins / "identity")
@@ -300,7 +352,7 @@ def _note(pins: Path, *identity: bytes) -> None:
         rows.put(abi.key(row), digest)
 
 
-def _maps(home: Path) -> frozenset[int]:
+def maps_of(home: Path) -> frozenset[int]:
     """Ids of maps that only programs on these tables use; none where there are no tables."""
     found = set()
     for name in ("mode", "settings"):

@@ -11,7 +11,7 @@ import os
 import time
 
 from cdnctl.config import Config
-from cdnctl.datapath import abi, attach, build, host, moving, perf, toolchain
+from cdnctl.datapath import abi, attach, build, host, moving, perf, resuming, toolchain
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
@@ -80,6 +80,8 @@ class Engine:
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
+        if not fresh and (said := resuming.finish(self.program)):
+            self.tell("attach", said, "warning")
         self.program.prepare(self.config)
         try:
             move = moving.begin(self.program, self.config)
@@ -103,8 +105,8 @@ class Engine:
         self.attachment.leave_others()
         self.program.commit()
         self.observer.observe()
-        if move and move.cut:
-            self.tell("attach", f"{move.cut} {moving.CUT}", "warning")
+        for warning in move.told() if move else ():
+            self.tell("attach", warning, "warning")
         built = self.program.built
         how = "taken over as it was" if built is None else built.how
         for warning in built.warnings if built else ():
@@ -161,9 +163,9 @@ class Engine:
         self._take_over_mode()  # first: the settings tell new tables from old ones
         settings.write_settings(self.config, self.tables)
         self.blocks.load(self.state.blocks)
-        self.put_config()
+        self.put_config(moving=self.program.before is not None)
 
-    def put_config(self) -> None:
+    def put_config(self, *, moving: bool = False) -> None:
         """Have the tables as the configuration, and the operators' words on top of it, say.
 
         No packet of a service finds less than before meanwhile: what is new comes first, from the last
@@ -186,7 +188,8 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
-        self._let_go()
+        if not moving:  # else flows are on their way here of those that seem to have none
+            self._let_go()
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -204,8 +207,6 @@ class Engine:
 
         New tables have none yet, and take the state's.
         """
-        if self.program.before is None and abi.Mode.MOVING in self.tables.mode:
-            self.tables.mode &= ~abi.Mode.MOVING  # the agent before was killed when all was done but this
         if self.tables.settings.generation:
             self.state.armed = abi.Mode.DISARMED not in self.tables.mode
             self.state.observing = abi.Mode.OBSERVE in self.tables.mode

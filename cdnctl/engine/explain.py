@@ -42,6 +42,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.NO_LINK: "Came in, or would leave, by an interface or VLAN that is not in [edge] interfaces.",
     Verdict.NO_ROUTE: "The host has no route to the endpoint, or forwarding is off.",
     Verdict.NO_NEIGHBOUR: "The next hop's link address is not resolved.",
+    Verdict.HELD: "Begins or ends a flow, or would, in the moment in which flows move to other tables.",
     Verdict.NO_STAGE: "A part of the program is not loaded: end the agent and start it again.",
 }
 """One sentence for each verdict."""

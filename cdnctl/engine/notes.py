@@ -95,7 +95,6 @@ class Notes:
             abi.Mode.DISARMED: "disarmed: nothing is blocked, limited or ejected",
             abi.Mode.BYPASS: "bypassed: every packet passes untouched",
             abi.Mode.OBSERVE: "observing: it decides and counts, and passes every packet",
-            abi.Mode.MOVING: "moving: flows are on their way from other tables, and nobody is reset",
         }
         modes = [text for flag, text in said.items() if flag in self.mode] or ["armed"]
         self.add("edge", f"{'; '.join(modes)}; policy generation {generation}")

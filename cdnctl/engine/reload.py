@@ -19,6 +19,7 @@ from cdnctl.config import Config, read
 from cdnctl.config.differences import differences
 from cdnctl.datapath import attach, build, host, moving
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.hold import SETTLED_S
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 """Differences on the line that the ticker shows."""
-_SETTLED_S = 0.02
-"""No packet is in the program before any more, so long after it is attached nowhere."""
 
 
 class _New(NamedTuple):
@@ -117,7 +116,7 @@ class Reloading:
                 engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
                 engine.blocks.load(engine.state.blocks)
             engine.attachment.follow(config, new.program if new else engine.program)
-            engine.put_config()
+            engine.put_config(moving=bool(new and new.move))
             if new:
                 engine.reader.follow(new.program.current)
             with new.move.swapping() if new and new.move else contextlib.nullcontext():
@@ -126,13 +125,16 @@ class Reloading:
         except BaseException:
             self._take_back(before, new)
             raise
-        engine.attachment.leave_others()
-        if new:
-            self._settle(new.program)
+        # From here on there is no way back: what is attached is the new program.
+        for step in (engine.attachment.leave_others, lambda: self._settle(new)):
+            try:
+                step()
+            except (CdnctlError, OSError) as error:
+                warnings.append(f"in force, but not all of what was before is gone: {error}")
         engine.follow_config()
         if new:
             warnings += new.program.built.warnings if new.program.built else []
-            warnings += [f"{new.move.cut} {moving.CUT}"] if new.move and new.move.cut else []
+            warnings += new.move.told() if new.move else []
         return warnings
 
     def _take_back(self, before: _Before, new: _New | None) -> None:
@@ -151,12 +153,14 @@ class Reloading:
             engine.reader.leave(newest=True)
             new.program.abandon()
 
-    def _settle(self, program: Program) -> None:
-        """The new program is attached everywhere: it is the edge's now."""
-        engine = self._engine
-        time.sleep(_SETTLED_S)
-        program.commit()
+    def _settle(self, new: _New | None) -> None:
+        """A new program is attached everywhere: it is the edge's now."""
+        if new is None:
+            return
+        engine, program = self._engine, new.program
         engine.program = program
+        time.sleep(SETTLED_S)
+        program.commit()
         engine.reader.leave()
         sweep = Sweep(program.open(build.SWEEP), program.pins)
         sweep.rounds, sweep.open = engine.sweep.rounds, engine.sweep.open

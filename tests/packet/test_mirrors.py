@@ -229,6 +229,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
     ("table", "key", "value"),
     [
         ("mode", INDEX, INDEX),
+        ("held_until", INDEX, WORD),
         ("settings", INDEX, abi.Settings),
         ("identity", INDEX, abi.Identity),
         ("local_addresses", abi.Address, abi.Local),

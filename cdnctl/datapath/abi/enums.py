@@ -42,10 +42,11 @@ class Verdict(enum.IntEnum):
     NO_LINK = 31
     NO_ROUTE = 32
     NO_NEIGHBOUR = 33
-    NO_STAGE = 34
+    HELD = 34
+    NO_STAGE = 35
 
 
-VERDICTS = 35
+VERDICTS = 36
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -55,7 +56,6 @@ class Mode(enum.IntFlag):
     DISARMED = 1
     BYPASS = 2
     OBSERVE = 4
-    MOVING = 8
 
 
 class Stage(enum.IntEnum):
