@@ -6,25 +6,53 @@ the configuration, or the agent.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from cdnctl.datapath import abi, attach, elsewhere
+from cdnctl.datapath.flows import FlowCount
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
-from cdnctl.paths import forwarding_path, tables_dir
+from cdnctl.paths import forwarding_path
+
+_NONE = abi.Mode(0)
 
 
-def _tables(edge: str) -> Tables:
+class _Edge(list[Tables]):
+    """All tables of an edge, the first of those that hold.
+
+    While flows move to others, or when an agent was killed meanwhile, both are in use.
+    """
+
+    def switch(self, *, on: abi.Mode = _NONE, off: abi.Mode = _NONE, checked: bool = False) -> None:
+        """Change modes; with `checked` what was let through is to be checked again."""
+        for tables in self:
+            tables.mode = (tables.mode | on) & ~off
+            if checked and tables.settings.generation:
+                tables.bump_generation()
+
+    def live_flows(self) -> FlowCount:
+        """Those that move are in more than one."""
+        return max(tables.live_flows() for tables in self)
+
+
+def _tables(edge: str) -> _Edge:
     if os.geteuid() != 0:
         raise CdnctlError("the kernel's tables can only be changed by root", "use sudo")
+    program, found = Program(edge), _Edge()
     try:
-        return Tables(tables_dir(edge))
+        found.append(Tables(program.pins))
     except OSError as error:
         raise CdnctlError(
             f"no data path of edge {edge!r} is loaded ({error.strerror or error})",
             "see `ls /sys/fs/bpf/cdnctl`",
         ) from error
+    for home in program.homes():
+        if home != program.pins:
+            with contextlib.suppress(OSError):  # half-made still
+                found.append(Tables(home))
+    return found
 
 
 def live_flows(edge: str) -> int:
@@ -34,39 +62,34 @@ def live_flows(edge: str) -> int:
 
 def disarm(edge: str) -> str:
     """Drop, eject and rescue nothing; translation goes on by plain weights."""
-    tables = _tables(edge)
-    tables.mode = (tables.mode | abi.Mode.DISARMED) & ~abi.Mode.BYPASS
+    _tables(edge).switch(on=abi.Mode.DISARMED, off=abi.Mode.BYPASS)
     return f"{edge} is disarmed: nothing is dropped, shed or ejected until `cdnctl arm`"
 
 
 def arm(edge: str) -> str:
     """Back to normal; what was let through meanwhile is checked again."""
-    tables = _tables(edge)
-    tables.mode &= abi.Mode.OBSERVE
-    tables.bump_generation()
+    _tables(edge).switch(off=~abi.Mode.OBSERVE, checked=True)
     return f"{edge} is armed"
 
 
 def observe(edge: str) -> str:
     """Decide and count, allocate and send nothing: every packet passes untouched."""
     tables = _tables(edge)
-    tables.mode |= abi.Mode.OBSERVE  # before the count, which takes its time
+    tables.switch(on=abi.Mode.OBSERVE)  # before the count, which takes its time
     flows = tables.live_flows()
     return f"{edge} only observes: every packet passes untouched; {flows} translated flows were cut"
 
 
 def act(edge: str) -> str:
     """No longer only observe."""
-    tables = _tables(edge)
-    tables.mode &= ~abi.Mode.OBSERVE
-    tables.bump_generation()
+    _tables(edge).switch(off=abi.Mode.OBSERVE, checked=True)
     return f"{edge} acts on what it decides"
 
 
 def bypass(edge: str) -> str:
     """Every packet passes untouched."""
     tables = _tables(edge)
-    tables.mode = tables.mode | abi.Mode.BYPASS  # before the count, which takes its time
+    tables.switch(on=abi.Mode.BYPASS)  # before the count, which takes its time
     flows = tables.live_flows()
     return f"{edge} is bypassed: every packet passes untouched; {flows} translated flows were cut"
 
