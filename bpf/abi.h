@@ -329,13 +329,13 @@ struct flow_key {
 };
 
 /*
- * The forward direction, half-open and established alike: every verdict cached. Of UDP, while it is
- * half-open, isn is when the client last spoke, in 2^20 ns, and cdn_isn a hash of the id that its QUIC
- * server chose.
+ * The forward direction, half-open, established and of datagrams alike: every verdict cached. Of UDP isn is,
+ * while it is half-open, when the client last spoke, in 2^20 ns; and cdn_isn a hash of the id that its QUIC
+ * server chose, until the client has repeated it.
  */
 struct flow {
-	__u64 syn_ns;
-	__u32 slot; /* its reverse slot, or NO_SLOT */
+	__u64 syn_ns; /* of the first packet; from then on of the moment that it was promoted */
+	__u32 slot;   /* its reverse slot, or NO_SLOT */
 	__u32 generation;
 	__u32 isn;     /* half-open: the client's; established: the end of what it has sent */
 	__u32 cdn_isn; /* half-open: the CDN's; established: acknowledged when the last request began */
