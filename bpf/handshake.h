@@ -466,20 +466,17 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slot)
 {
 	struct facts *its = pkt->its;
+	bool tcp = its->protocol == IPPROTO_TCP;
 	__u64 us;
 
-	if (its->protocol == IPPROTO_UDP && !(slot->flags & FLOW_SYNACK)) {
-		set_flags(slot, FLOW_SYNACK); /* the first one is timed */
+	if (tcp && ((its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
+		    !follows_syn(its->acknowledged, slot->isn)))
+		return STALE_REPLY;
+	if (!(set_flags(slot, FLOW_SYNACK) & FLOW_SYNACK)) { /* the first one is timed */
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 		record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
 	}
-	if (its->protocol != IPPROTO_TCP ||
-	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
-	    !follows_syn(its->acknowledged, slot->isn))
-		return STALE_REPLY;
-	us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
-	record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
-	return RESET_TO_CDN;
+	return tcp ? RESET_TO_CDN : STALE_REPLY;
 }
 
 static __always_inline int follow_closing(struct packet *pkt, struct slot *slot)
