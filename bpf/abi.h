@@ -351,7 +351,9 @@ struct flow {
 	__u8 flags;
 	__u8 traffic_class;
 	__u8 region;
-	__u8 pad[11]; /* with its key and the table's own 48 bytes it fills two cache lines */
+	__u8 spare;
+	__u16 syn_data; /* half-open: bytes that its first packet carried */
+	__u8 pad[8];	/* with its key and the table's own 48 bytes it fills two cache lines */
 };
 
 /*

@@ -44,6 +44,17 @@ static __always_inline bool follows_syn(__u32 number, __u32 isn)
 	return bpf_ntohl(number) - bpf_ntohl(isn) - 1 <= SYN_DATA_MAX;
 }
 
+/*
+ * The very number that is expected next: a reset with any other ends nothing (RFC 9293, 3.10.7; RFC 5961, 3.2).
+ * What came with the SYN has been taken or not.
+ */
+static __always_inline bool is_next(__u32 number, __u32 isn, __u32 syn_data)
+{
+	__u32 beyond = bpf_ntohl(number) - bpf_ntohl(isn) - 1;
+
+	return !beyond || beyond == syn_data;
+}
+
 /* A new flow: its stage finds the rest by itself. */
 static __always_inline int open_anew(struct packet *pkt)
 {
@@ -117,6 +128,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		    (slot && slot->state == SLOT_CLOSING))
 			return open_anew(pkt);
 		SET(flow->isn, its->sequence);
+		SET(flow->syn_data, its->payload);
 		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
 		if (slot) {
 			SET(slot->isn, flow->isn);
@@ -248,7 +260,8 @@ static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 
 	if (verdict != TO_CDN)
 		return verdict;
-	if (pkt->its->belongs == TO_HALF_OPEN && !follows_syn(pkt->its->sequence, flow->isn))
+	if (pkt->its->belongs == TO_HALF_OPEN &&
+	    !is_next(pkt->its->sequence, flow->isn, flow->syn_data))
 		return verdict;
 	/* of a direct return one side's end is all that is seen */
 	if (!slot && !known && pkt->its->belongs == TO_ESTABLISHED)
@@ -441,6 +454,8 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 	if (tcp && (!(its->flags & TCP_ACK) || !follows_syn(its->acknowledged, slot->isn) ||
 		    (first && !(its->flags & (TCP_SYN | TCP_RST)))))
 		return RESET_TO_CDN;
+	if (refused && !is_next(its->acknowledged, slot->isn, flow ? flow->syn_data : 0))
+		return STALE_REPLY;
 	if (!tcp || (its->flags & TCP_SYN)) {
 		if (flow) {
 			if (tcp)

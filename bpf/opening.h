@@ -185,6 +185,7 @@ static __always_inline int bind_flow(struct packet *pkt)
 	flow.traffic_class = its->traffic_class;
 	flow.region = its->region;
 	flow.isn = its->protocol == IPPROTO_TCP ? its->sequence : moment_of(its->now);
+	flow.syn_data = its->payload;
 	flow.syn_ns = its->now;
 	flow.seen_s = second_of(its->now);
 	its->cdn = flow.cdn;
