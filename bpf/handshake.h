@@ -146,7 +146,6 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		     patience_ns(h, pkt->set->rescue_after_ns));
 	if (h && again && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
-		note_connect(pkt, h);
 		its->rescue = 1;
 		return TO_OPENING;
 	}

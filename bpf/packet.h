@@ -14,6 +14,8 @@
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
 /* Headers lie in the first so many bytes of a frame, or are none of ours. */
 #define HEADERS_MAX 512
 
@@ -133,6 +135,7 @@ struct facts {
 	__u8 traffic_class;
 	__u8 region;
 	__u8 begins; /* of a flow to be opened: enum begins */
+	__u8 tells;  /* its first packet would be answered: silence says something */
 	struct quote quote;
 };
 
