@@ -45,6 +45,12 @@ static __always_inline bool is_in_earnest(struct packet *pkt)
 	       (pkt->its->protocol != IPPROTO_TCP || is_plain_syn(pkt));
 }
 
+/* What comes in by a link is not from us. */
+static __always_inline bool can_be_clients(const struct address *source)
+{
+	return is_one_host(source) && !local_addresses.lookup(source);
+}
+
 /* Customer and region of the client, class of the flow. */
 static __always_inline void know_client(struct packet *pkt, struct service *service)
 {
@@ -270,6 +276,8 @@ static __always_inline int open_flow(struct packet *pkt)
 	int verdict;
 
 	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
+	if (!can_be_clients(&its->source))
+		return MALFORMED;
 	if (its->ttl <= 1)
 		return ANSWER_TOO_LATE; /* before it leaves a trace: what goes nowhere is no connect */
 	its->tells = is_in_earnest(pkt);

@@ -264,6 +264,20 @@ static __always_inline bool same_address(const struct address *a, const struct a
 	       a->word[0] == b->word[0];
 }
 
+/*
+ * Can it be the address of one single host? Not one of none, of the sender itself, of many, or of nobody yet
+ * (RFC 6890; ::1 and what stands for IPv4 are in the first /96).
+ */
+static __always_inline bool is_one_host(const struct address *a)
+{
+	__u32 first = bpf_ntohl(a->word[3]) >> 24;
+
+	if (!is_ipv4(a))
+		return (a->word[0] & bpf_htonl(0xff000000)) != bpf_htonl(0xff000000) &&
+		       (a->word[0] | a->word[1] | a->word[2]);
+	return first != 0 && first != 127 && first < 224;
+}
+
 /* A 64-bit finalizer (the constants are of Stafford's variant 13): every bit in changes half of those out. */
 static __always_inline __u32 mix(__u64 word)
 {
