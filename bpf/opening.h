@@ -224,6 +224,9 @@ static __always_inline int bind_flow(struct packet *pkt)
 	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old_cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
 	NOTE(NOTED_PICKED, id, pick->probe);
+	/* before it leaves a trace: what goes nowhere is no connect; to the host itself there is no hop more */
+	if (its->ttl <= 1 && endpoint->transport != TRANSPORT_PASS)
+		return ANSWER_TOO_LATE;
 	flow.generation = its->policy;
 	flow.endpoint = id;
 	flow.slot =
@@ -278,14 +281,12 @@ static __always_inline int open_flow(struct packet *pkt)
 	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
 	if (!can_be_clients(&its->source))
 		return MALFORMED;
-	if (its->ttl <= 1)
-		return ANSWER_TOO_LATE; /* before it leaves a trace: what goes nowhere is no connect */
 	its->tells = is_in_earnest(pkt);
 	h = old ? health_of(old->endpoint) : 0;
 	if (h)
 		note_connect(pkt, h); /* once more, in vain */
 	if (!id)
-		return NO_SERVICE;
+		return its->ttl <= 1 ? ANSWER_TOO_LATE : NO_SERVICE;
 	number = *id;
 	service = services.lookup(&number);
 	if (!service)

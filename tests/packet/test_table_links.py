@@ -270,9 +270,23 @@ def _tunnelled(**counted: int) -> Outcome:
     return to_cdn(_wrapped, **counted)
 
 
+LAST_HOP = {
+    tcp("by the host, no segment was seen, and it is the last hop", _said(Transport.PASS)): [
+        row("a SYN", hops(SYN, 1), handed(new_flows=1), SYN_SENT),
+    ],
+    tcp("by the host, established, and it is the last hop", _said(Transport.PASS, SYN, ACK)): [
+        row("data", hops(DATA, 1), handed(segments_to=1)),
+    ],
+    tcp("IP in IP, no segment was seen, and it is the last hop", _said(Transport.IPIP)): [
+        row("a SYN", hops(SYN, 1), TOO_LATE),
+    ],
+    udp("by the host, no datagram was seen, and it is the last hop", _said(Transport.PASS)): [
+        row("a question", hops(ask(), 1), handed(new_flows=1), SYN_SENT),
+    ],
+}
 WAYS = _direct("IP in IP", Transport.IPIP, _tunnelled) | _direct("by the host", Transport.PASS, handed)
 
 
-@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS, TURNED))
+@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS, LAST_HOP, TURNED))
 def test_ways(linked: DataPath, given: Given, row: Row, family: int) -> None:
     check(linked, given, row, family)
