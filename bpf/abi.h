@@ -528,7 +528,7 @@ struct cdn_count {
 	__u64 rescued_to;
 	__u64 handshakes;
 	__u64 promoted;
-	__u64 closed;	   /* established flows that ended: promoted - closed are open */
+	__u64 closed;	   /* flows under way that ended: with slots, promoted - closed are open */
 	__u64 spilled;	   /* new flows that went elsewhere because it was full */
 	__u64 reset_dark;  /* clients reset because it went dark under them */
 	__u64 segments_to; /* of TCP with data, and how many of them were sent before */
