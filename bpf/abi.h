@@ -511,7 +511,8 @@ struct fragment {
 	__u16 customer;
 	__u8 endpoint;
 	__u8 cdn;
-	__u32 pad;
+	__u8 snat;
+	__u8 pad[3];
 };
 
 struct count {

@@ -144,6 +144,7 @@ static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 	its->cdn = flow->cdn;
 	its->endpoint = id;
 	its->slot_index = flow->slot;
+	its->snat = flow->snat;
 	pkt->endpoint = endpoint;
 	if (is_direct(its)) /* which may be over; see follow_client() */
 		return endpoint->transport == TRANSPORT_NAT ? TO_HANDSHAKE : TO_CDN;

@@ -67,7 +67,8 @@ PINNED("array", __u32, struct meter, loads, MAX_CDNS, 0);
 PINNED("array", __u32, struct meter, meters, MAX_CUSTOMERS, 0);
 PINNED("lru_hash", struct address, struct meter, sources, 65536, 0);
 PINNED("percpu_array", __u32, struct sketch, sketches, 1, 0);
-PINNED("percpu_array", __u32, struct hop, hops, MAX_ENDPOINTS, 0);
+/* by endpoint and SNAT address: routes may depend on who sends */
+PINNED("percpu_array", __u32, struct hop, hops, MAX_ENDPOINTS *MAX_SNAT, 0);
 PINNED("percpu_array", __u32, struct count, verdicts, VERDICTS, 0);
 PINNED("percpu_array", __u32, struct cdn_count, cdn_counts, MAX_CDNS, 0);
 PINNED("percpu_array", __u32, struct customer_count, customer_counts, MAX_CUSTOMERS, 0);

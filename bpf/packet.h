@@ -130,6 +130,7 @@ struct facts {
 	__u8 cdn;   /* who the packet is counted for; NO_CDN_ID when nobody */
 	__u8 ours;  /* enum local_kind, 0 when the destination is not ours */
 	__u8 index; /* of that address */
+	__u8 snat;  /* which SNAT address it leaves with */
 	__u8 belongs;
 	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
 	__u8 traffic_class;

@@ -209,7 +209,8 @@ static __always_inline void revive(struct slot *slot, __u32 cdn)
 /*
  * A port of our own for this flow towards this endpoint: the client's if it is free, else others at
  * random distances, a bounded number of times (RFC 6056, algorithm 2; the very next ones would be held
- * as well, since clients' own ports come in runs). The slot is nobody's until it is filled.
+ * as well, since clients' own ports come in runs), the second half of them at the next of our addresses: it
+ * may be new, and the first one nearly full. The slot is nobody's until it is filled.
  */
 static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 {
@@ -248,6 +249,8 @@ static __always_inline struct slot *claim(struct packet *pkt, struct flow *flow)
 next:
 		/* a division, since each branch here would double the verifier's work, try by try */
 		port = (port + stride) % ports;
+		snat = (snat + (try + 1 == PORT_TRIES / 2)) % addresses;
+		base = slot_row(set, flow->endpoint, snat);
 	}
 	return 0;
 claimed:
@@ -277,11 +280,6 @@ static __always_inline bool note_way_back(struct packet *pkt, struct slot *slot)
 	SET(slot->link, *link);
 	COPY(slot->router, eth->h_source, ETH_ALEN);
 	return true;
-}
-
-static __always_inline const struct address *snat_address(struct packet *pkt, __u8 index)
-{
-	return &pkt->set->snat[pkt->its->family == 6][index & (MAX_SNAT - 1)];
 }
 
 /* Give the flow a slot at its endpoint, with everything a reply needs. */

@@ -180,7 +180,8 @@ class Fragment(Structure):
         ("customer", c_uint16),
         ("endpoint", c_uint8),
         ("cdn", c_uint8),
-        ("pad", c_uint32),
+        ("snat", c_uint8),
+        ("pad", c_uint8 * 3),
     )
 
 
