@@ -76,9 +76,8 @@ int look_up_flow(struct xdp_md *ctx)
 
 	if (!flow_key_of(ctx, &key))
 		return XDP_PASS;
-	if (key.protocol == IPPROTO_UDP)
-		return datagrams.lookup(&key) ? XDP_DROP : XDP_PASS;
-	return established.lookup(&key) ? XDP_DROP : XDP_PASS;
+	/* other UDP than QUIC takes two: the other row, of UDP beside TCP, says what that costs */
+	return established.lookup(&key) || datagrams.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 int look_up_flow6(struct xdp_md *ctx)
