@@ -52,6 +52,11 @@ def sockets() -> list[Path]:
     return []
 
 
+def view_path(path: Path) -> Path:
+    """The view socket beside an agent's main socket."""
+    return path.with_name(f"{path.stem}.view.sock")
+
+
 def pinned_edges() -> list[str]:
     """Edges whose data path is pinned in bpffs, agent or not; empty when bpffs cannot be read."""
     with contextlib.suppress(OSError):
@@ -99,12 +104,27 @@ def no_agent(edge: str = "") -> NoAgent:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether a process listens; one that is stopped or that we may not reach counts."""
+    """Whether a process listens; one that is stopped or that we may not reach counts.
+
+    Who may only watch is told by the view socket: an agent listens at both or at none.
+    """
+    try:
+        return _listens(path)
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            return not view_path(path).exists() or _listens(view_path(path))
+        return True
+
+
+def _listens(path: Path) -> bool:
+    """Raises PermissionError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_PROBE_S)
         try:
             sock.connect(str(path))
-        except (PermissionError, TimeoutError, BlockingIOError):
+        except PermissionError:
+            raise
+        except (TimeoutError, BlockingIOError):
             return True
         except OSError:
             return False

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -480,6 +481,21 @@ def test_a_member_of_the_group_operates_a_viewer_watches(served: ServedDouble) -
     assert done.returncode == 1
     assert "may only watch" in done.stderr
     assert len(served.engine.asked) == asked
+
+
+@needs_root
+@pytest.mark.parametrize("options", [[], ["--edge", "ams1"]])
+def test_a_viewer_is_told_that_the_agent_is_dead(run_dir: Path, options: list[str]) -> None:
+    operators, viewers = 64_000, 64_001
+    for path, group in ((paths.socket_path("ams1"), operators), (paths.view_socket_path("ams1"), viewers)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(str(path))  # and whoever listened was killed
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+    done = run("status", *options, user=NOBODY, group=NOBODY, extra_groups=[viewers])
+    assert done.returncode == 1
+    assert "no agent serves" in done.stderr
+    assert done.stderr.rstrip().endswith("cdnctl attach")
 
 
 def test_watch_goes_on_until_interrupted(served: ServedDouble) -> None:
