@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 from cdnctl.config import Config
 from cdnctl.config.cost import slots
-from cdnctl.datapath import abi, attach, build, kernel
+from cdnctl.datapath import abi, attach, build, elsewhere, kernel
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import BPFFS, CURRENT, bpf_dir, pin_dir, tables_dir
 
@@ -149,7 +149,7 @@ class Program:
         if found.definitions != definitions:
             raise CdnctlError(
                 f"{self.root} holds the tables of another version of cdnctl, which this one cannot take over",
-                f"cut its flows and start afresh: cdnctl detach --edge {self.edge} --yes",
+                f"cut its flows and start afresh: {elsewhere.detach_line(self.edge, self.maps())}",
             )
         if found.layout != layout:
             return self._make(config, self._home(layout, definitions), held)

@@ -97,7 +97,8 @@ class Reloading:
         if config.edge.name != before.edge.name:
             raise CdnctlError(
                 f"{before.path} is that of edge {config.edge.name} now, and this is {before.edge.name}",
-                "an edge keeps its name: stop the agent with `cdnctl detach --stop` and start another one",
+                "an edge keeps its name: give it that again, or end this one, which cuts its flows, with"
+                f" `cdnctl detach --edge {before.edge.name} --stop --yes`, and start another",
             )
         if not self._engine.state.detached:
             attach.check(config.edge.interfaces, self._engine.program.maps())

@@ -299,7 +299,8 @@ def test_tables_of_another_version_are_refused_with_a_remedy(
         later.setattr("cdnctl.datapath.program._definitions", lambda: bytes([7] * 32))
         with pytest.raises(CdnctlError, match="another version of cdnctl") as refused:
             start("one")
-        assert f"cdnctl detach --edge {EDGE}" in refused.value.remedy
+        inside = f"nsenter --net={netns.path(netbox.name())} "
+        assert refused.value.remedy.endswith(f"{inside}cdnctl detach --edge {EDGE} --stop --yes")
         assert programs(devices) == before
         assert forwarded() == [True, False, False]
         assert "detached from one" in panic.detach(EDGE)
@@ -342,7 +343,8 @@ def test_panic_detach_from_elsewhere_leaves_the_pins(devices: dict[str, int], st
             panic.detach(EDGE)
     finally:
         netns.remove(elsewhere)
-    assert f"nsenter --net={netns.path(netbox.name())} " in refused.value.remedy
+    inside = f"nsenter --net={netns.path(netbox.name())} "
+    assert refused.value.remedy == f"{inside}cdnctl detach --edge {EDGE} --stop --yes"
     assert programs(devices) == [pinned(), 0, 0]
     assert forwarded() == [True, False, False]
 
