@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from cdnctl import paths
+from cdnctl.agent.edge import config_of, named_edge
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, load, memory, notes, ports, slots
 from cdnctl.datapath import host
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         from cdnctl.agent.process import enter_netns
 
         enter_netns(options.netns)
-    report = examine(options.config or paths.config_path())
+    report = examine(options.config or config_of(named_edge(options.edge)))
     if options.json:
         show.print_json(report)
     else:

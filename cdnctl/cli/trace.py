@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdnctl import paths
-from cdnctl.agent.edge import edge_of_config, guess_edge
+from cdnctl.agent.edge import config_of, edge_of_config, guess_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
 from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
@@ -240,7 +240,7 @@ def _names(options: argparse.Namespace, edge: str, tables: Tables) -> Names:
     from cdnctl.engine import entries
 
     names = entries.Names()
-    file = options.config or paths.config_path()
+    file = options.config or config_of(edge)
     if edge_of_config(file) == edge:
         with contextlib.suppress(ConfigError):
             names |= entries.names_by_config(load(file), tables)

@@ -41,7 +41,7 @@ def judge(box: Box, config: Config | None) -> list[Finding]:
     if config is None:
         return findings
     findings += _memory(box, config)
-    findings += _data_path(box)
+    findings += _data_path(box, config)
     for name in config.edge.interfaces:
         findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
     for name, each in box.interfaces.items():
@@ -138,14 +138,19 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
 
 
-def _data_path(box: Box) -> Iterator[Finding]:
+def _attach(box: Box, config: Config) -> str:
+    """An edge that has been up is started as it was."""
+    return f"cdnctl attach --edge {config.edge.name}" if box.loaded else f"cdnctl attach -c {config.path}"
+
+
+def _data_path(box: Box, config: Config) -> Iterator[Finding]:
     if box.agent:
         yield Finding("ok", "agent", "it answers")
     elif box.loaded:
         text = "none answers: the data path goes on, and nobody sees to next hops, blocks that end, events"
-        yield Finding("warn", "agent", text, "cdnctl attach")
+        yield Finding("warn", "agent", text, _attach(box, config))
     else:
-        yield Finding("warn", "agent", "none answers", "cdnctl attach")
+        yield Finding("warn", "agent", "none answers", _attach(box, config))
     if box.loaded and not box.current:
         text = "of another version of cdnctl, or being replaced just now"
         yield Finding("warn", "data path", text, "end the agent and start it again: no flow is cut")
@@ -214,7 +219,7 @@ def _xdp(box: Box, config: Config, each: Interface) -> Finding:
         )
     attached = box.loaded or box.agent
     text = "nothing is attached: packets that come in here do not reach the data path"
-    return Finding("fail" if attached else "warn", each.name, text, "cdnctl attach")
+    return Finding("fail" if attached else "warn", each.name, text, _attach(box, config))
 
 
 def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
