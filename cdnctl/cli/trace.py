@@ -21,7 +21,7 @@ from cdnctl.agent.edge import config_of, edge_of_config, guess_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
 from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
-from cdnctl.model import Frame, GetFrame
+from cdnctl.model import GetFrame, ListCustomers
 
 if TYPE_CHECKING:
     from cdnctl.datapath.packets import Flag, Header, Packet
@@ -235,7 +235,9 @@ def _towards(address: str, names: dict[str, int]) -> str:
 
 
 def _names(options: argparse.Namespace, edge: str, tables: Tables) -> Names:
-    """By the configuration, and better by the agent that serves the edge."""
+    """By the configuration, and better by the agent that serves the edge; regions, which it does not tell,
+    by its own file."""
+    from cdnctl.agent.blocking import Client
     from cdnctl.config import ConfigError, load
     from cdnctl.engine import entries
 
@@ -244,18 +246,12 @@ def _names(options: argparse.Namespace, edge: str, tables: Tables) -> Names:
     if edge_of_config(file) == edge:
         with contextlib.suppress(ConfigError):
             names |= entries.names_by_config(load(file), tables)
-    if frame := _frame(edge):
-        names |= entries.names_by_frame(frame, tables)
-    return names
-
-
-def _frame(edge: str) -> Frame | None:
-    from cdnctl.agent.blocking import Client
-
     with contextlib.suppress(AgentUnreachable, NotPermitted):
         with Client(paths.socket_path(edge), timeout_s=_AGENT_TIMEOUT_S) as client:
-            return client.request(GetFrame()).frame
-    return None
+            if frame := client.request(GetFrame()).frame:
+                customers = client.request(ListCustomers()).customers or []
+                names |= entries.names_by_agent(frame, customers, tables)
+    return names
 
 
 # --- the answer ----------------------------------------------------------------------------------------

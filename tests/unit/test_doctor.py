@@ -150,7 +150,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         "warn", "socket", "group root, mode 0600", "chgrp cdnctl-view /run/cdnctl/ams1.view.sock",
     ),
     ("no agent", box(agent=False), "warn", "agent", "goes on", "cdnctl attach --edge ams1"),
-    ("nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers", "cdnctl attach -c "),
+    (
+        "nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers",
+        "cdnctl attach -c ",
+    ),
     ("another version", box(current=False), "warn", "data path", "another version", "no flow is cut"),
     ("disarmed", box(switches=("disarmed",)), "warn", "data path", "nothing is blocked", "cdnctl arm"),
     ("bypassed", box(switches=("bypass",)), "warn", "data path", "untouched", "cdnctl arm"),
