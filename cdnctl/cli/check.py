@@ -72,8 +72,10 @@ def _missing_interfaces(config: Config) -> Iterator[Problem]:
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:
+    ports = str(list(config.edge.snat_ports))
     for clash in host.port_clashes(config):
-        yield Problem(str(config.path), "edge.snat", clash.address, f"{clash.remedy} ({clash.why})")
+        expected = f"expected {clash.remedy} ({clash.address} is {clash.why})"
+        yield Problem(str(config.path), "edge.snat_ports", ports, expected)
 
 
 def _snat_sum(config: Config) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from cdnctl.config import Config
 
 _NET = Path("/proc/sys/net")
+_FIRST_FREE = 1024
+"""Ports below are those of well-known services."""
 
 
 def is_own(address: str) -> bool:
@@ -40,6 +42,9 @@ class PortClash(NamedTuple):
     why: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"edge.snat_ports: {self.address} is {self.why}"
+
 
 def port_clashes(config: Config) -> list[PortClash]:
     """Where replies to the host's own connections would meet the data path, and be dropped."""
@@ -47,14 +52,25 @@ def port_clashes(config: Config) -> list[PortClash]:
     low, high = ephemeral_ports()
     if first > high or last < low:
         return []
-    free = (max(1024, first), low - 1) if low > 1024 else (high + 1, 65535)
+    free = free_ports((first, last), (low, high))
+    ports = f"snat_ports = [{free[0]}, {free[1]}], or " if free else ""
     return [
         PortClash(
             address,
             f"the host's own address; snat_ports {first} to {last} overlap {low} to {high}, which its own"
             " connections use",
-            f"snat_ports = [{free[0]}, {free[1]}], or an address that is routed to this box but not its own",
+            f"{ports}an address in edge.snat that is routed to this box but not its own",
         )
         for address in config.edge.snat
         if is_own(address)
     ]
+
+
+def free_ports(wanted: tuple[int, int], held: tuple[int, int]) -> tuple[int, int] | None:
+    """The largest range without those that are held: of the wanted ports, or else of all from 1024."""
+    for first, last in (wanted, (_FIRST_FREE, 65535)):
+        parts = (max(first, _FIRST_FREE), min(last, held[0] - 1)), (max(first, held[1] + 1), last)
+        low, high = max(parts, key=lambda part: part[1] - part[0])
+        if low < high:
+            return low, high
+    return None

@@ -103,7 +103,7 @@ class Reloading:
         if not self._engine.state.detached:
             attach.check(config.edge.interfaces, self._engine.program.maps())
         for clash in host.port_clashes(config):
-            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+            raise CdnctlError(str(clash), f"set {clash.remedy}")
         return config
 
     def _apply(self, config: Config, new: _New | None) -> list[str]:

@@ -260,6 +260,28 @@ def test_shortfall_of_ports_shows_the_sum() -> None:
     config.parse(tomli_w.dumps(raw), FILE)
 
 
+@pytest.mark.parametrize("limits", [{}, {"half_open": 1024}, {"half_open": 65536}])
+def test_ports_that_suffice_for_nothing_are_themselves_the_mistake(limits: dict[str, int]) -> None:
+    raw = good()
+    raw["edge"]["snat_ports"] = [40000, 40010]
+    raw["limits"] = limits
+    problem = only_problem(raw)
+    assert (problem.key, problem.value) == ("edge.snat_ports", "[40000, 40010]")
+    assert "expected 512 ports or more: 2 IPv4 addresses of edge.snat x 11 ports = 22" in problem.expected
+    raw["edge"]["snat_ports"] = [40000, 40511]
+    raw["limits"] = {}
+    assert config.parse(tomli_w.dumps(raw), FILE).limits.half_open == least_half_open()
+
+
+def least_half_open() -> int:
+    """The least that may stand in the file."""
+    raw = good()
+    raw["limits"] = {"half_open": 1}
+    match = re.search(r"from (\d+)", only_problem(raw).expected)
+    assert match
+    return int(match[1])
+
+
 def test_the_family_with_fewer_addresses_counts() -> None:
     raw = good()
     raw["edge"]["snat"].append("2001:db8::10")
