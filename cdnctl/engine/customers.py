@@ -43,6 +43,8 @@ class CustomerChanges:
         """New limits, or the configuration's again."""
         engine, name = self._engine, command.customer
         config = {customer.name: customer for customer in engine.config.customers}
+        if name not in config and command.clear and name in engine.state.limits:
+            return self._forget(command)
         if name not in config:
             there = ", ".join(config) or "none: [[customer]] in the configuration makes one"
             raise CdnctlError(f"there is no customer {name!r}", f"there are {there}")
@@ -66,6 +68,15 @@ class CustomerChanges:
         if command.dry_run:
             return Outcome(ok=True, text=f"would {text}, from {words(before)}")
         return self._put(replace(engine.state, limits=limits), text.replace("limit", "limited", 1))
+
+    def _forget(self, command: SetLimit) -> Outcome:
+        """What was set for a customer that the configuration has no more: it would hold if one came back."""
+        state, name = self._engine.state, command.customer
+        text = f"the limits of {name}, which is no customer any more: {words(state.limits[name])}"
+        if command.dry_run:
+            return Outcome(ok=True, text=f"would forget {text}")
+        limits = {each: limit for each, limit in state.limits.items() if each != name}
+        return self._put(replace(state, limits=limits), f"forgot {text}")
 
     def allow(self, command: Allow) -> Outcome:
         """Let a prefix pass the block list and the limits."""

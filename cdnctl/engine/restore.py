@@ -38,8 +38,11 @@ def clean(state: State, config: Config) -> list[str]:
 def _names(state: State, config: Config) -> list[str]:
     cdns = {*state.weights, *state.drained} - {cdn.name for cdn in config.cdns}
     customers = state.limits.keys() - {customer.name for customer in config.customers}
-    unknown = [f"CDN {name}" for name in sorted(cdns)] + [f"customer {name}" for name in sorted(customers)]
-    return [f"state.toml speaks of {what}, which the configuration has not: ignored" for what in unknown]
+    said = "which the configuration has not: ignored"
+    return [f"state.toml speaks of CDN {name}, {said}" for name in sorted(cdns)] + [
+        f"state.toml speaks of customer {name}, {said} (`cdnctl limit {name} --clear` forgets it)"
+        for name in sorted(customers)
+    ]
 
 
 def _weights(state: State, config: Config) -> list[str]:
