@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from cdnctl.agent.edge import config_of, named_edge
 from cdnctl.cli import show
-from cdnctl.config import Config, ConfigError, Problem, load, memory, notes, ports, slots
+from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import host
 
 
@@ -82,7 +82,7 @@ def _snat_sum(config: Config) -> str:
     """By family; nothing when no CDN needs translation."""
     each, parts = ports(config), []
     for family in (4, 6):
-        addresses, count = len(config.edge.snat_of(family)), _translated(config, family)
+        addresses, count = len(config.edge.snat_of(family)), cost.translated(config, family)
         if addresses and count:
             parts.append(
                 f"IPv{family}: {addresses} addresses x {each:,} ports = {addresses * each:,} flows to one"
@@ -92,13 +92,3 @@ def _snat_sum(config: Config) -> str:
     if parts:
         parts.append(f"room for {config.limits.endpoints} endpoints: {slots(config):,} slots")
     return "; ".join(parts)
-
-
-def _translated(config: Config, family: int) -> int:
-    """Endpoints that are translated to, each once a protocol."""
-    return sum(
-        len(config.protocols_of(cdn, endpoint))
-        for cdn in config.cdns
-        for endpoint in cdn.endpoints
-        if cdn.mode == "nat" and endpoint.family == family
-    )

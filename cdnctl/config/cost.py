@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from cdnctl.config.schema import MAX_ENDPOINTS, MAX_TABLES, CdnConfig, Config
+from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, CdnConfig, Config
 
 # Bytes an entry takes in the kernel. A slot's is the struct's own size, as arrays have no overhead; the
 # others are estimates: key, value, the kernel's book-keeping (about 56) and a bucket's share (16).
@@ -13,14 +13,19 @@ _OVERHEAD = 72
 FLOW_BYTES = 24 + 56 + _OVERHEAD
 REVERSE_SLOT_BYTES = 64
 BLOCK_BYTES = 16 + 24 + _OVERHEAD
-QUIC_ID_BYTES = 24 + 4 + _OVERHEAD
+QUIC_ID_BYTES = 24 + 8 + _OVERHEAD  # a value takes a multiple of 8
 BLOCK_FILTER_BYTES = 2**24 * 2 // 8 + 2**18  # two bits for each IPv4 /24; of IPv6 a hash of the /48
 PICK_TABLE_BYTES = 2 * 16384
 _SOURCES_BYTES = 65536 * (16 + 32 + _OVERHEAD)
 _FRAGMENTS_BYTES = 4096 * (40 + 64 + _OVERHEAD)
 _CENSUS_BYTES = 2 * MAX_ENDPOINTS * 8 * 8
-_PER_CPU_BYTES = 160_000
+_PREFIX_BYTES = 2 * 96  # a node, and perhaps one where two ways part
+_PLAIN_BYTES = 320_000
+"""Services, endpoints, links, limits: tables of a fixed size, and the programs."""
+PER_CPU_BYTES = 210_000
 """Counters, histograms, sketches and the state of each CPU."""
+_PERF_BYTES = (128 + 8 + 2) * 4096
+"""Buffers for samples and events, for each CPU, while an agent reads them (datapath/perf.py)."""
 
 
 def ports(config: Config) -> int:
@@ -40,13 +45,18 @@ def slots(config: Config) -> int:
     return max(1, config.limits.endpoints * snat_rows(config) * ports(config))
 
 
-def bindings(config: Config) -> int:
-    """Translated flows that the ports allow at once, over all endpoints that get any."""
+def bindings(config: Config, family: int) -> int:
+    """Translated flows of a family that the ports allow at once, over all endpoints that get any."""
+    return len(config.edge.snat_of(family)) * translated(config, family) * ports(config)
+
+
+def translated(config: Config, family: int) -> int:
+    """Endpoints of a family that are translated to, each once a protocol."""
     return sum(
-        len(config.edge.snat_of(endpoint.family)) * len(config.protocols_of(cdn, endpoint)) * ports(config)
+        len(config.protocols_of(cdn, endpoint))
         for cdn in config.cdns
         for endpoint in cdn.endpoints
-        if cdn.mode == "nat"
+        if cdn.mode == "nat" and endpoint.family == family
     )
 
 
@@ -62,10 +72,18 @@ def memory(config: Config) -> dict[str, int]:
         "block filter": BLOCK_FILTER_BYTES,
         "pick tables": MAX_TABLES * PICK_TABLE_BYTES,
         "busy sources": _SOURCES_BYTES,
-        "fragments, census, counters": _FRAGMENTS_BYTES
+        "prefixes of clients": _client_prefixes(config) * _PREFIX_BYTES,
+        "fragments, counters and the rest": _FRAGMENTS_BYTES
         + _CENSUS_BYTES
-        + (os.cpu_count() or 1) * _PER_CPU_BYTES,
+        + _PLAIN_BYTES
+        + (os.cpu_count() or 1) * PER_CPU_BYTES,
+        "samples and events": (os.cpu_count() or 1) * _PERF_BYTES,
     }
+
+
+def _client_prefixes(config: Config) -> int:
+    of_customers = sum(len(each.prefixes) for each in config.customers)
+    return of_customers + sum(len(each.prefixes) for each in config.regions) + MAX_ALLOWED
 
 
 def notes(config: Config) -> list[str]:
@@ -74,25 +92,26 @@ def notes(config: Config) -> list[str]:
 
 
 def _flow_notes(config: Config) -> Iterator[str]:
-    if all(cdn.mode == "nat" for cdn in config.cdns) and bindings(config) < config.limits.flows:
-        families = [family for family in (4, 6) if config.edge.snat_of(family)]
-        addresses = " and ".join(str(len(config.edge.snat_of(family))) for family in families)
+    families = [family for family in (4, 6) if bindings(config, family)]
+    most = sum(bindings(config, family) for family in families)
+    if all(cdn.mode == "nat" for cdn in config.cdns) and most < config.limits.flows:
+        sums = [
+            f"{_plural(len(config.edge.snat_of(family)), f'IPv{family} address', 'es')} of edge.snat"
+            f" x {_plural(translated(config, family), 'endpoint', 's')} x {ports(config)} ports"
+            f" = {bindings(config, family)}"
+            for family in families
+        ]
         yield (
-            f"limits.flows is {config.limits.flows}, but no more than {bindings(config)} flows can be open at"
-            f" once: SNAT addresses ({addresses}) x endpoints ({config.endpoint_count()})"
-            f" x ports ({ports(config)})"
+            f"limits.flows is {config.limits.flows}, but no more than {most} flows can be open at once:"
+            f" {' and '.join(sums)}"
         )
     for family in (4, 6):
-        if config.edge.snat_of(family) and not _translates(config, family):
+        if config.edge.snat_of(family) and not translated(config, family):
             yield f"edge.snat has IPv{family} addresses, but no service needs one"
 
 
-def _translates(config: Config, family: int) -> bool:
-    return any(
-        cdn.mode == "nat" and endpoint.family == family and config.protocols_of(cdn, endpoint)
-        for cdn in config.cdns
-        for endpoint in cdn.endpoints
-    )
+def _plural(number: int, noun: str, ending: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{ending}"
 
 
 def _cdn_notes(config: Config) -> Iterator[str]:

@@ -486,6 +486,22 @@ def test_costs() -> None:
     assert str(2 * 3 * 64512) in note
 
 
+@pytest.mark.parametrize("change", ["none", "both families", "an endpoint that serves nothing"])
+def test_the_sum_of_flows_is_that_of_its_factors(change: str) -> None:
+    raw = both_families() if change == "both families" else good()
+    if change.startswith("an endpoint"):
+        raw["service"][0]["cdns"] = ["aurora"]
+    raw["edge"]["snat_ports"] = [40000, 49999]
+    raw["limits"] = {"half_open": 2048}
+    read = config.parse(tomli_w.dumps(raw), FILE)
+    (note,) = [note for note in config.notes(read) if "limits.flows" in note]
+    found = re.findall(r"(\d+) IPv\d addresses of edge.snat x (\d+) endpoints? x (\d+) ports = (\d+)", note)
+    sums = [tuple(map(int, each)) for each in found]
+    assert all(a * b * c == product for a, b, c, product in sums)
+    assert f"no more than {sum(product for *_, product in sums)} flows" in note
+    assert len(sums) == (2 if change == "both families" else 1)
+
+
 ANYTHING = st.recursive(
     st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
