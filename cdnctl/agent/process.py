@@ -68,12 +68,11 @@ def enter_netns(name: str) -> None:
 
 
 def netns_name() -> str:
-    """The name of this thread's network namespace; empty for the box's own, and where it has none."""
+    """The name of this thread's network namespace; empty where it has none, as the box's own."""
+    here = os.stat("/proc/thread-self/ns/net")
     with contextlib.suppress(OSError):
-        here = os.stat("/proc/thread-self/ns/net")
-        if not os.path.samestat(here, os.stat("/proc/1/ns/net")):
-            named = (path for path in _NETNS.iterdir() if os.path.samestat(here, path.stat()))
-            return next((path.name for path in named), "")
+        named = (path for path in _NETNS.iterdir() if os.path.samestat(here, path.stat()))
+        return next((path.name for path in named), "")
     return ""
 
 

@@ -66,9 +66,8 @@ def _missing_interfaces(config: Config) -> Iterator[Problem]:
     for number, name in enumerate(config.edge.interfaces, 1):
         if name not in there:
             key = f"edge.interfaces[{number}]"
-            yield Problem(
-                str(config.path), key, name, f"no such interface here; there are {', '.join(there)}"
-            )
+            expected = f"no such interface here; there are {', '.join(there)} (elsewhere: --netns NAME)"
+            yield Problem(str(config.path), key, name, expected)
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:

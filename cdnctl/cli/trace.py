@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import itertools
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -203,14 +204,17 @@ def _not_attached(program: Program, way: _Way, attached: bool) -> Iterator[str]:
 def _way(packet: Packet, tables: Tables, wanted: str | None) -> _Way:
     """By the interface named, else by that which the way back leads to."""
     from cdnctl.datapath import abi, packets
-    from cdnctl.engine.entries import interface
+    from cdnctl.engine.entries import interface_name
 
     links = {key[0]: number for key, number in tables.link_keys().items() if not any(key[1:])}
-    by_name = {interface(ifindex): number for ifindex, number in sorted(links.items())}
-    if not by_name:
-        raise CdnctlError("the edge has no interfaces yet", "start its agent: `cdnctl attach`")
+    by_name = {name: n for ifindex, n in sorted(links.items()) if (name := interface_name(ifindex))}
     if wanted and wanted not in by_name:
-        raise UsageError(f"{wanted} is no interface of the edge", f"it has {', '.join(by_name)}")
+        here = wanted in [name for _, name in socket.if_nameindex()]
+        what = "is no interface of the edge" if here else "does not exist in the edge's network namespace"
+        raise UsageError(f"{wanted} {what}", f"the edge has {', '.join(by_name) or 'none'}")
+    if not by_name:
+        what = "the edge's interfaces are all gone" if links else "the edge has no interfaces yet"
+        raise CdnctlError(what, "see `ip link`; `cdnctl attach` starts its agent")
     name = wanted or _towards(packet.source, by_name) or next(iter(by_name))
     link = tables.link(by_name[name])
     tags = [(abi.show_port(link.tpid), int(link.outer))] if link.outer else []

@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from cdnctl.datapath import kernel, said
@@ -41,11 +41,17 @@ def interface_index(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError as error:
-        there = ", ".join(sorted(name for _, name in socket.if_nameindex() if name != "lo"))
-        raise CdnctlError(
-            f"interface {name} does not exist in this network namespace",
-            f"[edge] interfaces: there are {there or 'none but lo'}",
-        ) from error
+        raise missing(name, [each for _, each in socket.if_nameindex()]) from error
+
+
+def missing(name: str, there: Iterable[str]) -> CdnctlError:
+    """The error for an interface that is not among those of this network namespace."""
+    others = ", ".join(sorted(each for each in there if each != "lo"))
+    return CdnctlError(
+        f"interface {name} does not exist in this network namespace",
+        f"there are {others or 'none but lo'}: make it, or mend [edge] interfaces and `cdnctl reload`; of an"
+        " edge in another network namespace, start the agent with --netns NAME",
+    )
 
 
 def mode_of(ifindex: int) -> Mode:

@@ -46,8 +46,6 @@ def detach_line(edge: str, maps: frozenset[int]) -> str:
 def _name_of_here() -> Path | None:
     """The present namespace's, if it has one: that of the box itself has none, and needs none."""
     here = _identity(Path("/proc/thread-self/ns/net"))
-    if here == _identity(_PROCESSES / "1/ns/net"):
-        return None
     names = sorted(NAMED.iterdir()) if NAMED.is_dir() else []
     return next((path for path in names if _identity(path) == here), None)
 

@@ -170,7 +170,10 @@ def _data_path(box: Box, config: Config) -> Iterator[Finding]:
 def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     name = each.name
     if not each.ifindex:
-        yield Finding("fail", name, "does not exist here", "see `ip link`, and [edge] interfaces")
+        remedy = (
+            f"make it (`ip link`), or mend [edge] interfaces and `cdnctl reload --edge {config.edge.name}`"
+        )
+        yield Finding("fail", name, "does not exist here", remedy)
         return
     if not each.up:
         yield Finding("fail", name, "is down", f"ip link set dev {name} up")

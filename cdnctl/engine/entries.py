@@ -194,11 +194,15 @@ class Entries:
 
 
 def interface(ifindex: int) -> str:
-    """Its name in this network namespace."""
-    try:
+    """Its name in this network namespace, or its number when it is gone."""
+    return interface_name(ifindex) or f"interface {ifindex}"
+
+
+def interface_name(ifindex: int) -> str:
+    """Its name; empty when there is none in this network namespace."""
+    with contextlib.suppress(OSError):
         return socket.if_indextoname(ifindex)
-    except OSError:
-        return f"interface {ifindex}"
+    return ""
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from netbox import forwarding
 from test_attachment import load_stranger
 
 from cdnctl import config, paths
+from cdnctl.agent import edge, process
 from cdnctl.datapath import attach, build, kernel, panic, program
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
@@ -347,6 +348,12 @@ def test_panic_detach_from_elsewhere_leaves_the_pins(devices: dict[str, int], st
     assert refused.value.remedy == f"{inside}cdnctl detach --edge {EDGE} --stop --yes"
     assert programs(devices) == [pinned(), 0, 0]
     assert forwarded() == [True, False, False]
+
+
+def test_an_agent_notes_the_namespace_that_it_lives_in(devices: dict[str, int]) -> None:
+    paths.run_dir().mkdir()
+    process.note_start(EDGE, Path("/srv/edge.toml"))
+    assert edge.start_of(EDGE) == edge.Start("/srv/edge.toml", netbox.name())
 
 
 def test_tables_give_their_descriptors_back(devices: dict[str, int], start: Start) -> None:

@@ -521,7 +521,8 @@ class _Tables:
 def test_a_packet_comes_in_as_its_link_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from cdnctl.engine import entries
 
-    monkeypatch.setattr(entries, "interface", lambda number: {2: "eth0", 7: "eth0.100"}[number])
+    there = {2: "eth0", 7: "eth0.100"}
+    monkeypatch.setattr(entries, "interface_name", lambda number: there.get(number, ""))
     monkeypatch.setattr(trace, "_towards", lambda _address, names: next(iter(names)))
     asked = Packet(source="198.51.100.7", target="203.0.113.80")
     plain = trace._way(asked, _Tables(), None)  # type: ignore[arg-type]
@@ -532,8 +533,15 @@ def test_a_packet_comes_in_as_its_link_has_it(monkeypatch: pytest.MonkeyPatch) -
     seen = packets.read(packets.frame(asked, tagged.header))
     assert seen is not None
     assert (seen.vlans, seen.target_mac) == ((100, 20), "02:00:00:00:00:09")
-    with pytest.raises(UsageError, match="eth9 is no interface of the edge"):
-        trace._way(asked, _Tables(), "eth9")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="lo is no interface of the edge"):
+        trace._way(asked, _Tables(), "lo")  # type: ignore[arg-type]
+    del there[7]
+    with pytest.raises(UsageError, match=r"eth0.100 does not exist .*namespace") as refused:
+        trace._way(asked, _Tables(), "eth0.100")  # type: ignore[arg-type]
+    assert refused.value.remedy == "the edge has eth0"
+    del there[2]
+    with pytest.raises(CdnctlError, match="interfaces are all gone"):
+        trace._way(asked, _Tables(), None)  # type: ignore[arg-type]
 
 
 def known() -> Any:
