@@ -133,7 +133,7 @@ class Server:
             else:
                 outcome = self._engine.execute(command, actor)
         except CdnctlError as error:
-            return Outcome(ok=False, text=str(error))
+            return Outcome(ok=False, text=str(error), remedy=error.remedy)
         except Exception as error:
             log.exception("internal error in %s by %s", type(command).__name__, actor.user)
             text = f"internal error: {type(error).__name__}: {error}; the agent's log has the details"

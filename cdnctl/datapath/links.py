@@ -137,7 +137,7 @@ class Links(Keeper):
         self.keep()
         faults = [self._faults[name] for name in self._names if name in self._faults]
         if faults:
-            remedy = "`ip -d link` shows what is there: make it, or mend [edge] interfaces and `cdnctl reload`"
+            remedy = "see `ip -d link`: make it, or mend [edge] interfaces and `cdnctl reload`"
             raise CdnctlError("\n".join(faults), remedy)
 
     def roots(self, names: Sequence[str]) -> tuple[str, ...]:

@@ -90,7 +90,51 @@ def test_a_refusal_ends_with_1(served: ServedDouble, capsys: pytest.CaptureFixtu
     assert main(line.split()) == 1
     assert capsys.readouterr().err.startswith("cdnctl: ")
     assert main([*line.split(), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert refused(capsys)["message"]
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The one object, of the one shape, that a refusal is for programs."""
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert answer.keys() == {"error"}
+    assert answer["error"].keys() == {"message", "remedy"}
+    assert not said.err
+    return dict(answer["error"])
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message", "remedy"),
+    [
+        ("block 203.0.113.80", 1, "203.0.113.80 is the VIP of service www", "block something else"),
+        ("unblock 10.0.0.1", 1, "10.0.0.1 is not blocked by hand", ""),
+        ("weight aurora", 2, "argument CDN=WEIGHT: 'aurora'", "cdnctl weight --help"),
+        ("frobnicate", 2, "invalid choice: 'frobnicate'", "cdnctl --help"),
+        ("weight aurora=1 aurora=2", 2, "named twice", "one weight"),
+        ("--read-only drain aurora", 2, "does not take --read-only", "lists what it takes"),
+        ("detach", 2, "cuts 12 flows", "--yes"),
+        ("limit acme", 2, "no limit given", "--pps"),
+        ("trace 192.0.2.1", 2, "takes two addresses", "trace --live"),
+        ("trace --live nonsense", 2, "a filter is a field and a value", "as in"),
+        ("status --edge fra1", 1, "no agent serves edge fra1", "attach --edge fra1"),
+        ("status --frame 999999", 1, "is not kept", ""),
+        ("attach -c /nonexistent/x.toml", 1, "`cdnctl check -c", ""),
+    ],
+)
+def test_every_refusal_is_of_one_shape(
+    served: ServedDouble,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    status: int,
+    message: str,
+    remedy: str,
+) -> None:
+    wait_for_frame(served)
+    assert main([*line.split(), "--json"]) == status
+    said = refused(capsys)
+    assert message in said["message"]
+    assert remedy in said["remedy"]
+    assert said["remedy"] not in said["message"] or not said["remedy"]
 
 
 def test_status_as_json_is_the_frame(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,7 +382,7 @@ def test_no_agent_is_an_error_with_a_remedy(
     assert "no agent serves" in said
     assert "attach" in said
     assert main([*verb.split(), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert "no agent serves" in refused(capsys)["message"]
 
 
 def test_no_agent_is_started_for_another_edge(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
