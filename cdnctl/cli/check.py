@@ -14,6 +14,9 @@ from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import host
 
+_TCP_HEADERS = {4: 40, 6: 60}
+"""Bytes of a packet that are not of its segment."""
+
 
 class Report(Struct, kw_only=True):
     """What `check` found; what `--json` prints."""
@@ -48,26 +51,41 @@ def examine(file: Path) -> Report:
         config = load(file)
     except ConfigError as error:
         return Report(file=str(file), ok=False, problems=error.problems)
-    problems = [*_missing_interfaces(config), *_port_clashes(config)]
+    problems = [*_wrong_interfaces(config), *_port_clashes(config)]
     return Report(
         file=str(file),
         ok=not problems,
         edge=config.edge.name,
         problems=problems,
-        notes=notes(config),
+        notes=[*notes(config), *_mss_notes(config)],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
     )
 
 
-def _missing_interfaces(config: Config) -> Iterator[Problem]:
+def _wrong_interfaces(config: Config) -> Iterator[Problem]:
     # Asked of the kernel, not of /sys/class/net: under `nsenter --net` that shows another namespace's.
     there = [name for _index, name in socket.if_nameindex()]
     for number, name in enumerate(config.edge.interfaces, 1):
+        key = f"edge.interfaces[{number}]"
         if name not in there:
-            key = f"edge.interfaces[{number}]"
             expected = f"no such interface here; there are {', '.join(there)} (elsewhere: --netns NAME)"
             yield Problem(str(config.path), key, name, expected)
+        elif not host.is_ethernet(name):
+            expected = "expected an Ethernet device: this one's frames have no link addresses"
+            yield Problem(str(config.path), key, name, expected)
+
+
+def _mss_notes(config: Config) -> Iterator[str]:
+    """Of a limit that is none: every interface carries less."""
+    mtu = max(host.mtu(name) for name in config.edge.interfaces)
+    for cdn in config.cdns:
+        headers = min(_TCP_HEADERS[endpoint.family] for endpoint in cdn.endpoints)
+        if cdn.mss and mtu and cdn.mss > mtu - headers:
+            yield (
+                f"{cdn.name} has mss {cdn.mss}, and no interface carries more than {mtu - headers}"
+                f" (MTU {mtu}): it limits nothing"
+            )
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:

@@ -1,11 +1,10 @@
-"""What a configuration costs, and what its numbers mean together. `cdnctl check` prints it."""
+"""What a configuration costs: memory, slots, ports. `cdnctl check` prints it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, CdnConfig, Config
+from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, Config
 
 # Bytes an entry takes in the kernel. A slot's is the struct's own size, as arrays have no overhead; the
 # others are estimates: key, value, the kernel's book-keeping (about 56) and a bucket's share (16).
@@ -84,71 +83,3 @@ def memory(config: Config) -> dict[str, int]:
 def _client_prefixes(config: Config) -> int:
     of_customers = sum(len(each.prefixes) for each in config.customers)
     return of_customers + sum(len(each.prefixes) for each in config.regions) + MAX_ALLOWED
-
-
-def notes(config: Config) -> list[str]:
-    """What is right but worth knowing, one sentence each; `check` prints them."""
-    return [*_flow_notes(config), *_cdn_notes(config), *_service_notes(config), *_region_notes(config)]
-
-
-def _flow_notes(config: Config) -> Iterator[str]:
-    families = [family for family in (4, 6) if bindings(config, family)]
-    most = sum(bindings(config, family) for family in families)
-    if all(cdn.mode == "nat" for cdn in config.cdns) and most < config.limits.flows:
-        sums = [
-            f"{_plural(len(config.edge.snat_of(family)), f'IPv{family} address', 'es')} of edge.snat"
-            f" x {_plural(translated(config, family), 'endpoint', 's')} x {ports(config)} ports"
-            f" = {bindings(config, family)}"
-            for family in families
-        ]
-        yield (
-            f"limits.flows is {config.limits.flows}, but no more than {most} flows can be open at once:"
-            f" {' and '.join(sums)}"
-        )
-    for family in (4, 6):
-        if config.edge.snat_of(family) and not translated(config, family):
-            yield f"edge.snat has IPv{family} addresses, but no service needs one"
-
-
-def _plural(number: int, noun: str, ending: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{ending}"
-
-
-def _cdn_notes(config: Config) -> Iterator[str]:
-    for cdn in config.cdns:
-        if cdn.weight == 0:
-            yield f"{cdn.name} has weight 0: it gets no new flows until an operator gives it a weight"
-        for endpoint in cdn.endpoints:
-            if not config.protocols_of(cdn, endpoint):
-                yield f"{endpoint.address} of {cdn.name} serves nothing: no service of its family names it"
-        yield from _mode_notes(cdn)
-
-
-def _mode_notes(cdn: CdnConfig) -> Iterator[str]:
-    if cdn.mode in ("ipip", "gue"):
-        # IPv6 outside is the larger header; GUE adds UDP and 4 bytes of its own
-        outside = 40 + (12 if cdn.mode == "gue" else 0)
-        yield (
-            f"{cdn.name} gets packets in a tunnel, up to {outside} bytes longer than they came: its servers"
-            " should promise clients an MSS that leaves so much room, or the path carry it"
-        )
-    if cdn.mode == "pass" and cdn.capacity is not None:
-        yield f"{cdn.name} is of mode pass: its capacity counts what clients send, not what they get"
-
-
-def _service_notes(config: Config) -> Iterator[str]:
-    for service in config.services:
-        serving = config.cdns_of(service)
-        for cdn in config.cdns:
-            if cdn not in serving and (not service.cdns or cdn.name in service.cdns):
-                yield (
-                    f"{cdn.name} has no IPv{service.family} endpoint: it gets none of service"
-                    f" {service.name}'s flows"
-                )
-
-
-def _region_notes(config: Config) -> Iterator[str]:
-    bound = {region for cdn in config.cdns for endpoint in cdn.endpoints for region in endpoint.regions}
-    for region in config.regions:
-        if region.name not in bound:
-            yield f"no endpoint is bound to region {region.name}: its clients are served as all others"

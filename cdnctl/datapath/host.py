@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import socket
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
 from cdnctl.config import Config
 
 _NET = Path("/proc/sys/net")
+_IFNAMSIZ, _ARPHRD_ETHER = 16, 1
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 _FIRST_FREE = 1024
 """Ports below are those of well-known services."""
 
@@ -33,6 +37,25 @@ def ephemeral_ports() -> tuple[int, int]:
     """The ports that the host's own connections go out from, of either family."""
     low, high = (_NET / "ipv4" / "ip_local_port_range").read_text().split()
     return int(low), int(high)
+
+
+def mtu(name: str) -> int:
+    """Of an interface here; 0 when it cannot be told."""
+    answer = _ask(name, _SIOCGIFMTU)
+    return int(struct.unpack_from("I", answer, _IFNAMSIZ)[0]) if answer else 0
+
+
+def is_ethernet(name: str) -> bool:
+    """Whether an interface here has frames with link addresses, as the data path reads and writes them."""
+    answer = _ask(name, _SIOCGIFHWADDR)
+    return bool(answer) and struct.unpack_from("H", answer, _IFNAMSIZ)[0] == _ARPHRD_ETHER
+
+
+def _ask(name: str, what: int) -> bytes:
+    """The answer of an interface ioctl; nothing when there is none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return fcntl.ioctl(control, what, struct.pack(f"{_IFNAMSIZ}s24x", name.encode()))
+    return b""
 
 
 class PortClash(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cdnctl.config.schema import MAX_ALLOWED
+from cdnctl.config.values import LEAST_RATE
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.engine import clients
@@ -54,9 +55,10 @@ class CustomerChanges:
         if not command.clear and not asked:
             raise CdnctlError("no limit given", f"as in: cdnctl limit {name} --pps 50000")
         for key, value in asked.items():
-            if not 0 <= value <= _MOST[key]:
+            if value and not LEAST_RATE <= value <= _MOST[key]:
                 raise CdnctlError(
-                    f"a limit of {value:g} {_UNITS[key]}", f"from 0 (no limit) to {_MOST[key]:g}"
+                    f"a limit of {value:g} {_UNITS[key]}",
+                    f"from 0 (no limit), and else from {LEAST_RATE}, to {_MOST[key]:g}",
                 )
         limits = {each: limit for each, limit in engine.state.limits.items() if each != name}
         before = clients.limit_of(config[name], engine.state.limits)

@@ -8,6 +8,7 @@ from msgspec.structs import astuple
 
 from cdnctl.config import Config
 from cdnctl.config.schema import MAX_ALLOWED
+from cdnctl.config.values import LEAST_RATE
 from cdnctl.defence.blocklist import parse_prefix
 from cdnctl.model import Block
 from cdnctl.state import State
@@ -86,11 +87,14 @@ def _limits(state: State) -> list[str]:
     wrong = [
         name
         for name, limit in state.limits.items()
-        if not all(value is None or 0 < value <= _FASTEST for value in astuple(limit))
+        if not all(value is None or LEAST_RATE <= value <= _FASTEST for value in astuple(limit))
     ]
     for name in wrong:
         del state.limits[name]
-    return [f"state.toml limits {name} to something that is no number above 0: left out" for name in wrong]
+    return [
+        f"state.toml limits {name} to something that is no number from {LEAST_RATE}: left out"
+        for name in wrong
+    ]
 
 
 def _allowed(state: State) -> list[str]:

@@ -249,6 +249,7 @@ def test_a_limit_of_a_customer_that_has_left_can_be_cleared(engine: Engine, acme
         (SetLimit(customer="beta", pps=1), "there are acme"),
         (SetLimit(customer="acme"), "no limit given"),
         (SetLimit(customer="acme", pps=-1), "from 0"),
+        (SetLimit(customer="acme", mbit=1e-12), "from 0.001"),
         (SetLimit(customer="acme", pps=float("nan")), "from 0"),
         (SetLimit(customer="acme", pps=1, clear=True), "leave one of them out"),
         (Allow(prefix="10.0.0.1/8"), "10.0.0.0/8"),

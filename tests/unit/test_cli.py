@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from cdnctl import model, paths
 from cdnctl.cli import main
 from cdnctl.cli.parser import lifetime, weight
+from cdnctl.datapath import host
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
@@ -254,6 +255,13 @@ def test_what_cannot_be_meant_is_not_done(
     assert served.engine.asked == []
 
 
+@pytest.fixture
+def any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback is the one interface that there is wherever tests run."""
+    monkeypatch.setattr(host, "is_ethernet", lambda _: True)
+
+
+@pytest.mark.usefixtures("any_device")
 def test_options_before_a_verb_that_takes_them(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "x.toml"
     file.write_text(_GOOD)
@@ -416,6 +424,7 @@ port = 443
 """
 
 
+@pytest.mark.usefixtures("any_device")
 def test_check_adds_it_up(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "x.toml"
     file.write_text(_GOOD)

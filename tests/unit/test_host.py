@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cdnctl.datapath import host
 TEXT = """
 [edge]
 name = "ams1"
-interfaces = ["lo"]
+interfaces = ["eth0"]
 snat = ["203.0.113.10"]
 snat_ports = [{}, {}]
 
@@ -49,6 +50,8 @@ def test_a_clash_with_the_hosts_own_ports_names_the_key_and_ports_that_work(
 ) -> None:
     monkeypatch.setattr(host, "ephemeral_ports", lambda: (32768, 60999))
     monkeypatch.setattr(host, "is_own", lambda _: True)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
+    monkeypatch.setattr(host, "is_ethernet", lambda name: name == "eth0")
     path = tmp_path / "cdnctl.toml"
     path.write_text(TEXT.format(*ports))
     (problem,) = check.examine(path).problems
@@ -58,3 +61,25 @@ def test_a_clash_with_the_hosts_own_ports_names_the_key_and_ports_that_work(
     path.write_text(TEXT.format(1024, 32767))
     assert not check.examine(path).problems
     assert not host.port_clashes(config.load(path))
+
+
+def test_loopback_is_no_interface_of_an_edge(tmp_path: Path) -> None:
+    path = tmp_path / "cdnctl.toml"
+    path.write_text(TEXT.format(1024, 2047).replace("eth0", "lo"))
+    (problem,) = check.examine(path).problems
+    assert problem.key == "edge.interfaces[1]"
+    assert "Ethernet" in problem.expected
+    assert (host.mtu("lo"), host.mtu("no-such"), host.is_ethernet("no-such")) == (65536, 0, False)
+
+
+@pytest.mark.parametrize(("mss", "odd"), [(1460, False), (1461, True), (536, False)])
+def test_an_mss_that_no_interface_carries_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mss: int, odd: bool
+) -> None:
+    monkeypatch.setattr(host, "mtu", lambda _: 1500)
+    path = tmp_path / "cdnctl.toml"
+    path.write_text(TEXT.format(1024, 2047).replace(':443"]', f':443"]\nmss = {mss}'))
+    assert [
+        note for note in check.examine(path).notes if f"mss {mss}, and no interface" in note
+    ] != [] or not odd
+    assert not [note for note in check.examine(path).notes if "mss" in note] or odd
