@@ -13,6 +13,7 @@ from cdnctl.agent.edge import config_of, named_edge
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import host
+from cdnctl.datapath.standing import Standing, standing
 
 _TCP_HEADERS = {4: 40, 6: 60}
 """Bytes of a packet that are not of its segment."""
@@ -29,6 +30,8 @@ class Report(Struct, kw_only=True):
     memory_bytes: dict[str, int] = field(default_factory=dict)
     snat_sum: str = ""
     """How many flows each endpoint, and all together, can have at once, as arithmetic."""
+    standing: Standing | None = None
+    """How it stands to what is pinned, where there is anything and this user can see it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,6 +63,7 @@ def examine(file: Path) -> Report:
         notes=[*notes(config), *_mss_notes(config)],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
+        standing=standing(config),
     )
 
 

@@ -158,6 +158,10 @@ def check(report: Report) -> None:
         print(f"{report.file}: edge {report.edge} is in order")
     for note in report.notes:
         print(f"  note: {note}")
+    if report.standing and report.standing.remade != "nothing":
+        print(f"  loaded: {report.standing}")
+        if report.standing.detach:
+            print(f"    {report.standing.detach}")
     if not report.memory_bytes:
         return
     table = _table("kernel memory, tables full", ">MB")

@@ -127,6 +127,11 @@ class Program:
         is_there = found.program == self._digest_on(layout) and (held / build.PROGRAM).exists()
         return "nothing" if is_there else "program"
 
+    def is_foreign(self) -> bool:
+        """Whether tables are there that are of other structs, and so of no use to this version."""
+        found = _identity(self._held())
+        return found is not None and found.definitions != _definitions()
+
     def ensure(self, config: Config) -> bool:
         """`prepare` and `commit` in one, for those who attach afterwards."""
         made = self.prepare(config)

@@ -151,7 +151,12 @@ def _data_path(box: Box, config: Config) -> Iterator[Finding]:
         yield Finding("warn", "agent", text, _attach(box, config))
     else:
         yield Finding("warn", "agent", "none answers", _attach(box, config))
-    if box.loaded and not box.current:
+    standing = box.standing
+    if standing and standing.remade == "all":
+        yield Finding("fail", "data path", str(standing), f"{standing.detach}, then {_attach(box, config)}")
+    elif standing and standing.remade == "tables":
+        yield Finding("warn", "data path", str(standing), f"cdnctl reload --edge {config.edge.name}")
+    elif box.loaded and not box.current:
         text = "of another version of cdnctl, or being replaced just now"
         yield Finding("warn", "data path", text, "end the agent and start it again: no flow is cut")
     for switch in box.switches:

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import model, paths
-from cdnctl.cli import main
+from cdnctl.cli import check, main
 from cdnctl.cli.parser import lifetime, weight
 from cdnctl.datapath import host
+from cdnctl.datapath.standing import Standing
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
@@ -437,6 +438,21 @@ def test_check_adds_it_up(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> 
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     assert sum(report["memory_bytes"].values()) > 10_000_000
+
+
+@pytest.mark.usefixtures("any_device")
+def test_check_says_what_a_reload_would_do(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    found = Standing("tables", ("limits.flows is 2048, was 4096", "edge.snat is in another order"))
+    monkeypatch.setattr(check, "standing", lambda _: found)
+    assert main(["check", "-c", str(file)]) == 0
+    assert "differ: limits.flows is 2048, was 4096; edge.snat is in another order" in capsys.readouterr().out
+    assert main(["check", "--json", "-c", str(file)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["standing"]["remade"], report["standing"]["keys"]) == ("tables", list(found.keys))
 
 
 def test_check_names_every_mistake(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

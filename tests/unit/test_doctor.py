@@ -19,6 +19,7 @@ from cdnctl.cli import main
 from cdnctl.config import Config, parse
 from cdnctl.datapath import ethtool, inspect
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Socket, Way
+from cdnctl.datapath.standing import Standing
 from cdnctl.engine.doctor import Finding, Level, judge
 
 TEXT = """
@@ -155,6 +156,15 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         "cdnctl attach -c ",
     ),
     ("another version", box(current=False), "warn", "data path", "another version", "no flow is cut"),
+    (
+        "other tables wanted", box(standing=Standing("tables", ("limits.flows is 2048, was 4096",))),
+        "warn", "data path", "moves the flows into them, for these differ: limits.flows is 2048, was 4096",
+        "cdnctl reload --edge ams1",
+    ),
+    (
+        "tables of another version", box(standing=Standing("all", (), "cdnctl detach --edge ams1 --yes")),
+        "fail", "data path", "cuts all flows", "cdnctl detach --edge ams1 --yes, then cdnctl attach",
+    ),
     ("disarmed", box(switches=("disarmed",)), "warn", "data path", "nothing is blocked", "cdnctl arm"),
     ("bypassed", box(switches=("bypass",)), "warn", "data path", "untouched", "cdnctl arm"),
     ("observing", box(switches=("observe",)), "warn", "data path", "only observes", "cdnctl mode active"),
