@@ -32,11 +32,6 @@ def notes(config: Config) -> list[str]:
 
 
 def _flow_notes(config: Config) -> Iterator[str]:
-    if config.limits.half_open > config.limits.flows:
-        yield (
-            f"limits.half_open is {config.limits.half_open}, more than limits.flows, {config.limits.flows}:"
-            " not all whose handshakes succeed have a place"
-        )
     families = [family for family in (4, 6) if bindings(config, family)]
     most = sum(bindings(config, family) for family in families)
     if all(cdn.mode == "nat" for cdn in config.cdns) and most < config.limits.flows:
