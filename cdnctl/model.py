@@ -561,7 +561,9 @@ class Outcome(Base, frozen=True, kw_only=True):
 
     ok: bool
     text: str
-    """What was done, or what would be; on refusal the reason and the remedy."""
+    """What was done, or what would be; on refusal the reason and, on lines of its own, the remedy."""
+    remedy: str = ""
+    """That remedy by itself, where it is known apart."""
     applied_monotonic_ns: int = 0
     """Kernel clock right after the last map write of the change; 0 when nothing was written."""
     warnings: list[str] = field(default_factory=list)

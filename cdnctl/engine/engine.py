@@ -76,7 +76,7 @@ class Engine:
         fresh = not self.program.exists()
         attach.check(self.config.edge.interfaces, frozenset() if fresh else self.program.maps())
         for clash in host.port_clashes(self.config):
-            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+            raise CdnctlError(str(clash), f"set {clash.remedy}")
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")

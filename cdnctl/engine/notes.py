@@ -150,7 +150,7 @@ class Notes:
             heard = "answered" if flow.flags & abi.FlowFlag.SYNACK else "not answered yet"
             said.append(f"first packet {duration(age_s)} ago, {heard}")
         if customer := flow.customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
+            said.append(self._entries.customer(customer))
         self.add("flow", ", ".join(said))
 
     def _key(self) -> abi.FlowKey:
@@ -229,8 +229,8 @@ class Notes:
         if customer & abi.CUSTOMER_ALLOWED:
             said.append("allowed: not blocked, not limited")
         if customer := customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
-        said.append(f"region {self._entries.region(rest & 0xFFFF)}")
+            said.append(self._entries.customer(customer))
+        said.append(self._entries.region(rest & 0xFFFF))
         said.append(f"class {abi.TrafficClass(rest >> 16).name.lower()}")
         self.add("client", ", ".join(said))
 

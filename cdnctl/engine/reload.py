@@ -97,12 +97,13 @@ class Reloading:
         if config.edge.name != before.edge.name:
             raise CdnctlError(
                 f"{before.path} is that of edge {config.edge.name} now, and this is {before.edge.name}",
-                "an edge keeps its name: stop the agent with `cdnctl detach --stop` and start another one",
+                "an edge keeps its name: give it that again, or end this one, which cuts its flows, with"
+                f" `cdnctl detach --edge {before.edge.name} --stop --yes`, and start another",
             )
         if not self._engine.state.detached:
             attach.check(config.edge.interfaces, self._engine.program.maps())
         for clash in host.port_clashes(config):
-            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+            raise CdnctlError(str(clash), f"set {clash.remedy}")
         return config
 
     def _apply(self, config: Config, new: _New | None) -> list[str]:

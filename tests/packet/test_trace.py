@@ -402,7 +402,7 @@ CASES = [
     Case("to a CDN of mode pass", handed, Verdict.HANDED, {"pick": "aurora"}, "HANDED to this host's"),
     Case(
         "a client of a region", in_a_region, Verdict.FORWARDED,
-        {"client": "prefix 10.1.0.0/20, customer customer 7, region region 2, class interactive"},
+        {"client": "prefix 10.1.0.0/20, customer 7, region 2, class interactive"},
         "would be FORWARDED",
     ),
     Case(
