@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ARGS ?=
+# a few wait more than they compute
+WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test soak lint bench bench-quick clean
@@ -19,7 +21,7 @@ demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, fault
 
 # 5: nothing was selected, by ARGS.
 test: setup ## the tests that gate a change: first what needs no quiet, on all cores, then the live edges
-	$(PYTHON) -m pytest tests/unit tests/packet tests/console -n auto --dist loadfile \
+	$(PYTHON) -m pytest tests/unit tests/packet tests/console -n $(WORKERS) --dist loadfile \
 		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 

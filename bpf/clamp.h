@@ -78,7 +78,7 @@ static __always_inline __u32 most_of(struct packet *pkt, struct endpoint *endpoi
 
 	if (!overhead)
 		return most;
-	hop = hop_to(pkt, pkt->its->endpoint, &endpoint->address);
+	hop = hop_to(pkt, endpoint);
 	overhead += sizeof(struct tcphdr) +
 		    (pkt->its->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
 	if (!hop || hop->mtu <= overhead)

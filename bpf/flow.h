@@ -25,7 +25,7 @@ static __always_inline int find_from_client(struct packet *pkt)
 			       ? UNKNOWN_FLOW /* we send clients no SYN to answer */
 			       : GO_ON;
 	key_of(pkt, &key);
-	pkt->flow = established.lookup(&key);
+	pkt->flow = under_way(&key);
 	if (pkt->flow) {
 		pkt->its->belongs = TO_ESTABLISHED;
 		pkt->its->customer = pkt->flow->customer;
@@ -144,6 +144,7 @@ static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 	its->cdn = flow->cdn;
 	its->endpoint = id;
 	its->slot_index = flow->slot;
+	its->snat = flow->snat;
 	pkt->endpoint = endpoint;
 	if (is_direct(its)) /* which may be over; see follow_client() */
 		return endpoint->transport == TRANSPORT_NAT ? TO_HANDSHAKE : TO_CDN;
@@ -308,7 +309,10 @@ static __always_inline int steady_client(struct packet *pkt)
 			return TO_HANDSHAKE;
 		refresh(pkt, flow, second);
 	}
-	if (pkt->its->payload && pkt->its->protocol == IPPROTO_TCP) {
+	if (pkt->its->protocol == IPPROTO_UDP) {
+		if (flow->cdn_isn)
+			return TO_QUIC; /* does it repeat the id that its server has named? */
+	} else if (pkt->its->payload) {
 		verdict = note_data(pkt, flow);
 		if (verdict != GO_ON)
 			return verdict;

@@ -37,6 +37,7 @@ static __always_inline void note_way(struct packet *pkt)
 	way.customer = its->customer;
 	way.endpoint = its->endpoint;
 	way.cdn = its->cdn;
+	way.snat = its->snat;
 	if (WRITES)
 		fragments.update(&key, &way);
 }
@@ -61,6 +62,7 @@ static __always_inline bool find_way(struct packet *pkt)
 	its->customer = way->customer;
 	its->endpoint = way->endpoint;
 	its->cdn = way->cdn;
+	its->snat = way->snat;
 	its->belongs = TO_ESTABLISHED;
 	if (its->ours == LOCAL_SNAT) {
 		its->belongs = TO_REPLY;

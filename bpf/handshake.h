@@ -19,7 +19,7 @@ static __always_inline void find_changing(struct packet *pkt)
 
 	key_of(pkt, &key);
 	if (!syn) {
-		flow = established.lookup(&key);
+		flow = under_way(&key);
 		its->belongs = TO_ESTABLISHED;
 	}
 	if (!flow) {
@@ -42,6 +42,17 @@ static __always_inline void find_changing(struct packet *pkt)
 static __always_inline bool follows_syn(__u32 number, __u32 isn)
 {
 	return bpf_ntohl(number) - bpf_ntohl(isn) - 1 <= SYN_DATA_MAX;
+}
+
+/*
+ * The very number that is expected next: a reset with any other ends nothing (RFC 9293, 3.10.7; RFC 5961, 3.2).
+ * What came with the SYN has been taken or not.
+ */
+static __always_inline bool is_next(__u32 number, __u32 isn, __u32 syn_data)
+{
+	__u32 beyond = bpf_ntohl(number) - bpf_ntohl(isn) - 1;
+
+	return !beyond || beyond == syn_data;
 }
 
 /* A new flow: its stage finds the rest by itself. */
@@ -117,6 +128,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		    (slot && slot->state == SLOT_CLOSING))
 			return open_anew(pkt);
 		SET(flow->isn, its->sequence);
+		SET(flow->syn_data, its->payload);
 		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
 		if (slot) {
 			SET(slot->isn, flow->isn);
@@ -134,7 +146,6 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		     patience_ns(h, pkt->set->rescue_after_ns));
 	if (h && again && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
-		note_connect(pkt, h);
 		its->rescue = 1;
 		return TO_OPENING;
 	}
@@ -158,49 +169,64 @@ static __always_inline bool proves_itself(struct packet *pkt, struct flow *flow)
 	       bpf_ntohl(its->acknowledged) == bpf_ntohl(flow->cdn_isn) + 1;
 }
 
-static __always_inline int promote(struct packet *pkt, struct flow *flow)
+/*
+ * From now on it is a flow under way: an established one when it is `proven` where the client is. UDP gets
+ * that far without, and then the server names an id after all: it is promoted once more.
+ */
+static __always_inline int promote(struct packet *pkt, struct flow *flow, bool proven)
 {
 	struct slot *slot = reverse.lookup(&flow->slot);
 	struct facts *its = pkt->its;
 	struct cdn_count *count = count_of(flow->cdn);
+	bool begun = its->belongs == TO_HALF_OPEN;
 	struct flow steady = *flow;
 	struct flow_key key = {};
 
-	if (!proves_itself(pkt, flow))
-		return BAD_ACK;
 	key_of(pkt, &key);
 	its->client = its->source;
 	if (its->protocol == IPPROTO_TCP)
 		steady.isn =
 			bpf_ntohl(its->sequence); /* from here on: the end of what it has sent */
+	else
+		steady.cdn_isn = 0; /* from here on: no id that it has to repeat */
 	steady.flags = 0;
-	if (WRITES && established.update(&key, &steady))
+	steady.syn_ns = coarse_now(pkt);
+	if (!get_under_way(&key, &steady, proven))
 		return NO_ROOM;
 	if (flow->slot == NO_SLOT) {
 		if (its->protocol == IPPROTO_TCP)
 			note_direct_answer(pkt, flow);
 	} else if (!slot || *(volatile __u64 *)&slot->owner !=
 				    owner_word(&its->source, its->source_port, flow->service)) {
-		if (WRITES)
-			established.delete(&key); /* the other CPU has just given the port away */
+		forget_under_way(&key); /* the other CPU has just given the port away */
 		return NO_OWNER;
 	} else {
 		SET(slot->isn, bpf_ntohl(flow->cdn_isn) + 1);
 		SET(slot->since_ns, coarse_now(pkt));
 		SET(slot->state, SLOT_ESTABLISHED);
 	}
-	if (count)
+	if (count && begun)
 		COUNT(count->promoted, 1);
-	NOTE(NOTED_PROMOTED, flow->slot, 0);
+	NOTE(NOTED_PROMOTED, flow->slot, proven);
 	if (its->payload && its->protocol == IPPROTO_TCP) {
 		struct flow *stored = established.lookup(&key);
 
 		if (stored)
 			note_data(pkt, stored);
 	}
-	if (WRITES)
+	if (WRITES) {
 		half_open.delete(&key);
+		if (!begun)
+			datagrams.delete(&key);
+	}
 	return towards_cdn(pkt, &steady);
+}
+
+/* What a client says after the CDN's answer, or what has to do for one. */
+static __always_inline int follow_proof(struct packet *pkt, struct flow *flow)
+{
+	return proves_itself(pkt, flow) ? promote(pkt, flow, pkt->its->protocol == IPPROTO_TCP)
+					: BAD_ACK;
 }
 
 /*
@@ -233,7 +259,8 @@ static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 
 	if (verdict != TO_CDN)
 		return verdict;
-	if (pkt->its->belongs == TO_HALF_OPEN && !follows_syn(pkt->its->sequence, flow->isn))
+	if (pkt->its->belongs == TO_HALF_OPEN &&
+	    !is_next(pkt->its->sequence, flow->isn, flow->syn_data))
 		return verdict;
 	/* of a direct return one side's end is all that is seen */
 	if (!slot && !known && pkt->its->belongs == TO_ESTABLISHED)
@@ -271,8 +298,7 @@ static __always_inline int follow_into_dark(struct packet *pkt, struct flow *flo
 	if (count)
 		COUNT(count->reset_dark, 1);
 	key_of(pkt, &key);
-	if (WRITES)
-		established.delete(&key);
+	forget_under_way(&key);
 	return open_anew(pkt);
 }
 
@@ -289,10 +315,9 @@ static __always_inline int follow_astray(struct packet *pkt)
 	struct flow_key key = {};
 
 	key_of(pkt, &key);
-	if (WRITES) {
-		established.delete(&key);
+	forget_under_way(&key);
+	if (WRITES)
 		half_open.delete(&key);
-	}
 	if (pkt->its->protocol == IPPROTO_UDP || (pkt->its->flags & TCP_SYN))
 		return open_anew(pkt);
 	return pkt->its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
@@ -337,7 +362,7 @@ static __always_inline int follow_client(struct packet *pkt)
 	if (its->belongs == TO_HALF_OPEN && its->protocol == IPPROTO_UDP && flow->cdn_isn)
 		return TO_QUIC;
 	if (its->belongs == TO_HALF_OPEN && !(its->flags & TCP_RST)) {
-		verdict = promote(pkt, flow);
+		verdict = follow_proof(pkt, flow);
 		if (verdict != TO_CDN || !(its->flags & TCP_FIN))
 			return verdict;
 		find_changing(pkt); /* established by the very packet that ends it */
@@ -364,8 +389,7 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *
 	flow = forward_entry(key, slot->state);
 	NOTE(NOTED_FORWARD, flow != 0, 0);
 	if (!flow) /* the client may have a newer flow on this port, in the other table */
-		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key)
-						       : established.lookup(key);
+		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key) : under_way(key);
 	if (flow)
 		return flow->slot == its->slot_index ? flow : 0;
 	built.slot = its->slot_index;
@@ -384,8 +408,9 @@ static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *
 	built.syn_ns = slot->since_ns;
 	if (slot->state == SLOT_ESTABLISHED) {
 		built.isn = bpf_ntohl(its->acknowledged); /* sent and arrived */
-		if (WRITES)
-			established.update(key, &built);
+		built.syn_ns = coarse_now(pkt);
+		/* of QUIC there is nothing left to say whether it has proved itself */
+		get_under_way(key, &built, its->protocol == IPPROTO_TCP);
 	} else {
 		if (WRITES)
 			half_open.update(key, &built);
@@ -428,6 +453,8 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 	if (tcp && (!(its->flags & TCP_ACK) || !follows_syn(its->acknowledged, slot->isn) ||
 		    (first && !(its->flags & (TCP_SYN | TCP_RST)))))
 		return RESET_TO_CDN;
+	if (refused && !is_next(its->acknowledged, slot->isn, flow ? flow->syn_data : 0))
+		return STALE_REPLY;
 	if (!tcp || (its->flags & TCP_SYN)) {
 		if (flow) {
 			if (tcp)
@@ -453,20 +480,17 @@ static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, 
 static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slot)
 {
 	struct facts *its = pkt->its;
+	bool tcp = its->protocol == IPPROTO_TCP;
 	__u64 us;
 
-	if (its->protocol == IPPROTO_UDP && !(slot->flags & FLOW_SYNACK)) {
-		set_flags(slot, FLOW_SYNACK); /* the first one is timed */
+	if (tcp && ((its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
+		    !follows_syn(its->acknowledged, slot->isn)))
+		return STALE_REPLY;
+	if (!(set_flags(slot, FLOW_SYNACK) & FLOW_SYNACK)) { /* the first one is timed */
 		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
 		record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
 	}
-	if (its->protocol != IPPROTO_TCP ||
-	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
-	    !follows_syn(its->acknowledged, slot->isn))
-		return STALE_REPLY;
-	us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
-	record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
-	return RESET_TO_CDN;
+	return tcp ? RESET_TO_CDN : STALE_REPLY;
 }
 
 static __always_inline int follow_closing(struct packet *pkt, struct slot *slot)
@@ -537,11 +561,13 @@ static __always_inline int follow_id_back(struct packet *pkt)
 	flow = pkt->flow;
 	if (!flow)
 		return open_anew(pkt); /* evicted just now */
-	if (its->belongs != TO_HALF_OPEN)
+	if (!flow->cdn_isn)
 		return towards_cdn(pkt, flow);
 	endpoint = flow->endpoint;
 	if (read_target_id(pkt, flow->service, &key) && hash_of(&key) == flow->cdn_isn) {
-		verdict = promote(pkt, flow);
+		verdict = its->belongs == TO_HALF_OPEN && !proves_itself(pkt, flow)
+				  ? BAD_ACK
+				  : promote(pkt, flow, is_proof(&key));
 		if (verdict == TO_CDN)
 			learn_id(&key, endpoint);
 		return verdict;

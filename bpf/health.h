@@ -10,7 +10,6 @@
 #define DARK_FLOOR_NS 30000000ULL     /* an endpoint may always take so long to answer */
 #define DARK_UNKNOWN_NS 1000000000ULL /* before anything is known of it */
 #define SLOW_MARGIN_US 20000
-#define CONNECT_TTL_MIN 32
 #define SLOW_WINDOW_NS 100000000ULL
 #define LEARN_SAMPLES 8
 #define BASELINE_DOWN_SHIFT 4
@@ -148,17 +147,14 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 	       age_ns(pkt->its->now, since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
-/*
- * A connect was sent to the endpoint. It was not where the edge only observes, and one that hardly gets
- * further than here is made to die on the way: hosts begin with a TTL of 64 or more.
- */
+/* A connect was sent to the endpoint. It was not where the edge only observes, and not each counts. */
 static __always_inline void note_connect(struct packet *pkt, struct health *h)
 {
 	__u32 network = network_of(&pkt->its->source);
 	bool second;
 	__u64 n;
 
-	if ((pkt->its->mode & MODE_OBSERVE) || pkt->its->ttl < CONNECT_TTL_MIN)
+	if ((pkt->its->mode & MODE_OBSERVE) || !pkt->its->tells)
 		return;
 	n = ATOMIC_ADD(&h->unanswered, 1) + 1;
 	second = n > 1 && h->connect_networks < 2 && h->connect_network != network;

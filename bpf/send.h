@@ -120,6 +120,11 @@ static __always_inline int out_of(struct packet *pkt, __u32 ifindex)
 	return ifindex == pkt->ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
 }
 
+static __always_inline const struct address *snat_address(struct packet *pkt, __u8 index)
+{
+	return &pkt->set->snat[pkt->its->family == 6][index & (MAX_SNAT - 1)];
+}
+
 /* Ask the kernel's routing and neighbour tables for the way to an address. */
 static __always_inline void route(struct packet *pkt, const struct address *from,
 				  const struct address *to, struct hop *hop)
@@ -165,17 +170,20 @@ static __always_inline void tell_seldom(struct packet *pkt, __u32 kind, __u32 id
 	tell(pkt, kind, 0, id, 0, value, 0);
 }
 
-/* The next hop towards an endpoint, asked for once a second and CPU. */
-static __always_inline struct hop *hop_to(struct packet *pkt, __u32 id, const struct address *to)
+/* The next hop from one of our addresses towards an endpoint, asked for once a second and CPU. */
+static __always_inline struct hop *hop_to(struct packet *pkt, const struct endpoint *to)
 {
-	struct hop *hop = hops.lookup(&id);
+	__u32 id = pkt->its->endpoint,
+	      snat = is_direct(pkt->its) ? 0 : pkt->its->snat & (MAX_SNAT - 1);
+	__u32 way = id * MAX_SNAT + snat;
+	struct hop *hop = hops.lookup(&way);
 	__u64 now = coarse_now(pkt);
 
 	if (hop && (hop->verdict != FORWARDED || age_ns(now, hop->checked_ns) > HOP_LIFETIME_NS)) {
 		hop = hop_to_ask(hop);
 		if (!hop)
 			return 0;
-		route(pkt, &pkt->its->source, to, hop);
+		route(pkt, snat_address(pkt, snat), &to->address, hop);
 		hop->checked_ns = now;
 		if (hop->verdict != FORWARDED)
 			tell_seldom(pkt, EVENT_NO_HOP, id, hop->verdict);
@@ -217,7 +225,7 @@ static __always_inline bool frame_for(struct packet *pkt, const struct link *lin
 static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, bool plain)
 {
 	struct facts *its = pkt->its;
-	struct hop *hop = hop_to(pkt, its->endpoint, &to->address);
+	struct hop *hop = hop_to(pkt, to);
 	__u32 overhead = overhead_of(its, to), id;
 	bool nat = !is_direct(its);
 	struct link *link;
@@ -228,7 +236,7 @@ static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, 
 		return hop->verdict;
 	id = hop->link;
 	link = links.lookup(&id);
-	if (!link)
+	if (!link || !link->ifindex) /* it was, but is no more */
 		return NO_LINK;
 	if (!fits(pkt, hop->mtu, overhead))
 		return ANSWER_TOO_BIG;
@@ -256,7 +264,7 @@ static __always_inline int send_to_client(struct packet *pkt, struct slot *slot,
 	__u32 id = slot->link;
 	struct link *link = links.lookup(&id);
 
-	if (!link)
+	if (!link || !link->ifindex)
 		return NO_LINK;
 	if (!fits(pkt, link->mtu, 0))
 		return ANSWER_TOO_BIG;

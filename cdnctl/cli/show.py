@@ -244,7 +244,7 @@ def _more(cdn: Cdn) -> tuple[str, ...]:
     return (
         f.ms(cdn.first_byte_p95_ms),
         f"{100 * max(losses):.1f}%" if losses else f.NONE,
-        f.count(cdn.open_flows),
+        f.NONE if cdn.open_flows is None else f.count(cdn.open_flows),
         f.NONE if cdn.capacity_use is None else f"{100 * cdn.capacity_use:.0f}%",
     )
 

@@ -44,6 +44,12 @@ def slots(config: Config) -> int:
     return max(1, config.limits.endpoints * snat_rows(config) * ports(config))
 
 
+def datagrams(config: Config) -> int:
+    """Flows of UDP without a proof of where their client is. Half as many as there may be established ones:
+    a flood fills any number, and flows that are answered by a packet or two need no place for long."""
+    return max(1, config.limits.flows // 2)
+
+
 def bindings(config: Config, family: int) -> int:
     """Translated flows of a family that the ports allow at once, over all endpoints that get any."""
     return len(config.edge.snat_of(family)) * translated(config, family) * ports(config)
@@ -65,6 +71,7 @@ def memory(config: Config) -> dict[str, int]:
     return {
         "established flows": limits.flows * FLOW_BYTES,
         "half-open flows": limits.half_open * FLOW_BYTES,
+        "datagrams' flows": datagrams(config) * FLOW_BYTES,
         "reverse slots": slots(config) * REVERSE_SLOT_BYTES,
         "QUIC connection ids": (limits.flows + limits.half_open) * QUIC_ID_BYTES,
         "block list": limits.block_entries * BLOCK_BYTES,

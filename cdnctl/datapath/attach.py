@@ -1,5 +1,8 @@
-"""The program on its interfaces: native where the driver can, generic where it cannot, and never in
+"""The program on its interfaces: native where all drivers can, generic where one cannot, and never in
 place of a program that is not ours.
+
+Not native on some and generic on others: a driver without native XDP mostly cannot transmit for one that
+has it either, and the kernel would drop what is redirected there without a word to us.
 
 Ours is any program that uses the edge's pinned maps, of whatever version: none else can.
 """
@@ -122,6 +125,8 @@ def attach_all(
             for place in places:
                 tried.append(place)
                 results.append(_put(place, program, wish))
+            if wish == "auto":
+                results = _all_alike(places, program, results)
         except BaseException:
             for place in reversed(tried):
                 _put_back(place, program)
@@ -145,6 +150,21 @@ def _put(place: _Place, program: int, wish: Wish) -> Attached:
     kernel.xdp_detach(place.ifindex, _FLAG[place.mode], expected=place.before)
     changed = _put_first(place, program, wish)
     return changed._replace(warning=f"{place.name} was attached in {place.mode} mode: now {changed.mode}")
+
+
+def _all_alike(places: Sequence[_Place], program: int, results: Sequence[Attached]) -> list[Attached]:
+    """With one that is generic, all are."""
+    generic = [result.name for result in results if result.mode == "generic"]
+    alike = []
+    for place, result in zip(places, results, strict=True):
+        if generic and result.mode == "native":
+            kernel.xdp_detach(place.ifindex, _FLAG["native"], expected=program)
+            result = _put_first(place, program, "generic")._replace(
+                warning=f"{place.name} is attached in generic mode, too: what comes in by a native interface"
+                f" cannot leave by {', '.join(generic)}"
+            )
+        alike.append(result)
+    return alike
 
 
 def _put_first(place: _Place, program: int, wish: Wish) -> Attached:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cdnctl.datapath import abi, kernel
@@ -41,12 +42,12 @@ class Carried(NamedTuple):
     """False when some flow was just being opened: for whom could not be seen."""
 
 
-def carried(tables: tuple[Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
-    """Whose flows there are in `reverse`, `half_open` and `established`.
+def carried(tables: tuple[Map, Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
+    """Whose flows there are in `reverse`, `half_open`, `established` and `datagrams`.
 
     A look at every slot and flow, but by columns: a tenth of a second for a million.
     """
-    reverse, half_open, established = tables
+    reverse, half_open, *under_way = tables
     services, endpoints = Counter[int](), Counter[int]()
     first, is_whole, size = 0, True, reverse.info.value_size
     for count, _, values in reverse.batches():
@@ -62,7 +63,7 @@ def carried(tables: tuple[Map, Map, Map], per_endpoint: int, idle_s: int) -> Car
                     endpoints[(first + number) // max(1, per_endpoint)] += is_open
         first += count
     now_ns = time.monotonic_ns()
-    for flow in _direct(established):
+    for flow in itertools.chain.from_iterable(_direct(table) for table in under_way):
         if (now_ns >> SECOND_BITS) - flow.seen_s & 0xFFFF < idle_s:
             services[flow.service] += 1
             endpoints[flow.endpoint] += 1
@@ -123,22 +124,26 @@ def _scaled(live: int, looked: int, seen: int) -> int:
     return live if looked == seen else round(live * seen / max(1, looked))
 
 
-def live_flows(established: Map, reverse: Map, idle_s: int, bound_s: float = COUNT_BOUND_S) -> FlowCount:
-    """Established flows that were not closed, in about `bound_s` seconds at the most.
+def live_flows(
+    under_way: Iterable[tuple[Map, int]], reverse: Map, bound_s: float = COUNT_BOUND_S
+) -> FlowCount:
+    """Flows of tables that were not closed, in about `bound_s` seconds at the most. With each table is, in
+    seconds, how long its flows may be idle.
 
     When time runs out before every flow was looked at, the rest is taken to be live in the proportion
-    of those that were; when it runs out before the table's end, the count is too low.
+    of those that were; when it runs out before the tables' end, the count is too low.
     """
     began = time.monotonic()
     looked = live = seen = 0
-    life, size = _Life(reverse, idle_s), established.info.value_size
-    for count, _, values in established.batches():
-        seen += count
-        for at in range(0, len(values), size):
-            if looked % _LOOKS == 0 and time.monotonic() - began > bound_s / 2:
-                break
-            live += life.of(values[at : at + size])
-            looked += 1
-        if time.monotonic() - began > bound_s:
-            return FlowCount(_scaled(live, looked, seen), at_least=True)
+    for table, idle_s in under_way:
+        life, size = _Life(reverse, idle_s), table.info.value_size
+        for count, _, values in table.batches():
+            seen += count
+            for at in range(0, len(values), size):
+                if looked % _LOOKS == 0 and time.monotonic() - began > bound_s / 2:
+                    break
+                live += life.of(values[at : at + size])
+                looked += 1
+            if time.monotonic() - began > bound_s:
+                return FlowCount(_scaled(live, looked, seen), at_least=True)
     return FlowCount(_scaled(live, looked, seen), about=looked < seen)

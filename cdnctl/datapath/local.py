@@ -42,11 +42,11 @@ class LocalAddresses:
         self._write(cell_of(key))
 
     def keep(self, wanted: Collection[bytes]) -> None:
-        """Disown every other address."""
-        gone = [key for key in self._hash.keys() if key not in wanted]
-        self._hash.delete_all(gone)
-        for number in {cell_of(key) for key in gone}:
-            self._write(number)
+        """Disown every other address, and those that only a cell knows: their writer was killed midway."""
+        self._hash.delete_all([key for key in self._hash.keys() if key not in wanted])
+        for number, raw in enumerate(self._cells.values()):
+            if any(raw):
+                self._write(number)
 
     def _write(self, number: int) -> None:
         """A cell as the hash has it."""
@@ -61,8 +61,9 @@ class LocalAddresses:
         before = abi.LocalCell.from_buffer_copy(self._cells.get(abi.key(number)) or b"")
         if bytes(before) == bytes(cell):
             return
-        # a writer and a reader at once: whatever else is written, the reader asks the hash meanwhile
-        for address in (before.address, cell.address):
-            busy = abi.LocalCell(address, abi.LocalKind.CROWDED)
+        # A writer and a reader at once: whatever else is written, the reader asks the hash meanwhile. One
+        # that has read the kind just before finds the address as it was, or not its own.
+        for address, index in ((before.address, before.index), (cell.address, cell.index)):
+            busy = abi.LocalCell(address, abi.LocalKind.CROWDED, index)
             self._cells.put(abi.key(number), bytes(busy))
         self._cells.put(abi.key(number), bytes(cell))

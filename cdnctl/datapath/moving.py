@@ -44,7 +44,9 @@ COUNTED = (
     "verdicts", "cdn_counts", "customer_counts", "service_flows", "handshakes", "first_bytes",
 )  # fmt: skip
 """Totals of each CPU: none may be lost."""
-FLOWS = ("half_open", "established", "reverse", "fragments")
+UNDER_WAY = ("established", "datagrams")
+"""Whose flows bear the moment that they were promoted."""
+FLOWS = ("half_open", *UNDER_WAY, "reverse", "fragments")
 """Of clients and CDNs."""
 QUIC = ("quic_ids", "quic_offers")
 """Connections' ids, which lead to an endpoint."""
@@ -54,9 +56,6 @@ NOT_MOVED = ("identity", "hops", "sketches", "census")
 _FULL = (errno.E2BIG, errno.ENOSPC)
 _MARGIN_NS = 2_000_000_000
 """Stamps are of whole seconds, of a coarse clock."""
-_HANDSHAKE_NS = 30_000_000_000
-"""An established flow began with its SYN, which is at the most so long ago when it has just been promoted."""
-
 
 CUT = "flows were cut: their SNAT address or port, or the room for their endpoint, is no more"
 
@@ -117,7 +116,8 @@ class Move:
         since_ns, self._copied_ns = self._copied_ns, time.monotonic_ns()
         self._copy_slots(since_ns)
         self._copy_flows("half_open", 0)
-        self._copy_flows("established", max(0, since_ns - _HANDSHAKE_NS))
+        for name in UNDER_WAY:
+            self._copy_flows(name, max(0, since_ns - _MARGIN_NS))
         self._tidy()
         if self._numbering.is_same:  # they live for seconds
             self._copy("fragments")
@@ -152,7 +152,8 @@ class Move:
         since_ns = self._copied_ns
         self._copy_slots(since_ns, 0 if self._filled else swap_ns)
         self._copy_flows("half_open", 0, live=True)
-        self._copy_flows("established", max(0, since_ns - _HANDSHAKE_NS), live=True)
+        for name in UNDER_WAY:
+            self._copy_flows(name, max(0, since_ns - _MARGIN_NS), live=True)
         self._tidy()
         for name, before in self._counted.items():
             self._add_counts(name, before)
@@ -280,11 +281,11 @@ class Move:
         return len({(raw or b"")[:8] for raw in owners}) > 1
 
     def _tidy(self) -> None:
-        """What is established is half-open no more."""
-        half_open, established = (Map.pinned(self._after / name) for name in ("half_open", "established"))
+        """What is under way is half-open no more."""
+        half_open, *under_way = (Map.pinned(self._after / name) for name in ("half_open", *UNDER_WAY))
         at = slice(abi.Flow.slot.offset, abi.Flow.slot.offset + 4)
         for key, value in list(half_open.items()):
-            if (established.get(key) or b"")[at] == value[at]:
+            if any((table.get(key) or b"")[at] == value[at] for table in under_way):
                 half_open.delete(key)
 
     def _count_cut(self) -> None:

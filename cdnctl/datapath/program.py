@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cdnctl.config import Config
-from cdnctl.config.cost import slots
+from cdnctl.config.cost import datagrams, slots
 from cdnctl.datapath import abi, attach, build, elsewhere, kernel
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import BPFFS, CURRENT, bpf_dir, pin_dir, tables_dir
@@ -71,6 +71,7 @@ def sizes(config: Config) -> dict[str, int]:
     return {
         "FLOWS": config.limits.flows,
         "HALF_OPEN": config.limits.half_open,
+        "DATAGRAMS": datagrams(config),
         "SLOTS": slots(config),
         "BLOCK_ENTRIES": config.limits.block_entries,
     }

@@ -156,7 +156,7 @@ class Attachment:
         try:
             if not self._program.exists():
                 raise CdnctlError("the data path was unloaded past this agent")
-            self._put_on(missing)
+            self._put_on([name for name in self._config.edge.interfaces if name in there])
         except CdnctlError as error:
             self._failed_s = time.monotonic()
             if error.message != self._failure:

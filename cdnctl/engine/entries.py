@@ -131,11 +131,14 @@ class Entries:
 
     # -- entries --
 
-    def flow(self, key: abi.FlowKey, belongs_half_open: bool) -> abi.Flow | None:
-        """The forward entry under a key, if it is there (still)."""
-        table = self.tables.half_open if belongs_half_open else self.tables.established
-        raw = table.get(bytes(key))
-        return None if raw is None else abi.Flow.from_buffer_copy(raw)
+    def flow(self, key: abi.FlowKey, belongs_half_open: bool) -> tuple[str, abi.Flow] | None:
+        """What a flow is, and its forward entry, if that is there (still)."""
+        tables = self.tables
+        under_way = {"established": tables.established, "of datagrams": tables.datagrams}
+        for kind, table in ({"half-open": tables.half_open} if belongs_half_open else under_way).items():
+            if (raw := table.get(bytes(key))) is not None:
+                return kind, abi.Flow.from_buffer_copy(raw)
+        return None
 
     def slot(self, index: int) -> abi.Slot | None:
         """A reverse slot."""

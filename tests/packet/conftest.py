@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Loading a program needs root; and some of what it does is timed, on a machine with neighbours."""
     for item in items:
         if item.path.parent.name == "packet":
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            if not item.get_closest_marker("race"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="BPF needs root"))
 

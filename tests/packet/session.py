@@ -93,6 +93,16 @@ class Flow:
         return self._entry("established")
 
     @property
+    def datagrams(self) -> abi.Flow | None:
+        """Its entry among flows whose client has not proved itself."""
+        return self._entry("datagrams")
+
+    @property
+    def under_way(self) -> abi.Flow | None:
+        """Its entry, wherever that is, when it is no more half-open."""
+        return self.established or self.datagrams
+
+    @property
     def slot_index(self) -> int:
         """Its reverse slot's place."""
         return self.path.slot_index(self.cdn, self.snat, self.pool)

@@ -112,6 +112,20 @@ def test_generic_where_it_cannot_and_it_says_so(path: DataPath, plain_device: st
     assert attach.detach(plain_device, maps_of(path.fd))
 
 
+def test_one_that_is_generic_makes_all_generic(path: DataPath, device: str, plain_device: str) -> None:
+    """The kernel would drop what a native one redirects to it."""
+    names = [device, plain_device]
+    assert attach.attach(device, path.fd, "auto").mode == "native"
+    found = attach.attach_all(names, path.fd, "auto")
+    assert [(result.name, result.mode) for result in found] == [(each, "generic") for each in names]
+    assert f"cannot leave by {plain_device}" in found[0].warning
+    again = attach.attach_all(names, path.fd, "auto")
+    assert [result.mode for result in again] == ["generic", "generic"]
+    assert [attached_id(each) for each in names] == [kernel.program_id(path.fd)] * 2
+    for each in names:
+        assert attach.detach(each, maps_of(path.fd))
+
+
 def test_generic_because_the_operator_wants_it_needs_no_warning(path: DataPath, device: str) -> None:
     assert attach.attach(device, path.fd, "generic") == (device, "generic", "")
     assert attach.detach(device, maps_of(path.fd))

@@ -30,6 +30,7 @@ class Ends:
             self._runner.run()
 
 
+@pytest.mark.race
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this needs two CPUs")
 @pytest.mark.parametrize("rounds", [500, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_both_sides_end_a_flow_at_once(path: DataPath, rounds: int) -> None:

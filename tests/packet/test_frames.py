@@ -257,6 +257,7 @@ def test_frames_say_what_was_counted(start: Start) -> None:
     assert found.capacity_use == pytest.approx(found.new_flows_per_s / 100)
     assert cdn(frame, "borealis").capacity_use is None
     assert (found.mode, cdn(frame, "borealis").mode) == ("nat", "gue")
+    assert cdn(frame, "borealis").open_flows is None, "who knows?"
     assert found.state == "in"
     acme, beta = frame.customers
     assert (acme.name, acme.packets_total, acme.dropped_total, acme.refused_total) == ("acme", 100, 20, 4)

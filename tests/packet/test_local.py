@@ -39,6 +39,11 @@ def held(path: DataPath) -> Iterator[list[str]]:
     path.tables.keep_local(addresses)
 
 
+def cell(path: DataPath, address: str) -> abi.LocalCell:
+    raw_cell = path.map("local_cells").get(abi.key(cell_of(abi.packed(address))))
+    return abi.LocalCell.from_buffer_copy(raw_cell or b"")
+
+
 def test_every_address_is_found(path: DataPath, held: list[str]) -> None:
     assert {VIP, *SNAT} <= set(held)
     cells = path.map("local_cells")
@@ -71,7 +76,15 @@ def test_who_is_left_in_a_cell_has_it_alone(path: DataPath, held: list[str]) -> 
     assert verdict_of(path, other) is Verdict.PASSED
     path.tables.keep_local(held)
     assert [verdict_of(path, each) for each in (VIP, one)] == [Verdict.NO_SERVICE, Verdict.PASSED]
-    cell = abi.LocalCell.from_buffer_copy(
-        path.map("local_cells").get(abi.key(cell_of(abi.packed(VIP)))) or b""
-    )
-    assert (str(cell.address), cell.kind) == (VIP, LocalKind.VIP)
+    assert (str(cell(path, VIP).address), cell(path, VIP).kind) == (VIP, LocalKind.VIP)
+
+
+def test_what_a_killed_writer_left_in_a_cell_is_nobodys(path: DataPath, held: list[str]) -> None:
+    ghost = "192.88.99.7"
+    assert cell(path, ghost).kind == 0
+    path.tables.put_local(ghost, LocalKind.VIP, 63)
+    path.map("local_addresses").delete_all([abi.packed(ghost)])
+    assert verdict_of(path, ghost) is Verdict.NO_SERVICE
+    path.tables.keep_local(held)
+    assert bytes(cell(path, ghost)) == bytes(abi.LocalCell())
+    assert [verdict_of(path, each) for each in (VIP, ghost)] == [Verdict.NO_SERVICE, Verdict.PASSED]

@@ -253,6 +253,7 @@ def small(small_loaded: DataPath, inside: dict[str, int]) -> DataPath:
     return small_loaded
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("count", [50_000, pytest.param(200_000, marks=pytest.mark.soak)])
 def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: DataPath, count: int) -> None:
     seed = seed_of_the_run()
@@ -284,6 +285,7 @@ def test_no_forward_entry_without_its_slot_and_no_reply_to_a_stranger(small: Dat
     assert traffic.count["without a port"] < count / 200
 
 
+@pytest.mark.race
 def test_two_cpus_after_the_same_ports_at_once(small: DataPath) -> None:
     def contend(traffic: Traffic, first: int) -> None:
         for number in range(first, first + 2000):

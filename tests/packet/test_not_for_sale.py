@@ -240,6 +240,7 @@ def another_cpu(resets: Resets, cpu: int, rounds: int) -> Iterator[Callable[[int
             words.release()
 
 
+@pytest.mark.race
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this needs two CPUs")
 @pytest.mark.parametrize("rounds", [300, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_two_cpus_that_eject_at_once_never_take_out_more_than_half(

@@ -75,6 +75,8 @@ def test_a_late_answer_of_the_first_is_reset_and_measured(known: DataPath) -> No
     low, high = abi.bucket_limits_us(bucket)
     assert low <= 400_000
     assert high > 210_000
+    assert first.syn_ack().verdict is Verdict.RESET_CDN
+    assert known.tables.counters.handshakes(cdn) == after, "once: what comes again is no quicker CDN"
     assert session.syn_ack().verdict is Verdict.REPLIED
     assert session.ack().verdict is Verdict.FORWARDED
 

@@ -42,7 +42,9 @@ class Flow(Structure):
         ("flags", c_uint8),
         ("traffic_class", c_uint8),
         ("region", c_uint8),
-        ("pad", c_uint8 * 11),
+        ("spare", c_uint8),
+        ("syn_data", c_uint16),
+        ("pad", c_uint8 * 8),
     )
 
 
@@ -178,7 +180,8 @@ class Fragment(Structure):
         ("customer", c_uint16),
         ("endpoint", c_uint8),
         ("cdn", c_uint8),
-        ("pad", c_uint32),
+        ("snat", c_uint8),
+        ("pad", c_uint8 * 3),
     )
 
 
