@@ -40,6 +40,7 @@ port = 80
 ROWS = {
     "established": "established flows",
     "half_open": "half-open flows",
+    "datagrams": "datagrams' flows",
     "reverse": "reverse slots",
     "quic_ids": "QUIC connection ids",
     "quic_offers": "QUIC connection ids",
