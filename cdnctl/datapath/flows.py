@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -24,38 +25,53 @@ _HALF_OPEN_NS = 10_000_000_000
 """A handshake is over by then, one way or the other (HALF_OPEN_NS in slot.h, and a little)."""
 
 
-class Carried(NamedTuple):
-    """Numbers of those that have flows: they must not be given to others."""
+BEING_BOUND = 2**64 - 1
+"""The owner of a slot that is being filled, for whom is not written yet (slot.h)."""
+_OPEN = (abi.SlotState.SYN_SENT, abi.SlotState.SYN_RECV, abi.SlotState.ESTABLISHED)
 
-    services: set[int]
-    endpoints: set[int]
+
+class Carried(NamedTuple):
+    """By the numbers of those that have flows, how many: such numbers must not be given to others.
+
+    A port that rests after its flow keeps the numbers, and counts as none.
+    """
+
+    services: Counter[int]
+    endpoints: Counter[int]
+    is_whole: bool
+    """False when some flow was just being opened: for whom could not be seen."""
 
 
 def carried(tables: tuple[Map, Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
-    """Whose flows there are in `reverse`, `half_open`, `established` and `datagrams`; resting ports count.
+    """Whose flows there are in `reverse`, `half_open`, `established` and `datagrams`.
 
     A look at every slot and flow, but by columns: a tenth of a second for a million.
     """
     reverse, half_open, *under_way = tables
-    found, first = Carried(set(), set()), 0
+    services, endpoints = Counter[int](), Counter[int]()
+    first, is_whole, size = 0, True, reverse.info.value_size
     for count, _, values in reverse.batches():
-        owners = array("Q", values)[:: reverse.info.value_size // 8]
+        owners = array("Q", values)[:: size // 8]
         if any(owners):
-            for number, owner in enumerate(owners, first):
-                if owner:
-                    found.services.add((owner - 1) & 0xFFFF)  # owner_word() in slot.h
-                    found.endpoints.add(number // max(1, per_endpoint))
+            states = values[abi.Slot.state.offset :: size]
+            for number, owner in enumerate(owners):
+                if owner == BEING_BOUND:
+                    is_whole = False
+                elif owner:
+                    is_open = states[number] in _OPEN
+                    services[(owner - 1) & 0xFFFF] += is_open  # owner_word() in slot.h
+                    endpoints[(first + number) // max(1, per_endpoint)] += is_open
         first += count
     now_ns = time.monotonic_ns()
     for flow in itertools.chain.from_iterable(_direct(table) for table in under_way):
         if (now_ns >> SECOND_BITS) - flow.seen_s & 0xFFFF < idle_s:
-            found.services.add(flow.service)
-            found.endpoints.add(flow.endpoint)
+            services[flow.service] += 1
+            endpoints[flow.endpoint] += 1
     for flow in _direct(half_open):
         if now_ns - flow.syn_ns < _HALF_OPEN_NS:
-            found.services.add(flow.service)
-            found.endpoints.add(flow.endpoint)
-    return found
+            services[flow.service] += 1
+            endpoints[flow.endpoint] += 1
+    return Carried(services, endpoints, is_whole)
 
 
 def _direct(table: Map) -> Iterator[abi.Flow]:

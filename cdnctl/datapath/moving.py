@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cdnctl.config import Config
 from cdnctl.datapath import abi, kernel
-from cdnctl.datapath.flows import SECOND_BITS
+from cdnctl.datapath.flows import BEING_BOUND, SECOND_BITS
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.numbering import NOWHERE, Numbering
 from cdnctl.datapath.program import Program
@@ -53,8 +53,6 @@ QUIC = ("quic_ids", "quic_offers")
 NOT_MOVED = ("identity", "hops", "sketches", "census")
 """What a table is, and what is found out anew in no time."""
 
-_BEING_BOUND = 2**64 - 1
-"""The owner of a slot that is being filled (BEING_BOUND in slot.h)."""
 _FULL = (errno.E2BIG, errno.ENOSPC)
 _MARGIN_NS = 2_000_000_000
 """Stamps are of whole seconds, of a coarse clock."""
@@ -227,7 +225,7 @@ class Move:
             owners = array("Q", values)[:: size // 8]
             if any(owners):
                 changed, found = _changed(values, since_ns), dict[bytes, bytes]()
-                for n in [n for n, owner in enumerate(owners) if owner and owner != _BEING_BOUND]:
+                for n in [n for n, owner in enumerate(owners) if owner and owner != BEING_BOUND]:
                     number = self._numbering.slot(first + n)
                     if number == NOWHERE:
                         self._cut[first + n] = values[n * size + abi.Slot.state.offset]

@@ -102,6 +102,8 @@ class Engine:
             raise
         self.attachment.leave_others()
         self.program.commit()
+        for said in self.let_go():
+            self.tell("note", said)
         self.observer.observe()
         if move and move.cut:
             self.tell("attach", f"{move.cut} {moving.CUT}", "warning")
@@ -168,7 +170,8 @@ class Engine:
 
         No packet of a service finds less than before meanwhile: what is new comes first, from the last
         link of the chain to the first (endpoints, tables, services, addresses), and only then anything
-        goes. Raises CdnctlError, OSError; then part of it may be in force.
+        goes: `let_go`, once all flows are in these tables. Raises CdnctlError, OSError; then part of it may
+        be in force.
         """
         config, tables = self.config, self.tables
         self.layout = layout.plan(config, tables)
@@ -186,7 +189,6 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
-        self._let_go()
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -194,10 +196,12 @@ class Engine:
         self.video.follow(self.config, self.layout)
         self.observer.follow(self.config, self.layout, self.tables)
 
-    def _let_go(self) -> None:
-        """Of what left the configuration, whatever has no flow any more."""
-        for said in leavers.let_go(self.config, self.layout, self.tables):
+    def let_go(self) -> list[str]:
+        """Of what left the configuration, whatever has no flow any more; returns what has."""
+        leaving = leavers.let_go(self.config, self.layout, self.tables)
+        for said in leaving.gone:
             self.tell("note", said)
+        return leaving.staying
 
     def _take_over_mode(self) -> None:
         """The kernel's word holds: root may have switched it while no agent ran.
@@ -351,7 +355,7 @@ class Engine:
             if self.collector.tick(now_s):
                 self.ports.note({number: sum(row) for number, row in self.sweep.open.items()}, now_s)
                 self.collector.tightest = self.ports.tightest
-                self._let_go()
+                self.let_go()
         self._ticker.ports(self.ports.foretold(now_s), self.layout.by_id())
 
     def _follow_mode(self) -> abi.Mode:

@@ -130,6 +130,7 @@ class Reloading:
         engine.attachment.leave_others()
         if new:
             self._settle(new.program)
+        warnings += engine.let_go()
         engine.follow_config()
         if new:
             warnings += new.program.built.warnings if new.program.built else []
@@ -146,6 +147,7 @@ class Reloading:
         engine.attachment.follow(engine.config, engine.program)
         with contextlib.suppress(CdnctlError, OSError):
             engine.put_config()
+            engine.let_go()
         with contextlib.suppress(CdnctlError, OSError):
             engine.attachment.leave_others()
         if new:
