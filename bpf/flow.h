@@ -312,7 +312,7 @@ static __always_inline int steady_client(struct packet *pkt)
 	if (pkt->its->protocol == IPPROTO_UDP) {
 		if (flow->cdn_isn)
 			return TO_QUIC; /* does it repeat the id that its server has named? */
-	} else if (pkt->its->payload) {
+	} else if (pkt->its->payload && !(pkt->its->mode & MODE_OBSERVE)) {
 		verdict = note_data(pkt, flow);
 		if (verdict != GO_ON)
 			return verdict;
@@ -324,7 +324,8 @@ static __always_inline int steady_reply(struct packet *pkt)
 {
 	int verdict = towards_client(pkt);
 
-	if (verdict == TO_CLIENT && pkt->slot && pkt->its->payload)
+	if (verdict == TO_CLIENT && pkt->slot && pkt->its->payload &&
+	    !(pkt->its->mode & MODE_OBSERVE))
 		note_reply_data(pkt, pkt->slot);
 	return verdict;
 }

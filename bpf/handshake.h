@@ -144,7 +144,8 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 	if (h)
 		NOTE(NOTED_AGAIN, age_ns(its->now, flow->syn_ns),
 		     patience_ns(h, pkt->set->rescue_after_ns));
-	if (h && again && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
+	if (h && again && !(flow->flags & FLOW_SYNACK) &&
+	    !(its->mode & (MODE_DISARMED | MODE_OBSERVE)) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
 		its->rescue = 1;
 		return TO_OPENING;

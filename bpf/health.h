@@ -147,14 +147,14 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 	       age_ns(pkt->its->now, since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
-/* A connect was sent to the endpoint. It was not where the edge only observes, and not each counts. */
+/* A connect was sent to the endpoint; not each tells something. */
 static __always_inline void note_connect(struct packet *pkt, struct health *h)
 {
 	__u32 network = network_of(&pkt->its->source);
 	bool second;
 	__u64 n;
 
-	if ((pkt->its->mode & MODE_OBSERVE) || !pkt->its->tells)
+	if (!pkt->its->tells)
 		return;
 	n = ATOMIC_ADD(&h->unanswered, 1) + 1;
 	second = n > 1 && h->connect_networks < 2 && h->connect_network != network;

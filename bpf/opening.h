@@ -281,7 +281,7 @@ static __always_inline int open_flow(struct packet *pkt)
 	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
 	if (!can_be_clients(&its->source))
 		return MALFORMED;
-	its->tells = is_in_earnest(pkt);
+	its->tells = !(its->mode & MODE_OBSERVE) && is_in_earnest(pkt);
 	h = old ? health_of(old->endpoint) : 0;
 	if (h)
 		note_connect(pkt, h); /* once more, in vain */
