@@ -48,7 +48,9 @@ static __always_inline bool is_in_earnest(struct packet *pkt)
 /* What comes in by a link is not from us. */
 static __always_inline bool can_be_clients(const struct address *source)
 {
-	return is_one_host(source) && !local_addresses.lookup(source);
+	struct address key = *source;
+
+	return is_one_host(source) && !local_addresses.lookup(&key);
 }
 
 /* Customer and region of the client, class of the flow. */
