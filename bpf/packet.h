@@ -209,6 +209,9 @@ static __always_inline void *header_at(struct packet *pkt, __u32 offset, __u32 s
 
 /* -- clocks -- */
 
+#define NS_PER_S 1000000000ULL
+#define NS_PER_US 1000ULL
+
 #ifdef TEST_CLOCK
 PINNED("array", __u32, __u64, clock, 1, 0);
 

@@ -559,7 +559,7 @@ _ENUMS: dict[str, tuple[str, type[IntEnum], str]] = {
     "note_kind": ("trace.h", noted.NoteKind, "NOTED_"),
     "exemption": ("trace.h", noted.Exemption, "EXEMPT_"),
     "claim": ("trace.h", noted.Claim, "CLAIM_"),
-    "fitness": ("health.h", noted.Fitness, ""),
+    "fitness": ("fitness.h", noted.Fitness, ""),
     "belongs": ("packet.h", noted.Belongs, ""),
     "begins": ("packet.h", noted.Begins, "BEGINS_"),
     "onward": ("packet.h", noted.Onward, ""),
