@@ -329,13 +329,13 @@ struct flow_key {
 };
 
 /*
- * The forward direction, half-open and established alike: every verdict cached. Of UDP, while it is
- * half-open, isn is when the client last spoke, in 2^20 ns, and cdn_isn a hash of the id that its QUIC
- * server chose.
+ * The forward direction, half-open, established and of datagrams alike: every verdict cached. Of UDP isn is,
+ * while it is half-open, when the client last spoke, in 2^20 ns; and cdn_isn a hash of the id that its QUIC
+ * server chose, until the client has repeated it.
  */
 struct flow {
-	__u64 syn_ns;
-	__u32 slot; /* its reverse slot, or NO_SLOT */
+	__u64 syn_ns; /* of the first packet; from then on of the moment that it was promoted */
+	__u32 slot;   /* its reverse slot, or NO_SLOT */
 	__u32 generation;
 	__u32 isn;     /* half-open: the client's; established: the end of what it has sent */
 	__u32 cdn_isn; /* half-open: the CDN's; established: acknowledged when the last request began */
@@ -351,7 +351,9 @@ struct flow {
 	__u8 flags;
 	__u8 traffic_class;
 	__u8 region;
-	__u8 pad[11]; /* with its key and the table's own 48 bytes it fills two cache lines */
+	__u8 spare;
+	__u16 syn_data; /* half-open: bytes that its first packet carried */
+	__u8 pad[8];	/* with its key and the table's own 48 bytes it fills two cache lines */
 };
 
 /*
@@ -527,7 +529,7 @@ struct cdn_count {
 	__u64 rescued_to;
 	__u64 handshakes;
 	__u64 promoted;
-	__u64 closed;	   /* established flows that ended: promoted - closed are open */
+	__u64 closed;	   /* flows under way that ended: with slots, promoted - closed are open */
 	__u64 spilled;	   /* new flows that went elsewhere because it was full */
 	__u64 reset_dark;  /* clients reset because it went dark under them */
 	__u64 segments_to; /* of TCP with data, and how many of them were sent before */

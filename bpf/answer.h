@@ -31,17 +31,9 @@ BPF_PERCPU_ARRAY(quotes, struct quoted, 1);
  */
 static __always_inline bool is_between_hosts(struct packet *pkt)
 {
-	const struct address *from = &pkt->its->source;
 	struct ethhdr *eth = header_at(pkt, 0, sizeof(*eth));
-	__u32 first;
 
-	if (!eth || (eth->h_dest[0] & 1))
-		return false;
-	if (!is_ipv4(from))
-		return (from->word[0] & bpf_htonl(0xff000000)) != bpf_htonl(0xff000000) &&
-		       (from->word[0] | from->word[1] | from->word[2]);
-	first = bpf_ntohl(from->word[3]) >> 24;
-	return first != 0 && first != 127 && first < 224;
+	return eth && !(eth->h_dest[0] & 1) && is_one_host(&pkt->its->source);
 }
 
 /* May another answer go out in this second? */

@@ -25,7 +25,7 @@ static __always_inline int find_from_client(struct packet *pkt)
 			       ? UNKNOWN_FLOW /* we send clients no SYN to answer */
 			       : GO_ON;
 	key_of(pkt, &key);
-	pkt->flow = established.lookup(&key);
+	pkt->flow = under_way(&key);
 	if (pkt->flow) {
 		pkt->its->belongs = TO_ESTABLISHED;
 		pkt->its->customer = pkt->flow->customer;
@@ -339,7 +339,10 @@ static __always_inline int steady_client(struct packet *pkt)
 			return TO_HANDSHAKE;
 		refresh(pkt, flow, second);
 	}
-	if (pkt->its->payload && pkt->its->protocol == IPPROTO_TCP) {
+	if (pkt->its->protocol == IPPROTO_UDP) {
+		if (flow->cdn_isn && !is_held(pkt))
+			return TO_QUIC; /* does it repeat the id that its server has named? */
+	} else if (pkt->its->payload && !(pkt->its->mode & MODE_OBSERVE)) {
 		verdict = note_data(pkt, flow);
 		if (verdict != GO_ON)
 			return verdict;
@@ -351,7 +354,8 @@ static __always_inline int steady_reply(struct packet *pkt)
 {
 	int verdict = towards_client(pkt);
 
-	if (verdict == TO_CLIENT && pkt->slot && pkt->its->payload)
+	if (verdict == TO_CLIENT && pkt->slot && pkt->its->payload &&
+	    !(pkt->its->mode & MODE_OBSERVE))
 		note_reply_data(pkt, pkt->slot);
 	return verdict;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Following a flow through its changes: its handshake, its end, its replies once a second. */
+/* Following a flow through its changes, as its client makes them: its handshake and its end. */
 #pragma once
 
 /* Datagrams that a client sends within so long are one flight: less than what makes an answer a slow one. */
@@ -19,7 +19,7 @@ static __always_inline void find_changing(struct packet *pkt)
 
 	key_of(pkt, &key);
 	if (!syn) {
-		flow = established.lookup(&key);
+		flow = under_way(&key);
 		its->belongs = TO_ESTABLISHED;
 	}
 	if (!flow) {
@@ -42,6 +42,17 @@ static __always_inline void find_changing(struct packet *pkt)
 static __always_inline bool follows_syn(__u32 number, __u32 isn)
 {
 	return bpf_ntohl(number) - bpf_ntohl(isn) - 1 <= SYN_DATA_MAX;
+}
+
+/*
+ * The very number that is expected next: a reset with any other ends nothing (RFC 9293, 3.10.7; RFC 5961, 3.2).
+ * What came with the SYN has been taken or not.
+ */
+static __always_inline bool is_next(__u32 number, __u32 isn, __u32 syn_data)
+{
+	__u32 beyond = bpf_ntohl(number) - bpf_ntohl(isn) - 1;
+
+	return !beyond || beyond == syn_data;
 }
 
 /* A new flow: its stage finds the rest by itself. */
@@ -117,6 +128,7 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 		    (slot && slot->state == SLOT_CLOSING))
 			return open_anew(pkt);
 		SET(flow->isn, its->sequence);
+		SET(flow->syn_data, its->payload);
 		SET(flow->flags, flow->flags & ~FLOW_SYNACK);
 		if (slot) {
 			SET(slot->isn, flow->isn);
@@ -132,9 +144,9 @@ static __always_inline int follow_first(struct packet *pkt, struct flow *flow)
 	if (h)
 		NOTE(NOTED_AGAIN, age_ns(its->now, flow->syn_ns),
 		     patience_ns(h, pkt->set->rescue_after_ns));
-	if (h && again && !(flow->flags & FLOW_SYNACK) && !(its->mode & MODE_DISARMED) &&
+	if (h && again && !(flow->flags & FLOW_SYNACK) &&
+	    !(its->mode & (MODE_DISARMED | MODE_OBSERVE)) &&
 	    age_ns(its->now, flow->syn_ns) > patience_ns(h, pkt->set->rescue_after_ns)) {
-		note_connect(pkt, h);
 		its->rescue = 1;
 		return TO_OPENING;
 	}
@@ -158,49 +170,64 @@ static __always_inline bool proves_itself(struct packet *pkt, struct flow *flow)
 	       bpf_ntohl(its->acknowledged) == bpf_ntohl(flow->cdn_isn) + 1;
 }
 
-static __always_inline int promote(struct packet *pkt, struct flow *flow)
+/*
+ * From now on it is a flow under way: an established one when it is `proven` where the client is. UDP gets
+ * that far without, and then the server names an id after all: it is promoted once more.
+ */
+static __always_inline int promote(struct packet *pkt, struct flow *flow, bool proven)
 {
 	struct slot *slot = reverse.lookup(&flow->slot);
 	struct facts *its = pkt->its;
 	struct cdn_count *count = count_of(flow->cdn);
+	bool begun = its->belongs == TO_HALF_OPEN;
 	struct flow steady = *flow;
 	struct flow_key key = {};
 
-	if (!proves_itself(pkt, flow))
-		return BAD_ACK;
 	key_of(pkt, &key);
 	its->client = its->source;
 	if (its->protocol == IPPROTO_TCP)
 		steady.isn =
 			bpf_ntohl(its->sequence); /* from here on: the end of what it has sent */
+	else
+		steady.cdn_isn = 0; /* from here on: no id that it has to repeat */
 	steady.flags = 0;
-	if (WRITES && established.update(&key, &steady))
+	steady.syn_ns = coarse_now(pkt);
+	if (!get_under_way(&key, &steady, proven))
 		return NO_ROOM;
 	if (flow->slot == NO_SLOT) {
 		if (its->protocol == IPPROTO_TCP)
 			note_direct_answer(pkt, flow);
 	} else if (!slot || *(volatile __u64 *)&slot->owner !=
 				    owner_word(&its->source, its->source_port, flow->service)) {
-		if (WRITES)
-			established.delete(&key); /* the other CPU has just given the port away */
+		forget_under_way(&key); /* the other CPU has just given the port away */
 		return NO_OWNER;
 	} else {
 		SET(slot->isn, bpf_ntohl(flow->cdn_isn) + 1);
 		SET(slot->since_ns, coarse_now(pkt));
 		SET(slot->state, SLOT_ESTABLISHED);
 	}
-	if (count)
+	if (count && begun)
 		COUNT(count->promoted, 1);
-	NOTE(NOTED_PROMOTED, flow->slot, 0);
+	NOTE(NOTED_PROMOTED, flow->slot, proven);
 	if (its->payload && its->protocol == IPPROTO_TCP) {
 		struct flow *stored = established.lookup(&key);
 
 		if (stored)
 			note_data(pkt, stored);
 	}
-	if (WRITES)
+	if (WRITES) {
 		half_open.delete(&key);
+		if (!begun)
+			datagrams.delete(&key);
+	}
 	return towards_cdn(pkt, &steady);
+}
+
+/* What a client says after the CDN's answer, or what has to do for one. */
+static __always_inline int follow_proof(struct packet *pkt, struct flow *flow)
+{
+	return proves_itself(pkt, flow) ? promote(pkt, flow, pkt->its->protocol == IPPROTO_TCP)
+					: BAD_ACK;
 }
 
 /*
@@ -233,7 +260,8 @@ static __always_inline int follow_end(struct packet *pkt, struct flow *flow)
 
 	if (verdict != TO_CDN)
 		return verdict;
-	if (pkt->its->belongs == TO_HALF_OPEN && !follows_syn(pkt->its->sequence, flow->isn))
+	if (pkt->its->belongs == TO_HALF_OPEN &&
+	    !is_next(pkt->its->sequence, flow->isn, flow->syn_data))
 		return verdict;
 	/* of a direct return one side's end is all that is seen */
 	if (!slot && !known && pkt->its->belongs == TO_ESTABLISHED)
@@ -271,8 +299,7 @@ static __always_inline int follow_into_dark(struct packet *pkt, struct flow *flo
 	if (count)
 		COUNT(count->reset_dark, 1);
 	key_of(pkt, &key);
-	if (WRITES)
-		established.delete(&key);
+	forget_under_way(&key);
 	return open_anew(pkt);
 }
 
@@ -289,10 +316,9 @@ static __always_inline int follow_astray(struct packet *pkt)
 	struct flow_key key = {};
 
 	key_of(pkt, &key);
-	if (WRITES) {
-		established.delete(&key);
+	forget_under_way(&key);
+	if (WRITES)
 		half_open.delete(&key);
-	}
 	if (pkt->its->protocol == IPPROTO_UDP || (pkt->its->flags & TCP_SYN))
 		return open_anew(pkt);
 	return pkt->its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
@@ -337,7 +363,7 @@ static __always_inline int follow_client(struct packet *pkt)
 	if (its->belongs == TO_HALF_OPEN && its->protocol == IPPROTO_UDP && flow->cdn_isn)
 		return TO_QUIC;
 	if (its->belongs == TO_HALF_OPEN && !(its->flags & TCP_RST)) {
-		verdict = promote(pkt, flow);
+		verdict = follow_proof(pkt, flow);
 		if (verdict != TO_CDN || !(its->flags & TCP_FIN))
 			return verdict;
 		find_changing(pkt); /* established by the very packet that ends it */
@@ -348,220 +374,4 @@ static __always_inline int follow_client(struct packet *pkt)
 	if (its->flags & (TCP_FIN | TCP_RST))
 		return follow_end(pkt, flow);
 	return towards_cdn(pkt, flow);
-}
-
-/* -- replies -- */
-
-/* The forward entry of a reply's flow, rebuilt from the slot when it was evicted. */
-static __always_inline struct flow *forward_of(struct packet *pkt, struct slot *slot,
-					       struct flow_key *key)
-{
-	struct facts *its = pkt->its;
-	struct flow built = {}, *flow;
-
-	if (!owner_key(slot, its->owner, key))
-		return 0;
-	flow = forward_entry(key, slot->state);
-	NOTE(NOTED_FORWARD, flow != 0, 0);
-	if (!flow) /* the client may have a newer flow on this port, in the other table */
-		flow = slot->state == SLOT_ESTABLISHED ? half_open.lookup(key)
-						       : established.lookup(key);
-	if (flow)
-		return flow->slot == its->slot_index ? flow : 0;
-	built.slot = its->slot_index;
-	built.generation = slot->generation;
-	built.snat = its->index;
-	built.snat_port = its->target_port;
-	built.ip_delta = ~slot->ip_delta;
-	built.l4_delta = ~slot->l4_delta;
-	built.customer = slot->customer;
-	built.traffic_class = slot->traffic_class;
-	built.region = slot->region;
-	built.endpoint = its->endpoint;
-	built.service = owner_service(its->owner);
-	built.cdn = its->cdn;
-	built.isn = slot->isn;
-	built.syn_ns = slot->since_ns;
-	if (slot->state == SLOT_ESTABLISHED) {
-		built.isn = bpf_ntohl(its->acknowledged); /* sent and arrived */
-		if (WRITES)
-			established.update(key, &built);
-	} else {
-		if (WRITES)
-			half_open.update(key, &built);
-	}
-	if (*(volatile __u64 *)&slot->owner != its->owner)
-		forget_owner(key, its->slot_index);
-	return forward_entry(key, slot->state);
-}
-
-/* Of UDP the first answer has the first byte of a reply in it. */
-static __always_inline void note_first_datagram(struct packet *pkt, struct slot *slot)
-{
-	struct facts *its = pkt->its;
-	struct cdn_count *count = count_of(its->cdn);
-
-	note_heard(owner_service(its->owner));
-	if (slot->flags & FLOW_RESENT)
-		return;
-	record_first_byte(pkt, slot->traffic_class, age_ns(its->now, slot->since_ns));
-	if (count)
-		COUNT(count->requests, 1);
-}
-
-/*
- * The answer to our client's first packet: its time is the CDN's latency. A segment that acknowledges
- * something else is of an older connection on this port: a reset ends that one, so that ours begins.
- */
-static __always_inline int follow_answer(struct packet *pkt, struct slot *slot, struct flow *flow)
-{
-	struct facts *its = pkt->its;
-	struct endpoint *endpoint = endpoints.lookup(&its->endpoint);
-	bool tcp = its->protocol == IPPROTO_TCP;
-	bool first = slot->state == SLOT_SYN_SENT;
-	bool refused = its->flags & TCP_RST;
-	bool absorb = refused && (slot->flags & FLOW_PROBE) && !(its->mode & MODE_DISARMED);
-	__u64 us;
-
-	if (!endpoint)
-		return NO_OWNER;
-	if (tcp && (!(its->flags & TCP_ACK) || !follows_syn(its->acknowledged, slot->isn) ||
-		    (first && !(its->flags & (TCP_SYN | TCP_RST)))))
-		return RESET_TO_CDN;
-	if (!tcp || (its->flags & TCP_SYN)) {
-		if (flow) {
-			if (tcp)
-				SET(flow->cdn_isn, its->sequence);
-			SET(flow->flags, flow->flags | FLOW_SYNACK);
-		}
-		SET(slot->state, SLOT_SYN_RECV);
-	}
-	if (refused && !absorb)
-		note_close(pkt, slot, 0);
-	if (first) {
-		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
-		if (!tcp)
-			note_first_datagram(pkt, slot);
-		note_answer(pkt, its->endpoint, endpoint, slot->flags,
-			    us < 0xffffffff ? us : 0xffffffff, refused);
-	}
-	/* a client that probed for us need not hear the refusal: its next SYN is rescued */
-	return absorb ? ABSORBED : TO_CLIENT;
-}
-
-/* Late for a flow that was rescued from this CDN. */
-static __always_inline int follow_tombstone(struct packet *pkt, struct slot *slot)
-{
-	struct facts *its = pkt->its;
-	__u64 us;
-
-	if (its->protocol == IPPROTO_UDP && !(slot->flags & FLOW_SYNACK)) {
-		set_flags(slot, FLOW_SYNACK); /* the first one is timed */
-		us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
-		record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
-	}
-	if (its->protocol != IPPROTO_TCP ||
-	    (its->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) ||
-	    !follows_syn(its->acknowledged, slot->isn))
-		return STALE_REPLY;
-	us = age_ns(exact_now(pkt), slot->since_ns) / NS_PER_US;
-	record_handshake(its->cdn, us < 0xffffffff ? us : 0xffffffff);
-	return RESET_TO_CDN;
-}
-
-static __always_inline int follow_closing(struct packet *pkt, struct slot *slot)
-{
-	/* the reset was not in window: the flow lives, and its port must not be given away */
-	if ((slot->flags & FLOW_RESET) && !(pkt->its->flags & TCP_RST) &&
-	    age_ns(coarse_now(pkt), slot->since_ns) > RESET_DOUBT_NS)
-		revive(slot, pkt->its->cdn);
-	return TO_CLIENT;
-}
-
-/* A CDN's reply to a slot that has an owner. */
-static __always_inline int follow_reply(struct packet *pkt)
-{
-	struct facts *its = pkt->its;
-	struct flow_key key = {};
-	struct slot *slot;
-	struct flow *flow;
-	int verdict;
-
-	if (!find_slot(pkt))
-		return NO_OWNER;
-	slot = pkt->slot;
-	verdict = towards_client(pkt);
-	if (verdict != TO_CLIENT)
-		return verdict;
-	if (slot->state == SLOT_TOMBSTONE)
-		return follow_tombstone(pkt, slot);
-	if (slot->state == SLOT_CLOSING)
-		return follow_closing(pkt, slot);
-	/*
-	 * Look at the forward entry with each step of a handshake, then once a second: that keeps it
-	 * young in the LRU, and rebuilds it when it was evicted.
-	 */
-	flow = forward_of(pkt, slot, &key);
-	SET(slot->seen_s, second_of(coarse_now(pkt)));
-	if (slot->state != SLOT_ESTABLISHED)
-		return follow_answer(pkt, slot, flow);
-	if (its->payload)
-		note_reply_data(pkt, slot);
-	if (its->flags & (TCP_FIN | TCP_RST))
-		note_close(pkt, slot, FLOW_FIN_CDN);
-	return TO_CLIENT;
-}
-
-static __always_inline int follow_change(struct packet *pkt)
-{
-	int verdict = pkt->its->belongs == TO_REPLY ? follow_reply(pkt) : follow_client(pkt);
-
-	if (verdict == TO_CLIENT && names_an_id(pkt))
-		return TO_QUIC;
-	return verdict;
-}
-
-/* -- QUIC: what the ids of a handshake prove -- */
-
-/* Does the client repeat the id that the server named? Then it goes on as established. */
-static __always_inline int follow_id_back(struct packet *pkt)
-{
-	struct facts *its = pkt->its;
-	union id_key key;
-	struct slot *slot;
-	struct flow *flow;
-	__u32 endpoint;
-	int verdict;
-
-	find_changing(pkt);
-	flow = pkt->flow;
-	if (!flow)
-		return open_anew(pkt); /* evicted just now */
-	if (its->belongs != TO_HALF_OPEN)
-		return towards_cdn(pkt, flow);
-	endpoint = flow->endpoint;
-	if (read_target_id(pkt, flow->service, &key) && hash_of(&key) == flow->cdn_isn) {
-		verdict = promote(pkt, flow);
-		if (verdict == TO_CDN)
-			learn_id(&key, endpoint);
-		return verdict;
-	}
-	slot = reverse.lookup(&flow->slot);
-	if (slot)
-		SET(slot->seen_s, second_of(coarse_now(pkt)));
-	return towards_cdn(pkt, flow);
-}
-
-static __always_inline int follow_id(struct packet *pkt)
-{
-	int verdict;
-
-	if (pkt->its->belongs != TO_REPLY)
-		return follow_id_back(pkt);
-	if (!find_slot(pkt))
-		return NO_OWNER;
-	verdict = towards_client(pkt);
-	if (verdict == TO_CLIENT && pkt->slot)
-		note_id(pkt, pkt->slot);
-	return verdict;
 }

@@ -5,12 +5,9 @@
  */
 #pragma once
 
-#define NS_PER_S 1000000000ULL
-#define NS_PER_US 1000ULL
 #define DARK_FLOOR_NS 30000000ULL     /* an endpoint may always take so long to answer */
 #define DARK_UNKNOWN_NS 1000000000ULL /* before anything is known of it */
 #define SLOW_MARGIN_US 20000
-#define CONNECT_TTL_MIN 32
 #define SLOW_WINDOW_NS 100000000ULL
 #define LEARN_SAMPLES 8
 #define BASELINE_DOWN_SHIFT 4
@@ -148,17 +145,14 @@ static __always_inline bool dark(struct packet *pkt, struct health *h)
 	       age_ns(pkt->its->now, since) > patience_ns(h, DARK_FLOOR_NS);
 }
 
-/*
- * A connect was sent to the endpoint. It was not where the edge only observes, and one that hardly gets
- * further than here is made to die on the way: hosts begin with a TTL of 64 or more.
- */
+/* A connect was sent to the endpoint; not each tells something. */
 static __always_inline void note_connect(struct packet *pkt, struct health *h)
 {
 	__u32 network = network_of(&pkt->its->source);
 	bool second;
 	__u64 n;
 
-	if ((pkt->its->mode & MODE_OBSERVE) || pkt->its->ttl < CONNECT_TTL_MIN)
+	if (!pkt->its->tells)
 		return;
 	n = ATOMIC_ADD(&h->unanswered, 1) + 1;
 	second = n > 1 && h->connect_networks < 2 && h->connect_network != network;
@@ -171,57 +165,6 @@ static __always_inline void note_connect(struct packet *pkt, struct health *h)
 	/* the second network's first connect has to grow old too, or one client's junk would count */
 	if (n == pkt->set->dark_connects || (second && n > pkt->set->dark_connects))
 		SET(h->dark_ns, pkt->its->now);
-}
-
-static __always_inline __u32 bucket_of(__u32 us)
-{
-	__u32 octave = 0, rest = us | 1, bucket;
-
-	if (rest >> 16) {
-		octave += 16;
-		rest >>= 16;
-	}
-	if (rest >> 8) {
-		octave += 8;
-		rest >>= 8;
-	}
-	if (rest >> 4) {
-		octave += 4;
-		rest >>= 4;
-	}
-	if (rest >> 2) {
-		octave += 2;
-		rest >>= 2;
-	}
-	octave += rest >> 1;
-	/* the three bits below the leading one */
-	bucket = octave * 8 + (octave >= 3 ? (us >> (octave - 3)) & 7 : 0);
-	/* the compiler knows the bound and would drop the mask, the verifier wants to see it */
-	asm volatile("" : "+r"(bucket));
-	return bucket & (HISTOGRAM_BUCKETS - 1);
-}
-
-static __always_inline void record_handshake(__u32 cdn, __u32 us)
-{
-	struct histogram *histogram = handshakes.lookup(&cdn);
-	struct cdn_count *count = count_of(cdn);
-	__u32 bucket = bucket_of(us);
-
-	if (histogram)
-		COUNT(histogram->bucket[bucket], 1);
-	if (count)
-		COUNT(count->handshakes, 1);
-}
-
-/* From a client's request to the first byte of the reply. */
-static __always_inline void record_first_byte(struct packet *pkt, __u8 traffic_class, __u64 ns)
-{
-	__u32 id = pkt->its->cdn * CLASSES + traffic_class;
-	struct histogram *histogram = first_bytes.lookup(&id);
-	__u64 us = ns / NS_PER_US;
-
-	if (histogram)
-		COUNT(histogram->bucket[bucket_of(us < 0xffffffff ? us : 0xffffffff)], 1);
 }
 
 /* Peak-EWMA (as in Finagle): a worse sample counts at once, a better one by the time that passed. */
@@ -428,119 +371,4 @@ static __always_inline void note_direct_answer(struct packet *pkt, struct flow *
 	if (endpoint)
 		note_answer(pkt, id, endpoint, flow->flags, us < 0xffffffff ? us : 0xffffffff,
 			    false);
-}
-
-enum fitness {
-	UNFIT_EXCEPTED, /* a flow is being rescued from its CDN */
-	UNFIT_OUT,
-	UNFIT_DARK,
-	UNFIT_SUSPECT,
-	UNFIT_FULL,
-	UNFIT_STARTING, /* slowly, and this flow is not among the first */
-	FIT,
-	FIT_FOR_PROBE,
-};
-
-/* In, but the last that was heard of it was over its limit. */
-static __always_inline bool suspect(struct health *h)
-{
-	return h->limit_us && h->ewma_us > h->limit_us;
-}
-
-/* One flow at a time: the next may go at once after a good one, else after a while. */
-static __always_inline bool claim_probe(struct packet *pkt, __u32 id, struct health *h)
-{
-	__u64 now = pkt->its->now, probe = h->probe_ns, wait = 0;
-	__u32 bad = h->probes_bad;
-
-	if (h->probing || bad)
-		wait = PROBE_WAIT_NS << (bad < PROBE_BACKOFF_MAX ? bad : PROBE_BACKOFF_MAX);
-	if (probe && age_ns(now, probe) < wait)
-		return false;
-	if (SWAP_IF(&h->probe_ns, probe, now) != probe)
-		return false;
-	if (h->probing)
-		fail_probe(pkt, id, h, OUT_DARK, 0);
-	SET(h->probing, 1);
-	return true;
-}
-
-/*
- * After a pause an endpoint gets a tenth of its share, and the whole after slow_start_ns: its caches are
- * cold, and what took it out may not be over. `draw` is any number of 16 bits, the flow's for all its tries:
- * who is not among the first would else be in the end, having been tried often enough.
- */
-static __always_inline bool starts_slowly(struct packet *pkt, struct health *h, __u32 draw)
-{
-	__u64 whole = pkt->set->slow_start_ns, age = age_ns(pkt->its->now, h->reopened_ns);
-
-	if (!h->reopened_ns || age >= whole)
-		return false;
-	return (__u64)draw * 10 * whole >= (9 * age + whole) << 16;
-}
-
-/* Is the CDN at its capacity for new flows, or for bytes? A burst of some milliseconds is none. */
-static __always_inline bool is_full(struct packet *pkt, __u32 cdn)
-{
-	struct limit *capacity = capacities.lookup(&cdn);
-	struct meter *load = loads.lookup(&cdn);
-	__u64 now = ticks(pkt->its->now);
-
-	if (!capacity || !load)
-		return false;
-	return (capacity->flow_ticks && exceeds(load->flows_at, capacity->burst_ticks, now)) ||
-	       (capacity->kib_ticks && exceeds(load->bytes_at, capacity->burst_ticks, now));
-}
-
-/*
- * May a new flow go to this endpoint now? Finds darkness on the way, for want of a timer; see
- * eject_darkened(). Where latency decides, a suspect gets single flows too, without waiting for the
- * proof that ejects it.
- */
-static __always_inline enum fitness fitness(struct packet *pkt, struct pick *pick, __u32 id,
-					    __u32 cdn, struct health *h, bool by_latency,
-					    bool may_probe)
-{
-	if (pkt->its->mode & MODE_DISARMED)
-		return FIT;
-	if (h->state == BREAKER_IN) {
-		if (dark(pkt, h)) {
-			pick->darkened = id;
-			return UNFIT_DARK;
-		}
-		if (by_latency && suspect(h))
-			return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT_SUSPECT;
-		if (is_full(pkt, cdn)) {
-			if (pick->first == NOWHERE && pick->full == NOWHERE)
-				pick->full = id;
-			return UNFIT_FULL;
-		}
-		return starts_slowly(pkt, h, pick->draw) ? UNFIT_STARTING : FIT;
-	}
-	if ((__s64)(pkt->its->now - h->out_until_ns) < 0)
-		return UNFIT_OUT;
-	return may_probe && claim_probe(pkt, id, h) ? FIT_FOR_PROBE : UNFIT_OUT;
-}
-
-/* What fitness() found dark leaves here, once for a packet: the pick's loop is long enough. */
-static __always_inline void eject_darkened(struct packet *pkt, __u32 id)
-{
-	struct endpoint *endpoint = endpoints.lookup(&id);
-	struct health *h = health_of(id);
-
-	if (endpoint && h)
-		eject(pkt, id, h, endpoint, OUT_DARK);
-}
-
-/*
- * What a new flow would pay here, in us: the peak-EWMA, halved for every few seconds without news
- * so that a CDN once bad is tried again, plus a sixteenth for each connect since its last answer.
- * The whole of (unanswered + 1) would starve a dark CDN of the very connects that prove it dark.
- */
-static __always_inline __u32 cost_us(struct packet *pkt, struct health *h)
-{
-	__u64 idle = age_ns(pkt->its->now, h->ewma_at_ns) / EWMA_IDLE_HALVING_NS;
-	__u32 waiting = h->unanswered < 64 ? h->unanswered : 64;
-
-	return (__u64)(h->ewma_us >> (idle < 31 ? idle : 31)) * (16 + waiting) / 16;
 }

@@ -269,7 +269,7 @@ static __always_inline int about_reply(struct packet *pkt)
 	key.vip_port = quote->source_port;
 	key.vip = its->index;
 	key.protocol = quote->protocol;
-	flow = established.lookup(&key);
+	flow = under_way(&key);
 	if (!flow)
 		flow = half_open.lookup(&key);
 	if (!flow)

@@ -10,6 +10,7 @@
 
 #define FLOWS 1
 #define HALF_OPEN 1
+#define DATAGRAMS 1
 #define SLOTS 1
 #define BLOCK_ENTRIES 1
 
@@ -53,6 +54,8 @@ PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES,
 
 PINNED("lru_hash", struct flow_key, struct flow, half_open, HALF_OPEN, 0);
 PINNED("lru_hash", struct flow_key, struct flow, established, FLOWS, 0);
+/* UDP under way whose client has not proved that it is where it says: it evicts nobody who has */
+PINNED("lru_hash", struct flow_key, struct flow, datagrams, DATAGRAMS, 0);
 PINNED("array", __u32, struct slot, reverse, SLOTS, BPF_F_MMAPABLE);
 PINNED("lru_hash", struct fragment_key, struct fragment, fragments, 4096, 0);
 /* endpoints by the ids of QUIC connections: those that a client has shown to know, and others */

@@ -2,6 +2,57 @@
 /* Opening a flow: who is the client, what is the flow for, which endpoint gets it, by which port. */
 #pragma once
 
+#define CONNECT_TTL_MIN 32
+#define SYN_WORDS 16 /* of a TCP header: it has 15 at the most */
+
+/*
+ * A SYN as hosts send it. What its receiver or the way there drops in silence must not tell against an
+ * endpoint, or anybody could have it look dark: so its checksums have to be right. Of data they are not
+ * summed up, and what has data does not count. Odd flags, IP options and extension headers are not let through
+ * everywhere.
+ */
+static __always_inline bool is_plain_syn(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	__u32 network = its->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	struct tcphdr *tcp = header_at(pkt, its->l4, sizeof(*tcp));
+	struct iphdr *ip = header_at(pkt, its->l3, sizeof(*ip));
+	__be32 words[SYN_WORDS] = {};
+	__u32 length, pseudo;
+
+	if (!tcp || !ip || its->payload || its->fragment || its->l4 != its->l3 + network ||
+	    (its->flags & ~(TCP_ECE | TCP_CWR)) != TCP_SYN)
+		return false;
+	if (its->family == 4 && fold(bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0)) != 0xffff)
+		return false;
+	length = tcp->doff * 4;
+	pseudo = halves_of(&its->source) + halves_of(&its->target) + bpf_htons(IPPROTO_TCP) +
+		 bpf_htons(length);
+	asm volatile("" : "+r"(length));
+	length &= sizeof(words) - 1;
+	if (!length || bpf_xdp_load_bytes(pkt->ctx, its->l4, words, length))
+		return false;
+	return fold(bpf_csum_diff(0, 0, words, sizeof(words), fold(pseudo))) == 0xffff;
+}
+
+/*
+ * Would the first packet of a flow be answered, as far as one can see? One that hardly gets further than here
+ * is made to die on the way: hosts begin with a TTL of 64 or more.
+ */
+static __always_inline bool is_in_earnest(struct packet *pkt)
+{
+	return pkt->its->ttl >= CONNECT_TTL_MIN &&
+	       (pkt->its->protocol != IPPROTO_TCP || is_plain_syn(pkt));
+}
+
+/* What comes in by a link is not from us. */
+static __always_inline bool can_be_clients(const struct address *source)
+{
+	struct address key = *source;
+
+	return is_one_host(source) && !local_addresses.lookup(&key);
+}
+
 /* Customer and region of the client, class of the flow. */
 static __always_inline void know_client(struct packet *pkt, struct service *service)
 {
@@ -175,6 +226,9 @@ static __always_inline int bind_flow(struct packet *pkt)
 	if (!endpoint || !endpoint->protocol || (old && endpoint->cdn == old_cdn))
 		return old ? towards_cdn(pkt, old) : NO_CDN;
 	NOTE(NOTED_PICKED, id, pick->probe);
+	/* before it leaves a trace: what goes nowhere is no connect; to the host itself there is no hop more */
+	if (its->ttl <= 1 && endpoint->transport != TRANSPORT_PASS)
+		return ANSWER_TOO_LATE;
 	flow.generation = its->policy;
 	flow.endpoint = id;
 	flow.slot =
@@ -185,6 +239,7 @@ static __always_inline int bind_flow(struct packet *pkt)
 	flow.traffic_class = its->traffic_class;
 	flow.region = its->region;
 	flow.isn = its->protocol == IPPROTO_TCP ? its->sequence : moment_of(its->now);
+	flow.syn_data = its->payload;
 	flow.syn_ns = its->now;
 	flow.seen_s = second_of(its->now);
 	its->cdn = flow.cdn;
@@ -222,13 +277,18 @@ static __always_inline int open_flow(struct packet *pkt)
 		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
 	__u32 *id = service_ids.lookup(&key), number, known;
 	struct service *service;
+	struct health *h;
 	int verdict;
 
 	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
-	if (its->ttl <= 1)
-		return ANSWER_TOO_LATE; /* before it leaves a trace: what goes nowhere is no connect */
+	if (!can_be_clients(&its->source))
+		return MALFORMED;
+	its->tells = !(its->mode & MODE_OBSERVE) && is_in_earnest(pkt);
+	h = old ? health_of(old->endpoint) : 0;
+	if (h)
+		note_connect(pkt, h); /* once more, in vain */
 	if (!id)
-		return NO_SERVICE;
+		return its->ttl <= 1 ? ANSWER_TOO_LATE : NO_SERVICE;
 	number = *id;
 	service = services.lookup(&number);
 	if (!service)

@@ -14,6 +14,8 @@
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
 /* Headers lie in the first so many bytes of a frame, or are none of ours. */
 #define HEADERS_MAX 512
 
@@ -134,6 +136,7 @@ struct facts {
 	__u8 traffic_class;
 	__u8 region;
 	__u8 begins; /* of a flow to be opened: enum begins */
+	__u8 tells;  /* its first packet would be answered: silence says something */
 	struct quote quote;
 };
 
@@ -206,6 +209,9 @@ static __always_inline void *header_at(struct packet *pkt, __u32 offset, __u32 s
 
 /* -- clocks -- */
 
+#define NS_PER_S 1000000000ULL
+#define NS_PER_US 1000ULL
+
 #ifdef TEST_CLOCK
 PINNED("array", __u32, __u64, clock, 1, 0);
 
@@ -260,6 +266,20 @@ static __always_inline bool same_address(const struct address *a, const struct a
 {
 	return a->word[3] == b->word[3] && a->word[2] == b->word[2] && a->word[1] == b->word[1] &&
 	       a->word[0] == b->word[0];
+}
+
+/*
+ * Can it be the address of one single host? Not one of none, of the sender itself, of many, or of nobody yet
+ * (RFC 6890; ::1 and what stands for IPv4 are in the first /96).
+ */
+static __always_inline bool is_one_host(const struct address *a)
+{
+	__u32 first = bpf_ntohl(a->word[3]) >> 24;
+
+	if (!is_ipv4(a))
+		return (a->word[0] & bpf_htonl(0xff000000)) != bpf_htonl(0xff000000) &&
+		       (a->word[0] | a->word[1] | a->word[2]);
+	return first != 0 && first != 127 && first < 224;
 }
 
 /* A 64-bit finalizer (the constants are of Stafford's variant 13): every bit in changes half of those out. */

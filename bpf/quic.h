@@ -7,8 +7,8 @@
  * uses an id that is not his gets that challenge at most.
  *
  * The id is to QUIC what its ISN is to TCP: a client that sends it back has got it, so it is where it says.
- * Only then does the id get a place among those of sessions. Until then it waits in a table of its own,
- * so that a flood of first packets pushes none of them out.
+ * Only then does the flow get a place among established ones, and the id one among those of sessions. Until
+ * then both wait in tables of their own, so that a flood of first packets pushes none of them out.
  *
  * Ids that a server issues later are encrypted, and one of no length says nothing: such clients are
  * counted, no more. What direct returns name never comes by here.
@@ -21,6 +21,7 @@
 #define QUIC_V2 0x6b3343cf /* RFC 9369 */
 #define QUIC_INITIAL_V1 0x00
 #define QUIC_INITIAL_V2 0x10
+#define QUIC_PROOF_MIN 4    /* bytes of an id: as many as an ISN has */
 #define QUIC_FIRST_MIN 1200 /* bytes of a client's first datagram, or no server answers (14.1) */
 
 /*
@@ -95,6 +96,12 @@ static __always_inline void take_id(union id_key *key, const __u8 *from, __u32 l
 	}
 	key->id.length = length;
 	key->id.service = service;
+}
+
+/* Who repeats it has got it. One of no length says nothing, and a short one can be guessed. */
+static __always_inline bool is_proof(const union id_key *key)
+{
+	return key->id.length >= QUIC_PROOF_MIN;
 }
 
 /* What a flow remembers of an id, as it does of an ISN; never 0. */
@@ -214,6 +221,7 @@ static __always_inline void note_id(struct packet *pkt, struct slot *slot)
 	struct facts *its = pkt->its;
 	__u32 service = owner_service(its->owner), id = its->endpoint, hash;
 	struct endpoint *endpoint = endpoints.lookup(&id);
+	bool begun = is_begun(slot->state);
 	struct flow_key owner = {};
 	struct cdn_count *count;
 	union id_key key;
@@ -222,13 +230,16 @@ static __always_inline void note_id(struct packet *pkt, struct slot *slot)
 	if (!endpoint || !read_own_id(pkt, service, &key))
 		return;
 	note_length(heard_of.lookup(&service), health_of(id), key.id.length);
-	if (slot->state == SLOT_ESTABLISHED) {
+	if ((!begun && slot->state != SLOT_ESTABLISHED) || !owner_key(slot, its->owner, &owner))
+		return;
+	flow = begun ? 0 : established.lookup(&owner);
+	if (flow && flow->slot == its->slot_index) {
 		learn_id(&key, id);
 		return;
 	}
-	if (!is_begun(slot->state) || !owner_key(slot, its->owner, &owner))
+	if (!begun && !is_proof(&key))
 		return;
-	flow = half_open.lookup(&owner);
+	flow = begun ? half_open.lookup(&owner) : datagrams.lookup(&owner);
 	hash = hash_of(&key);
 	if (!flow || flow->slot != its->slot_index || flow->cdn_isn == hash)
 		return;

@@ -73,9 +73,40 @@ static __always_inline bool is_begun(__u8 state)
 	return state == SLOT_SYN_SENT || state == SLOT_SYN_RECV;
 }
 
+/*
+ * A flow under way. TCP that is no more half-open, and QUIC whose client has repeated an id that only its
+ * server told, have proved that they are where they say. Of other UDP nothing proves that: whoever spoofs a
+ * source has its second packet taken for one of a flow under way. So those live in a table of their own,
+ * where they evict each other. QUIC being most of the UDP there is, it is asked about first.
+ */
+static __always_inline struct flow *under_way(struct flow_key *key)
+{
+	struct flow *flow = established.lookup(key);
+
+	return flow || key->protocol != IPPROTO_UDP ? flow : datagrams.lookup(key);
+}
+
+/* From now on it is; false when there was no room for it. */
+static __always_inline bool get_under_way(struct flow_key *key, struct flow *flow, bool proven)
+{
+	if (!WRITES)
+		return true;
+	return !(proven ? established.update(key, flow) : datagrams.update(key, flow));
+}
+
+/* And now no more. */
+static __always_inline void forget_under_way(struct flow_key *key)
+{
+	if (!WRITES)
+		return;
+	established.delete(key);
+	if (key->protocol == IPPROTO_UDP)
+		datagrams.delete(key);
+}
+
 static __always_inline struct flow *forward_entry(struct flow_key *key, __u8 state)
 {
-	return is_begun(state) ? half_open.lookup(key) : established.lookup(key);
+	return is_begun(state) ? half_open.lookup(key) : under_way(key);
 }
 
 /*
@@ -127,11 +158,10 @@ static __always_inline bool reclaimable(struct packet *pkt, struct slot *slot, _
 /* After the swap: the old owner's forward entries must not outlive its slot. */
 static __always_inline void forget_owner(struct flow_key *key, __u32 index)
 {
-	struct flow *flow = established.lookup(key);
+	struct flow *flow = under_way(key);
 
 	if (flow && flow->slot == index)
-		if (WRITES)
-			established.delete(key);
+		forget_under_way(key);
 	flow = half_open.lookup(key);
 	if (flow && flow->slot == index)
 		if (WRITES)

@@ -77,7 +77,7 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 		NOTE(NOTED_TRY, id, UNFIT_EXCEPTED);
 		return false;
 	}
-	fit = fitness(pkt, pick, id, cdn, h, by_latency, !rescue);
+	fit = fitness(pkt, pick, id, cdn, h, by_latency, !rescue && pkt->its->tells);
 	NOTE(NOTED_TRY, id, fit);
 	if (fit < FIT) {
 		if (!pick->suspected && pick->first == NOWHERE && h->state == BREAKER_IN &&

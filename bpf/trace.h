@@ -30,7 +30,7 @@ enum note_kind {
 	NOTED_AGAIN,  /* first packet sent again: its age, and how old it must be to be rescued */
 	NOTED_RESCUE, /* CDN that the flow is taken from */
 	NOTED_GONE_DARK, /* endpoint that the client re-sends into in vain */
-	NOTED_PROMOTED,	 /* the client has proved itself: slot */
+	NOTED_PROMOTED,	 /* the flow is under way: slot; 1 when the client has proved itself */
 	NOTED_PORT,	 /* reverse slot tried for a port of ours, enum claim */
 	NOTED_CLAMP,	 /* what a SYN may promise at most, 0: as much as it likes */
 	NOTED_WAY_BACK,	 /* link that replies will leave by, or NOWHERE */

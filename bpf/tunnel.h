@@ -26,6 +26,25 @@ static __always_inline __u32 overhead_of(const struct facts *its, const struct e
 	return to->transport == TRANSPORT_GUE ? ip + sizeof(struct udphdr) : 0;
 }
 
+/*
+ * The outer header bears the DSCP and the ECN field of the packet inside, so that routers on the way serve it
+ * as they would have, and mark congestion only where its ends will hear of it (RFC 6040, 4.1, normal mode).
+ */
+static __always_inline __u8 inner_tos(struct packet *pkt)
+{
+	struct iphdr *ip = header_at(pkt, pkt->its->l3, sizeof(*ip));
+
+	return ip ? ip->tos : 0;
+}
+
+/* Of IPv6 the traffic class, where it stands in its first word. */
+static __always_inline __be32 inner_class(struct packet *pkt)
+{
+	__be32 *first = header_at(pkt, pkt->its->l3, sizeof(*first));
+
+	return first ? *first & bpf_htonl(0x0ff00000) : 0;
+}
+
 /* The packet inside has made a hop, too. */
 static __always_inline bool count_hop(struct packet *pkt)
 {
@@ -61,19 +80,21 @@ static __always_inline bool encapsulate_ipv4(struct packet *pkt, const struct en
 {
 	bool gue = to->transport == TRANSPORT_GUE;
 	struct iphdr *ip = header_at(pkt, outer, sizeof(*ip));
+	__u8 tos = inner_tos(pkt);
 
 	if (!ip)
 		return false;
 	__builtin_memset(ip, 0, sizeof(*ip));
 	ip->version = 4;
 	ip->ihl = 5;
+	ip->tos = tos;
 	ip->tot_len = bpf_htons(length);
 	ip->frag_off = bpf_htons(0x4000); /* do not fragment: fits() has seen to it */
 	ip->ttl = TUNNEL_TTL;
 	ip->protocol = gue ? IPPROTO_UDP : IPPROTO_IPIP;
 	ip->saddr = pkt->set->snat[0][0].word[3];
 	ip->daddr = to->address.word[3];
-	ip->check = ~fold(bpf_htons(0x4500) + ip->tot_len + ip->frag_off +
+	ip->check = ~fold(bpf_htons(0x4500 | tos) + ip->tot_len + ip->frag_off +
 			  bpf_htons((TUNNEL_TTL << 8) | ip->protocol) + halves(ip->saddr) +
 			  halves(ip->daddr));
 	return true;
@@ -83,11 +104,12 @@ static __always_inline bool encapsulate_ipv6(struct packet *pkt, const struct en
 					     __u32 outer, __u32 length)
 {
 	struct ipv6hdr *ip = header_at(pkt, outer, sizeof(*ip));
+	__be32 class = inner_class(pkt);
 
 	if (!ip)
 		return false;
 	__builtin_memset(ip, 0, sizeof(*ip));
-	ip->version = 6;
+	*(__be32 *)ip = bpf_htonl(6u << 28) | class;
 	ip->payload_len = bpf_htons(length - sizeof(*ip));
 	ip->nexthdr = to->transport == TRANSPORT_GUE ? IPPROTO_UDP : IPPROTO_IPV6;
 	ip->hop_limit = TUNNEL_TTL;

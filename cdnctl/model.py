@@ -88,7 +88,8 @@ class Cdn(Base, frozen=True, kw_only=True):
     loss_to_cdn: float | None = None
     """Share of the segments with data that were sent again, in the window; None: there were none."""
     loss_from_cdn: float | None = None
-    open_flows: int = 0
+    open_flows: int | None = 0
+    """None: of a direct return the end of a flow is seen only when its client says so."""
     capacity_use: float | None = None
     """How full it is by the fuller of its limits: 1 is its capacity; None: it has none."""
     spilled_per_s: float = 0.0
@@ -560,7 +561,9 @@ class Outcome(Base, frozen=True, kw_only=True):
 
     ok: bool
     text: str
-    """What was done, or what would be; on refusal the reason and the remedy."""
+    """What was done, or what would be; on refusal the reason and, on lines of its own, the remedy."""
+    remedy: str = ""
+    """That remedy by itself, where it is known apart."""
     applied_monotonic_ns: int = 0
     """Kernel clock right after the last map write of the change; 0 when nothing was written."""
     warnings: list[str] = field(default_factory=list)

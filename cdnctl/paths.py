@@ -66,6 +66,11 @@ def lock_path(edge: str) -> Path:
     return run_dir() / f"{check_name(edge)}.lock"
 
 
+def start_path(edge: str) -> Path:
+    """What the last agent of this edge was started with, so that others look at the same."""
+    return run_dir() / f"{check_name(edge)}.start.json"
+
+
 def forwarding_path(edge: str) -> Path:
     """Which interfaces had IPv4 forwarding off before the edge was attached to them."""
     return run_dir() / f"{check_name(edge)}.forwarding.json"

@@ -13,17 +13,12 @@ from pathlib import Path
 from types import TracebackType
 
 from cdnctl.agent import protocol
-from cdnctl.agent.edge import no_agent
+from cdnctl.agent.edge import no_agent, view_path
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 5.0
-
-
-def view_path(path: Path) -> Path:
-    """The view socket beside an agent's main socket."""
-    return path.with_name(f"{path.stem}.view.sock")
 
 
 class Client:
@@ -169,7 +164,9 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
     except PermissionError:
         try:
             return _connect_to(view_path(path), timeout_s)
-        except (PermissionError, NoAgent):
+        except (PermissionError, NoAgent) as error:
+            if isinstance(error, NoAgent) and view_path(path).exists():
+                raise  # nobody listens there, so nobody listens at all: an agent has both or none
             raise NotPermitted(
                 f"{path}: this user may not operate edge {path.stem} (root and group cdnctl may)", sudo_line()
             ) from None

@@ -1,4 +1,4 @@
-"""Which edge is meant, and where its agent listens."""
+"""Which edge is meant, where its agent listens, and what that was started with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,36 @@ import sys
 import tomllib
 from pathlib import Path
 
+import msgspec
+
 from cdnctl import paths
 from cdnctl.errors import NoAgent, UsageError, sudo_line
 
 _PROBE_S = 0.2
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What an agent was started with."""
+
+    config: str
+    netns: str = ""
+    """The network namespace that it lives in; empty: the box's own, or one without a name."""
+
+
+def start_of(edge: str) -> Start | None:
+    """What the edge's last agent was started with: it runs, or the data path that it left may go on."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(paths.start_path(edge).read_bytes(), type=Start)
+    return None
+
+
+def config_of(edge: str) -> Path:
+    """The file that is meant when none is named: its agent's own, but for one that `CDNCTL_CONFIG` names."""
+    file = paths.config_path()
+    if not edge or (os.environ.get("CDNCTL_CONFIG") and edge_of_config(file) == edge):
+        return file
+    start = start_of(edge)
+    return Path(start.config) if start else file
 
 
 def find_edge(edge: str | None = None) -> Path:
@@ -50,6 +76,11 @@ def sockets() -> list[Path]:
     with contextlib.suppress(OSError):
         return sorted(path for path in paths.run_dir().glob("*.sock") if "." not in path.stem)
     return []
+
+
+def view_path(path: Path) -> Path:
+    """The view socket beside an agent's main socket."""
+    return path.with_name(f"{path.stem}.view.sock")
 
 
 def pinned_edges() -> list[str]:
@@ -91,7 +122,7 @@ def no_agent(edge: str = "") -> NoAgent:
     """The error for an edge nobody serves, with what to do about it."""
     pinned = pinned_edges()
     wanted = f"edge {edge}" if edge else "any edge here"
-    start = sudo_line([sys.argv[0], "attach"])
+    start = sudo_line([sys.argv[0], "attach", *(["--edge", edge] if edge else [])])
     goes_on = ""
     if edge in pinned or (not edge and pinned):
         goes_on = f"; the data path of {edge or ', '.join(pinned)} goes on without one"
@@ -99,12 +130,27 @@ def no_agent(edge: str = "") -> NoAgent:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether a process listens; one that is stopped or that we may not reach counts."""
+    """Whether a process listens; one that is stopped or that we may not reach counts.
+
+    Who may only watch is told by the view socket: an agent listens at both or at none.
+    """
+    try:
+        return _listens(path)
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            return not view_path(path).exists() or _listens(view_path(path))
+        return True
+
+
+def _listens(path: Path) -> bool:
+    """Raises PermissionError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_PROBE_S)
         try:
             sock.connect(str(path))
-        except (PermissionError, TimeoutError, BlockingIOError):
+        except PermissionError:
+            raise
+        except (TimeoutError, BlockingIOError):
             return True
         except OSError:
             return False

@@ -48,6 +48,7 @@ def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_
     with process.sole_agent(config.edge.name):
         engine = _start_engine(config)
         server = Server(engine, config.edge.name)
+        process.note_start(config.edge.name, config.path)
         try:
             with process.listening(config.edge.name) as sockets:
                 asyncio.run(_serve(server, sockets))
@@ -57,6 +58,8 @@ def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_
             process.notify("STOPPING=1")
             detach = detach_on_exit or server.detach_wanted
             engine.close(detach=detach)
+            if detach:
+                paths.start_path(config.edge.name).unlink(missing_ok=True)
             log.info("ended; the data path is %s", "detached" if detach else "left in force")
     return 0
 

@@ -11,7 +11,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from cdnctl import paths
+from cdnctl.agent.edge import Start
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
 
@@ -19,6 +22,7 @@ from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
 _NET_ADMIN, _SYS_ADMIN, _BPF = 12, 21, 39
 _CLONE_NEWNET = 0x40000000
 _BACKLOG = 64
+_NETNS = Path("/run/netns")
 
 
 def missing_privileges() -> str:
@@ -47,7 +51,7 @@ def require_privileges() -> None:
 
 def enter_netns(name: str) -> None:
     """Move this thread (call it before starting others) into the named network namespace."""
-    path = Path("/run/netns") / name
+    path = _NETNS / name
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -61,6 +65,15 @@ def enter_netns(name: str) -> None:
             raise CdnctlError(f"network namespace {name!r}: cannot enter: {reason}", "enter it as root")
     finally:
         os.close(handle)
+
+
+def netns_name() -> str:
+    """The name of this thread's network namespace; empty where it has none, as the box's own."""
+    here = os.stat("/proc/thread-self/ns/net")
+    with contextlib.suppress(OSError):
+        named = (path for path in _NETNS.iterdir() if os.path.samestat(here, path.stat()))
+        return next((path.name for path in named), "")
+    return ""
 
 
 def make_run_dir() -> None:
@@ -109,6 +122,14 @@ def sole_agent(edge: str) -> Iterator[None]:
         os.ftruncate(handle, 0)
     finally:
         os.close(handle)  # the file stays: removing it would let two agents lock two different files
+
+
+def note_start(edge: str, config: Path) -> None:
+    """Tell those who come later what this agent works with. Call it in its network namespace."""
+    start = Start(str(config), netns_name())
+    with contextlib.suppress(OSError):  # they will have to be told
+        paths.start_path(edge).write_bytes(msgspec.json.encode(start) + b"\n")
+        paths.start_path(edge).chmod(0o644)
 
 
 @contextlib.contextmanager

@@ -78,6 +78,8 @@ class Server:
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
         self._frame_trouble = ""
+        self._is_stale = False
+        """Something was changed since the newest frame."""
 
     async def serve(self, sockets: dict[Role, socket.socket]) -> None:
         """Take clients on `sockets` and a frame every tick; returns after `stop`, all clients told."""
@@ -119,20 +121,24 @@ class Server:
         if refusal := _refusal(command, actor):
             return Outcome(ok=False, text=refusal)
         if isinstance(command, GetFrame):
+            if command.seq is None and self._is_stale:
+                self._take()  # who has just changed something asks what it did
             return self._find_frame(command.seq)
         if isinstance(command, Who):
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
         try:
             if isinstance(command, Reload):
-                return await self._engine.reload(command, actor)
-            outcome = self._engine.execute(command, actor)
+                outcome = await self._engine.reload(command, actor)
+            else:
+                outcome = self._engine.execute(command, actor)
         except CdnctlError as error:
-            return Outcome(ok=False, text=str(error))
+            return Outcome(ok=False, text=str(error), remedy=error.remedy)
         except Exception as error:
             log.exception("internal error in %s by %s", type(command).__name__, actor.user)
             text = f"internal error: {type(error).__name__}: {error}; the agent's log has the details"
             return Outcome(ok=False, text=text)
+        self._is_stale |= isinstance(command, Change) and not command.dry_run
         if isinstance(command, Stop) and outcome.ok and not command.dry_run:
             self.detach_wanted = command.detach
             # Not at once: the answer has to reach its client first.
@@ -181,10 +187,15 @@ class Server:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            self._tick()
-            self._show_packets()
+            self._take()
             due = max(due + FRAME_INTERVAL_S, loop.time())
             await asyncio.sleep(due - loop.time())
+
+    def _take(self) -> None:
+        """A frame, and the packets of its time."""
+        self._is_stale = False
+        self._tick()
+        self._show_packets()
 
     def _tick(self) -> None:
         """Take a frame and offer it; a failure is logged once and the last frame stays the newest."""

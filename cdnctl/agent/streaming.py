@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cdnctl.agent import protocol
-from cdnctl.agent.blocking import refused, silent, view_path
-from cdnctl.agent.edge import no_agent
+from cdnctl.agent.blocking import refused, silent
+from cdnctl.agent.edge import no_agent, view_path
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentUnreachable, CdnctlError, NoAgent, NotPermitted, sudo_line
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome

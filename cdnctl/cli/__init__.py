@@ -6,12 +6,12 @@
     trace    one packet, explained       watch    sampled packets, live
     doctor   looks at the box            place    the network namespace of an edge
 
-Exit status: 0 done, 1 refused or failed (the reason on stderr, or on stdout with --json), 2 usage.
+Exit status: 0 done, 1 refused or failed, 2 usage. The reason is on stderr, or with --json on stdout, as
+`{"error": {"message": ..., "remedy": ...}}` whatever the verb.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     if status := _guarded(lambda: _require_text(words), as_json=as_json):
         return status
+    return _guarded(lambda: _run(words), as_json=as_json)
+
+
+def _run(words: Sequence[str]) -> int:
     options = parse(words)
-    return _guarded(lambda: _run(options), as_json=options.json)
-
-
-def _run(options: argparse.Namespace) -> int:
     require_taken(options)
     status: int = options.run(options)
     return status
@@ -78,11 +78,6 @@ def _guarded(run: Callable[[], int], *, as_json: bool) -> int:
 
 
 def _complain(error: CdnctlError, as_json: bool) -> None:
-    if as_json:
-        from cdnctl.cli.show import print_json
+    from cdnctl.cli import show
 
-        print_json({"ok": False, "text": error.message, "remedy": error.remedy})
-        return
-    print(f"cdnctl: {error.message}", file=sys.stderr)
-    if error.remedy:
-        print(f"  {error.remedy}", file=sys.stderr)
+    show.error(error.message, error.remedy, as_json)

@@ -9,10 +9,14 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from cdnctl import paths
+from cdnctl.agent.edge import config_of, named_edge
 from cdnctl.cli import show
-from cdnctl.config import Config, ConfigError, Problem, load, memory, notes, ports, slots
+from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import host
+from cdnctl.datapath.standing import Standing, standing
+
+_TCP_HEADERS = {4: 40, 6: 60}
+"""Bytes of a packet that are not of its segment."""
 
 
 class Report(Struct, kw_only=True):
@@ -26,6 +30,8 @@ class Report(Struct, kw_only=True):
     memory_bytes: dict[str, int] = field(default_factory=dict)
     snat_sum: str = ""
     """How many flows each endpoint, and all together, can have at once, as arithmetic."""
+    standing: Standing | None = None
+    """How it stands to what is pinned, where there is anything and this user can see it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         from cdnctl.agent.process import enter_netns
 
         enter_netns(options.netns)
-    report = examine(options.config or paths.config_path())
+    report = examine(options.config or config_of(named_edge(options.edge)))
     if options.json:
         show.print_json(report)
     else:
@@ -48,39 +54,56 @@ def examine(file: Path) -> Report:
         config = load(file)
     except ConfigError as error:
         return Report(file=str(file), ok=False, problems=error.problems)
-    problems = [*_missing_interfaces(config), *_port_clashes(config)]
+    problems = [*_wrong_interfaces(config), *_port_clashes(config)]
     return Report(
         file=str(file),
         ok=not problems,
         edge=config.edge.name,
         problems=problems,
-        notes=notes(config),
+        notes=[*notes(config), *_mss_notes(config)],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
+        standing=standing(config),
     )
 
 
-def _missing_interfaces(config: Config) -> Iterator[Problem]:
+def _wrong_interfaces(config: Config) -> Iterator[Problem]:
     # Asked of the kernel, not of /sys/class/net: under `nsenter --net` that shows another namespace's.
     there = [name for _index, name in socket.if_nameindex()]
     for number, name in enumerate(config.edge.interfaces, 1):
+        key = f"edge.interfaces[{number}]"
         if name not in there:
-            key = f"edge.interfaces[{number}]"
-            yield Problem(
-                str(config.path), key, name, f"no such interface here; there are {', '.join(there)}"
+            expected = f"no such interface here; there are {', '.join(there)} (elsewhere: --netns NAME)"
+            yield Problem(str(config.path), key, name, expected)
+        elif not host.is_ethernet(name):
+            expected = "expected an Ethernet device: this one's frames have no link addresses"
+            yield Problem(str(config.path), key, name, expected)
+
+
+def _mss_notes(config: Config) -> Iterator[str]:
+    """Of a limit that is none: every interface carries less."""
+    mtu = max(host.mtu(name) for name in config.edge.interfaces)
+    for cdn in config.cdns:
+        headers = min(_TCP_HEADERS[endpoint.family] for endpoint in cdn.endpoints)
+        if cdn.mss and mtu and cdn.mss > mtu - headers:
+            yield (
+                f"{cdn.name} has mss {cdn.mss}, and no interface carries more than {mtu - headers}"
+                f" (MTU {mtu}): it limits nothing"
             )
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:
+    ports = str(list(config.edge.snat_ports))
     for clash in host.port_clashes(config):
-        yield Problem(str(config.path), "edge.snat", clash.address, f"{clash.remedy} ({clash.why})")
+        expected = f"expected {clash.remedy} ({clash.address} is {clash.why})"
+        yield Problem(str(config.path), "edge.snat_ports", ports, expected)
 
 
 def _snat_sum(config: Config) -> str:
     """By family; nothing when no CDN needs translation."""
     each, parts = ports(config), []
     for family in (4, 6):
-        addresses, count = len(config.edge.snat_of(family)), _translated(config, family)
+        addresses, count = len(config.edge.snat_of(family)), cost.translated(config, family)
         if addresses and count:
             parts.append(
                 f"IPv{family}: {addresses} addresses x {each:,} ports = {addresses * each:,} flows to one"
@@ -90,13 +113,3 @@ def _snat_sum(config: Config) -> str:
     if parts:
         parts.append(f"room for {config.limits.endpoints} endpoints: {slots(config):,} slots")
     return "; ".join(parts)
-
-
-def _translated(config: Config, family: int) -> int:
-    """Endpoints that are translated to, each once a protocol."""
-    return sum(
-        len(config.protocols_of(cdn, endpoint))
-        for cdn in config.cdns
-        for endpoint in cdn.endpoints
-        if cdn.mode == "nat" and endpoint.family == family
-    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from cdnctl import paths
-from cdnctl.agent.edge import edge_of_config, guess_edge
+from cdnctl.agent.edge import config_of, edge_of_config, guess_edge, named_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
 from cdnctl.errors import AgentRefused, AgentUnreachable, NotPermitted, UsageError, sudo_line
@@ -52,8 +52,8 @@ def examine(options: argparse.Namespace) -> Report:
     from cdnctl.datapath import inspect
     from cdnctl.engine import doctor
 
-    file = options.config or paths.config_path()
     edge = _edge(options)
+    file = options.config or config_of(edge)
     config: Config | None = None
     findings: list[Finding] = []
     try:
@@ -82,8 +82,8 @@ def examine(options: argparse.Namespace) -> Report:
 def _edge(options: argparse.Namespace) -> str:
     if options.config is not None and not options.edge:
         return edge_of_config(options.config)
-    if found := edge_of_config(paths.config_path()):
-        return options.edge or found
+    if found := named_edge(options.edge) or edge_of_config(paths.config_path()):
+        return found
     with contextlib.suppress(UsageError):
         return guess_edge(options.edge)
     return ""

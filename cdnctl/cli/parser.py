@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from cdnctl import __version__
 from cdnctl.cli import trace, verbs
@@ -43,8 +44,16 @@ examples:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage."""
-    return _parser().parse_args(argv)
+    """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage, or raises
+    UsageError when a program asks, which reads JSON."""
+    return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
+
+
+class _ForPrograms(argparse.ArgumentParser):
+    """Leaves it to others to say what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"`{self.prog} --help` lists what it takes")
 
 
 def require_taken(options: argparse.Namespace) -> None:
@@ -106,8 +115,8 @@ def rate(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, or none for no limit")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    parser = kind(
         prog="cdnctl",
         description="Spread an edge box's traffic over several CDNs, and watch and steer it.",
         epilog=_EXAMPLES,

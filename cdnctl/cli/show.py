@@ -40,21 +40,32 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
+def error(message: str, remedy: str, as_json: bool) -> None:
+    """Why something was not done: for programs always an object of this one shape."""
+    if as_json:
+        print_json({"error": {"message": message, "remedy": remedy}})
+        return
+    print(f"cdnctl: {message}", file=sys.stderr)
+    if remedy:
+        print(f"  {remedy}", file=sys.stderr)
+
+
 def outcome(answer: Outcome, as_json: bool) -> int:
     """What became of a command; returns the exit status."""
+    if not answer.ok:
+        error(answer.text.removesuffix(f"\n{answer.remedy}"), answer.remedy, as_json)
+        warnings(answer)
+        return 1
     if as_json:
         print_json(answer)
-    elif answer.ok:
+    else:
         print(answer.text)
         if answer.shares:
             width = max(map(len, answer.shares))
             for name, share in answer.shares.items():
                 print(f"  {name:<{width}}  {100 * share:5.1f} % of new flows")
         warnings(answer)
-    else:
-        print(f"cdnctl: {answer.text}", file=sys.stderr)
-        warnings(answer)
-    return 0 if answer.ok else 1
+    return 0
 
 
 def warnings(answer: Outcome) -> None:
@@ -147,6 +158,10 @@ def check(report: Report) -> None:
         print(f"{report.file}: edge {report.edge} is in order")
     for note in report.notes:
         print(f"  note: {note}")
+    if report.standing and report.standing.remade != "nothing":
+        print(f"  loaded: {report.standing}")
+        if report.standing.detach:
+            print(f"    {report.standing.detach}")
     if not report.memory_bytes:
         return
     table = _table("kernel memory, tables full", ">MB")
@@ -229,7 +244,7 @@ def _more(cdn: Cdn) -> tuple[str, ...]:
     return (
         f.ms(cdn.first_byte_p95_ms),
         f"{100 * max(losses):.1f}%" if losses else f.NONE,
-        f.count(cdn.open_flows),
+        f.NONE if cdn.open_flows is None else f.count(cdn.open_flows),
         f.NONE if cdn.capacity_use is None else f"{100 * cdn.capacity_use:.0f}%",
     )
 

@@ -11,17 +11,18 @@ import contextlib
 import ipaddress
 import itertools
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdnctl import paths
-from cdnctl.agent.edge import edge_of_config, guess_edge
+from cdnctl.agent.edge import config_of, edge_of_config, guess_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
 from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
-from cdnctl.model import Frame, GetFrame
+from cdnctl.model import GetFrame, ListCustomers
 
 if TYPE_CHECKING:
     from cdnctl.datapath.packets import Flag, Header, Packet
@@ -203,14 +204,17 @@ def _not_attached(program: Program, way: _Way, attached: bool) -> Iterator[str]:
 def _way(packet: Packet, tables: Tables, wanted: str | None) -> _Way:
     """By the interface named, else by that which the way back leads to."""
     from cdnctl.datapath import abi, packets
-    from cdnctl.engine.entries import interface
+    from cdnctl.engine.entries import interface_name
 
     links = {key[0]: number for key, number in tables.link_keys().items() if not any(key[1:])}
-    by_name = {interface(ifindex): number for ifindex, number in sorted(links.items())}
-    if not by_name:
-        raise CdnctlError("the edge has no interfaces yet", "start its agent: `cdnctl attach`")
+    by_name = {name: n for ifindex, n in sorted(links.items()) if (name := interface_name(ifindex))}
     if wanted and wanted not in by_name:
-        raise UsageError(f"{wanted} is no interface of the edge", f"it has {', '.join(by_name)}")
+        here = wanted in [name for _, name in socket.if_nameindex()]
+        what = "is no interface of the edge" if here else "does not exist in the edge's network namespace"
+        raise UsageError(f"{wanted} {what}", f"the edge has {', '.join(by_name) or 'none'}")
+    if not by_name:
+        what = "the edge's interfaces are all gone" if links else "the edge has no interfaces yet"
+        raise CdnctlError(what, "see `ip link`; `cdnctl attach` starts its agent")
     name = wanted or _towards(packet.source, by_name) or next(iter(by_name))
     link = tables.link(by_name[name])
     tags = [(abi.show_port(link.tpid), int(link.outer))] if link.outer else []
@@ -235,27 +239,23 @@ def _towards(address: str, names: dict[str, int]) -> str:
 
 
 def _names(options: argparse.Namespace, edge: str, tables: Tables) -> Names:
-    """By the configuration, and better by the agent that serves the edge."""
+    """By the configuration, and better by the agent that serves the edge; regions, which it does not tell,
+    by its own file."""
+    from cdnctl.agent.blocking import Client
     from cdnctl.config import ConfigError, load
     from cdnctl.engine import entries
 
     names = entries.Names()
-    file = options.config or paths.config_path()
+    file = options.config or config_of(edge)
     if edge_of_config(file) == edge:
         with contextlib.suppress(ConfigError):
             names |= entries.names_by_config(load(file), tables)
-    if frame := _frame(edge):
-        names |= entries.names_by_frame(frame, tables)
-    return names
-
-
-def _frame(edge: str) -> Frame | None:
-    from cdnctl.agent.blocking import Client
-
     with contextlib.suppress(AgentUnreachable, NotPermitted):
         with Client(paths.socket_path(edge), timeout_s=_AGENT_TIMEOUT_S) as client:
-            return client.request(GetFrame()).frame
-    return None
+            if frame := client.request(GetFrame()).frame:
+                customers = client.request(ListCustomers()).customers or []
+                names |= entries.names_by_agent(frame, customers, tables)
+    return names
 
 
 # --- the answer ----------------------------------------------------------------------------------------

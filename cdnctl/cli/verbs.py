@@ -10,9 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from cdnctl import paths
 from cdnctl.agent.blocking import Client
-from cdnctl.agent.edge import edge_of_config, find_edge, named_edge
+from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
 from cdnctl.cli import panic, show
 from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
 from cdnctl.model import (
@@ -251,14 +250,16 @@ def _agent_for(options: argparse.Namespace) -> Path:
         return path
     from cdnctl.agent.start import ensure_agent
 
-    file = options.config or paths.config_path()
-    wanted, found = named_edge(options.edge), edge_of_config(file)
+    wanted = named_edge(options.edge)
+    file = options.config or config_of(wanted)
+    found = edge_of_config(file)
     if wanted and found and wanted != found:
         raise CdnctlError(
             f"no agent serves edge {wanted}, and {file} is that of edge {found}",
             f"name the configuration of {wanted}: -c FILE",
         )
-    return ensure_agent(file, options.netns)
+    before = start_of(found) if found and options.config is None else None
+    return ensure_agent(file, options.netns or (before.netns if before else None))
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ cdnctl.state and overlays it.
 
     schema    the tables and their keys          values   what a single value may be
     reader    finds every mistake in a table     clashes  values that do not go together
-    picks     who serves which flows             cost     memory, slots, and notes for `check`
-    differences   of two configurations, in words
+    picks     who serves which flows             cost     memory, slots and ports
+    remarks   what is right, but odd             differences   of two configurations, in words
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 from msgspec import Struct, convert
 
 from cdnctl.config.clashes import Tables, clashes, fit_half_open
-from cdnctl.config.cost import memory, notes, ports, slots, snat_rows
+from cdnctl.config.cost import memory, ports, slots, snat_rows
 from cdnctl.config.picks import pick_tables, shortfalls
 from cdnctl.config.reader import Problem, TableReader
+from cdnctl.config.remarks import notes
 from cdnctl.config.schema import (
     CLASSES,
     MAX_CDNS,

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from cdnctl.config import schema
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
 
+LEAST_HALF_OPEN = 1024
+"""The least that `limits.half_open` may be."""
+
 Fields = dict[str, Any]
 """The fields of a table that were right. A wrong one is not in it, a wrong member of a list is None."""
 Clash = tuple[str, object, str]
@@ -88,12 +91,18 @@ def _snat_clashes(edge: Fields, limits: Fields) -> Iterator[Clash]:
         yield "edge.snat_ports", [first, last], "expected the first port before the last"
         return
     (addresses, its), wanted, ports = _fewest(snat), limits.get("half_open", 0), last - first + 1
-    if addresses and (bindings := addresses * ports) < wanted:
-        there = f"{addresses} IPv{its} address{'es' if addresses > 1 else ''}"
+    if not addresses or (bindings := addresses * ports) >= wanted:
+        return
+    there = f"{addresses} IPv{its} address{'es' if addresses > 1 else ''} of edge.snat"
+    total = f"{there} x {ports} ports = {bindings} bindings to each endpoint"
+    if bindings < LEAST_HALF_OPEN:  # no limits.half_open is as low as that
+        least = -(-LEAST_HALF_OPEN // addresses)
+        expected = f"expected {least} ports or more: {total}, and {LEAST_HALF_OPEN} are the least"
+        yield "edge.snat_ports", [first, last], expected
+    else:
         expected = (
-            f"expected at most {bindings}: {there} of edge.snat x {ports} ports = {bindings}"
-            f" bindings to each endpoint, {wanted - bindings} short; add an address to edge.snat, widen"
-            " edge.snat_ports, or lower this"
+            f"expected at most {bindings}: {total}, {wanted - bindings} short; add an address to edge.snat,"
+            " widen edge.snat_ports, or lower this"
         )
         yield "limits.half_open", wanted, expected
 
@@ -103,7 +112,7 @@ def fit_half_open(edge: Fields, limits: Fields) -> None:
     if "snat_ports" in edge and "half_open" in limits and (addresses := _fewest(edge.get("snat", ()))[0]):
         first, last = edge["snat_ports"]
         ports = addresses * max(0, last - first + 1)
-        limits["half_open"] = max(1024, min(limits["half_open"], ports))
+        limits["half_open"] = max(LEAST_HALF_OPEN, min(limits["half_open"], ports))
 
 
 def _count(addresses: Iterable[str | None], wanted: int) -> int:

@@ -99,7 +99,8 @@ class Limits(Table, frozen=True, kw_only=True):
     """`[limits]`: sizes of the kernel's tables; `memory` says what they cost."""
 
     flows: Entries = 1_000_000
-    """Established flows."""
+    """Established flows: of TCP, and of QUIC whose client has proved where it is. Half as many of other UDP
+    have a table of their own, so that spoofed datagrams cannot evict a session either."""
     half_open: Entries = 65_536
     """Flows whose handshake is not over; apart, so that a SYN flood cannot evict a session. Unless it is
     set, no more than edge.snat has ports."""

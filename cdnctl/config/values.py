@@ -102,5 +102,11 @@ Lifetime = Annotated[int, Meta(ge=1, le=36000, description="seconds: a whole num
 Milliseconds = Annotated[
     float, Meta(gt=0, le=60000, description="milliseconds: a number above 0, at most 60000")
 ]
-PerSecond = Annotated[float, Meta(gt=0, le=1e9, description="a number above 0, at most 1e9")]
-Mbit = Annotated[float, Meta(gt=0, le=1e6, description="Mbit/s: a number above 0, at most 1e6")]
+LEAST_RATE = 0.001
+"""The kernel counts in ticks that no slower rate has room in."""
+PerSecond = Annotated[
+    float, Meta(ge=LEAST_RATE, le=1e9, description=f"a number above 0: from {LEAST_RATE} to 1e9")
+]
+Mbit = Annotated[
+    float, Meta(ge=LEAST_RATE, le=1e6, description=f"Mbit/s, a number above 0: from {LEAST_RATE} to 1e6")
+]

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from cdnctl.datapath import kernel, said
+from cdnctl.datapath import host, kernel, said
 from cdnctl.datapath.loading import SINGLE
 from cdnctl.errors import CdnctlError
 
 Mode = Literal["native", "generic", "detached"]
 Wish = Literal["auto", "native", "generic"]
-_SIOCGIFMTU = 0x8921
 _PLAIN_MTU = 1500
 _ONE_BUFFER_MTU = 3498
 """What fits into a page beside what the kernel needs of it."""
@@ -44,11 +41,17 @@ def interface_index(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError as error:
-        there = ", ".join(sorted(name for _, name in socket.if_nameindex() if name != "lo"))
-        raise CdnctlError(
-            f"interface {name} does not exist in this network namespace",
-            f"[edge] interfaces: there are {there or 'none but lo'}",
-        ) from error
+        raise missing(name, [each for _, each in socket.if_nameindex()]) from error
+
+
+def missing(name: str, there: Iterable[str]) -> CdnctlError:
+    """The error for an interface that is not among those of this network namespace."""
+    others = ", ".join(sorted(each for each in there if each != "lo"))
+    return CdnctlError(
+        f"interface {name} does not exist in this network namespace",
+        f"there are {others or 'none but lo'}: make it, or mend [edge] interfaces and `cdnctl reload`; of an"
+        " edge in another network namespace, start the agent with --netns NAME",
+    )
 
 
 def mode_of(ifindex: int) -> Mode:
@@ -182,19 +185,19 @@ def _put_first(place: _Place, program: int, wish: Wish) -> Attached:
         warning = ""
         if candidate == "generic" and wish == "auto":
             warning = (
-                f"{name} cannot do native XDP ({reason}; MTU {_mtu(name)}): attached in generic mode, at"
+                f"{name} cannot do native XDP ({reason}; MTU {host.mtu(name)}): attached in generic mode, at"
                 f" several times the CPU; {_remedy(name, program, reason)}"
             )
         return Attached(name, "native" if candidate == "native" else "generic", warning)
     raise CdnctlError(
-        f"interface {name} takes no XDP program ({reason}; MTU {_mtu(name)})",
+        f"interface {name} takes no XDP program ({reason}; MTU {host.mtu(name)})",
         _remedy(name, program, reason) + ("" if wish == "auto" else ', or set attach = "auto" in [edge]'),
     )
 
 
 def _remedy(name: str, program: int, reason: str) -> str:
     """Most drivers that refuse do so since a frame does not fit into one buffer; many do not say so."""
-    if _mtu(name) <= _PLAIN_MTU or "not support XDP" in reason:
+    if host.mtu(name) <= _PLAIN_MTU or "not support XDP" in reason:
         return f"check its driver (`ethtool -i {name}`)"
     one = kernel.program_name(kernel.program_id(program)).endswith(SINGLE)
     why = "this kernel has" if one else "its driver may take"
@@ -202,16 +205,6 @@ def _remedy(name: str, program: int, reason: str) -> str:
         f"{why} XDP for frames of one buffer only: a smaller MTU helps (`ip link set dev {name} mtu"
         f" {_ONE_BUFFER_MTU}`, or {_PLAIN_MTU}, on its peer too)"
     )
-
-
-def _mtu(name: str) -> int:
-    request = struct.pack("16sI12x", name.encode(), 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        try:
-            answer = fcntl.ioctl(control, _SIOCGIFMTU, request)
-        except OSError:
-            return 0
-    return int(struct.unpack_from("I", answer, 16)[0])
 
 
 def _put_back(place: _Place, program: int) -> None:

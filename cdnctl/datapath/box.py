@@ -9,6 +9,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from cdnctl.datapath.standing import Standing
+
 XdpMode = Literal["native", "generic", "detached"]
 NeighbourState = Literal["resolved", "failed", "unresolved", "missing"]
 
@@ -123,6 +125,8 @@ class Box(Base, frozen=True, kw_only=True):
     """Whether the edge's tables are pinned."""
     current: bool = True
     """The pinned program is of this version of cdnctl."""
+    standing: Standing | None = None
+    """How what is pinned stands to the configuration."""
     switches: tuple[str, ...] = ()
     """What is switched off or only observed: `disarmed`, `bypass`, `observe`."""
     interfaces: dict[str, Interface] = field(default_factory=dict)

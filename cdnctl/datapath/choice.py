@@ -183,8 +183,8 @@ class Choice:
                 return number
         raise CdnctlError(
             f"the services need more than {abi.MAX_TABLES} different tables of endpoints",
-            "let more services have the same CDNs, or have fewer regions; `cdnctl detach` and start again"
-            " to forget services that have left",
+            "let more services have the same CDNs, or have fewer regions; to forget services that have left,"
+            " `cdnctl detach --stop --yes`, which cuts all flows, and start again",
         )
 
     # -- endpoints --

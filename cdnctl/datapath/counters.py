@@ -37,7 +37,7 @@ class CdnTotals(NamedTuple):
     handshakes: int
     promoted: int
     closed: int
-    """Established flows that ended: promoted - closed are open."""
+    """Flows under way that ended: promoted - closed are open, where replies come back through the box."""
     spilled: int
     reset_dark: int
     segments_to: int

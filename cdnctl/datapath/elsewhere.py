@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,14 +26,34 @@ def attached_elsewhere(maps: frozenset[int]) -> Path | None:
 
     Looks at the named ones and at those of all processes; needs root.
     """
-    own = os.stat("/proc/thread-self/ns/net")
-    seen = {(own.st_dev, own.st_ino)}
+    seen = {_identity(Path("/proc/thread-self/ns/net")), None}  # None: ended just now
     for path in namespaces():
-        with contextlib.suppress(OSError):  # ended just now
-            there = path.stat()
-            if (there.st_dev, there.st_ino) not in seen and _attached_in(path, maps):
-                return path
-            seen.add((there.st_dev, there.st_ino))
+        there = _identity(path)
+        if there not in seen and _attached_in(path, maps):
+            return path
+        seen.add(there)
+    return None
+
+
+def detach_line(edge: str, maps: frozenset[int]) -> str:
+    """What to type, from wherever in this box, to take an edge off, with its agent if there is one, and to
+    cut its flows."""
+    line = f"cdnctl detach --edge {edge} --stop --yes"
+    where = _name_of_here() if attach.attached_to(maps) else attached_elsewhere(maps)
+    return f"nsenter --net={where} {line}" if where else line
+
+
+def _name_of_here() -> Path | None:
+    """The present namespace's, if it has one: that of the box itself has none, and needs none."""
+    here = _identity(Path("/proc/thread-self/ns/net"))
+    names = sorted(NAMED.iterdir()) if NAMED.is_dir() else []
+    return next((path for path in names if _identity(path) == here), None)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
     return None
 
 

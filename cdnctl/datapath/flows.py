@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cdnctl.datapath import abi, kernel
@@ -23,38 +25,53 @@ _HALF_OPEN_NS = 10_000_000_000
 """A handshake is over by then, one way or the other (HALF_OPEN_NS in slot.h, and a little)."""
 
 
+BEING_BOUND = 2**64 - 1
+"""The owner of a slot that is being filled, for whom is not written yet (slot.h)."""
+_OPEN = (abi.SlotState.SYN_SENT, abi.SlotState.SYN_RECV, abi.SlotState.ESTABLISHED)
+
+
 class Carried(NamedTuple):
-    """Numbers of those that have flows: they must not be given to others."""
+    """By the numbers of those that have flows, how many: such numbers must not be given to others.
 
-    services: set[int]
-    endpoints: set[int]
+    A port that rests after its flow keeps the numbers, and counts as none.
+    """
+
+    services: Counter[int]
+    endpoints: Counter[int]
+    is_whole: bool
+    """False when some flow was just being opened: for whom could not be seen."""
 
 
-def carried(tables: tuple[Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
-    """Whose flows there are in `reverse`, `half_open` and `established`; resting ports count as flows.
+def carried(tables: tuple[Map, Map, Map, Map], per_endpoint: int, idle_s: int) -> Carried:
+    """Whose flows there are in `reverse`, `half_open`, `established` and `datagrams`.
 
     A look at every slot and flow, but by columns: a tenth of a second for a million.
     """
-    reverse, half_open, established = tables
-    found, first = Carried(set(), set()), 0
+    reverse, half_open, *under_way = tables
+    services, endpoints = Counter[int](), Counter[int]()
+    first, is_whole, size = 0, True, reverse.info.value_size
     for count, _, values in reverse.batches():
-        owners = array("Q", values)[:: reverse.info.value_size // 8]
+        owners = array("Q", values)[:: size // 8]
         if any(owners):
-            for number, owner in enumerate(owners, first):
-                if owner:
-                    found.services.add((owner - 1) & 0xFFFF)  # owner_word() in slot.h
-                    found.endpoints.add(number // max(1, per_endpoint))
+            states = values[abi.Slot.state.offset :: size]
+            for number, owner in enumerate(owners):
+                if owner == BEING_BOUND:
+                    is_whole = False
+                elif owner:
+                    is_open = states[number] in _OPEN
+                    services[(owner - 1) & 0xFFFF] += is_open  # owner_word() in slot.h
+                    endpoints[(first + number) // max(1, per_endpoint)] += is_open
         first += count
     now_ns = time.monotonic_ns()
-    for flow in _direct(established):
+    for flow in itertools.chain.from_iterable(_direct(table) for table in under_way):
         if (now_ns >> SECOND_BITS) - flow.seen_s & 0xFFFF < idle_s:
-            found.services.add(flow.service)
-            found.endpoints.add(flow.endpoint)
+            services[flow.service] += 1
+            endpoints[flow.endpoint] += 1
     for flow in _direct(half_open):
         if now_ns - flow.syn_ns < _HALF_OPEN_NS:
-            found.services.add(flow.service)
-            found.endpoints.add(flow.endpoint)
-    return found
+            services[flow.service] += 1
+            endpoints[flow.endpoint] += 1
+    return Carried(services, endpoints, is_whole)
 
 
 def _direct(table: Map) -> Iterator[abi.Flow]:
@@ -107,22 +124,26 @@ def _scaled(live: int, looked: int, seen: int) -> int:
     return live if looked == seen else round(live * seen / max(1, looked))
 
 
-def live_flows(established: Map, reverse: Map, idle_s: int, bound_s: float = COUNT_BOUND_S) -> FlowCount:
-    """Established flows that were not closed, in about `bound_s` seconds at the most.
+def live_flows(
+    under_way: Iterable[tuple[Map, int]], reverse: Map, bound_s: float = COUNT_BOUND_S
+) -> FlowCount:
+    """Flows of tables that were not closed, in about `bound_s` seconds at the most. With each table is, in
+    seconds, how long its flows may be idle.
 
     When time runs out before every flow was looked at, the rest is taken to be live in the proportion
-    of those that were; when it runs out before the table's end, the count is too low.
+    of those that were; when it runs out before the tables' end, the count is too low.
     """
     began = time.monotonic()
     looked = live = seen = 0
-    life, size = _Life(reverse, idle_s), established.info.value_size
-    for count, _, values in established.batches():
-        seen += count
-        for at in range(0, len(values), size):
-            if looked % _LOOKS == 0 and time.monotonic() - began > bound_s / 2:
-                break
-            live += life.of(values[at : at + size])
-            looked += 1
-        if time.monotonic() - began > bound_s:
-            return FlowCount(_scaled(live, looked, seen), at_least=True)
+    for table, idle_s in under_way:
+        life, size = _Life(reverse, idle_s), table.info.value_size
+        for count, _, values in table.batches():
+            seen += count
+            for at in range(0, len(values), size):
+                if looked % _LOOKS == 0 and time.monotonic() - began > bound_s / 2:
+                    break
+                live += life.of(values[at : at + size])
+                looked += 1
+            if time.monotonic() - began > bound_s:
+                return FlowCount(_scaled(live, looked, seen), at_least=True)
     return FlowCount(_scaled(live, looked, seen), about=looked < seen)

@@ -22,6 +22,7 @@ from cdnctl.config import Config
 from cdnctl.datapath import attach, ethtool, host, kernel, links, peers, program, toolchain
 from cdnctl.datapath.box import Box, Interface, NeighbourState, Ownership, Socket, Way
 from cdnctl.datapath.routes import route_to
+from cdnctl.datapath.standing import standing
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
 
@@ -66,6 +67,7 @@ def look(edge: str, config: Config | None, *, agent: bool) -> Box:
         sockets=tuple(_sockets(edge)) if edge else (),
         loaded=loaded,
         current=current,
+        standing=standing(config) if config and root else None,
         switches=switches,
         interfaces=interfaces,
         ways=ways,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from cdnctl.datapath import abi
+from cdnctl.datapath import abi, attach
 from cdnctl.datapath.keeper import Keeper
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
@@ -74,11 +74,7 @@ def place(name: str, devices: Iterable[Device]) -> Place:
     by_index = {each.ifindex: each for each in devices}
     found = next((each for each in by_index.values() if each.name == name), None)
     if found is None:
-        there = ", ".join(sorted(each.name for each in by_index.values() if each.name != "lo"))
-        raise CdnctlError(
-            f"interface {name} does not exist in this network namespace",
-            f"[edge] interfaces: there are {there or 'none but lo'}",
-        )
+        raise attach.missing(name, [each.name for each in by_index.values()])
     if len(found.mac) != _MAC_BYTES or not any(found.mac):
         raise CdnctlError(
             f"interface {name} is no Ethernet device", "[edge] interfaces takes those that have a MAC address"
@@ -141,7 +137,8 @@ class Links(Keeper):
         self.keep()
         faults = [self._faults[name] for name in self._names if name in self._faults]
         if faults:
-            raise CdnctlError("\n".join(faults), "see [edge] interfaces, and `ip -d link`")
+            remedy = "see `ip -d link`: make it, or mend [edge] interfaces and `cdnctl reload`"
+            raise CdnctlError("\n".join(faults), remedy)
 
     def roots(self, names: Sequence[str]) -> tuple[str, ...]:
         """The devices to attach to: of VLAN devices those below, as only they can do native XDP."""

@@ -24,6 +24,7 @@ class Run(NamedTuple):
     old: int
     new: int
     length: int
+    protocol: int
 
 
 class Shape(NamedTuple):
@@ -77,7 +78,7 @@ class Numbering:
                 if number in endpoints and address in new.snat[family]:
                     there = endpoints[number] * new.rows + new.snat[family].index(address)
                     self._rows[row] = there * new.ports
-                self._add(row)
+                self._add(row, key.protocol)
         self.is_same = (
             all(before == after for before, after in endpoints.items())
             and len(endpoints) == len(held)
@@ -115,12 +116,12 @@ class Numbering:
         """Which SNAT address of its family a new slot is of."""
         return new // self._new.ports % self._new.rows
 
-    def _add(self, row: int) -> None:
+    def _add(self, row: int, protocol: int) -> None:
         first, there = row * self._ports, self._rows.get(row, NOWHERE)
         low = min(max(0, -self._shift), self._ports)
         high = max(low, min(self._ports, self._new.ports - self._shift)) if there != NOWHERE else low
         if high > low:
-            self.runs.append(Run(first + low, there + low + self._shift, high - low))
+            self.runs.append(Run(first + low, there + low + self._shift, high - low, protocol))
         self.cut += [(at, n) for at, n in ((first, low), (first + high, self._ports - high)) if n]
 
 

@@ -116,7 +116,7 @@ def detach(edge: str) -> str:
         done = f"detached from {', '.join(names)}" if names else "attached to nothing"
         raise CdnctlError(
             f"{edge}: {done} in this network namespace, but attached in another, so its pins stay",
-            f"sudo nsenter --net={other} cdnctl detach --edge {edge}",
+            elsewhere.detach_line(edge, maps),
         )
     program.remove()
     return f"{edge}: detached from {', '.join(names) or 'nothing'}; {flows} translated flows were cut"

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cdnctl.config import Config
-from cdnctl.config.cost import slots
-from cdnctl.datapath import abi, attach, build, kernel
+from cdnctl.config.cost import datagrams, slots
+from cdnctl.datapath import abi, attach, build, elsewhere, kernel
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import BPFFS, CURRENT, bpf_dir, pin_dir, tables_dir
 
@@ -73,6 +73,7 @@ def sizes(config: Config) -> dict[str, int]:
     return {
         "FLOWS": config.limits.flows,
         "HALF_OPEN": config.limits.half_open,
+        "DATAGRAMS": datagrams(config),
         "SLOTS": slots(config),
         "BLOCK_ENTRIES": config.limits.block_entries,
     }
@@ -127,6 +128,11 @@ class Program:
         is_there = found.program == self._digest_on(layout) and (held / build.PROGRAM).exists()
         return "nothing" if is_there else "program"
 
+    def is_foreign(self) -> bool:
+        """Whether tables are there that are of other structs, and so of no use to this version."""
+        found = _identity(self._held())
+        return found is not None and found.definitions != _definitions()
+
     def ensure(self, config: Config) -> bool:
         """`prepare` and `commit` in one, for those who attach afterwards."""
         made = self.prepare(config)
@@ -149,7 +155,7 @@ class Program:
         if found.definitions != definitions:
             raise CdnctlError(
                 f"{self.root} holds the tables of another version of cdnctl, which this one cannot take over",
-                f"cut its flows and start afresh: cdnctl detach --edge {self.edge} --yes",
+                f"cut its flows and start afresh: {elsewhere.detach_line(self.edge, self.maps())}",
             )
         if found.layout != layout:
             return self._make(config, self._home(layout, definitions), held)
@@ -233,7 +239,7 @@ class Program:
     def moving_to(self) -> Path | None:
         """Later tables than the link's that are in use: whoever moved flows there was killed meanwhile."""
         held = self._held()
-        for home in self.homes():
+        for home in [] if self.is_foreign() else self.homes():
             if moved_ns(home) > moved_ns(held) and attach.attached_to(maps_of(home)):
                 return home
         return None

@@ -45,6 +45,7 @@ class Tables:
         self._management = table("management")
         self.half_open = table("half_open")
         self.established = table("established")
+        self.datagrams = table("datagrams")
         self.reverse = table("reverse")
         self._health = table("health")
         self._weight_out = table("weight_out")
@@ -157,14 +158,16 @@ class Tables:
         """Numbers of the services and endpoints that have flows."""
         settings = self.settings
         return carried(
-            (self.reverse, self.half_open, self.established),
+            (self.reverse, self.half_open, self.established, self.datagrams),
             settings.snat_rows * settings.ports,
             max(settings.established_s, settings.udp_s),
         )
 
     def live_flows(self, bound_s: float = COUNT_BOUND_S) -> FlowCount:
-        """Established flows that were not closed, in about `bound_s` seconds at the most."""
-        return live_flows(self.established, self.reverse, self.settings.established_s, bound_s)
+        """Flows under way that were not closed, in about `bound_s` seconds at the most."""
+        settings = self.settings
+        under_way = (self.established, settings.established_s), (self.datagrams, settings.udp_s)
+        return live_flows(under_way, self.reverse, bound_s)
 
 
 def _link_key(key: tuple[int, int, int]) -> bytes:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.choice import Choice
+from cdnctl.datapath.flows import BEING_BOUND
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.numbering import NOWHERE, Numbering
 
-LASTING = ("established",)
-"""Tables of flows that may be large; an entry changes with its slot."""
+LASTING = ("established", "datagrams")
+"""Tables of flows under way, which may be large; an entry comes, moves and goes with its slot."""
 FLEETING = ("half_open",)
 """Tables of flows that are small, or hold their entries for seconds."""
 
@@ -38,8 +39,6 @@ _KEY = struct.Struct("=16sHHBBH")
 _FLOW_SLOT = abi.Flow.slot.offset
 _CHUNK = 4096
 """Slots that are looked at closely when one of them differs."""
-_BEING_BOUND = 2**64 - 1
-"""The owner of a slot that is being filled (BEING_BOUND in slot.h)."""
 _BEGUN = (abi.SlotState.SYN_SENT, abi.SlotState.SYN_RECV)
 _OPEN = (*_BEGUN, abi.SlotState.ESTABLISHED)
 _DIRECT = (abi.Transport.IPIP, abi.Transport.GUE)
@@ -56,6 +55,11 @@ class _Slots:
         """Those of so many slots."""
         step = _SIZE // 8
         return self._words[first * step : (first + count) * step : step]
+
+    def since(self, first: int, count: int) -> memoryview:
+        """The same for when their states began, or their requests."""
+        step = _SIZE // 8
+        return self._words[first * step + 1 : (first + count) * step : step]
 
     def states(self, first: int, count: int) -> memoryview:
         """The same for their states."""
@@ -166,15 +170,20 @@ class Transfer:
     # -- slots --
 
     def _differing(self) -> Iterator[tuple[int, int]]:
-        """Slots that have another owner here and there, or another state."""
+        """Slots that have another owner here and there, or another state, or began it another time.
+
+        Of TCP each request is noted there, but UDP may get from one table into another in the same state.
+        """
         old, new = self._old, self._new
         for run in self._numbering.runs:
             for at in range(0, run.length, _CHUNK):
                 here, there, count = run.old + at, run.new + at, min(_CHUNK, run.length - at)
-                pairs = (
+                pairs = [
                     (old.owners(here, count), new.owners(there, count)),
                     (old.states(here, count), new.states(there, count)),
-                )
+                ]
+                if run.protocol == abi.UDP:
+                    pairs.append((old.since(here, count), new.since(there, count)))
                 if all(one == other for one, other in pairs):
                     continue
                 found = set[int]()
@@ -200,7 +209,7 @@ class Transfer:
         """A slot with its flow, in place of what is there; False when it is being changed just now."""
         slot, held = self._old.get(old), self._new.get(new)
         (owner,) = _OWNER.unpack_from(slot)
-        if owner == _BEING_BOUND or self._old.get(old)[: _OWNER.size] != slot[: _OWNER.size]:
+        if owner == BEING_BOUND or self._old.get(old)[: _OWNER.size] != slot[: _OWNER.size]:
             return False
         if held[: _OWNER.size] != slot[: _OWNER.size]:
             self._forget(held, new, (*LASTING, *FLEETING))

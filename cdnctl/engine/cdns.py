@@ -81,7 +81,7 @@ class CdnPictures:
             requests=sum(first_bytes),
             loss_to_cdn=_share(grown.resent_to, grown.segments_to),
             loss_from_cdn=_share(grown.resent_from, grown.segments_from),
-            open_flows=max(0, now.promoted - now.closed),
+            open_flows=max(0, now.promoted - now.closed) if config.mode == "nat" else None,
             capacity_use=_use(config, grown.new_flows / span, to_bps + from_bps),
             spilled_per_s=grown.spilled / span,
             video_kept=wanted.video_kept.get(name, 1.0),

@@ -361,7 +361,7 @@ def _check_reason(command: AnyCommand) -> None:
 def _refusal(error: Exception) -> Outcome:
     if isinstance(error, OSError):
         return Outcome(ok=False, text=f"the kernel refused: {error}; see `cdnctl check`")
-    return Outcome(ok=False, text=str(error))
+    return Outcome(ok=False, text=str(error), remedy=getattr(error, "remedy", ""))
 
 
 def duration(seconds: float) -> str:

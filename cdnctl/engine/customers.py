@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cdnctl.config.schema import MAX_ALLOWED
+from cdnctl.config.values import LEAST_RATE
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.engine import clients
@@ -43,6 +44,8 @@ class CustomerChanges:
         """New limits, or the configuration's again."""
         engine, name = self._engine, command.customer
         config = {customer.name: customer for customer in engine.config.customers}
+        if name not in config and command.clear and name in engine.state.limits:
+            return self._forget(command)
         if name not in config:
             there = ", ".join(config) or "none: [[customer]] in the configuration makes one"
             raise CdnctlError(f"there is no customer {name!r}", f"there are {there}")
@@ -52,9 +55,10 @@ class CustomerChanges:
         if not command.clear and not asked:
             raise CdnctlError("no limit given", f"as in: cdnctl limit {name} --pps 50000")
         for key, value in asked.items():
-            if not 0 <= value <= _MOST[key]:
+            if value and not LEAST_RATE <= value <= _MOST[key]:
                 raise CdnctlError(
-                    f"a limit of {value:g} {_UNITS[key]}", f"from 0 (no limit) to {_MOST[key]:g}"
+                    f"a limit of {value:g} {_UNITS[key]}",
+                    f"from 0 (no limit), and else from {LEAST_RATE}, to {_MOST[key]:g}",
                 )
         limits = {each: limit for each, limit in engine.state.limits.items() if each != name}
         before = clients.limit_of(config[name], engine.state.limits)
@@ -66,6 +70,15 @@ class CustomerChanges:
         if command.dry_run:
             return Outcome(ok=True, text=f"would {text}, from {words(before)}")
         return self._put(replace(engine.state, limits=limits), text.replace("limit", "limited", 1))
+
+    def _forget(self, command: SetLimit) -> Outcome:
+        """What was set for a customer that the configuration has no more: it would hold if one came back."""
+        state, name = self._engine.state, command.customer
+        text = f"the limits of {name}, which is no customer any more: {words(state.limits[name])}"
+        if command.dry_run:
+            return Outcome(ok=True, text=f"would forget {text}")
+        limits = {each: limit for each, limit in state.limits.items() if each != name}
+        return self._put(replace(state, limits=limits), f"forgot {text}")
 
     def allow(self, command: Allow) -> Outcome:
         """Let a prefix pass the block list and the limits."""

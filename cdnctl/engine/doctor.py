@@ -41,7 +41,7 @@ def judge(box: Box, config: Config | None) -> list[Finding]:
     if config is None:
         return findings
     findings += _memory(box, config)
-    findings += _data_path(box)
+    findings += _data_path(box, config)
     for name in config.edge.interfaces:
         findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
     for name, each in box.interfaces.items():
@@ -138,15 +138,25 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
 
 
-def _data_path(box: Box) -> Iterator[Finding]:
+def _attach(box: Box, config: Config) -> str:
+    """An edge that has been up is started as it was."""
+    return f"cdnctl attach --edge {config.edge.name}" if box.loaded else f"cdnctl attach -c {config.path}"
+
+
+def _data_path(box: Box, config: Config) -> Iterator[Finding]:
     if box.agent:
         yield Finding("ok", "agent", "it answers")
     elif box.loaded:
         text = "none answers: the data path goes on, and nobody sees to next hops, blocks that end, events"
-        yield Finding("warn", "agent", text, "cdnctl attach")
+        yield Finding("warn", "agent", text, _attach(box, config))
     else:
-        yield Finding("warn", "agent", "none answers", "cdnctl attach")
-    if box.loaded and not box.current:
+        yield Finding("warn", "agent", "none answers", _attach(box, config))
+    standing = box.standing
+    if standing and standing.remade == "all":
+        yield Finding("fail", "data path", str(standing), f"{standing.detach}, then {_attach(box, config)}")
+    elif standing and standing.remade == "tables":
+        yield Finding("warn", "data path", str(standing), f"cdnctl reload --edge {config.edge.name}")
+    elif box.loaded and not box.current:
         text = "of another version of cdnctl, or being replaced just now"
         yield Finding("warn", "data path", text, "end the agent and start it again: no flow is cut")
     for switch in box.switches:
@@ -165,7 +175,10 @@ def _data_path(box: Box) -> Iterator[Finding]:
 def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     name = each.name
     if not each.ifindex:
-        yield Finding("fail", name, "does not exist here", "see `ip link`, and [edge] interfaces")
+        remedy = (
+            f"make it (`ip link`), or mend [edge] interfaces and `cdnctl reload --edge {config.edge.name}`"
+        )
+        yield Finding("fail", name, "does not exist here", remedy)
         return
     if not each.up:
         yield Finding("fail", name, "is down", f"ip link set dev {name} up")
@@ -214,7 +227,7 @@ def _xdp(box: Box, config: Config, each: Interface) -> Finding:
         )
     attached = box.loaded or box.agent
     text = "nothing is attached: packets that come in here do not reach the data path"
-    return Finding("fail" if attached else "warn", each.name, text, "cdnctl attach")
+    return Finding("fail" if attached else "warn", each.name, text, _attach(box, config))
 
 
 def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ class Engine:
         fresh = not self.program.exists()
         attach.check(self.config.edge.interfaces, frozenset() if fresh else self.program.maps())
         for clash in host.port_clashes(self.config):
-            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+            raise CdnctlError(str(clash), f"set {clash.remedy}")
         self.state = self.store.load()
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
@@ -104,6 +104,8 @@ class Engine:
             raise
         self.attachment.leave_others()
         self.program.commit()
+        for said in self.let_go():
+            self.tell("note", said)
         self.observer.observe()
         for warning in move.told() if move else ():
             self.tell("attach", warning, "warning")
@@ -163,14 +165,15 @@ class Engine:
         self._take_over_mode()  # first: the settings tell new tables from old ones
         settings.write_settings(self.config, self.tables)
         self.blocks.load(self.state.blocks)
-        self.put_config(moving=self.program.before is not None)
+        self.put_config()
 
-    def put_config(self, *, moving: bool = False) -> None:
+    def put_config(self) -> None:
         """Have the tables as the configuration, and the operators' words on top of it, say.
 
         No packet of a service finds less than before meanwhile: what is new comes first, from the last
         link of the chain to the first (endpoints, tables, services, addresses), and only then anything
-        goes. Raises CdnctlError, OSError; then part of it may be in force.
+        goes: `let_go`, once all flows are in these tables. Raises CdnctlError, OSError; then part of it may
+        be in force.
         """
         config, tables = self.config, self.tables
         self.layout = layout.plan(config, tables)
@@ -188,8 +191,6 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
-        if not moving:  # else flows are on their way here of those that seem to have none
-            self._let_go()
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -197,10 +198,12 @@ class Engine:
         self.video.follow(self.config, self.layout)
         self.observer.follow(self.config, self.layout, self.tables)
 
-    def _let_go(self) -> None:
-        """Of what left the configuration, whatever has no flow any more."""
-        for said in leavers.let_go(self.config, self.layout, self.tables):
+    def let_go(self) -> list[str]:
+        """Of what left the configuration, whatever has no flow any more; returns what has."""
+        leaving = leavers.let_go(self.config, self.layout, self.tables)
+        for said in leaving.gone:
             self.tell("note", said)
+        return leaving.staying
 
     def _take_over_mode(self) -> None:
         """The kernel's word holds: root may have switched it while no agent ran.
@@ -352,7 +355,7 @@ class Engine:
             if self.collector.tick(now_s):
                 self.ports.note({number: sum(row) for number, row in self.sweep.open.items()}, now_s)
                 self.collector.tightest = self.ports.tightest
-                self._let_go()
+                self.let_go()
         self._ticker.ports(self.ports.foretold(now_s), self.layout.by_id())
 
     def _follow_mode(self) -> abi.Mode:

@@ -7,7 +7,9 @@ numbers only; where neither has one, the number stands.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
@@ -17,7 +19,7 @@ from cdnctl.datapath.choice import EndpointKey, ServiceKey
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import explain, layout
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Frame
+from cdnctl.model import Customer, Frame
 
 _SECOND = 1 << 30
 """The kernel's seconds, of which ages are counted in sixteen bits (second_of in slot.h)."""
@@ -54,7 +56,7 @@ def names_by_config(config: Config, tables: Tables) -> Names:
     )
 
 
-def names_by_frame(frame: Frame, tables: Tables) -> Names:
+def names_by_agent(frame: Frame, customers: Iterable[Customer], tables: Tables) -> Names:
     """As the agent that serves the edge has them; it tells no numbers, but what bears them."""
     endpoints, entries = tables.choice.endpoints(), tables.choice.endpoint_entries()
     cdns = {
@@ -71,7 +73,14 @@ def names_by_frame(frame: Frame, tables: Tables) -> Names:
         if each.protocol in abi.PROTOCOLS
     }
     services = {number: named[key] for key, number in held.items() if key in named}
-    return Names(cdns, services)
+    clients = tables.clients.held()
+    named_customers = {
+        entry.customer: customer.name
+        for customer in customers
+        for prefix in customer.prefixes
+        if (entry := clients.get(ipaddress.ip_network(prefix))) and entry.customer
+    }
+    return Names(cdns, services, named_customers)
 
 
 class Entries:
@@ -90,12 +99,12 @@ class Entries:
         return self.names.cdns.get(number, f"CDN {number}")
 
     def customer(self, number: int) -> str:
-        """Its name."""
-        return self.names.customers.get(number, f"customer {number}") if number else "nobody in particular"
+        """`customer acme`."""
+        return f"customer {self.names.customers.get(number, number)}" if number else "nobody in particular"
 
     def region(self, number: int) -> str:
-        """Its name."""
-        return self.names.regions.get(number, f"region {number}") if number else "everywhere"
+        """`region east`."""
+        return f"region {self.names.regions.get(number, number)}" if number else "no region"
 
     def service(self, number: int) -> str:
         """Its name, address, port and protocol."""
@@ -122,11 +131,14 @@ class Entries:
 
     # -- entries --
 
-    def flow(self, key: abi.FlowKey, belongs_half_open: bool) -> abi.Flow | None:
-        """The forward entry under a key, if it is there (still)."""
-        table = self.tables.half_open if belongs_half_open else self.tables.established
-        raw = table.get(bytes(key))
-        return None if raw is None else abi.Flow.from_buffer_copy(raw)
+    def flow(self, key: abi.FlowKey, belongs_half_open: bool) -> tuple[str, abi.Flow] | None:
+        """What a flow is, and its forward entry, if that is there (still)."""
+        tables = self.tables
+        under_way = {"established": tables.established, "of datagrams": tables.datagrams}
+        for kind, table in ({"half-open": tables.half_open} if belongs_half_open else under_way).items():
+            if (raw := table.get(bytes(key))) is not None:
+                return kind, abi.Flow.from_buffer_copy(raw)
+        return None
 
     def slot(self, index: int) -> abi.Slot | None:
         """A reverse slot."""
@@ -185,11 +197,15 @@ class Entries:
 
 
 def interface(ifindex: int) -> str:
-    """Its name in this network namespace."""
-    try:
+    """Its name in this network namespace, or its number when it is gone."""
+    return interface_name(ifindex) or f"interface {ifindex}"
+
+
+def interface_name(ifindex: int) -> str:
+    """Its name; empty when there is none in this network namespace."""
+    with contextlib.suppress(OSError):
         return socket.if_indextoname(ifindex)
-    except OSError:
-        return f"interface {ifindex}"
+    return ""
 
 
 def duration(seconds: float) -> str:

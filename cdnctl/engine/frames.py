@@ -109,7 +109,12 @@ class Observer:
 
     def verdicts(self) -> list[Verdict]:
         """The exact account."""
-        span, before = self.window.seconds, self.window.oldest.verdicts
+        span, before, switched = (
+            self.window.seconds,
+            self.window.oldest.verdicts,
+            self.window.in_this_mode.verdicts,
+        )
+        since = {each: (switched if each >= abi.FIRST_DROP else before)[each] for each in before}
         return [
             Verdict(
                 name=verdict.name.lower(),
@@ -117,8 +122,8 @@ class Observer:
                 explanation=explain.EXPLANATION[verdict],
                 packets_total=packets,
                 bytes_total=octets,
-                pps=(packets - before[verdict][0]) / span,
-                bps=8 * (octets - before[verdict][1]) / span,
+                pps=(packets - since[verdict][0]) / span,
+                bps=8 * (octets - since[verdict][1]) / span,
             )
             for verdict, (packets, octets) in self.window.newest.verdicts.items()
         ]

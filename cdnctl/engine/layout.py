@@ -110,7 +110,8 @@ def _number(
             if free is None:
                 raise CdnctlError(
                     f"more than {len(numbers)} {what}, those that left since the tables were made included",
-                    "`cdnctl detach` and start again to forget the old ones",
+                    "to forget the old ones: `cdnctl detach --stop --yes`, which cuts all flows, and start"
+                    " again",
                 )
             given[key] = free
             used.add(free)

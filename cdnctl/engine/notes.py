@@ -132,14 +132,14 @@ class Notes:
 
     def _note_flow(self, belongs: int, slot: int) -> None:
         if belongs == Belongs.TO_NEW_FLOW:
-            self.add("flow", "none is known, established or half-open")
+            self.add("flow", "none is known, under way or half-open")
             return
         half_open = belongs == Belongs.TO_HALF_OPEN
-        kind = "half-open" if half_open else "established"
-        flow = self._entries.flow(self._key(), half_open)
-        if flow is None:
-            self.add("flow", f"{kind}, and gone meanwhile")
+        found = self._entries.flow(self._key(), half_open)
+        if found is None:
+            self.add("flow", f"{'half-open' if half_open else 'under way'}, and gone meanwhile")
             return
+        kind, flow = found
         self.endpoint = int(flow.endpoint)
         said = [f"{kind}, to {self._entries.endpoint(flow.endpoint)}"]
         if slot != abi.NO_SLOT:
@@ -149,7 +149,7 @@ class Notes:
             heard = "answered" if flow.flags & abi.FlowFlag.SYNACK else "not answered yet"
             said.append(f"first packet {duration(age_s)} ago, {heard}")
         if customer := flow.customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
+            said.append(self._entries.customer(customer))
         self.add("flow", ", ".join(said))
 
     def _key(self) -> abi.FlowKey:
@@ -228,8 +228,8 @@ class Notes:
         if customer & abi.CUSTOMER_ALLOWED:
             said.append("allowed: not blocked, not limited")
         if customer := customer & ~abi.CUSTOMER_ALLOWED:
-            said.append(f"customer {self._entries.customer(customer)}")
-        said.append(f"region {self._entries.region(rest & 0xFFFF)}")
+            said.append(self._entries.customer(customer))
+        said.append(self._entries.region(rest & 0xFFFF))
         said.append(f"class {abi.TrafficClass(rest >> 16).name.lower()}")
         self.add("client", ", ".join(said))
 
@@ -270,8 +270,11 @@ class Notes:
     def _note_gone_dark(self, endpoint: int, _b: int) -> None:
         self.add("rescue", f"sent again into {self._entries.endpoint(endpoint)}, which is dark")
 
-    def _note_promoted(self, _slot: int, _b: int) -> None:
-        self.add("handshake", "the client has proved itself: the flow is established")
+    def _note_promoted(self, _slot: int, proven: int) -> None:
+        if proven:
+            self.add("handshake", "the client has proved itself: the flow is established")
+        else:
+            self.add("handshake", "both ends have spoken, which proves nothing: the flow is of datagrams")
 
     # -- by which port, which way? --
 

@@ -96,12 +96,13 @@ class Reloading:
         if config.edge.name != before.edge.name:
             raise CdnctlError(
                 f"{before.path} is that of edge {config.edge.name} now, and this is {before.edge.name}",
-                "an edge keeps its name: stop the agent with `cdnctl detach --stop` and start another one",
+                "an edge keeps its name: give it that again, or end this one, which cuts its flows, with"
+                f" `cdnctl detach --edge {before.edge.name} --stop --yes`, and start another",
             )
         if not self._engine.state.detached:
             attach.check(config.edge.interfaces, self._engine.program.maps())
         for clash in host.port_clashes(config):
-            raise CdnctlError(f"[edge] snat {clash.address} is {clash.why}", f"set {clash.remedy}")
+            raise CdnctlError(str(clash), f"set {clash.remedy}")
         return config
 
     def _apply(self, config: Config, new: _New | None) -> list[str]:
@@ -116,7 +117,7 @@ class Reloading:
                 engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
                 engine.blocks.load(engine.state.blocks)
             engine.attachment.follow(config, new.program if new else engine.program)
-            engine.put_config(moving=bool(new and new.move))
+            engine.put_config()
             if new:
                 engine.reader.follow(new.program.current)
             with new.move.swapping() if new and new.move else contextlib.nullcontext():
@@ -126,7 +127,11 @@ class Reloading:
             self._take_back(before, new)
             raise
         # From here on there is no way back: what is attached is the new program.
-        for step in (engine.attachment.leave_others, lambda: self._settle(new)):
+        for step in (
+            engine.attachment.leave_others,
+            lambda: self._settle(new),
+            lambda: warnings.extend(engine.let_go()),
+        ):
             try:
                 step()
             except (CdnctlError, OSError) as error:
@@ -147,6 +152,7 @@ class Reloading:
         engine.attachment.follow(engine.config, engine.program)
         with contextlib.suppress(CdnctlError, OSError):
             engine.put_config()
+            engine.let_go()
         with contextlib.suppress(CdnctlError, OSError):
             engine.attachment.leave_others()
         if new:

@@ -8,6 +8,7 @@ from msgspec.structs import astuple
 
 from cdnctl.config import Config
 from cdnctl.config.schema import MAX_ALLOWED
+from cdnctl.config.values import LEAST_RATE
 from cdnctl.defence.blocklist import parse_prefix
 from cdnctl.model import Block
 from cdnctl.state import State
@@ -38,8 +39,11 @@ def clean(state: State, config: Config) -> list[str]:
 def _names(state: State, config: Config) -> list[str]:
     cdns = {*state.weights, *state.drained} - {cdn.name for cdn in config.cdns}
     customers = state.limits.keys() - {customer.name for customer in config.customers}
-    unknown = [f"CDN {name}" for name in sorted(cdns)] + [f"customer {name}" for name in sorted(customers)]
-    return [f"state.toml speaks of {what}, which the configuration has not: ignored" for what in unknown]
+    said = "which the configuration has not: ignored"
+    return [f"state.toml speaks of CDN {name}, {said}" for name in sorted(cdns)] + [
+        f"state.toml speaks of customer {name}, {said} (`cdnctl limit {name} --clear` forgets it)"
+        for name in sorted(customers)
+    ]
 
 
 def _weights(state: State, config: Config) -> list[str]:
@@ -83,11 +87,14 @@ def _limits(state: State) -> list[str]:
     wrong = [
         name
         for name, limit in state.limits.items()
-        if not all(value is None or 0 < value <= _FASTEST for value in astuple(limit))
+        if not all(value is None or LEAST_RATE <= value <= _FASTEST for value in astuple(limit))
     ]
     for name in wrong:
         del state.limits[name]
-    return [f"state.toml limits {name} to something that is no number above 0: left out" for name in wrong]
+    return [
+        f"state.toml limits {name} to something that is no number from {LEAST_RATE}: left out"
+        for name in wrong
+    ]
 
 
 def _allowed(state: State) -> list[str]:

@@ -14,6 +14,7 @@ from cdnctl.engine.layout import Layout
 from cdnctl.model import RATE_WINDOW_S
 
 Buckets = tuple[int, ...]
+_SWITCHES = abi.Mode.DISARMED | abi.Mode.BYPASS | abi.Mode.OBSERVE
 NO_CDN_TOTALS = CdnTotals(*[0] * len(CdnTotals._fields))
 NO_CUSTOMER_TOTALS = CustomerTotals(*[0] * len(CustomerTotals._fields))
 
@@ -22,6 +23,8 @@ class Snapshot(Struct, frozen=True):
     """All totals at one moment of the kernel's clock."""
 
     at_ns: int
+    mode: abi.Mode
+    """What is switched off."""
     verdicts: dict[abi.Verdict, tuple[int, int]]
     """Packets and bytes."""
     cdns: dict[str, CdnTotals]
@@ -41,6 +44,7 @@ def take(tables: Tables, layout: Layout, at_ns: int, samples: int, lost: int) ->
     counters = tables.counters
     return Snapshot(
         at_ns,
+        tables.mode & _SWITCHES,
         {verdict: (packets, octets) for verdict, packets, octets in counters.verdicts()},
         {name: counters.cdn(identity) for name, identity in layout.cdns.items()},
         {name: counters.handshakes(identity) for name, identity in layout.cdns.items()},
@@ -60,9 +64,12 @@ class Window:
 
     def __init__(self) -> None:
         self._snapshots: deque[Snapshot] = deque()
+        self._switched: Snapshot | None = None
 
     def push(self, snapshot: Snapshot) -> None:
         """Add the newest, and forget what is older than the window needs."""
+        if self._snapshots and snapshot.mode != self.newest.mode:
+            self._switched = snapshot
         self._snapshots.append(snapshot)
         horizon = snapshot.at_ns - int(RATE_WINDOW_S * 1e9)
         while len(self._snapshots) > 2 and self._snapshots[1].at_ns <= horizon:
@@ -72,6 +79,14 @@ class Window:
     def oldest(self) -> Snapshot:
         """The start of the window."""
         return self._snapshots[0]
+
+    @property
+    def in_this_mode(self) -> Snapshot:
+        """Where counting begins of what depends on the switches: what was dropped before the edge was
+        disarmed says nothing of what is dropped now."""
+        if self._switched is None or self._switched.at_ns < self.oldest.at_ns:
+            return self.oldest
+        return self._switched
 
     @property
     def newest(self) -> Snapshot:
@@ -93,7 +108,14 @@ class Window:
     def customer(self, number: int) -> CustomerTotals:
         """By how much each total of a customer has grown."""
         newest = self.newest.customers.get(number, NO_CUSTOMER_TOTALS)
-        return CustomerTotals(*_grown(newest, self.oldest.customers.get(number, NO_CUSTOMER_TOTALS)))
+        before, switched = (
+            each.customers.get(number, NO_CUSTOMER_TOTALS) for each in (self.oldest, self.in_this_mode)
+        )
+        return CustomerTotals(*_grown(newest, before))._replace(
+            dropped_packets=newest.dropped_packets - switched.dropped_packets,
+            dropped_bytes=newest.dropped_bytes - switched.dropped_bytes,
+            flows_refused=newest.flows_refused - switched.flows_refused,
+        )
 
     def handshakes(self, name: str) -> Buckets:
         """Of a CDN, by time."""

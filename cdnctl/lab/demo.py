@@ -238,8 +238,8 @@ class Demo:
         for line in lines:
             value = "not measured" if line.value is None else f"{line.value:,.10g}"
             verdict = "" if not line.bound else "[green]yes[/]" if line.holds else "[bold red]no[/]"
-            if verdict and not line.gate:
-                verdict += " (not gated)"
+            if line.load and not line.holds:
+                verdict = "[yellow]less load than wanted[/]"
             table.add_row(line.name, value, line.unit, line.bound, verdict)
         self.out.print(table)
         failed = [line for line in lines if line.gate and not line.holds]
@@ -252,6 +252,14 @@ class Demo:
             self.out.print(
                 f"  {line.name}: {line.value if line.value is not None else 'not measured'}, {line.bound}"
             )
+
+        if short := report.shortfalls(lines):
+            self.out.print(
+                "[yellow]less load than wanted:[/] the generators could offer no more on this machine; the"
+                " claims are about what they did offer"
+            )
+            for text in short:
+                self.out.print(f"  {text}")
 
     def _write(self, lines: list[report.Claim], incident: Incident) -> None:
         if self.json_path is None:

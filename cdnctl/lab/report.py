@@ -1,4 +1,8 @@
-"""What an incident has shown, as claims with bounds: each holds or does not."""
+"""What an incident has shown, as claims with bounds: each holds or does not.
+
+What the edge did is judged by what it was offered. How much that was is the load generators' part, and the
+machine's: it is reported, with what was wanted, and no claim about the edge.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ WINDOW = 100
 """New connections over which a share is judged: under a second's worth."""
 FAILED_SHARE = 0.01
 MIN_FLOOD_PPS = 50_000.0
+DROPPED_SHARE = 0.8
+"""Of what was offered from the block on; the rest may still be on its way, or counted a moment late."""
 LATE_MS = 10.0
 SERVED_SHARE = 99.0
 BACK_S = 45.0
@@ -40,16 +46,32 @@ class Claim(Struct, frozen=True):
     """`<= 500`, `>= 99`; empty for what is only reported."""
     holds: bool
     gate: bool
+    load: bool = False
+    """It is about what the load generators could offer."""
 
 
-def at_most(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
+def at_most(name: str, value: float | None, bound: float, unit: str) -> Claim:
     """A claim that a value does not exceed a bound."""
-    return Claim(name, _short(value), unit, f"<= {bound:.10g}", value is not None and value <= bound, gate)
+    return Claim(name, _short(value), unit, f"<= {bound:.10g}", value is not None and value <= bound, True)
 
 
-def at_least(name: str, value: float | None, bound: float, unit: str, *, gate: bool = True) -> Claim:
+def at_least(name: str, value: float | None, bound: float, unit: str) -> Claim:
     """A claim that a value reaches a bound."""
-    return Claim(name, _short(value), unit, f">= {bound:.10g}", value is not None and value >= bound, gate)
+    return Claim(name, _short(value), unit, f">= {bound:.10g}", value is not None and value >= bound, True)
+
+
+def wanted(name: str, value: float, least: float, unit: str) -> Claim:
+    """What a load generator was to offer at least: less of it is not the edge's failure."""
+    return Claim(name, _short(value), unit, f">= {least:.10g}", value >= least, False, True)
+
+
+def shortfalls(lines: Iterable[Claim]) -> list[str]:
+    """Where the load was less than wanted, in words."""
+    return [
+        f"{line.name}: {line.value:,.10g} {line.unit}, wanted {line.bound}"
+        for line in lines
+        if line.load and not line.holds and line.value is not None
+    ]
 
 
 def reported(name: str, value: float | None, unit: str) -> Claim:
@@ -107,14 +129,10 @@ def _step(step: Step, requests: list[Request]) -> list[Claim]:
     figures = summary(after)
     seconds = (step.end_ns - step.start_ns) / 1e9
     judged = step.name != "flood"
-    lines = [
-        at_least(
-            f"{step.name}: requests sent", len(requests), int(MIN_RATE * seconds), "requests", gate=judged
-        )
-    ]
+    lines = [wanted(f"{step.name}: requests sent", len(requests), int(MIN_RATE * seconds), "requests")]
     if judged:
         bound = 0 if step.name == "calm" else int(FAILED_SHARE * len(after))
-        lines.append(at_most(f"{step.name}: requests failed", failed, bound, "requests"))
+        lines.append(at_most(f"{step.name}: requests failed", failed if after else None, bound, "requests"))
     else:
         lines.append(reported(f"{step.name}, not blocked: requests failed", failed, "requests"))
     if step.fault_ns:
@@ -182,9 +200,8 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
     end_ns = steps[-1].end_ns or steps[-1].start_ns
     honest = [request for request in requests if flood.blocked_ns <= request.start_ns < end_ns]
     served = 100 * sum(request.ok for request in honest) / len(honest) if honest else None
-    blocked_s = (flood.offered.at_ns - flood.blocked_ns) / 1e9
     return [
-        at_least("flood: offered", flood.offered.pps, MIN_FLOOD_PPS, "packets/s"),
+        wanted("flood: offered", flood.offered.pps, MIN_FLOOD_PPS, "packets/s"),
         reported("flood: offered", offered, "packets"),
         at_least(
             "flood: received by the edge, honest packets included",
@@ -197,7 +214,7 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
         at_least(
             "flood: dropped by the block, answers to it included",
             dropped["blocked"],
-            int(0.8 * MIN_FLOOD_PPS * blocked_s),
+            int(DROPPED_SHARE * (offered - flood.offered_before_block)),
             "packets",
         ),
         reported("flood: dropped otherwise", sum(dropped.values()) - dropped["blocked"], "packets"),

@@ -87,6 +87,8 @@ class Flood:
     taps_at_block: dict[str, Tap] = field(default_factory=dict)
     taps_after: dict[str, Tap] = field(default_factory=dict)
     offered: Offered | None = None
+    offered_before_block: int = 0
+    """Packets, as far as the generator had told just after the block."""
     received: int = 0
     """Packets that came to the edge from the clients' side meanwhile, honest ones among them."""
     lost: int = 0
@@ -219,6 +221,7 @@ class Incident:
             self.pause(FLOOD_S)
         if not flood.blocked_ns:
             self._block(prefix)
+        flood.offered_before_block = load.progress().sent
         flood.taps_at_block = self._taps()
         self._end_step()
         step = self._step("blocked", f"{prefix} is blocked; the flood goes on")

@@ -104,7 +104,7 @@ class Handshakes:
                 )
 
     def forget(self, clients: Iterable[Ends]) -> None:
-        """Take the forward entries of established flows out of the table."""
+        """Take the forward entries of flows under way out of their tables."""
         front = _MAPPED if self._kind.carrier.family == 4 else packets.PREFIX6.packed[:12]
         for client in clients:
             key = (
@@ -117,7 +117,8 @@ class Handshakes:
                     self._kind.carrier.protocol,
                 )[12:]
             )
-            self._rig.tables.established.delete(key)
+            for table in (self._rig.tables.established, self._rig.tables.datagrams):
+                table.delete(key)
 
 
 def establish(rig: Rig, kind: Kind, clients: list[Ends]) -> list[Ends]:

@@ -74,7 +74,10 @@ int look_up_flow(struct xdp_md *ctx)
 {
 	struct flow_key key = {};
 
-	return flow_key_of(ctx, &key) && established.lookup(&key) ? XDP_DROP : XDP_PASS;
+	if (!flow_key_of(ctx, &key))
+		return XDP_PASS;
+	/* other UDP than QUIC takes two: the other row, of UDP beside TCP, says what that costs */
+	return established.lookup(&key) || datagrams.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 int look_up_flow6(struct xdp_md *ctx)

@@ -8,6 +8,7 @@ import time
 
 from live import Figure, Kernel, cdnctl, command_line, failures, requests_of, run, wait_for
 
+from cdnctl import paths
 from cdnctl.datapath import abi
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.topology import PORT, VIP, VIP6
@@ -83,9 +84,14 @@ def test_without_an_agent_the_pins_are_enough(lab: Lab, kernel: Kernel, traffic:
         client, _ = live_flow(kernel)
         by_config = cdnctl(lab, "trace", client, TARGET, "--config", str(lab.config_path))
         assert by_config["cdn"] in lab.sites
-        done = run(lab, command_line("trace", "10.2.0.250", TARGET, "--edge", lab.name))
+        words = command_line("trace", "10.2.0.250", TARGET, "--edge", lab.name)
+        done = run(lab, words)
         assert done.returncode == 0, done.stderr
-        assert "would be FORWARDED to CDN " in done.stdout, "nobody knows its name"
+        assert any(f"would be FORWARDED to {site} " in done.stdout for site in lab.sites), (
+            "by its agent's file"
+        )
+        paths.start_path(lab.name).unlink()
+        assert "would be FORWARDED to CDN " in run(lab, words).stdout, "nobody knows its name"
         report = cdnctl(lab, "doctor", "--config", str(lab.config_path))
         assert {each["what"] for each in report["findings"] if each["level"] == "warn"} >= {"agent"}
     finally:

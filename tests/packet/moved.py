@@ -26,7 +26,7 @@ from cdnctl.engine.engine import Engine
 CLIENTS = [f"10.1.0.{n}" for n in range(10, 40)]
 LARGER = ("flows = 4096", "flows = 8192")
 MORE_PORTS = (str(list(PORTS)), f"[{PORTS[0] - 500}, {PORTS[1] + 1000}]")
-TABLES = ("half_open", "established")
+TABLES = ("half_open", "established", "datagrams")
 """Of flows."""
 GOES = (Verdict.FORWARDED, Verdict.REPLIED)
 

@@ -110,6 +110,10 @@ class Edge(DataPath):
             self._maps = {}
         return super().map(table, per_cpu=per_cpu)
 
+    def forget_maps(self) -> None:
+        """Open those of the present program at the next look."""
+        self._mapped = 0
+
     @property
     def config(self) -> config.Config:  # type: ignore[override]
         return self.engine.config

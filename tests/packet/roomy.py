@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 
 import netbox
 from harness import MS, Action, DataPath, Runner, client_port
-from segments import Ends, Flag, segment
+from segments import Ends, Flag, seal, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict
@@ -190,6 +190,7 @@ class Roomy(DataPath):
         for n in numbers:
             struct.pack_into("!I", runner.frame, 26, REGIONS[region] + n * 40503 % 65536)
             struct.pack_into("!H", runner.frame, 34, 1024 + n // 65536 * 7 + n * 48271 % 50000)
+            seal(runner.frame)
             assert runner.run() == Action.REDIRECT
             yield ctypes.string_at(out, len(frame))
 

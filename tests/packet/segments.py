@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from ctypes import Array, c_char
 from enum import IntFlag
 
 from netbox import CLIENT_SIDE_MAC, ROUTER_MAC
@@ -75,6 +76,16 @@ def segment(
 
     check = checksum(_pseudo(source, target, IN_TCP, len(body(0))) + body(0))
     return _framed(source, target, IN_TCP, body(check), ttl, macs)
+
+
+def seal(frame: Array[c_char]) -> None:
+    """Checksums anew of a TCP segment over IPv4 that was written into."""
+    header, body = ETH.size, ETH.size + IPV4.size
+    for at in (header + 10, body + 16):
+        struct.pack_into("!H", frame, at, 0)
+    struct.pack_into("!H", frame, header + 10, checksum(frame[header:body]))
+    pseudo = frame[header + 12 : body] + struct.pack("!II", len(frame) - body, IN_TCP)
+    struct.pack_into("!H", frame, body + 16, checksum(pseudo + frame[body:]))
 
 
 def datagram(

@@ -5,7 +5,7 @@ The service decides which: `solo` and `solo6` are the same but for the family.
 
 from __future__ import annotations
 
-from harness import CDNS, ENDPOINTS, ENDPOINTS6, PROTOCOL, SERVICES, DataPath, Seen, client_port
+from harness import CDNS, ENDPOINTS, ENDPOINTS6, PROTOCOL, SERVICES, Action, DataPath, Seen, client_port
 from netbox import LINKS
 from segments import End, Ends, Flag, datagram, is_ipv6, numbers_of, segment
 
@@ -48,7 +48,7 @@ class Flow:
 
     def went(self, seen: Seen) -> Seen:
         """`seen`, and where it went is where the flow goes."""
-        if seen.verdict is Verdict.FORWARDED:
+        if seen.verdict is Verdict.FORWARDED and seen.action is not Action.PASS:  # it is only observed
             ends = Ends(seen.frame)
             self.cdn, self.snat = BY_ADDRESS[ends.target], ends.source
         return seen
@@ -91,6 +91,16 @@ class Flow:
     def established(self) -> abi.Flow | None:
         """Its established entry."""
         return self._entry("established")
+
+    @property
+    def datagrams(self) -> abi.Flow | None:
+        """Its entry among flows whose client has not proved itself."""
+        return self._entry("datagrams")
+
+    @property
+    def under_way(self) -> abi.Flow | None:
+        """Its entry, wherever that is, when it is no more half-open."""
+        return self.established or self.datagrams
 
     @property
     def slot_index(self) -> int:

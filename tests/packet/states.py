@@ -62,6 +62,10 @@ def _begun(session: Session, ms: float = 0) -> None:
     session.age(ms)
 
 
+def _begun_with_data(session: Session) -> None:
+    session.went(session.up(Flag.SYN, seq=session.isn, payload=bytes(18)))
+
+
 def _begun_again(session: Session) -> None:
     session.syn()
     session.syn()
@@ -141,6 +145,7 @@ def _by(transport: Transport, do: Do) -> Do:
 FIN, RST = Flag.FIN | Flag.ACK, Flag.RST
 NOTHING = tcp("no segment was seen", _nothing)
 BEGUN = tcp("a SYN was sent on", _begun)
+BEGUN_WITH_DATA = tcp("a SYN with 18 bytes was sent on", _begun_with_data)
 BEGUN_AGAIN = tcp("a SYN was sent on twice", _begun_again)
 BEGUN_OTHERWISE = tcp("a SYN was sent on, then one with another number", _begun_otherwise)
 SILENT = tcp("a SYN was sent on 210 ms ago", lambda session: _begun(session, 210), "www")

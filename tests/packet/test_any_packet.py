@@ -206,7 +206,8 @@ class Hammer:
         """The invariant of slot.h, after all that."""
         _, values = whole(self.path.tables.reverse)
         size = abi.size(abi.Slot)
-        for table in (self.path.tables.half_open, self.path.tables.established):
+        tables = self.path.tables
+        for table in (tables.half_open, tables.established, tables.datagrams):
             for key, value in table.items():
                 flow_key, flow = abi.FlowKey.from_buffer_copy(key), abi.Flow.from_buffer_copy(value)
                 if flow.slot != abi.NO_SLOT:

@@ -226,12 +226,30 @@ def test_limits_are_set_in_part_cleared_and_survive(engine: Engine, acme: str) -
     assert engine.store.load().limits == {}
 
 
+def test_a_limit_of_a_customer_that_has_left_can_be_cleared(engine: Engine, acme: str) -> None:
+    assert do(engine, SetLimit(customer=acme, mbit=80)).ok
+    engine.config = replace(engine.config, customers=())
+    engine.layout = replace(engine.layout, customers={})
+    assert "there is no customer" in do(engine, SetLimit(customer=acme, mbit=90)).text
+    assert do(engine, SetLimit(customer=acme, clear=True, dry_run=True)).text.startswith("would forget")
+    assert acme in engine.state.limits
+    outcome = do(engine, SetLimit(customer=acme, clear=True))
+    assert outcome.ok
+    assert (
+        outcome.text
+        == "forgot the limits of acme, which is no customer any more: 1000 packets/s and 80 Mbit/s"
+    )
+    assert engine.store.load().limits == {}
+    assert not do(engine, SetLimit(customer=acme, clear=True)).ok, "nothing is left to clear"
+
+
 @pytest.mark.parametrize(
     ("command", "word"),
     [
         (SetLimit(customer="beta", pps=1), "there are acme"),
         (SetLimit(customer="acme"), "no limit given"),
         (SetLimit(customer="acme", pps=-1), "from 0"),
+        (SetLimit(customer="acme", mbit=1e-12), "from 0.001"),
         (SetLimit(customer="acme", pps=float("nan")), "from 0"),
         (SetLimit(customer="acme", pps=1, clear=True), "leave one of them out"),
         (Allow(prefix="10.0.0.1/8"), "10.0.0.0/8"),

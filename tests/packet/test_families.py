@@ -77,8 +77,8 @@ class TestEachKind:
     ) -> None:
         flow = kind(path, service).open()
         assert flow.half_open is None
-        assert flow.established is not None
-        assert flow.established.slot == flow.slot_index
+        assert flow.under_way is not None
+        assert flow.under_way.slot == flow.slot_index
         assert flow.slot.state == SlotState.ESTABLISHED
         assert abi.show_address(flow.slot.client) == flow.client[0]
         assert path.tables.live_flows() == 1
@@ -124,4 +124,4 @@ def test_an_idle_udp_flow_is_collected_and_its_port_is_free(path: DataPath) -> N
     path.clock(began + 200_000 * MS)
     assert path.sweep() == {}
     assert path.slot(slot).owner == 0
-    assert flow.established is None
+    assert flow.under_way is None

@@ -83,6 +83,20 @@ def test_what_is_sent_again_is_counted_by_who_sent_it(path: DataPath, service: s
 
 
 @BOTH
+def test_where_the_edge_only_observes_nothing_is_seen_twice(path: DataPath, service: str) -> None:
+    """What passes may be answered by the host: it says nothing of a CDN."""
+    session = Session(path, service).open()
+    path.tables.mode = abi.Mode.OBSERVE
+    before = path.totals("aurora")
+    for _ in range(3):
+        session.up(Flag.ACK | Flag.PSH, payload=b"right")
+        session.down(Flag.ACK | Flag.PSH, payload=b"right")
+    after = path.totals("aurora")
+    assert (after.segments_to, after.resent_to) == (before.segments_to, before.resent_to)
+    assert (after.segments_from, after.resent_from) == (before.segments_from, before.resent_from)
+
+
+@BOTH
 def test_sequence_numbers_wrap(path: DataPath, service: str) -> None:
     session = Session(path, service)
     session.isn = session.cdn_isn = 0xFFFF_FFFD

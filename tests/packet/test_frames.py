@@ -12,13 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from cdnctl import config, paths
-from cdnctl.datapath import abi, kernel
+from cdnctl.datapath import abi, kernel, panic
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.perf import Reflex
 from cdnctl.datapath.program import Program
 from cdnctl.engine.engine import Engine
 from cdnctl.lab import netns
-from cdnctl.model import Cdn, Frame
+from cdnctl.model import Actor, Arm, Cdn, Disarm, Frame
 
 EDGE = netbox.name("-frame")
 DEVICE = "framed"
@@ -257,6 +257,7 @@ def test_frames_say_what_was_counted(start: Start) -> None:
     assert found.capacity_use == pytest.approx(found.new_flows_per_s / 100)
     assert cdn(frame, "borealis").capacity_use is None
     assert (found.mode, cdn(frame, "borealis").mode) == ("nat", "gue")
+    assert cdn(frame, "borealis").open_flows is None, "who knows?"
     assert found.state == "in"
     acme, beta = frame.customers
     assert (acme.name, acme.packets_total, acme.dropped_total, acme.refused_total) == ("acme", 100, 20, 4)
@@ -280,6 +281,42 @@ def test_frames_say_what_was_counted(start: Start) -> None:
     ]
     assert not frame.observing
     assert [each.mode for each in frame.interfaces] == ["native"]
+
+
+@pytest.mark.parametrize("past_the_agent", [False, True])
+def test_what_was_dropped_before_the_edge_was_disarmed_is_dropped_no_more(
+    start: Start, past_the_agent: bool
+) -> None:
+    engine = start()  # on tables that others have counted in
+    for verdict in (abi.Verdict.BLOCKED, abi.Verdict.FORWARDED):
+        per_cpu("verdicts", verdict, [0, 0])
+    per_cpu("customer_counts", engine.layout.customers["acme"], [0] * 6)
+    engine = start()
+    operator = Actor(user="root", uid=0, pid=1, role="operate")
+
+    def count(blocked: int) -> None:
+        per_cpu("verdicts", abi.Verdict.BLOCKED, [blocked, 100 * blocked])
+        per_cpu("verdicts", abi.Verdict.FORWARDED, [blocked, 100 * blocked])
+        per_cpu("customer_counts", engine.layout.customers["acme"], [0, 0, blocked, 100 * blocked, 0, 0])
+
+    def rates() -> tuple[float, float, float, float]:
+        frame = engine.frame()
+        totals, acme = frame.totals, next(each for each in frame.customers if each.name == "acme")
+        return totals.dropped_pps, totals.forwarded_pps, acme.dropped_pps, acme.dropped_bps
+
+    engine.frame()
+    count(1000)
+    assert all(rate > 0 for rate in rates())
+    if past_the_agent:
+        panic.disarm(EDGE)
+    else:
+        assert engine.execute(Disarm(), operator).ok
+    dropped, forwarded, *acme = rates()
+    assert (dropped, *acme) == (0, 0, 0)
+    assert forwarded > 0, "what does not depend on the switch goes on"
+    count(1500)
+    assert all(rate > 0 for rate in rates()), "what is dropped all the same is counted"
+    assert engine.execute(Arm(), operator).ok
 
 
 def test_what_the_kernel_tells_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

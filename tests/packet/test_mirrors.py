@@ -252,6 +252,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("block_prefix", abi.PrefixKey, abi.Block),
         ("half_open", abi.FlowKey, abi.Flow),
         ("established", abi.FlowKey, abi.Flow),
+        ("datagrams", abi.FlowKey, abi.Flow),
         ("reverse", INDEX, abi.Slot),
         ("fragments", abi.FragmentKey, abi.Fragment),
         ("quic_ids", abi.QuicId, INDEX),

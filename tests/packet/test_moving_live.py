@@ -27,6 +27,7 @@ from moved import (
     opened_past_the_agent,
     totals,
 )
+from quic import Connection, Kind
 from reloaded import EDGE, OPERATOR, Edge
 from segments import Flag
 from session import Datagrams, Session
@@ -269,21 +270,23 @@ def test_a_flow_that_ends_meanwhile_stays_ended(edge: Edge, meanwhile: Meanwhile
 
 def test_a_port_that_changes_hands_meanwhile(edge: Edge, meanwhile: Meanwhile) -> None:
     first = Session(edge, "solo", client="10.1.0.50", port=PORTS[0] + 5).open()
-    second = Session(edge, "solo", client="10.1.0.51", port=PORTS[0] + 5)
+    others = [Session(edge, "solo", client=f"10.1.0.{n}", port=PORTS[0] + 5) for n in range(60, 90)]
+    taken: list[Session] = []
 
     def taken_over() -> None:
         first.close()
         slot = first.slot
         slot.since_ns -= 120 * 10**9
         edge.put_slot(first.slot_index, slot)
-        second.open()
-        assert second.snat == first.snat
+        while not taken or taken[-1].snat != first.snat:
+            taken.append(others.pop().open())
 
     meanwhile(moving.Move, "refresh", taken_over)
     edge.file.replace(*MORE_PORTS)
     edge.reloaded()
     is_whole(edge)
-    goes_on(second)
+    for session in taken:
+        goes_on(session)
     assert first.established is None
 
 
@@ -323,13 +326,37 @@ def test_udp_that_proves_itself_meanwhile(edge: Edge, meanwhile: Meanwhile) -> N
         for flow in flows:
             flow.down()
             flow.up()
-            assert flow.established
+            assert flow.datagrams
 
     meanwhile(moving.Move, "refresh", proven)
     edge.file.replace(*LARGER)
     edge.reloaded()
     is_whole(edge)
-    assert all(flow.established and not flow.half_open for flow in flows)
+    assert all(flow.datagrams and not flow.half_open for flow in flows)
+
+
+def test_quic_that_proves_itself_meanwhile(edge: Edge, meanwhile: Meanwhile) -> None:
+    """A flow under way gets into another table, and its slot says the same but for the moment."""
+    flows = [Connection(edge) for _ in range(6)]
+    for flow in flows:
+        flow.ask()
+        flow.down(b"?")
+        flow.up(b"?")
+        assert flow.datagrams
+        flow.answer(Kind.HANDSHAKE)
+
+    def proven() -> None:
+        for flow in flows:
+            flow.finish()
+            assert flow.established
+            assert not flow.datagrams
+
+    meanwhile(moving.Move, "refresh", proven)
+    edge.file.replace(*MORE_PORTS)
+    edge.reloaded()
+    is_whole(edge)
+    assert all(flow.established and not flow.datagrams for flow in flows)
+    assert all(flow.knows() for flow in flows)
 
 
 def test_a_handshake_that_was_held_is_no_sample(edge: Edge, meanwhile: Meanwhile) -> None:

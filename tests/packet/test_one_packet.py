@@ -119,6 +119,7 @@ def test_a_map_is_as_large_as_the_operator_said(path: DataPath) -> None:
     limits = path.config.limits
     pins = path.program.pins
     assert Map.pinned(pins / "established").info.max_entries == limits.flows
+    assert Map.pinned(pins / "datagrams").info.max_entries == limits.flows // 2
     assert Map.pinned(pins / "half_open").info.max_entries == limits.half_open
     assert Map.pinned(pins / "reverse").info.max_entries == 2 * limits.endpoints * 1000
     assert Map.pinned(pins / "block_exact").info.max_entries == limits.block_entries

@@ -78,6 +78,33 @@ class TestLearning:
         assert connection.finish().verdict is Verdict.FORWARDED
         assert connection.established is not None
 
+    def test_an_id_that_can_be_guessed_is_no_proof(self, path: DataPath) -> None:
+        connection = Connection(path, id_length=3).open()
+        assert connection.established is None
+        assert connection.datagrams is not None
+        connection.answer(Kind.HANDSHAKE)
+        assert connection.datagrams.cdn_isn == 0, "and there is nothing to wait for"
+
+    def test_an_id_that_is_named_late(self, path: DataPath) -> None:
+        """After a first answer that named none, as when a server only says which versions it knows."""
+        connection = Connection(path)
+        connection.ask()
+        connection.down(long_header(Kind.INITIAL, b"c" * 8, b"s" * 8, version=0))
+        with path.counting(connection.cdn) as counted:
+            connection.ask()
+            assert connection.datagrams is not None
+            connection.answer()
+            assert (connection.knows(offered=True), connection.knows()) == (True, False)
+            connection.say()
+            assert connection.established is None, "a short header says nothing of the kind"
+            connection.finish()
+        assert (connection.datagrams, connection.knows()) == (None, True)
+        assert connection.established is not None
+        assert (counted["promoted"], counted["ids_learned"]) == (1, 1)
+        for _ in range(2):
+            assert connection.say().verdict is Verdict.FORWARDED
+            assert connection.hear().verdict is Verdict.REPLIED
+
     def test_a_flood_of_first_packets_pushes_no_id_out(self, path: DataPath) -> None:
         known = Connection(path).open()
         for n in range(1500):  # more than the table of offers holds
@@ -137,7 +164,7 @@ class TestLearning:
         assert connection.heard.id_lengths == 0
         assert not list(path.map("quic_offers").keys())
         connection.say()
-        assert connection.established is not None, "what is not known to be QUIC is UDP like any"
+        assert connection.datagrams is not None, "what is not known to be QUIC is UDP like any"
 
     def test_a_header_cut_short_at_any_byte_teaches_nothing(self, path: DataPath) -> None:
         whole = long_header(Kind.HANDSHAKE, b"c" * 8, b"s" * 20, size=60)
@@ -188,8 +215,10 @@ class TestMoving:
         assert moved.half_open is not None
         assert moved.half_open.flags & FlowFlag.REBOUND
         assert (to(moved), to(connection)) == (moved.client, connection.client)
+        moved.hear()
         moved.say()
-        assert moved.established is not None
+        assert moved.established is None, "the id was told to the other address"
+        assert moved.datagrams is not None
 
     def test_an_id_that_is_not_ones_own_diverts_nothing(self, connection: Connection, service: str) -> None:
         spoofer = connection.moved(CLIENTS[service][1])
@@ -290,6 +319,8 @@ class TestNotKept:
             connection.answer(Kind.HANDSHAKE)
         assert counted["ids_hidden"] == counted["promoted"] == 1
         assert "ids_learned" not in counted
+        assert connection.established is None, "to repeat nothing is no proof"
+        assert connection.datagrams is not None
         assert connection.heard.id_lengths == 1
         assert cdns_of(connection) == set(CDNS)
 

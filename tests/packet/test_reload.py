@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from session import Session
 from cdnctl import config
 from cdnctl.datapath import abi, attach, build, kernel
 from cdnctl.datapath.abi import Verdict
+from cdnctl.datapath.flows import BEING_BOUND
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.moving import Move
 from cdnctl.datapath.program import Program
 from cdnctl.engine.engine import Engine
 from cdnctl.model import Detach, Drain, Reload, SetLimit, SetWeights
@@ -260,7 +263,12 @@ def test_what_is_gone_takes_no_new_flow_and_keeps_the_live_ones(edge: Edge) -> N
     edge.file.drop("service", "solo")
     edge.file.drop("service", "duo")
     edge.file.drop("service", "dns")
-    assert edge.reloaded().changed == [f"service {each} is gone" for each in ("solo", "duo", "dns")]
+    outcome = edge.reloaded()
+    assert outcome.changed == [f"service {each} is gone" for each in ("solo", "duo", "dns")]
+    ends = abi.ends(*SERVICES["solo"])
+    assert outcome.warnings == [
+        f"service {ends}/tcp takes no new flows, and 1 flow of it goes on until it ends"
+    ]
     assert syn(edge, SERVICES["solo"]).verdict is Verdict.NO_SERVICE
     goes_on(old)
     no_flow = Session(edge, "duo").up(Flag.ACK)
@@ -275,6 +283,41 @@ def test_what_is_gone_takes_no_new_flow_and_keeps_the_live_ones(edge: Edge) -> N
     edge.reloaded()
     assert syn(edge, SERVICES["solo"]).verdict is Verdict.PASSED, "its VIP is not ours any more"
     assert len(edge.tables.choice.known_services()) == len(edge.layout.services)
+
+
+def test_a_flow_that_opens_while_its_service_is_removed_goes_on(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the programs are swapped the service is there, in the tables that make way."""
+    opened: list[Session] = []
+    swapping = Move.swapping
+
+    def opening(move: Move) -> contextlib.AbstractContextManager[None]:
+        opened.append(Session(edge, "solo").open())
+        edge.forget_maps()  # they are of the old tables, though the engine writes the new ones by now
+        return swapping(move)
+
+    monkeypatch.setattr(Move, "swapping", opening)
+    edge.file.drop("service", "solo")
+    edge.file.replace("flows = 4096", "flows = 8192")
+    assert any("1 flow of it goes on" in each for each in edge.reloaded().warnings)
+    for _ in range(2):
+        goes_on(opened[0])
+        edge.reloaded()
+    assert syn(edge, SERVICES["solo"]).verdict is Verdict.NO_SERVICE
+
+
+def test_nothing_is_forgotten_while_a_flow_is_being_opened(edge: Edge) -> None:
+    """For whom is not written yet."""
+    index = edge.tables.reverse.info.max_entries - 1
+    edge.put_slot(index, abi.Slot(owner=BEING_BOUND))
+    edge.file.drop("service", "duo")
+    edge.reloaded()
+    ends = f"{abi.ends(*SERVICES['duo'])}/tcp"
+    assert ends in map(str, edge.tables.choice.known_services())
+    edge.put_slot(index, abi.Slot())
+    edge.reloaded()
+    assert ends not in map(str, edge.tables.choice.known_services())
 
 
 def test_a_cdn_that_is_gone_keeps_its_flows_until_they_end(edge: Edge) -> None:

@@ -16,7 +16,7 @@ from connects import (
 from harness import AURORA, MS, Action, DataPath
 from session import Session
 
-from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, OutReason, Pool, Verdict
+from cdnctl.datapath.abi import Breaker, EventKind, FlowFlag, Mode, OutReason, Pool, Verdict
 
 
 def probed(path: DataPath, tries: int = 40) -> Session:
@@ -54,6 +54,13 @@ class TestReopening:
             assert AURORA not in spread(over, 60)
         assert (counted["new_flows"], counted["probe_flows"]) == (1, 1)
         assert over.health(AURORA).last_new_flow_ns < over.health(AURORA).probe_ns
+
+    def test_none_where_the_edge_only_observes(self, over: DataPath) -> None:
+        over.tables.mode = Mode.OBSERVE
+        for n in range(40):
+            Session(over, "www", client=f"10.1.9.{n}").syn()
+        assert over.health(AURORA).probe_ns == 0
+        assert over.events(0) == []
 
     def test_three_good_ones_bring_it_back(self, over: DataPath) -> None:
         for good in range(3):

@@ -75,6 +75,8 @@ def test_a_late_answer_of_the_first_is_reset_and_measured(known: DataPath) -> No
     low, high = abi.bucket_limits_us(bucket)
     assert low <= 400_000
     assert high > 210_000
+    assert first.syn_ack().verdict is Verdict.RESET_CDN
+    assert known.tables.counters.handshakes(cdn) == after, "once: what comes again is no quicker CDN"
     assert session.syn_ack().verdict is Verdict.REPLIED
     assert session.ack().verdict is Verdict.FORWARDED
 
@@ -109,11 +111,18 @@ def test_not_with_another_number(known: DataPath) -> None:
     assert (session.cdn, session.snat) == (first.cdn, first.snat)
 
 
-def test_not_when_disarmed(known: DataPath) -> None:
-    session, first = silent(known, 1000)
-    known.tables.mode = abi.Mode.DISARMED
+@pytest.mark.parametrize("mode", [abi.Mode.DISARMED, abi.Mode.OBSERVE])
+def test_not_when_disarmed_or_observing(known: DataPath, mode: abi.Mode) -> None:
+    session, _ = silent(known, 1000)
+    known.events(0, 0)
+    slot, flow = session.slot, session.half_open
+    known.tables.mode = mode
     session.syn()
-    assert session.cdn == first.cdn
+    assert (session.slot.state, session.slot.owner) == (slot.state, slot.owner)
+    assert session.half_open is not None
+    assert flow is not None
+    assert session.half_open.endpoint == flow.endpoint
+    assert known.events(0) == []
 
 
 def test_not_before_three_usual_handshakes(known: DataPath) -> None:

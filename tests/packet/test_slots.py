@@ -239,5 +239,5 @@ def test_a_million_flows_keep_nobody_waiting(path: DataPath, monkeypatch: pytest
     began = time.monotonic()
     count = path.tables.live_flows(bound_s=0.3)
     assert time.monotonic() - began < 0.5
-    assert count == pytest.approx(256 * 4096)
+    assert count == pytest.approx(2 * 256 * 4096), "half of them of datagrams"
     assert f"{count}".startswith("about ")

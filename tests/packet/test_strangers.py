@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from blocking import Guarded
 from connects import PATIENCE_MS, client, is_out, learn
 from errors import one_cpu
 from harness import AURORA, CDNS, MS, SNAT, VIP, Action, DataPath
 from scapy.compat import raw
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, TCP, IPOption
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Ether
 from segments import Flag, segment
 from session import CLIENT, Datagrams, Session
+from table import behind, but, up
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import SlotState, Verdict
 
 ACK, RST, SYN = Flag.ACK, Flag.RST, Flag.SYN
 NOW = 10**15
+
+
+OPTIONS = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (7, 0)), ("NOP", None), ("WScale", 7)]
+Junk = Callable[[Session], bytes]
+
+
+def stranger(path: DataPath, service: str, n: int) -> Session:
+    """Of the n-th network."""
+    return Session(path, service, f"2001:db8:{n + 1:x}::7" if service.endswith("6") else client(n))
+
+
+def first(session: Session, payload: bytes = b"", said: str = "S", **fields: object) -> bytes:
+    """A client's SYN."""
+    return raw(up(said, payload, **fields)(session))
+
+
+def _bad_header(session: Session) -> bytes:
+    packet = up("S")(session)
+    if IPv6 in packet:  # which has no sum of its own
+        packet[TCP].chksum = 1
+    else:
+        packet[IP].chksum = 1
+    return raw(packet)
+
+
+def _behind_options(session: Session) -> bytes:
+    make = up("S")
+    if IPv6 in make(session):
+        return raw(behind(make, IPv6ExtHdrDestOpt())(session))
+    return raw(but(make, options=[IPOption(b"\x01" * 4)])(session))
+
+
+JUNK: dict[str, Junk] = {
+    "a wrong checksum": lambda session: first(session, chksum=1),
+    "a wrong one behind options": lambda session: first(session, chksum=1, options=OPTIONS),
+    "no checksum": lambda session: first(session, chksum=0),
+    "a header with a wrong sum": _bad_header,
+    "data, which is not summed up": lambda session: first(session, b"fast open"),
+    "odd flags": lambda session: first(session, said="SPU"),
+    "options before it": _behind_options,
+}
 
 
 @pytest.fixture
@@ -85,6 +131,46 @@ class TestEvidence:
         Session(path).open()
         Session(path).open()
         assert not is_out(path, AURORA)
+
+    @pytest.mark.parametrize("service", ["solo", "solo6"])
+    @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+    def test_what_may_be_dropped_in_silence_is_no_connect(
+        self, clocked: DataPath, service: str, junk: Junk
+    ) -> None:
+        path, pool = clocked, Session(clocked, service).pool
+        for n in range(20):
+            session = stranger(path, service, n)
+            for ms in (0, 1, 2000):  # the last time it has waited in vain for long
+                path.clock(NOW + (3000 * n + ms) * MS)
+                assert path.run(junk(session)).verdict is Verdict.FORWARDED, "as ever"
+        assert path.health(AURORA, pool).unanswered == 0
+        stranger(path, service, 30).syn()
+        assert path.health(AURORA, pool).unanswered == 1
+
+    @pytest.mark.parametrize("service", ["solo", "solo6"])
+    def test_what_may_not_is_one(self, clocked: DataPath, service: str) -> None:
+        path = clocked
+        sane: dict[str, dict[str, Any]] = {
+            "plain": {},
+            "with options": {"options": OPTIONS},
+            "with all of them": {"options": [("NOP", None)] * 40},
+            "asking for ECN": {"said": "SEC"},
+        }
+        for n, fields in enumerate(sane.values()):
+            session = stranger(path, service, n)
+            assert session.went(path.run(first(session, **fields))).verdict is Verdict.FORWARDED
+            assert path.health(AURORA, session.pool).unanswered == n + 1
+
+    def test_nor_does_it_probe(self, clocked: DataPath) -> None:
+        path = clocked
+        path.change_health(AURORA, state=abi.Breaker.OUT, out_until_ns=NOW - 1)
+        for n in range(20):
+            session = stranger(path, "www", n)
+            session.went(path.run(first(session, chksum=1)))
+        assert path.health(AURORA).probing == 0
+        for n in range(20):
+            stranger(path, "www", 30 + n).syn()
+        assert path.health(AURORA).probing == 1
 
     def test_a_client_cannot_make_a_datagrams_answer_late(self, clocked: DataPath) -> None:
         """Junk that nobody answers, then a question before a flight is over, from three networks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import DataPath
+from harness import OTHER_VIP, OTHER_VIP6, SNAT, SNAT6, VIP, VIP6, DataPath
 from netbox import CLIENTS
 from scapy.compat import raw
 from scapy.layers.inet import TCP, IPOption_NOP, IPOption_RR, IPOption_Timestamp
@@ -109,6 +109,40 @@ GENERAL = {
         *(row(f"an answer with {left} hops to live", hops(answer(), left), TOO_LATE) for left in (0, 1)),
         row("an answer with DSCP, ECN, DF or a flow label", _marked(answer()), to_client()),
         row("an answer, padded", padded(answer(b"!")), to_client()),
+    ],
+}
+
+# -- whose it cannot be --
+
+NOBODYS = {
+    4: ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.9", "224.0.0.1", "239.9.9.9", "240.0.0.1",
+        "255.255.255.255", VIP, OTHER_VIP, *SNAT],
+    6: ["::", "::1", "::9.9.9.9", "ff02::1", "ff0e::9", VIP6, OTHER_VIP6, *SNAT6],
+}  # fmt: skip
+SOMEBODYS = {
+    4: ["1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255", "203.0.113.82"],
+    6: ["2001:db8:203::82", "fd00::1"],
+}
+
+
+def _from(address: str, make: Make) -> Make:
+    return but(make, src=address, v6={"src": address})
+
+
+WHOSE = {
+    NOTHING: [
+        *(
+            row(f"a SYN from {address}", _from(address, SYN), outcome, then, [family])
+            for all_of, outcome, then in ((NOBODYS, MALFORMED, None), (SOMEBODYS, opens(), SYN_SENT))
+            for family in all_of
+            for address in all_of[family]
+        ),
+        row("an ACK from nobody", _from("127.0.0.1", up("A")), drop(Verdict.UNKNOWN_FLOW), families=V4),
+    ],
+    UDP_NOTHING: [
+        row(f"a question from {address}", _from(address, ask()), MALFORMED, families=[family])
+        for family, addresses in NOBODYS.items()
+        for address in addresses
     ],
 }
 
@@ -247,7 +281,9 @@ PROTOCOLS = {
 }
 
 
-@pytest.mark.parametrize(("given", "row", "family"), cases(GENERAL, LENGTHS, OPTIONS, EXTENSIONS, PROTOCOLS))
+@pytest.mark.parametrize(
+    ("given", "row", "family"), cases(GENERAL, WHOSE, LENGTHS, OPTIONS, EXTENSIONS, PROTOCOLS)
+)
 def test_headers(bare: DataPath, given: Given, row: Row, family: int) -> None:
     check(bare, given, row, family)
 

@@ -26,6 +26,7 @@ from table import (
     Row,
     answer,
     ask,
+    but,
     cases,
     down,
     drop,
@@ -166,9 +167,10 @@ VLANS: dict[Given, list[Row]] = dict(_vlans()) | {
 def _wrapped(flow: Flow, packet: Packet) -> bytes:
     """IP in IP: the packet a hop later, behind a header of ours."""
     if IPv6 in packet:
-        outer: Packet = IPv6(src=SNAT6[0], dst=flow.endpoint[0], hlim=64, nh=41)
+        outer: Packet = IPv6(src=SNAT6[0], dst=flow.endpoint[0], hlim=64, nh=41, tc=packet[IPv6].tc)
     else:
-        outer = IP(src=SNAT[0], dst=flow.endpoint[0], ttl=64, id=0, flags="DF", proto=4)
+        tos = packet[IP].tos
+        outer = IP(src=SNAT[0], dst=flow.endpoint[0], ttl=64, id=0, flags="DF", proto=4, tos=tos)
     sender, receiver = macs_from(flow.cdn)[::-1]
     return raw(Ether(src=sender, dst=receiver) / outer / Raw(hopped(packet)))
 
@@ -270,9 +272,30 @@ def _tunnelled(**counted: int) -> Outcome:
     return to_cdn(_wrapped, **counted)
 
 
+LAST_HOP = {
+    tcp("by the host, no segment was seen, and it is the last hop", _said(Transport.PASS)): [
+        row("a SYN", hops(SYN, 1), handed(new_flows=1), SYN_SENT),
+    ],
+    tcp("by the host, established, and it is the last hop", _said(Transport.PASS, SYN, ACK)): [
+        row("data", hops(DATA, 1), handed(segments_to=1)),
+    ],
+    tcp("IP in IP, no segment was seen, and it is the last hop", _said(Transport.IPIP)): [
+        row("a SYN", hops(SYN, 1), TOO_LATE),
+    ],
+    udp("by the host, no datagram was seen, and it is the last hop", _said(Transport.PASS)): [
+        row("a question", hops(ask(), 1), handed(new_flows=1), SYN_SENT),
+    ],
+}
+_MARKS = {f"DSCP {tos >> 2} and ECN {tos & 3}": tos for tos in (0xB8, 0x01, 0x02, 0x03, 0xFF)}
+MARKED = {
+    _IN_A_TUNNEL: [
+        row(f"data with {name}", but(DATA, tos=tos, v6={"tc": tos, "fl": 0x54321}), _tunnelled(segments_to=1))
+        for name, tos in _MARKS.items()
+    ],
+}
 WAYS = _direct("IP in IP", Transport.IPIP, _tunnelled) | _direct("by the host", Transport.PASS, handed)
 
 
-@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS, TURNED))
+@pytest.mark.parametrize(("given", "row", "family"), cases(VLANS, WAYS, MARKED, LAST_HOP, TURNED))
 def test_ways(linked: DataPath, given: Given, row: Row, family: int) -> None:
     check(linked, given, row, family)

@@ -10,6 +10,7 @@ from states import (
     BEGUN,
     BEGUN_AGAIN,
     BEGUN_OTHERWISE,
+    BEGUN_WITH_DATA,
     CDN_CLOSED,
     CDN_ISN,
     CLIENT_CLOSED,
@@ -110,6 +111,7 @@ TABLE: dict[Given, list[Row]] = {
         row("a FIN before the answer", up("FA"), drop(BAD_ACK)),
         row("a client that gives up", up("R"), to_cdn(), CLOSING),
         row("a reset of somebody who guesses", up("R", seq=77_000), to_cdn()),
+        row("a reset of somebody who guesses near", up("R", seq=MINE + 1), to_cdn()),
         row("a client's SYN-ACK", up("SA"), drop(UNKNOWN_FLOW)),
         row("the SYN-ACK", down("SA"), to_client(handshakes=1), SYN_RECV),
         row("the SYN-ACK with options", down("SA", options=OPTIONS), to_client(handshakes=1), SYN_RECV),
@@ -121,6 +123,7 @@ TABLE: dict[Given, list[Row]] = {
         row("a CDN's SYN", down("S"), reset_cdn("RA", ack=CDN_ISN + 1)),
         row("the refusal", down("RA", seq=0), to_client(), CLOSING),
         row("a refusal of another SYN", down("RA", seq=0, ack=5), drop(STALE)),
+        row("a refusal of more than the SYN", down("RA", seq=0, ack=MINE + 18), drop(STALE)),
         row("a reset of nothing in particular", down("R"), drop(STALE)),
         row("a SYN-ACK from another port", down("SA", sport=81), drop(NO_OWNER)),
         row(
@@ -129,6 +132,16 @@ TABLE: dict[Given, list[Row]] = {
             drop(NO_OWNER),
         ),
         row("a SYN-ACK with a header too short", down("SA", dataofs=4), drop(MALFORMED)),
+    ],
+    BEGUN_WITH_DATA: [
+        row("the SYN-ACK of the SYN alone", down("SA"), to_client(handshakes=1), SYN_RECV),
+        row("the SYN-ACK of its data, too", down("SA", ack=MINE + 18), to_client(handshakes=1), SYN_RECV),
+        row("the refusal of the SYN alone", down("RA", seq=0), to_client(), CLOSING),
+        row("the refusal of its data, too", down("RA", seq=0, ack=MINE + 18), to_client(), CLOSING),
+        row("a refusal of something near", down("RA", seq=0, ack=MINE + 17), drop(STALE)),
+        row("a client that gives up", up("R"), to_cdn(), CLOSING),
+        row("a client that gives up after its data", up("R", seq=MINE + 18), to_cdn(), CLOSING),
+        row("a reset of somebody who guesses near", up("R", seq=MINE + 19), to_cdn()),
     ],
     BEGUN_AGAIN: [
         row("the SYN for a third time", up("S"), to_cdn()),
@@ -166,6 +179,7 @@ TABLE: dict[Given, list[Row]] = {
         row("data before the ACK was seen", down("PA", REPLY), to_client()),
         row("the same, of data in the SYN", down("PA", REPLY, ack=MINE + 18), to_client()),
         row("a refusal after all", down("RA"), to_client(), CLOSING),
+        row("a refusal by somebody who guesses near", down("RA", ack=MINE + 1), drop(STALE)),
         row("a reset of nothing in particular", down("R"), drop(STALE)),
     ],
     OPEN: [

@@ -12,8 +12,10 @@ from netbox import forwarding
 from test_attachment import load_stranger
 
 from cdnctl import config, paths
+from cdnctl.agent import edge, process
 from cdnctl.datapath import attach, build, kernel, panic, program
 from cdnctl.datapath.program import Program
+from cdnctl.datapath.standing import Standing, standing
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.engine import Engine
 from cdnctl.errors import CdnctlError
@@ -299,13 +301,44 @@ def test_tables_of_another_version_are_refused_with_a_remedy(
         later.setattr("cdnctl.datapath.program._definitions", lambda: bytes([7] * 32))
         with pytest.raises(CdnctlError, match="another version of cdnctl") as refused:
             start("one")
-        assert f"cdnctl detach --edge {EDGE}" in refused.value.remedy
+        inside = f"nsenter --net={netns.path(netbox.name())} "
+        assert refused.value.remedy.endswith(f"{inside}cdnctl detach --edge {EDGE} --stop --yes")
         assert programs(devices) == before
         assert forwarded() == [True, False, False]
         assert "detached from one" in panic.detach(EDGE)
         assert not root.exists()
         start("one")
     assert programs(devices)[0] not in (0, *before)
+
+
+def test_check_says_what_a_reload_would_make_anew(
+    devices: dict[str, int], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert standing(configured("one")) is None, "nothing is pinned"
+    start("one")
+    assert standing(configured("one", "two")) == Standing("nothing"), "interfaces are no part of tables"
+    for old, new, key in (
+        ("flows = 4096", "flows = 8192", "limits.flows is 8192, was 4096"),
+        ("half_open = 1024", "half_open = 1536", "limits.half_open is 1536, was 1024"),
+        ("block_entries = 4096", "block_entries = 2048", "limits.block_entries is 2048, was 4096"),
+        ("endpoints = 4", "endpoints = 5", "limits.endpoints is 5, was 4"),
+        ("41023]", "42047]", "edge.snat_ports is [40000, 42047], was [40000, 41023]"),
+        ('"203.0.113.11"]', '"203.0.113.12"]', "edge.snat is 203.0.113.10, 203.0.113.12, was 203.0.113.10, "),
+    ):
+        found = standing(configured("one", old=old, new=new))
+        assert found
+        assert found.remade == "tables"
+        assert [each.startswith(key) for each in found.keys] == [True]
+        assert Program(EDGE).lacks(configured("one", old=old, new=new)) == "tables"
+    text = build.source()
+    with monkeypatch.context() as later:
+        later.setattr(build, "source", lambda: text + "\n/* a later version */\n")
+        assert standing(configured("one")) == Standing("program")
+    monkeypatch.setattr("cdnctl.datapath.program._definitions", lambda: bytes([7] * 32))
+    found = standing(configured("one"))
+    assert found
+    assert found.remade == "all"
+    assert found.detach.endswith(f"cdnctl detach --edge {EDGE} --stop --yes")
 
 
 def test_comments_make_no_other_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -342,9 +375,16 @@ def test_panic_detach_from_elsewhere_leaves_the_pins(devices: dict[str, int], st
             panic.detach(EDGE)
     finally:
         netns.remove(elsewhere)
-    assert f"nsenter --net={netns.path(netbox.name())} " in refused.value.remedy
+    inside = f"nsenter --net={netns.path(netbox.name())} "
+    assert refused.value.remedy == f"{inside}cdnctl detach --edge {EDGE} --stop --yes"
     assert programs(devices) == [pinned(), 0, 0]
     assert forwarded() == [True, False, False]
+
+
+def test_an_agent_notes_the_namespace_that_it_lives_in(devices: dict[str, int]) -> None:
+    paths.run_dir().mkdir()
+    process.note_start(EDGE, Path("/srv/edge.toml"))
+    assert edge.start_of(EDGE) == edge.Start("/srv/edge.toml", netbox.name())
 
 
 def test_tables_give_their_descriptors_back(devices: dict[str, int], start: Start) -> None:

@@ -402,7 +402,7 @@ CASES = [
     Case("to a CDN of mode pass", handed, Verdict.HANDED, {"pick": "aurora"}, "HANDED to this host's"),
     Case(
         "a client of a region", in_a_region, Verdict.FORWARDED,
-        {"client": "prefix 10.1.0.0/20, customer customer 7, region region 2, class interactive"},
+        {"client": "prefix 10.1.0.0/20, customer 7, region 2, class interactive"},
         "would be FORWARDED",
     ),
     Case(
@@ -559,7 +559,7 @@ _ENUMS: dict[str, tuple[str, type[IntEnum], str]] = {
     "note_kind": ("trace.h", noted.NoteKind, "NOTED_"),
     "exemption": ("trace.h", noted.Exemption, "EXEMPT_"),
     "claim": ("trace.h", noted.Claim, "CLAIM_"),
-    "fitness": ("health.h", noted.Fitness, ""),
+    "fitness": ("fitness.h", noted.Fitness, ""),
     "belongs": ("packet.h", noted.Belongs, ""),
     "begins": ("packet.h", noted.Begins, "BEGINS_"),
     "onward": ("packet.h", noted.Onward, ""),

@@ -7,10 +7,11 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from harness import CDNS, MS, SNAT, DataPath
+from harness import CDNS, MS, SERVICES, SNAT, Action, DataPath
 from quic import Connection, Kind, learn
+from rawmaps import Feeder
 from segments import Ends, datagram, l4_offset, payload_of
-from session import Datagrams, link_of, macs_from
+from session import Datagrams, Session, link_of, macs_from
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Breaker, EventKind, OutReason, SlotState, Verdict
@@ -70,11 +71,11 @@ class TestBeginning:
         first = Ends(flow.up().frame).source
         for _ in range(5):
             assert Ends(flow.up().frame).source == first
-        assert flow.established is None
+        assert flow.under_way is None
         flow.down()
-        assert flow.established is None
+        assert flow.under_way is None
         flow.up()
-        assert flow.established is not None
+        assert flow.datagrams is not None
         assert flow.slot.state == SlotState.ESTABLISHED
 
     def test_the_first_of_a_flight_is_timed(self, answering: DataPath, at: Callable[[float], None]) -> None:
@@ -119,6 +120,53 @@ class TestBeginning:
         assert answering.run(frame, link_of(flow.cdn)).verdict is Verdict.NO_OWNER
         flow.snat = flow.snat[0], flow.snat[1] ^ 1
         assert flow.down().verdict is Verdict.NO_OWNER
+
+
+class TestProof:
+    """Whoever spoofs a source speaks twice as easily as once."""
+
+    def test_who_only_goes_on_is_not_established(self, answering: DataPath) -> None:
+        flow = Datagrams(answering).open()
+        for _ in range(3):
+            flow.up()
+            flow.down()
+        assert (flow.half_open, flow.established) == (None, None)
+        assert flow.datagrams is not None
+        assert flow.datagrams.slot == flow.slot_index
+
+    def test_a_flood_that_is_answered_evicts_nobody(self, path: DataPath) -> None:
+        sessions = [Session(path, client=f"10.9.0.{n}").open() for n in range(1, 100)]
+        connections = [Connection(path, client=f"10.9.1.{n}").open() for n in range(1, 100)]
+        path.change_endpoint("aurora", POOL, transport=abi.Transport.IPIP)  # which needs no ports of ours
+        feeder, device = Feeder(path.fd), path.indexes["clients"]
+        for n in range(2 * path.config.limits.flows):
+            spoofed = datagram((f"10.66.{n // 250}.{n % 250 + 1}", 1024), SERVICES["dns"], b"?")
+            for _ in range(2):
+                assert feeder.run(spoofed, device) == Action.REDIRECT
+        assert all(flow.established for flow in (*sessions, *connections))
+
+    def test_where_replies_are_direct_nothing_proves_it(self, path: DataPath) -> None:
+        path.change_endpoint("aurora", POOL, transport=abi.Transport.IPIP)
+        flow = Datagrams(path)
+        for _ in range(3):
+            path.run(datagram(flow.client, flow.service, b"?"))
+        assert flow.established is None
+        assert flow.datagrams is not None
+
+    def test_what_was_evicted_is_rebuilt_where_it_was(self, answering: DataPath) -> None:
+        flow = Datagrams(answering).open()
+        before = flow.slot_index
+        assert answering.tables.datagrams.delete(flow.key)
+        slot = flow.slot
+        slot.seen_s -= 1  # the second is over in which replies do not look
+        answering.put_slot(before, slot)
+        flow.down()
+        assert flow.established is None
+        assert flow.datagrams is not None
+        assert flow.datagrams.slot == before
+        port = flow.snat
+        flow.up()
+        assert flow.snat == port
 
 
 class TestChecksum:
@@ -226,7 +274,7 @@ class TestLife:
         for seconds, verdict in ((170, Verdict.NO_PORT), (200, Verdict.FORWARDED)):
             at(seconds * 1000)
             assert Datagrams(answering).up().verdict is verdict
-        assert flow.established is None
+        assert flow.under_way is None
         assert flow.down().verdict is not Verdict.NO_OWNER, "the port is the new one's"
 
     def test_an_answer_keeps_it_as_a_question_does(

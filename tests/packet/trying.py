@@ -45,7 +45,7 @@ def device_of(packet: Packet) -> str:
 
 def state_of(flow: Flow) -> SlotState:
     """Of its slot, where it was seen to go last; without one, by the table that it is in."""
-    for entry, state in ((flow.established, ESTABLISHED), (flow.half_open, SYN_SENT)):
+    for entry, state in ((flow.under_way, ESTABLISHED), (flow.half_open, SYN_SENT)):
         if entry is not None and entry.slot == abi.NO_SLOT:
             return state
     slot = flow.slot
@@ -116,5 +116,5 @@ def check(path: DataPath, given: Given, row: Row, family: int) -> None:
     then = state_before if row.then is UNCHANGED else row.then
     assert state_of(flow) == then, f"{told}which left it {state_of(flow).name}, not {then.name}"
     if then == FREE:
-        assert (flow.half_open, flow.established) == (None, None), told
+        assert (flow.half_open, flow.under_way) == (None, None), told
         assert not path.health(flow.cdn, flow.pool).unanswered, told

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cdnctl import paths
-from cdnctl.agent import main, peer, process
+from cdnctl.agent import edge, main, peer, process
 from cdnctl.agent.client import Client, ensure_agent, find_edge
 from cdnctl.agent.start import log_path
 from cdnctl.errors import AgentRuns, CdnctlError, NoAgent, sudo_line
@@ -43,6 +43,20 @@ def test_only_the_agent_may_take_the_lock(run_dir: Path) -> None:
         with pytest.raises(AgentRuns) as raised:
             process.sole_agent("ams1").__enter__()
     assert "kill" not in str(raised.value)
+
+
+def test_what_an_agent_was_started_with_is_known(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert edge.start_of("ams1") is None
+    assert edge.config_of("ams1") == paths.config_path()
+    process.note_start("ams1", Path("/srv/ams1.toml"))
+    assert stat.S_IMODE(paths.start_path("ams1").stat().st_mode) == 0o644
+    assert edge.config_of("ams1") == Path("/srv/ams1.toml")
+    paths.config_path().write_text('[edge]\nname = "ams1"\n')
+    assert edge.config_of("ams1") == paths.config_path(), "CDNCTL_CONFIG names one of this edge"
+    monkeypatch.delenv("CDNCTL_CONFIG")
+    assert edge.config_of("ams1") == Path("/srv/ams1.toml")
+    paths.start_path("ams1").write_text("half a")
+    assert edge.start_of("ams1") is None
 
 
 def test_the_run_directory_can_be_looked_into(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

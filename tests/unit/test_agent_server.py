@@ -69,6 +69,21 @@ def test_frames_arrive_in_order_and_equal_the_asked_for(served: ServedDouble) ->
         assert client.request(GetFrame(seq=10**9)).ok is False
 
 
+def test_after_a_change_the_newest_frame_is_a_later_one(
+    served: ServedDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdnctl.agent.server.FRAME_INTERVAL_S", 60.0)
+    with served.client() as client:
+        time.sleep(0.1)  # the last short interval is over
+        before = newest(client).seq
+        assert newest(client).seq == before
+        assert client.request(Disarm(dry_run=True)).ok
+        assert newest(client).seq == before
+        assert client.request(Disarm()).ok
+        assert newest(client).seq == before + 1
+        assert newest(client).seq == before + 1
+
+
 def test_history_comes_first_without_gaps(served: ServedDouble) -> None:
     with served.client() as client:
         while newest(client).seq < 10:

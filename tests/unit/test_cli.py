@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import model, paths
-from cdnctl.cli import main
+from cdnctl.cli import check, main
 from cdnctl.cli.parser import lifetime, weight
+from cdnctl.datapath import host
+from cdnctl.datapath.standing import Standing
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
@@ -89,7 +92,51 @@ def test_a_refusal_ends_with_1(served: ServedDouble, capsys: pytest.CaptureFixtu
     assert main(line.split()) == 1
     assert capsys.readouterr().err.startswith("cdnctl: ")
     assert main([*line.split(), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert refused(capsys)["message"]
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The one object, of the one shape, that a refusal is for programs."""
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert answer.keys() == {"error"}
+    assert answer["error"].keys() == {"message", "remedy"}
+    assert not said.err
+    return dict(answer["error"])
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message", "remedy"),
+    [
+        ("block 203.0.113.80", 1, "203.0.113.80 is the VIP of service www", "block something else"),
+        ("unblock 10.0.0.1", 1, "10.0.0.1 is not blocked by hand", ""),
+        ("weight aurora", 2, "argument CDN=WEIGHT: 'aurora'", "cdnctl weight --help"),
+        ("frobnicate", 2, "invalid choice: 'frobnicate'", "cdnctl --help"),
+        ("weight aurora=1 aurora=2", 2, "named twice", "one weight"),
+        ("--read-only drain aurora", 2, "does not take --read-only", "lists what it takes"),
+        ("detach", 2, "cuts 12 flows", "--yes"),
+        ("limit acme", 2, "no limit given", "--pps"),
+        ("trace 192.0.2.1", 2, "takes two addresses", "trace --live"),
+        ("trace --live nonsense", 2, "a filter is a field and a value", "as in"),
+        ("status --edge fra1", 1, "no agent serves edge fra1", "attach --edge fra1"),
+        ("status --frame 999999", 1, "is not kept", ""),
+        ("attach -c /nonexistent/x.toml", 1, "`cdnctl check -c", ""),
+    ],
+)
+def test_every_refusal_is_of_one_shape(
+    served: ServedDouble,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    status: int,
+    message: str,
+    remedy: str,
+) -> None:
+    wait_for_frame(served)
+    assert main([*line.split(), "--json"]) == status
+    said = refused(capsys)
+    assert message in said["message"]
+    assert remedy in said["remedy"]
+    assert said["remedy"] not in said["message"] or not said["remedy"]
 
 
 def test_status_as_json_is_the_frame(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +256,13 @@ def test_what_cannot_be_meant_is_not_done(
     assert served.engine.asked == []
 
 
+@pytest.fixture
+def any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback is the one interface that there is wherever tests run."""
+    monkeypatch.setattr(host, "is_ethernet", lambda _: True)
+
+
+@pytest.mark.usefixtures("any_device")
 def test_options_before_a_verb_that_takes_them(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "x.toml"
     file.write_text(_GOOD)
@@ -337,7 +391,7 @@ def test_no_agent_is_an_error_with_a_remedy(
     assert "no agent serves" in said
     assert "attach" in said
     assert main([*verb.split(), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert "no agent serves" in refused(capsys)["message"]
 
 
 def test_no_agent_is_started_for_another_edge(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +425,7 @@ port = 443
 """
 
 
+@pytest.mark.usefixtures("any_device")
 def test_check_adds_it_up(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "x.toml"
     file.write_text(_GOOD)
@@ -383,6 +438,21 @@ def test_check_adds_it_up(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> 
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     assert sum(report["memory_bytes"].values()) > 10_000_000
+
+
+@pytest.mark.usefixtures("any_device")
+def test_check_says_what_a_reload_would_do(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    found = Standing("tables", ("limits.flows is 2048, was 4096", "edge.snat is in another order"))
+    monkeypatch.setattr(check, "standing", lambda _: found)
+    assert main(["check", "-c", str(file)]) == 0
+    assert "differ: limits.flows is 2048, was 4096; edge.snat is in another order" in capsys.readouterr().out
+    assert main(["check", "--json", "-c", str(file)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["standing"]["remade"], report["standing"]["keys"]) == ("tables", list(found.keys))
 
 
 def test_check_names_every_mistake(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -480,6 +550,21 @@ def test_a_member_of_the_group_operates_a_viewer_watches(served: ServedDouble) -
     assert done.returncode == 1
     assert "may only watch" in done.stderr
     assert len(served.engine.asked) == asked
+
+
+@needs_root
+@pytest.mark.parametrize("options", [[], ["--edge", "ams1"]])
+def test_a_viewer_is_told_that_the_agent_is_dead(run_dir: Path, options: list[str]) -> None:
+    operators, viewers = 64_000, 64_001
+    for path, group in ((paths.socket_path("ams1"), operators), (paths.view_socket_path("ams1"), viewers)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(str(path))  # and whoever listened was killed
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+    done = run("status", *options, user=NOBODY, group=NOBODY, extra_groups=[viewers])
+    assert done.returncode == 1
+    assert "no agent serves" in done.stderr
+    assert done.stderr.rstrip().endswith(" ".join(["attach", *options]))
 
 
 def test_watch_goes_on_until_interrupted(served: ServedDouble) -> None:

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +24,7 @@ from hypothesis import strategies as st
 from cdnctl.agent import protocol, server
 from cdnctl.agent.blocking import Client
 from cdnctl.cli import main, trace, watch
-from cdnctl.datapath import abi, packets
+from cdnctl.datapath import abi, clients, packets
 from cdnctl.datapath.packets import Flag, Packet
 from cdnctl.datapath.perf import Sample
 from cdnctl.engine import watching
@@ -519,7 +521,8 @@ class _Tables:
 def test_a_packet_comes_in_as_its_link_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from cdnctl.engine import entries
 
-    monkeypatch.setattr(entries, "interface", lambda number: {2: "eth0", 7: "eth0.100"}[number])
+    there = {2: "eth0", 7: "eth0.100"}
+    monkeypatch.setattr(entries, "interface_name", lambda number: there.get(number, ""))
     monkeypatch.setattr(trace, "_towards", lambda _address, names: next(iter(names)))
     asked = Packet(source="198.51.100.7", target="203.0.113.80")
     plain = trace._way(asked, _Tables(), None)  # type: ignore[arg-type]
@@ -530,8 +533,41 @@ def test_a_packet_comes_in_as_its_link_has_it(monkeypatch: pytest.MonkeyPatch) -
     seen = packets.read(packets.frame(asked, tagged.header))
     assert seen is not None
     assert (seen.vlans, seen.target_mac) == ((100, 20), "02:00:00:00:00:09")
-    with pytest.raises(UsageError, match="eth9 is no interface of the edge"):
-        trace._way(asked, _Tables(), "eth9")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="lo is no interface of the edge"):
+        trace._way(asked, _Tables(), "lo")  # type: ignore[arg-type]
+    del there[7]
+    with pytest.raises(UsageError, match=r"eth0.100 does not exist .*namespace") as refused:
+        trace._way(asked, _Tables(), "eth0.100")  # type: ignore[arg-type]
+    assert refused.value.remedy == "the edge has eth0"
+    del there[2]
+    with pytest.raises(CdnctlError, match="interfaces are all gone"):
+        trace._way(asked, _Tables(), None)  # type: ignore[arg-type]
+
+
+def known() -> Any:
+    """What an edge's tables know of two clients."""
+    held = {
+        ipaddress.ip_network("192.0.2.0/26"): clients.Client(customer=3),
+        ipaddress.ip_network("10.0.0.0/8"): clients.Client(region=2),
+    }
+    choice = SimpleNamespace(endpoints=dict, endpoint_entries=dict, services=dict)
+    return SimpleNamespace(settings=abi.Settings(), choice=choice, clients=SimpleNamespace(held=lambda: held))
+
+
+def test_names_come_from_the_agent_and_numbers_stand_alone(served: ServedDouble) -> None:
+    from cdnctl.engine import entries
+
+    with served.client() as client:
+        while client.request(GetFrame()).frame is None:
+            time.sleep(0.01)
+    tables = known()
+    names = trace._names(argparse.Namespace(config=None), EDGE, tables)
+    shown = entries.Entries(tables, names, 0)
+    assert shown.customer(3) == "customer acme"
+    assert shown.customer(4) == "customer 4"
+    assert shown.customer(0) == "nobody in particular"
+    assert shown.region(2) == "region 2"
+    assert entries.Entries(tables, entries.Names(regions={2: "east"}), 0).region(2) == "region east"
 
 
 def test_nobody_is_told_to_become_root(run_dir: object) -> None:

@@ -260,6 +260,28 @@ def test_shortfall_of_ports_shows_the_sum() -> None:
     config.parse(tomli_w.dumps(raw), FILE)
 
 
+@pytest.mark.parametrize("limits", [{}, {"half_open": 1024}, {"half_open": 65536}])
+def test_ports_that_suffice_for_nothing_are_themselves_the_mistake(limits: dict[str, int]) -> None:
+    raw = good()
+    raw["edge"]["snat_ports"] = [40000, 40010]
+    raw["limits"] = limits
+    problem = only_problem(raw)
+    assert (problem.key, problem.value) == ("edge.snat_ports", "[40000, 40010]")
+    assert "expected 512 ports or more: 2 IPv4 addresses of edge.snat x 11 ports = 22" in problem.expected
+    raw["edge"]["snat_ports"] = [40000, 40511]
+    raw["limits"] = {}
+    assert config.parse(tomli_w.dumps(raw), FILE).limits.half_open == least_half_open()
+
+
+def least_half_open() -> int:
+    """The least that may stand in the file."""
+    raw = good()
+    raw["limits"] = {"half_open": 1}
+    match = re.search(r"from (\d+)", only_problem(raw).expected)
+    assert match
+    return int(match[1])
+
+
 def test_the_family_with_fewer_addresses_counts() -> None:
     raw = good()
     raw["edge"]["snat"].append("2001:db8::10")
@@ -403,6 +425,63 @@ def test_some_cdn_needs_a_weight() -> None:
     assert "weight 0" in only_problem(raw).expected
 
 
+def with_first(table: str, **values: object) -> dict[str, Any]:
+    """The good one, with these in the first of a kind of tables."""
+    raw = good()
+    raw[table][0] |= values
+    return raw
+
+
+ODD = [
+    (with_first("customer", burst_ms=5.0), "customer acme has burst_ms, but limits nothing"),
+    (with_first("customer", pps=5), "customer acme has burst_ms 100, and one of its packets takes 200 ms"),
+    (with_first("customer", mbit=0.1), "one of its packets of 1500 bytes takes 120 ms"),
+    (
+        with_first("cdn", capacity={"flows_per_s": 10}),
+        "aurora's capacity has burst_ms 20, and one of its flows",
+    ),
+    (with_first("cdn", tunnel_port=7000), "aurora is of mode nat: its tunnel_port is of no use"),
+    (with_first("cdn", mode="pass", mss=1400), "aurora is of mode pass: its mss is of no use"),
+    (
+        with_first("service", policy={"bulk": "weighted"}),
+        "a policy for class bulk, but all its traffic is interactive",
+    ),
+    (with_first("service", policy="failover", cdns=["aurora"]), "policy failover, and nobody but aurora"),
+    (
+        {**good(), "quota": {"per_source": {"pps": 50}}},
+        "quota.per_source.pps is 50, but only sources that send about 1000 packets/s",
+    ),
+]
+FINE = [
+    good(),
+    with_first("customer", pps=50_000, mbit=400, flows_per_s=500),
+    with_first("cdn", capacity={"flows_per_s": 5000, "mbit": 2000}, mode="gue", tunnel_port=7000, mss=1400),
+    with_first("service", policy={"bulk": "weighted"}, **{"class": "dscp"}),
+    with_first("service", policy={"bulk": "weighted"}, **{"class": "bulk"}),
+    with_first("service", policy="failover"),
+    {**good(), "quota": {"per_source": {"pps": 5000}}},
+]
+
+
+@pytest.mark.parametrize(("raw", "said"), ODD, ids=[said for _, said in ODD])
+def test_what_is_odd_is_noted(raw: dict[str, Any], said: str) -> None:
+    notes = config.notes(config.parse(tomli_w.dumps(raw), FILE))
+    assert len([note for note in notes if said in note]) == 1
+
+
+def test_what_is_not_odd_is_not() -> None:
+    words = ("burst", "of no use", "policy", "metered")
+    for raw in FINE:
+        notes = config.notes(config.parse(tomli_w.dumps(raw), FILE))
+        assert not [note for note in notes if any(word in note for word in words)]
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-12])
+def test_a_rate_that_the_kernel_has_no_ticks_for_is_none(rate: float) -> None:
+    for table, key in (("customer", "pps"), ("customer", "mbit"), ("customer", "flows_per_s")):
+        assert "above 0" in only_problem(with_first(table, **{key: rate})).expected
+
+
 def test_all_mistakes_at_once() -> None:
     """Also clashes among values of a table that has other mistakes."""
     raw = good()
@@ -462,6 +541,22 @@ def test_costs() -> None:
     assert cost.PICK_TABLE_BYTES == 2 * abi.PICK_ROOM
     (note,) = [note for note in config.notes(read) if "limits.flows" in note]
     assert str(2 * 3 * 64512) in note
+
+
+@pytest.mark.parametrize("change", ["none", "both families", "an endpoint that serves nothing"])
+def test_the_sum_of_flows_is_that_of_its_factors(change: str) -> None:
+    raw = both_families() if change == "both families" else good()
+    if change.startswith("an endpoint"):
+        raw["service"][0]["cdns"] = ["aurora"]
+    raw["edge"]["snat_ports"] = [40000, 49999]
+    raw["limits"] = {"half_open": 2048}
+    read = config.parse(tomli_w.dumps(raw), FILE)
+    (note,) = [note for note in config.notes(read) if "limits.flows" in note]
+    found = re.findall(r"(\d+) IPv\d addresses of edge.snat x (\d+) endpoints? x (\d+) ports = (\d+)", note)
+    sums = [tuple(map(int, each)) for each in found]
+    assert all(a * b * c == product for a, b, c, product in sums)
+    assert f"no more than {sum(product for *_, product in sums)} flows" in note
+    assert len(sums) == (2 if change == "both families" else 1)
 
 
 ANYTHING = st.recursive(

@@ -14,10 +14,12 @@ import pytest
 from engine_double import ServedDouble
 from msgspec.structs import replace
 
+from cdnctl.agent import process
 from cdnctl.cli import main
 from cdnctl.config import Config, parse
 from cdnctl.datapath import ethtool, inspect
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Socket, Way
+from cdnctl.datapath.standing import Standing
 from cdnctl.engine.doctor import Finding, Level, judge
 
 TEXT = """
@@ -148,9 +150,21 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         box(sockets=(Socket(path="/run/cdnctl/ams1.view.sock", group="root", mode=0o600),)),
         "warn", "socket", "group root, mode 0600", "chgrp cdnctl-view /run/cdnctl/ams1.view.sock",
     ),
-    ("no agent", box(agent=False), "warn", "agent", "goes on", "cdnctl attach"),
-    ("nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers", "cdnctl attach"),
+    ("no agent", box(agent=False), "warn", "agent", "goes on", "cdnctl attach --edge ams1"),
+    (
+        "nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers",
+        "cdnctl attach -c ",
+    ),
     ("another version", box(current=False), "warn", "data path", "another version", "no flow is cut"),
+    (
+        "other tables wanted", box(standing=Standing("tables", ("limits.flows is 2048, was 4096",))),
+        "warn", "data path", "moves the flows into them, for these differ: limits.flows is 2048, was 4096",
+        "cdnctl reload --edge ams1",
+    ),
+    (
+        "tables of another version", box(standing=Standing("all", (), "cdnctl detach --edge ams1 --yes")),
+        "fail", "data path", "cuts all flows", "cdnctl detach --edge ams1 --yes, then cdnctl attach",
+    ),
     ("disarmed", box(switches=("disarmed",)), "warn", "data path", "nothing is blocked", "cdnctl arm"),
     ("bypassed", box(switches=("bypass",)), "warn", "data path", "untouched", "cdnctl arm"),
     ("observing", box(switches=("observe",)), "warn", "data path", "only observes", "cdnctl mode active"),
@@ -396,6 +410,24 @@ def test_of_another_edge(
     on(monkeypatch, SOUND)
     assert main(["doctor", "--edge", "lon1"]) == 1
     assert "is that of edge ams1, not of lon1" in capsys.readouterr().out
+
+
+def test_an_edge_is_looked_at_with_its_agents_own_file(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CDNCTL_CONFIG", str(run_dir / "of-nobody.toml"))
+    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: True)
+    on(monkeypatch, SOUND)
+    own = run_dir / "elsewhere.toml"
+    own.write_text(TEXT.replace("MODE", "nat"))
+    process.note_start("ams1", own)
+    assert main(["doctor", "--edge", "ams1"]) == 0
+    assert f"{own} is in order" in capsys.readouterr().out
+    monkeypatch.setenv("CDNCTL_EDGE", "ams1")
+    assert main(["doctor"]) == 0
+    assert main(["doctor", "-c", str(run_dir / "of-nobody.toml")]) == 1
+    main(["check"])
+    assert str(own) in capsys.readouterr().out
 
 
 def test_this_very_box_can_be_looked_at(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:

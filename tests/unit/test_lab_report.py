@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
 from cdnctl.lab import report
-from cdnctl.lab.scenario import Step, _done_ns
+from cdnctl.lab.loads import Offered
+from cdnctl.lab.scenario import Flood, Step, _done_ns
+from cdnctl.lab.tap import Tap
 from cdnctl.lab.traffic import Request, quantile, summary
-from cdnctl.model import Block, Event, Frame
+from cdnctl.model import Block, Event, Frame, Verdict
 
 S = 1_000_000_000
 
@@ -92,6 +95,51 @@ def test_what_was_not_measured_does_not_hold() -> None:
     assert report.at_most("x", 1.0, 1, "ms").holds
     assert report.clean_up([]).holds
     assert not report.clean_up(["a namespace"]).holds
+
+
+def flood(pps: int, dropped_share: float) -> Flood:
+    """Eight seconds of it, and ten more after the block."""
+
+    def frame(blocked: int) -> Frame:
+        verdict = Verdict(
+            name="blocked", drop=True, explanation="", packets_total=blocked, bytes_total=0, pps=0, bps=0
+        )
+        return Frame(seq=1, at_ns=0, monotonic_ns=0, edge="demo", armed=True, verdicts=[verdict])
+
+    return Flood(
+        begun_ns=40 * S,
+        blocked_ns=48 * S,
+        before=frame(0),
+        after=frame(int(10 * pps * dropped_share)),
+        taps_after={"aurora": Tap(0, 0, 0, 0, 0, 0)},
+        offered=Offered(18 * pps, 40 * S, 58 * S, True, {}),
+        offered_before_block=8 * pps,
+        received=18 * pps,
+    )
+
+
+@pytest.mark.parametrize("pps", [60_000, 31_000])
+def test_the_edge_is_judged_by_what_it_was_offered(pps: int) -> None:
+    steps = [step("flood", 40, 48), step("blocked", 48, 58)]
+    honest = [request(48 + i / 100) for i in range(900)]
+    lines = report._flood(flood(pps, 0.97), honest, steps)
+    assert [line.name for line in lines if line.gate and not line.holds] == []
+    offered = claim(lines, "flood: offered")
+    assert (offered.value, offered.gate, offered.holds) == (pps, False, pps > 50_000)
+    assert report.shortfalls(lines) == (
+        [] if pps > 50_000 else ["flood: offered: 31,000 packets/s, wanted >= 50000"]
+    )
+    lines = report._flood(flood(pps, 0.7), honest, steps)
+    assert [line.name for line in lines if line.gate and not line.holds] == [
+        "flood: dropped by the block, answers to it included"
+    ]
+
+
+def test_clients_that_ask_little_are_no_fault_of_the_edge_and_prove_nothing_by_silence() -> None:
+    lines = report._step(STEPS[0], [request(11 + i / 300) for i in range(300)])
+    assert [line for line in lines if line.gate and not line.holds] == []
+    assert report.shortfalls(lines) == ["calm: requests sent: 300 requests, wanted >= 2000"]
+    assert not claim(report._step(STEPS[0], []), "calm: requests failed").holds
 
 
 def test_a_cdn_is_avoided_from_when_the_next_hundred_hardly_go_there() -> None:

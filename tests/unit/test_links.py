@@ -64,7 +64,7 @@ def test_a_vlan_device_moved_away_from_the_one_below(devices: list[Device]) -> N
 def test_one_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(CdnctlError, match="interface eth9 does not exist") as refused:
         place("eth9", [plain(), plain(1, "lo")])
-    assert refused.value.remedy.endswith("there are eth0")
+    assert refused.value.remedy.startswith("there are eth0: make it, or mend [edge] interfaces")
 
 
 @pytest.mark.parametrize("mac", [b"", bytes(6), bytes(20)])

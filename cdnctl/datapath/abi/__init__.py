@@ -31,7 +31,7 @@ def size(kind: type[ctypes.Structure]) -> int:
 
 
 def bucket_limits_us(bucket: int) -> tuple[float, float]:
-    """Lower and upper bound of a histogram's bucket: eight steps an octave, as health.h fills them."""
+    """Lower and upper bound of a histogram's bucket: eight steps an octave, as histogram.h fills them."""
     octave, step = divmod(bucket, 8)
     if octave < 3:
         return float(1 << octave), float(2 << octave)

@@ -51,7 +51,9 @@ class Flow(Structure):
         ("flags", c_uint8),
         ("traffic_class", c_uint8),
         ("region", c_uint8),
-        ("pad", c_uint8 * 11),
+        ("spare", c_uint8),
+        ("syn_data", c_uint16),
+        ("pad", c_uint8 * 8),
     )
 
 

@@ -63,7 +63,7 @@ class Claim(enum.IntEnum):
 
 
 class Fitness(enum.IntEnum):
-    """enum fitness of health.h."""
+    """enum fitness of fitness.h."""
 
     UNFIT_EXCEPTED = 0
     UNFIT_OUT = 1

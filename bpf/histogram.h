@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* How long things took, in buckets of an eighth of an octave. */
+#pragma once
+
+static __always_inline __u32 bucket_of(__u32 us)
+{
+	__u32 octave = 0, rest = us | 1, bucket;
+
+	if (rest >> 16) {
+		octave += 16;
+		rest >>= 16;
+	}
+	if (rest >> 8) {
+		octave += 8;
+		rest >>= 8;
+	}
+	if (rest >> 4) {
+		octave += 4;
+		rest >>= 4;
+	}
+	if (rest >> 2) {
+		octave += 2;
+		rest >>= 2;
+	}
+	octave += rest >> 1;
+	/* the three bits below the leading one */
+	bucket = octave * 8 + (octave >= 3 ? (us >> (octave - 3)) & 7 : 0);
+	/* the compiler knows the bound and would drop the mask, the verifier wants to see it */
+	asm volatile("" : "+r"(bucket));
+	return bucket & (HISTOGRAM_BUCKETS - 1);
+}
+
+static __always_inline void record_handshake(__u32 cdn, __u32 us)
+{
+	struct histogram *histogram = handshakes.lookup(&cdn);
+	struct cdn_count *count = count_of(cdn);
+	__u32 bucket = bucket_of(us);
+
+	if (histogram)
+		COUNT(histogram->bucket[bucket], 1);
+	if (count)
+		COUNT(count->handshakes, 1);
+}
+
+/* From a client's request to the first byte of the reply. */
+static __always_inline void record_first_byte(struct packet *pkt, __u8 traffic_class, __u64 ns)
+{
+	__u32 id = pkt->its->cdn * CLASSES + traffic_class;
+	struct histogram *histogram = first_bytes.lookup(&id);
+	__u64 us = ns / NS_PER_US;
+
+	if (histogram)
+		COUNT(histogram->bucket[bucket_of(us < 0xffffffff ? us : 0xffffffff)], 1);
+}

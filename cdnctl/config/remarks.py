@@ -1,0 +1,151 @@
+"""What in a configuration is right but odd, or worth knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import fields
+
+from cdnctl.config.cost import bindings, ports, translated
+from cdnctl.config.schema import (
+    CLASSES,
+    Capacity,
+    CdnConfig,
+    Config,
+    CustomerConfig,
+    PerSource,
+    PolicyByClass,
+    ServiceConfig,
+    Table,
+)
+
+
+def notes(config: Config) -> list[str]:
+    """One sentence each; `check` prints them."""
+    return [
+        *_flow_notes(config),
+        *_quota_notes(config),
+        *_cdn_notes(config),
+        *_service_notes(config),
+        *_region_notes(config),
+    ]
+
+
+def _flow_notes(config: Config) -> Iterator[str]:
+    families = [family for family in (4, 6) if bindings(config, family)]
+    most = sum(bindings(config, family) for family in families)
+    if all(cdn.mode == "nat" for cdn in config.cdns) and most < config.limits.flows:
+        sums = [
+            f"{_plural(len(config.edge.snat_of(family)), f'IPv{family} address', 'es')} of edge.snat"
+            f" x {_plural(translated(config, family), 'endpoint', 's')} x {ports(config)} ports"
+            f" = {bindings(config, family)}"
+            for family in families
+        ]
+        yield (
+            f"limits.flows is {config.limits.flows}, but no more than {most} flows can be open at once:"
+            f" {' and '.join(sums)}"
+        )
+    for family in (4, 6):
+        if config.edge.snat_of(family) and not translated(config, family):
+            yield f"edge.snat has IPv{family} addresses, but no service needs one"
+
+
+def _quota_notes(config: Config) -> Iterator[str]:
+    for customer in config.customers:
+        yield from _burst_notes(f"customer {customer.name}", customer)
+    source, busy = config.quota.per_source, config.quota.busy_pps
+    if source is None:
+        return
+    yield from _burst_notes("quota.per_source", source)
+    if source.pps and source.pps < busy:
+        yield (
+            f"quota.per_source.pps is {source.pps:g}, but only sources that send about {busy} packets/s are"
+            " metered: lower quota.busy_pps, too"
+        )
+
+
+def _burst_notes(what: str, limits: CustomerConfig | PerSource | Capacity) -> Iterator[str]:
+    """Two units that come together need room for one; a packet may be of 1500 bytes."""
+    units = {"packets": getattr(limits, "pps", None), "flows": limits.flows_per_s}
+    each_ms = {unit: 1000 / rate for unit, rate in units.items() if rate}
+    if limits.mbit:
+        each_ms["packets of 1500 bytes"] = 12 / limits.mbit
+    if not each_ms:
+        if limits.burst_ms != _default(limits, "burst_ms"):
+            yield f"{what} has burst_ms, but limits nothing that could come in bursts"
+        return
+    unit, slowest_ms = max(each_ms.items(), key=lambda each: each[1])
+    if slowest_ms > limits.burst_ms:
+        yield (
+            f"{what} has burst_ms {limits.burst_ms:g}, and one of its {unit} takes {slowest_ms:g} ms: of two"
+            " that come together one is too many"
+        )
+
+
+def _default(table: Table, name: str) -> object:
+    return next(each.default for each in fields(table) if each.name == name)
+
+
+def _plural(number: int, noun: str, ending: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{ending}"
+
+
+def _cdn_notes(config: Config) -> Iterator[str]:
+    for cdn in config.cdns:
+        if cdn.weight == 0:
+            yield f"{cdn.name} has weight 0: it gets no new flows until an operator gives it a weight"
+        for endpoint in cdn.endpoints:
+            if not config.protocols_of(cdn, endpoint):
+                yield f"{endpoint.address} of {cdn.name} serves nothing: no service of its family names it"
+        if cdn.capacity:
+            yield from _burst_notes(f"{cdn.name}'s capacity", cdn.capacity)
+        yield from _mode_notes(cdn)
+
+
+def _mode_notes(cdn: CdnConfig) -> Iterator[str]:
+    if cdn.mode in ("ipip", "gue"):
+        # IPv6 outside is the larger header; GUE adds UDP and 4 bytes of its own
+        outside = 40 + (12 if cdn.mode == "gue" else 0)
+        yield (
+            f"{cdn.name} gets packets in a tunnel, up to {outside} bytes longer than they came: its servers"
+            " should promise clients an MSS that leaves so much room, or the path carry it"
+        )
+    if cdn.mode != "gue" and cdn.tunnel_port != _default(cdn, "tunnel_port"):
+        yield f"{cdn.name} is of mode {cdn.mode}: its tunnel_port is of no use, that is for mode gue"
+    if cdn.mode == "pass" and cdn.mss is not None:
+        yield f"{cdn.name} is of mode pass: its mss is of no use, its packets are left as they are"
+    if cdn.mode == "pass" and cdn.capacity is not None:
+        yield f"{cdn.name} is of mode pass: its capacity counts what clients send, not what they get"
+
+
+def _service_notes(config: Config) -> Iterator[str]:
+    for service in config.services:
+        serving = config.cdns_of(service)
+        for cdn in config.cdns:
+            if cdn not in serving and (not service.cdns or cdn.name in service.cdns):
+                yield (
+                    f"{cdn.name} has no IPv{service.family} endpoint: it gets none of service"
+                    f" {service.name}'s flows"
+                )
+        policies = {service.policy_of(each) for each in CLASSES}
+        if policies == {"failover"} and len(serving) == 1:
+            yield f"service {service.name} has policy failover, and nobody but {serving[0].name} to serve it"
+        yield from _class_notes(service)
+
+
+def _class_notes(service: ServiceConfig) -> Iterator[str]:
+    if not isinstance(service.policy, PolicyByClass) or service.traffic_class == "dscp":
+        return
+    for each in CLASSES:
+        if each != service.traffic_class and service.policy_of(each) != getattr(PolicyByClass(), each):
+            yield (
+                f"service {service.name} has a policy for class {each}, but all its traffic is"
+                f' {service.traffic_class}: class = "dscp" tells them apart'
+            )
+
+
+def _region_notes(config: Config) -> Iterator[str]:
+    bound = {region for cdn in config.cdns for endpoint in cdn.endpoints for region in endpoint.regions}
+    for region in config.regions:
+        if region.name not in bound:
+            yield f"no endpoint is bound to region {region.name}: its clients are served as all others"
