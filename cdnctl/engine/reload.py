@@ -1,9 +1,12 @@
-"""The configuration read again, and a new program in place of the one before, with no packet lost.
+"""The configuration read again, and a new program in place of the one before.
+
+On the same tables no packet is lost for that. For other tables flows are held for a moment (moving.py): those
+that are established go on, new ones begin a retransmission later.
 
 What takes long, compiling and loading, is done by a thread, beside the maps that are in use: frames and
 commands go on. Then the tables are changed in the engine's own thread, in an order that leaves no moment
 without (`Engine.put_config`), and interface after interface gets the new program. Until the last one has
-it both work on the same maps.
+it both work on the same maps, or on others that say the same.
 """
 
 from __future__ import annotations
