@@ -33,7 +33,7 @@ from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.numbering import Numbering
 from cdnctl.datapath.program import Program, note_moved
 from cdnctl.datapath.tables import Tables
-from cdnctl.datapath.transfer import FLEETING, LASTING, Transfer
+from cdnctl.datapath.transfer import FLEETING, LASTING, Cut, Transfer
 from cdnctl.errors import CdnctlError
 
 WRITTEN = (
@@ -145,7 +145,7 @@ class Move:
                 "flows change faster than they can be moved", "try again when there is less traffic"
             )
         self._transfer.excuse()
-        self._count_cut()
+        self._cut(self._transfer.cut())
         note_moved(self._after, self._held_ns)
         hold.extend()
 
@@ -154,7 +154,7 @@ class Move:
         try:
             if hold.has_lapsed:  # drivers took their time, and flows began on both sides
                 hold.begin()
-                self.cut += self._transfer.merge(self._held_ns)
+                self._cut(self._transfer.merge(self._held_ns))
         finally:
             let_go(hold, self._after)
         time.sleep(SETTLED_S)
@@ -204,12 +204,9 @@ class Move:
     def _count_on(self) -> None:
         Counters(self._after).follow(Counters(self._before))
 
-    def _count_cut(self) -> None:
-        """Flows that have no place end here, also for the account of those that are open."""
-        self.cut, ended = self._transfer.cut()
-        counters = Counters(self._after)
-        for cdn, count in ended.items():
-            counters.count_closed(cdn, count)
+    def _cut(self, cut: Cut) -> None:
+        self.cut += cut.flows
+        cut.count(Counters(self._after))
 
     def _pair(self, name: str) -> tuple[Map, Map]:
         return Map.pinned(self._before / name), Map.pinned(self._after / name)

@@ -38,9 +38,11 @@ def finish(program: Program) -> str:
         cut = transfer.merge(moved_ns(after))
     finally:
         let_go(hold, after)
-    Counters(after).follow(Counters(before))
+    counters = Counters(after)
+    counters.follow(Counters(before))
+    cut.count(counters)
     program.keep_only(after)
-    return f"a move to other tables that was broken off is finished; {cut} flows of both were cut"
+    return f"a move to other tables that was broken off is finished; {cut.flows} flows were cut"
 
 
 def _swap(before: Path, after: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.choice import Choice
+from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.flows import BEING_BOUND
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.numbering import NOWHERE, Numbering
@@ -78,6 +79,24 @@ class _Slots:
         self.memory[number * _SIZE + _FLAGS] |= flags
 
 
+class Cut:
+    """Open flows that end since they have no place."""
+
+    def __init__(self) -> None:
+        self.flows = 0
+        self._established = Counter[int]()
+
+    def add(self, state: int, cdn: int) -> None:
+        """A slot's, if it is one."""
+        self.flows += state in _OPEN
+        self._established[cdn] += state == abi.SlotState.ESTABLISHED
+
+    def count(self, counters: Counters) -> None:
+        """That they ended, for the account of those that are open."""
+        for cdn, flows in self._established.items():
+            counters.count_closed(cdn, flows)
+
+
 class Transfer:
     """From the tables in `before` to those in `after`."""
 
@@ -129,21 +148,21 @@ class Transfer:
 
     # -- both are, or were --
 
-    def merge(self, since_ns: int) -> int:
-        """What changed in the old tables after they were the same at that time; how many flows were cut.
+    def merge(self, since_ns: int) -> Cut:
+        """What changed in the old tables after they were the same at that time.
 
-        Of a port that was given away on both sides the other tables' flow has it.
+        Of a port that was given away on both sides the other tables' flow has it, and this one is cut.
         """
         self._look_at_services()
-        cut = 0
+        cut, entries = Cut(), self._choice.endpoint_entries()
         for old, new in self._differing():
             theirs, ours = self._old.get(old), self._new.get(new)
-            if not any(theirs[: _OWNER.size]):
+            if not any(theirs[:8]):
                 continue  # given away on the other side only, for nothing frees a slot without an agent
             if _goes_before(theirs, ours, since_ns) and not self._begins_anew(theirs, new):
                 self._take(old, new, (*LASTING, *FLEETING))
-            elif _OWNER.unpack_from(theirs) != _OWNER.unpack_from(ours):
-                cut += theirs[_STATE] in _OPEN and _SINCE.unpack_from(theirs)[0] >= since_ns
+            elif theirs[:8] != ours[:8] and _SINCE.unpack_from(theirs)[0] >= since_ns:
+                cut.add(theirs[_STATE], entries[self._numbering.endpoint_of(old)].cdn)
         for name in LASTING if self._has_direct() else ():
             there = self._flows[name][1]
             for key, raw in self._direct(name).items():
@@ -152,20 +171,16 @@ class Transfer:
                     there.put(key, flow)
         return cut
 
-    def cut(self) -> tuple[int, Counter[int]]:
-        """Open flows that have no place any more; those established among them, by their CDN."""
-        found, ended, entries = 0, Counter[int](), self._choice.endpoint_entries()
+    def cut(self) -> Cut:
+        """Flows that have no place any more."""
+        found, entries = Cut(), self._choice.endpoint_entries()
         for first, count in self._numbering.cut:
             for at in range(first, first + count, _CHUNK):
                 some = min(_CHUNK, first + count - at)
                 owners, states = self._old.owners(at, some), self._old.states(at, some)
-                if any(owners):
-                    mine = [n for n in range(some) if owners[n] and states[n] in _OPEN]
-                    found += len(mine)
-                    for n in mine:
-                        if states[n] == abi.SlotState.ESTABLISHED:
-                            ended[entries[self._numbering.endpoint_of(at + n)].cdn] += 1
-        return found, ended
+                for n in (n for n in range(some) if owners[n]) if any(owners) else ():
+                    found.add(states[n], entries[self._numbering.endpoint_of(at + n)].cdn)
+        return found
 
     # -- slots --
 
@@ -209,9 +224,9 @@ class Transfer:
         """A slot with its flow, in place of what is there; False when it is being changed just now."""
         slot, held = self._old.get(old), self._new.get(new)
         (owner,) = _OWNER.unpack_from(slot)
-        if owner == BEING_BOUND or self._old.get(old)[: _OWNER.size] != slot[: _OWNER.size]:
+        if owner == BEING_BOUND or self._old.get(old)[:8] != slot[:8]:
             return False
-        if held[: _OWNER.size] != slot[: _OWNER.size]:
+        if held[:8] != slot[:8]:
             self._forget(held, new, (*LASTING, *FLEETING))
         self._new.put(new, slot)
         key = self._key(slot)
@@ -287,7 +302,7 @@ class Transfer:
             return
         new = self._numbering.slot(old)
         slot, held = self._old.get(old), self._new.get(new)
-        if (slot[: _OWNER.size], slot[_STATE]) == (held[: _OWNER.size], held[_STATE]):
+        if (slot[:8], slot[_STATE]) == (held[:8], held[_STATE]):
             self._new.put(new, slot)
 
     def _supersede(self, key: bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 import roomy
 from blocking import FOUR, SIX, Guarded, Names
 from headroom import filled_headroom  # noqa: F401  (a fixture)
-from moved import begin, served  # noqa: F401  (fixtures)
+from moved import begin, meanwhile, served  # noqa: F401  (fixtures)
 from roomy import Roomy
 from session import Session
 from trying import bare, emptied  # noqa: F401  (fixtures)

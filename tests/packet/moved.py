@@ -64,6 +64,26 @@ def served(begin: Callable[[], Edge]) -> Edge:
     return begin()
 
 
+Meanwhile = Callable[[object, str, Callable[[], object]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Have something happen before a method of a class is called the next time."""
+
+    def when(owner: object, method: str, happens: Callable[[], object]) -> None:
+        real, left = getattr(owner, method), [happens]
+
+        def wrapped(*arguments: object, **named: object) -> object:
+            if left:
+                left.pop()()
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, method, wrapped)
+
+    return when
+
+
 class Busy:
     """Flows of every kind, in every state."""
 

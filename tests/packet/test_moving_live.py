@@ -17,29 +17,22 @@ from moved import (
     GOES,
     LARGER,
     MORE_PORTS,
-    Busy,
+    Meanwhile,
     by_what_is_attached,
     counted,
     finish,
     goes_on,
-    homes,
     is_whole,
-    opened_past_the_agent,
-    totals,
 )
 from quic import Connection, Kind
-from reloaded import EDGE, OPERATOR, Edge
+from reloaded import Edge
 from segments import Flag
 from session import Datagrams, Session
 
-from cdnctl import paths
-from cdnctl.datapath import abi, hold, kernel, moving, panic, transfer
+from cdnctl.datapath import hold, kernel, moving, transfer
 from cdnctl.datapath.abi import SlotState, Verdict
-from cdnctl.errors import CdnctlError
 from cdnctl.lab import netns
-from cdnctl.model import SetWeights
 
-Meanwhile = Callable[[object, str, Callable[[], object]], None]
 RESETS = (Verdict.RESET_CLIENT, Verdict.RESET_CDN)
 
 
@@ -47,23 +40,6 @@ RESETS = (Verdict.RESET_CLIENT, Verdict.RESET_CDN)
 def edge(served: Edge) -> Edge:
     """One that serves."""
     return served
-
-
-@pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
-    """Have something happen before a method of a class is called the next time."""
-
-    def when(owner: object, method: str, happens: Callable[[], object]) -> None:
-        real, left = getattr(owner, method), [happens]
-
-        def wrapped(*arguments: object, **named: object) -> object:
-            if left:
-                left.pop()()
-            return real(*arguments, **named)
-
-        monkeypatch.setattr(owner, method, wrapped)
-
-    return when
 
 
 # --- any packet at any moment --------------------------------------------------------------------------
@@ -394,144 +370,3 @@ def test_what_was_held_makes_nobody_dark(edge: Edge, meanwhile: Meanwhile) -> No
     for n in range(20):
         Session(edge, "www", client=f"10.{n}.0.9").syn()
     assert edge.health("aurora").state == 0
-
-
-# --- what goes wrong -----------------------------------------------------------------------------------
-
-
-def failing(error: Exception) -> Callable[..., None]:
-    def fails(*_: object, **__: object) -> None:
-        raise error
-
-    return fails
-
-
-def test_what_fails_after_the_swap_is_a_warning(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = Busy(edge)
-    edge.file.replace(*LARGER)
-    with monkeypatch.context() as broken:
-        broken.setattr(moving, "follow_mode", failing(OSError(12, "Cannot allocate memory")))
-        outcome = edge.reloaded()
-    assert "something was not copied" in outcome.warnings[0]
-    assert homes() == sorted([edge.program.pins.name, paths.CURRENT])
-    is_whole(edge)
-    busy.go_on()
-    edge.file.replace(*reversed(LARGER))
-    with monkeypatch.context() as broken:
-        broken.setattr(type(edge.engine.attachment), "leave_others", failing(CdnctlError("no such device")))
-        outcome = edge.reloaded()
-    assert "not all of what was before is gone" in outcome.warnings[0]
-    for session in busy.sessions:
-        goes_on(session)
-    assert Session(edge, "www").syn().verdict is Verdict.FORWARDED
-    edge.reloaded(program=True)
-    assert homes() == sorted([edge.program.pins.name, paths.CURRENT])
-
-
-def test_what_fails_before_the_swap_leaves_all_as_it_was(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy, before, pins, counts = Busy(edge), edge.programs(), edge.program.pins, totals(edge)
-    edge.file.replace(*MORE_PORTS)
-    with monkeypatch.context() as broken:
-        broken.setattr(moving, "note_moved", failing(OSError(12, "Cannot allocate memory")))
-        assert not edge.reload().ok
-    assert (edge.programs(), edge.program.pins) == (before, pins)
-    assert homes() == sorted([pins.name, paths.CURRENT])
-    assert totals(edge) == counts
-    busy.go_on()
-    is_whole(edge)
-
-
-def test_a_driver_that_refuses_leaves_the_old_tables_in_force(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    busy, before, real, pins = Busy(edge), edge.programs(), kernel.xdp_attach, edge.program.pins
-
-    def refusing(ifindex: int, *arguments: object, **named: object) -> None:
-        if ifindex == edge.indexes["cdn3"]:
-            raise OSError(12, "Cannot allocate memory")
-        real(ifindex, *arguments, **named)  # type: ignore[arg-type]
-
-    edge.file.replace(*MORE_PORTS)
-    with monkeypatch.context() as broken:
-        broken.setattr(kernel, "xdp_attach", refusing)
-        assert not edge.reload().ok
-    assert edge.programs() == before
-    assert (edge.program.pins, homes()) == (pins, sorted([pins.name, paths.CURRENT]))
-    assert edge.tables.mode == abi.Mode(0)
-    assert edge.engine.config.edge.snat_ports == PORTS
-    busy.go_on()
-    assert edge.engine.execute(SetWeights(weights={"aurora": 1}), OPERATOR).ok
-    assert edge.engine.frame().collector.rounds_total >= 0
-    edge.reloaded()
-    is_whole(edge)
-    for session in busy.sessions:
-        goes_on(session)
-
-
-def test_a_driver_that_takes_neither_keeps_what_it_has(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new program stays where the old one would not go back, and so do its pins."""
-    busy, real, taken = Busy(edge), kernel.xdp_attach, list[int]()
-
-    def refusing(ifindex: int, *arguments: object, **named: object) -> None:
-        if len(taken) == 2:
-            raise OSError(12, "Cannot allocate memory")
-        taken.append(ifindex)
-        real(ifindex, *arguments, **named)  # type: ignore[arg-type]
-
-    edge.file.replace(*MORE_PORTS)
-    with monkeypatch.context() as broken:
-        broken.setattr(kernel, "xdp_attach", refusing)
-        assert not edge.reload().ok
-    assert len(edge.programs()) == 2
-    assert len(homes()) == 3
-    for session in busy.sessions:
-        for send, device in ((session.up, "clients"), (session.down, "")):
-            seen = by_what_is_attached(edge, session, lambda s=send: s(Flag.ACK, payload=b"x"), device)
-            assert seen.verdict in GOES
-
-
-def test_a_driver_that_takes_its_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So much that flows begin again before all interfaces are swapped: none is lost but for its port."""
-    busy, real = Busy(edge), kernel.xdp_attach
-    late: list[Session] = []
-
-    def slow(ifindex: int, *arguments: object, **named: object) -> None:
-        time.sleep(0.3)
-        if ifindex == edge.indexes["clients"]:
-            late.extend(opened_past_the_agent(edge, Session(edge, "www")) for _ in range(10))
-        real(ifindex, *arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(hold, "HELD_S", 0.2)
-    edge.file.replace(*MORE_PORTS)
-    with monkeypatch.context() as patch:
-        patch.setattr(kernel, "xdp_attach", slow)
-        outcome = edge.reloaded()
-    assert outcome.warnings == []
-    is_whole(edge)
-    assert all(session.cdn for session in late)
-    for session in late:
-        goes_on(session)
-    busy.go_on()
-
-
-# --- switched past the agent ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("moment", ["fill", "refresh", "_copy_last", "_finish"])
-def test_the_panic_button_works_at_any_moment(edge: Edge, meanwhile: Meanwhile, moment: str) -> None:
-    meanwhile(moving.Move, moment, lambda: print(panic.disarm(EDGE)))
-    edge.file.replace(*LARGER)
-    edge.reloaded()
-    assert edge.tables.mode == abi.Mode.DISARMED
-    assert edge.engine.frame().armed is False
-    panic.arm(EDGE)
-    assert edge.tables.mode == abi.Mode(0)
-
-
-def test_the_old_tables_word_is_followed(edge: Edge, meanwhile: Meanwhile) -> None:
-    """Whoever has only these open, such as the `cdnctl` of before."""
-    old = edge.tables
-    meanwhile(moving.Move, "_copy_last", lambda: setattr(old, "mode", abi.Mode.BYPASS))
-    edge.file.replace(*LARGER)
-    edge.reloaded()
-    assert edge.tables.mode == abi.Mode.BYPASS
