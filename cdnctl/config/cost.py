@@ -19,8 +19,8 @@ _SOURCES_BYTES = 65536 * (16 + 32 + _OVERHEAD)
 _FRAGMENTS_BYTES = 4096 * (40 + 64 + _OVERHEAD)
 _CENSUS_BYTES = 2 * MAX_ENDPOINTS * 8 * 8
 _PREFIX_BYTES = 2 * 96  # a node, and perhaps one where two ways part
-_PLAIN_BYTES = 320_000
-"""Services, endpoints, links, limits: tables of a fixed size, and the programs."""
+_PLAIN_BYTES = 690_000
+"""Services, endpoints, links, limits, what earlier tables counted: tables of a fixed size, and the programs."""
 PER_CPU_BYTES = 210_000
 """Counters, histograms, sketches and the state of each CPU."""
 _PERF_BYTES = (128 + 8 + 2) * 4096
