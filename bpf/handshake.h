@@ -332,6 +332,16 @@ static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
 	return flow->slot != NO_SLOT && !(flow->flags & FLOW_SYNACK);
 }
 
+/* A VIP may be the host's own address, too: operators get in by the ports that no service has. */
+static __always_inline bool is_for_operators(struct packet *pkt)
+{
+	struct facts *its = pkt->its;
+	struct service_key key = {
+		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
+
+	return !service_ids.lookup(&key) && is_management(pkt);
+}
+
 static __always_inline int follow_client(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
@@ -342,6 +352,8 @@ static __always_inline int follow_client(struct packet *pkt)
 	find_changing(pkt);
 	flow = pkt->flow;
 	if (!flow) {
+		if (is_for_operators(pkt))
+			return PASSED;
 		if (its->protocol == IPPROTO_TCP && !(its->flags & TCP_SYN))
 			return its->mode & MODE_OBSERVE ? PASSED : RESET_TO_CLIENT;
 		return open_anew(pkt);

@@ -95,6 +95,7 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 		if (!ip)
 			return false;
 		its->family = 4;
+		its->protocol = ip->protocol;
 		measure(pkt, its->l3 + bpf_ntohs(ip->tot_len));
 		map_ipv4(&its->source, ip->saddr);
 		map_ipv4(&its->target, ip->daddr);
@@ -106,6 +107,7 @@ static __always_inline bool parse_addresses(struct packet *pkt, __u16 type)
 		if (!ip)
 			return false;
 		its->family = 6;
+		its->protocol = ip->nexthdr;
 		measure(pkt, its->l3 + sizeof(*ip) + bpf_ntohs(ip->payload_len));
 		__builtin_memcpy(&its->source, &ip->saddr, sizeof(its->source));
 		__builtin_memcpy(&its->target, &ip->daddr, sizeof(its->target));
@@ -175,8 +177,12 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	NOTE(NOTED_MODE, its->mode, its->policy);
 	if (its->mode & MODE_BYPASS)
 		return BYPASSED;
-	if (!parse_addresses(pkt, parse_ethernet(pkt)))
+	if (!parse_addresses(pkt, parse_ethernet(pkt))) {
+		/* nobody's, or it would be told of whose packet came before */
+		__builtin_memset(&its->source, 0, sizeof(its->source));
+		__builtin_memset(&its->target, 0, sizeof(its->target));
 		return PASSED;
+	}
 	its->client = its->source;
 	find_local(its);
 	NOTE(NOTED_LOCAL, its->ours, its->index);

@@ -109,6 +109,8 @@ def _tell_missed(sampled: Sampled, *, as_json: bool) -> int:
 def line(packet: SampledPacket, at_ns: int, *, coloured: bool = False) -> str:
     """`14:03:07 tcp S 10.1.0.7:40000 > 203.0.113.80:443 74 B: forwarded, aurora`."""
     clock = time.strftime("%H:%M:%S", time.localtime(at_ns / 1e9))
+    if not packet.source:
+        return f"{clock} no IP packet, {packet.length} B: {packet.verdict}"
     ends = f"{_end(packet.source, packet.source_port)} > {_end(packet.target, packet.target_port)}"
     what = " ".join(filter(None, (packet.protocol, packet.flags)))
     verdict = packet.verdict.replace("_", " ") + (f", {packet.cdn}" if packet.cdn else "")

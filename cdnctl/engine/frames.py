@@ -73,7 +73,7 @@ class Observer:
         return now_ns
 
     def _by_source(self, samples: list[RawSample]) -> list[tuple[bytes, int, int, bool, int]]:
-        """What clients and strangers sent; CDNs are no talkers."""
+        """What clients and strangers sent; CDNs are no talkers, nor are frames without IP addresses."""
         first_drop, nobody = abi.FIRST_DROP, abi.NO_CDN_ID
         return [
             (
@@ -84,7 +84,9 @@ class Observer:
                 -1 if sample.cdn == nobody else sample.cdn,
             )
             for sample in samples
-            if sample.verdict not in _FROM_CDN and sample.source not in self._endpoints
+            if sample.verdict not in _FROM_CDN
+            and sample.source not in self._endpoints
+            and sample.source != abi.NOBODY
         ]
 
     def _adapt(self) -> None:

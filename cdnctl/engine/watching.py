@@ -51,12 +51,13 @@ def sampled(
 
 def _shown(sample: Sample, cdns: Mapping[int, str]) -> SampledPacket:
     verdict = abi.Verdict(sample.verdict)
+    is_ip = sample.source != abi.NOBODY or sample.target != abi.NOBODY
     return SampledPacket(
-        source=abi.show_address(sample.source),
-        target=abi.show_address(sample.target),
+        source=abi.show_address(sample.source) if is_ip else "",
+        target=abi.show_address(sample.target) if is_ip else "",
         source_port=abi.show_port(sample.source_port),
         target_port=abi.show_port(sample.target_port),
-        protocol=_PROTOCOL_NAMES.get(sample.protocol, str(sample.protocol)),
+        protocol=_PROTOCOL_NAMES.get(sample.protocol, str(sample.protocol)) if is_ip else "",
         flags=_marks(sample.tcp_flags) if sample.protocol == socket.IPPROTO_TCP else "",
         length=sample.length,
         verdict=verdict.name.lower(),

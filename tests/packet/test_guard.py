@@ -53,6 +53,16 @@ def test_the_operators_way_in_stays_open(managed: Guarded, at: Names) -> None:
     assert packet(managed.path, at.manager, (at.vip, 80)).verdict is Verdict.BLOCKED
 
 
+def test_it_leads_to_the_ports_of_a_vip_that_no_service_has(managed: Guarded, at: Names) -> None:
+    """It may be the host's own address."""
+    run = managed.path.run
+    for flags in (Flag.SYN, Flag.ACK, Flag.ACK | Flag.PSH):
+        assert run(segment((at.manager, 40000), (at.vip, 22), flags)).verdict is Verdict.PASSED
+        assert run(segment((at.one, 40000), (at.vip, 22), flags)).action is not Action.PASS
+    assert run(segment((at.manager, 40000), (at.vip, 80), Flag.ACK)).verdict is Verdict.RESET_CLIENT
+    assert run(segment((at.manager, 40000), (at.vip, 80), Flag.SYN)).verdict is Verdict.FORWARDED
+
+
 def test_anybody_elses_does_not(managed: Guarded, at: Names) -> None:
     managed.block(at.one)
     for target in ((at.elsewhere, 22), (at.snat, 22), (at.vip, 80)):

@@ -115,6 +115,22 @@ def test_samples_say_what_became_of_whom(path: DataPath) -> None:
     assert {abi.show_address(s.target) for s in samples} == {VIP}
 
 
+def test_what_is_no_ip_is_not_told_as_the_packet_before(path: DataPath) -> None:
+    path.reader.take_samples()
+    path.change(sample_one_in=1)
+    run(path, TO_VIP / TCP(sport=40001, dport=80, flags="S", seq=1000))
+    arp = run(path, Ether(dst=b"\xff" * 6, type=0x0806) / bytes(50))
+    assert arp.verdict is Verdict.PASSED
+    samples: list[Sample] = []
+    for _ in range(300):
+        samples += path.reader.take_samples()
+        if len(samples) == 2:
+            break
+        time.sleep(0.01)
+    (told,) = [sample for sample in samples if sample.verdict == Verdict.PASSED]
+    assert (told.source, told.target, told.protocol) == (abi.NOBODY, abi.NOBODY, 0)
+
+
 def test_a_map_is_as_large_as_the_operator_said(path: DataPath) -> None:
     limits = path.config.limits
     pins = path.program.pins

@@ -62,6 +62,10 @@ def _shown(raw: bytes) -> str:
     return str(host(raw))
 
 
+NOBODY = bytes(16)
+"""The source of what is no IP packet."""
+
+
 def show_address(raw: bytes | Address) -> str:
     """As people write it."""
     return _shown(bytes(raw))
