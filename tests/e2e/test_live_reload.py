@@ -107,7 +107,7 @@ def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) 
     assert len(list(paths.pin_dir(lab.name).iterdir())) == 2, "one set of tables, and the link to it"
 
 
-@pytest.mark.parametrize("what", ["program", "tables"])
+@pytest.mark.parametrize("what", ["program", pytest.param("tables", marks=pytest.mark.soak)])
 def test_killed_at_any_moment_of_a_reload(lab: Lab, traffic: Traffic, figure: Figure, what: str) -> None:
     """At random, as often as it takes for most moments to come up."""
     chance = random.Random(os.environ.get("CDNCTL_TEST_SEED", "1"))

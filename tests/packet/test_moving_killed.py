@@ -88,8 +88,17 @@ def open_in_both(edge: Edge) -> list[Session]:
     return [opened_past_the_agent(edge, Session(edge, "www")) for _ in range(12)]
 
 
-@pytest.mark.parametrize("moment", ["held", *MOMENTS])
-@pytest.mark.parametrize("then", ["goes on", "goes back", "changes again"])
+SWAPPING = "swapping"
+"""Where most can go wrong; the other moments in soak, as each takes seconds."""
+SOME = [pytest.param(moment, marks=() if moment == SWAPPING else pytest.mark.soak) for moment in MOMENTS]
+AFTERWARDS = [
+    pytest.param(moment, then, marks=() if moment == SWAPPING or then == "goes on" else pytest.mark.soak)
+    for moment in ("held", *MOMENTS)
+    for then in ("goes on", "goes back", "changes again")
+]
+
+
+@pytest.mark.parametrize(("moment", "then"), AFTERWARDS)
 def test_killed_at_any_moment(begin: Callable[[], Edge], moment: str, then: str) -> None:
     edge = begin()
     busy, seed = Busy(edge), edge.tables.settings.seed
@@ -125,7 +134,7 @@ def test_killed_at_any_moment(begin: Callable[[], Edge], moment: str, then: str)
     assert not counted(later).keys() & {Verdict.RESET_CLIENT, Verdict.RESET_CDN}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", SOME)
 def test_killed_and_taken_down(begin: Callable[[], Edge], moment: str) -> None:
     edge = begin()
     Busy(edge)
@@ -135,7 +144,7 @@ def test_killed_and_taken_down(begin: Callable[[], Edge], moment: str) -> None:
     assert not paths.pin_dir(EDGE).exists()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", SOME)
 def test_what_was_counted_stays(begin: Callable[[], Edge], moment: str) -> None:
     edge = begin()
     frame = segment(("10.1.0.7", 1), ("192.0.2.200", 9), Flag.ACK)
@@ -161,7 +170,7 @@ def test_what_was_counted_stays(begin: Callable[[], Edge], moment: str) -> None:
     assert counted(later)[Verdict.PASSED] == passed
 
 
-@pytest.mark.parametrize("moment", MIXED)
+@pytest.mark.parametrize("moment", [each for each in SOME if each.values[0] in MIXED])
 def test_the_panic_button_works_after_a_kill(begin: Callable[[], Edge], moment: str) -> None:
     edge = begin()
     assert edge.engine.execute(BlockPrefix(prefix="10.66.0.0/16"), OPERATOR).ok
