@@ -21,6 +21,7 @@ RATE_WINDOW_S = 5.0
 
 Severity = Literal["info", "notice", "warning", "alarm"]
 EndpointState = Literal["in", "out", "probing", "drained"]
+CdnState = Literal["in", "partly", "out", "probing", "drained"]
 OutReason = Literal["", "dark", "refusing", "slow", "operator"]
 Transport = Literal["nat", "ipip", "gue", "pass"]
 EdgeMode = Literal["active", "observe"]
@@ -64,9 +65,14 @@ class Cdn(Base, frozen=True, kw_only=True):
     name: str
     mode: Transport = "nat"
     """How packets get there."""
-    state: EndpointState
-    """`in` when any endpoint is in; `drained` by an operator; else what its endpoints are."""
+    state: CdnState
+    """`in` when all endpoints are in, `partly` when only some are; `drained` by an operator; else what the
+    best of its endpoints is."""
     reason: OutReason = ""
+    missing: str = ""
+    """What is out of one that is `partly` in, and why: `IPv6 out: dark`."""
+    endpoints_in: int = 0
+    """How many of `endpoints` are in."""
     wanted_weight: int
     """What configuration or operator ask for."""
     effective_share: float

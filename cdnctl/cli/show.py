@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
-_STATE_STYLES = {"in": "green", "out": "bold red", "probing": "yellow", "drained": "cyan"}
+_STATE_STYLES = {
+    "in": "green",
+    "partly": "bold yellow",
+    "out": "bold red",
+    "probing": "yellow",
+    "drained": "cyan",
+}
 _TALKERS_SHOWN = 10
 _CUSTOMERS_SHOWN = 10
 _PREFIXES_SHOWN = 3
@@ -220,7 +226,8 @@ def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
     wide = out.width >= _WIDE
     table = _table(*headings, *([">1st byte p95", ">loss", ">open", ">full"] if wide else []))
     for cdn in cdns:
-        state = f"{cdn.state} ({cdn.reason})" if cdn.reason else cdn.state
+        why = cdn.missing or cdn.reason
+        state = f"{cdn.state} ({f.clean(why)})" if why else cdn.state
         percentiles = (cdn.handshake_p50_ms, cdn.handshake_p95_ms, cdn.handshake_p99_ms)
         table.add_row(
             Text(f.clean(cdn.name)),
