@@ -316,6 +316,8 @@ class Frame(Base, frozen=True, kw_only=True):
     at_ns: int
     monotonic_ns: int
     edge: str
+    loaded: bool = True
+    """False when the data path was removed from the kernel past the agent: nothing is done to packets."""
     armed: bool
     """False after `disarm`: nothing is dropped, shed or ejected."""
     bypassed: bool = False

@@ -188,7 +188,12 @@ def _headline(out: Console, picture: Frame) -> None:
 
     from cdnctl.console import format as f
 
-    if picture.bypassed:
+    if not picture.loaded:
+        end = f"`kill {picture.agent_pid}`, then `cdnctl attach --edge {f.clean(picture.edge)}`"
+        state, style = f"NOT LOADED: no program of it is in the kernel; {end}", "bold red"
+    elif picture.interfaces and all(each.mode == "detached" for each in picture.interfaces):
+        state, style = "DETACHED: no packet comes by it", "bold red"
+    elif picture.bypassed:
         state, style = "BYPASSED: every packet passes untouched", "bold red"
     elif not picture.armed:
         state, style = "DISARMED: nothing is dropped or ejected", "bold yellow"

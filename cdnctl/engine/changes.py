@@ -87,18 +87,28 @@ class Changes:
         before = self._picture()
         try:
             _check_reason(command)
+            if isinstance(command, Change) and not isinstance(command, Stop | Note):
+                self._engine.attachment.check_loaded()
             outcome = run(command)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
         if not isinstance(command, Change) or command.dry_run or isinstance(command, Note):
             return outcome
-        return self._record(command, actor, outcome, before)
+        return self._record(command, actor, self._idle(command, outcome), before)
+
+    def _idle(self, command: Change, outcome: Outcome) -> Outcome:
+        """With a warning when what was done has no effect for now."""
+        if not outcome.ok or not self._engine.state.detached or isinstance(command, Attach | Detach | Stop):
+            return outcome
+        warning = "the edge is detached: this takes effect when `cdnctl attach` puts it on again"
+        return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
 
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         """The same for the one command that takes its time."""
         before = self._picture()
         try:
             _check_reason(command)
+            self._engine.attachment.check_loaded()
             outcome = await self._reloading.run(command)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
@@ -323,6 +333,8 @@ class Changes:
 
     def _detach(self, command: Detach) -> Outcome:
         engine = self._engine
+        if engine.state.detached and not engine.attachment.attached:
+            return Outcome(ok=True, text="detached already: `cdnctl attach` puts the edge on again")
         if command.dry_run:
             names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
             return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")

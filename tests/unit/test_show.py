@@ -1,0 +1,42 @@
+"""What `status` says of an edge in its first line, and of a CDN."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from cdnctl.cli import show
+from cdnctl.model import Cdn, Frame, Interface
+
+FRAME = Frame(
+    seq=7, at_ns=0, monotonic_ns=0, edge="nu", armed=True, interfaces=[Interface(name="eth0", mode="native")]
+)
+DETACHED = [Interface(name="eth0", mode="detached"), Interface(name="eth1", mode="detached")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (FRAME, "nu  armed  frame 7"),
+        (replace(FRAME, armed=False), "nu  DISARMED: "),
+        (replace(FRAME, interfaces=DETACHED), "nu  DETACHED: "),
+        (replace(FRAME, interfaces=DETACHED, armed=False), "nu  DETACHED: "),
+        (replace(FRAME, interfaces=DETACHED, loaded=False, agent_pid=12), "nu  NOT LOADED: "),
+    ],
+)
+def test_the_headline_says_what_becomes_of_packets(
+    frame: Frame, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show.frame(frame, as_json=False)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(words)
+    assert ("kill 12" in line) != frame.loaded
+
+
+def test_a_cdn_that_is_partly_in_says_what_of_it_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+    cdn = Cdn(
+        name="borealis", state="partly", reason="dark", missing="IPv6 out: dark",
+        wanted_weight=40, effective_share=0.4, share=0.4,
+    )  # fmt: skip
+    show.frame(replace(FRAME, cdns=[cdn]), as_json=False)
+    assert "partly (IPv6 out: dark)" in capsys.readouterr().out
