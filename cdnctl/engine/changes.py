@@ -350,8 +350,20 @@ class Changes:
         )
 
     def _stop(self, command: Stop) -> Outcome:
-        what = "and take the data path down" if command.detach else "and leave the data path up"
-        return Outcome(ok=True, text=f"{'would ' if command.dry_run else ''}stop the agent {what}")
+        engine, would = self._engine, "would " if command.dry_run else ""
+        if not command.detach:
+            return Outcome(ok=True, text=f"{would}stop the agent and leave the data path up")
+        if command.dry_run:
+            names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
+            text = f"would detach from {names}, which cuts {flows} translated flows, and end the agent"
+            return Outcome(ok=True, text=text)
+        names, applied_ns = ", ".join(engine.detach_all()) or "nothing", time.monotonic_ns()
+        flows = engine.tables.live_flows()
+        return Outcome(
+            ok=True,
+            text=f"detached from {names}; {flows} translated flows were cut",
+            applied_monotonic_ns=applied_ns,
+        )
 
     def _note(self, command: Note) -> Outcome:
         if len(command.text) > _LONGEST_TEXT or len(command.step or "") > _LONGEST_TEXT:
