@@ -11,6 +11,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct, field
@@ -577,6 +578,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     warnings: list[str] = field(default_factory=list)
     shares: dict[str, float] | None = None
     """For weights and drains: the shares they lead to."""
+    service_shares: dict[str, dict[str, float]] | None = None
+    """The same by service, when services have different CDNs: `shares` is right for none of them then."""
     changed: list[str] | None = None
     """For a reload: what of the configuration is different, a sentence each."""
     blocks: list[Block] | None = None
@@ -584,3 +587,9 @@ class Outcome(Base, frozen=True, kw_only=True):
     allowed: list[Allowed] | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None
+
+
+def share_words(shares: Mapping[str, float]) -> str:
+    """`borealis 50.0 %, corona 50.0 % of new flows`: those that get any."""
+    given = ", ".join(f"{cdn} {100 * share:.1f} %" for cdn, share in shares.items() if share)
+    return f"{given or 'none'} of new flows"

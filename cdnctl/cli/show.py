@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher
+from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher, share_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,11 @@ def outcome(answer: Outcome, as_json: bool) -> int:
         print_json(answer)
     else:
         print(answer.text)
-        if answer.shares:
+        if answer.service_shares:
+            width = max(map(len, answer.service_shares))
+            for name, shares in answer.service_shares.items():
+                print(f"  {name + ':':<{width + 1}}  {share_words(shares)}")
+        elif answer.shares:
             width = max(map(len, answer.shares))
             for name, share in answer.shares.items():
                 print(f"  {name:<{width}}  {100 * share:5.1f} % of new flows")

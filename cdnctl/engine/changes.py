@@ -226,8 +226,9 @@ class Changes:
         merged = {**engine.weights(), **weights}
         steering.check(engine.config, merged, drained)
         shares = steering.split(engine.layout, merged, drained).shares
+        by_service = steering.by_service(engine.config, merged, drained)
         if dry_run:
-            return Outcome(ok=True, text=f"would {would}", shares=shares)
+            return Outcome(ok=True, text=f"would {would}", shares=shares, service_shares=by_service)
         before = engine.state.weights, engine.state.drained
         engine.state.weights = {**engine.state.weights, **weights}
         engine.state.drained = drained
@@ -239,7 +240,12 @@ class Changes:
                 engine.steer()  # part of it may be in force
             raise
         return Outcome(
-            ok=True, text=done, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
+            ok=True,
+            text=done,
+            shares=shares,
+            service_shares=by_service,
+            applied_monotonic_ns=time.monotonic_ns(),
+            warnings=self._save(),
         )
 
     def _weights(self, command: SetWeights) -> Outcome:
