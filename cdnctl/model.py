@@ -11,6 +11,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct, field
@@ -21,6 +22,7 @@ RATE_WINDOW_S = 5.0
 
 Severity = Literal["info", "notice", "warning", "alarm"]
 EndpointState = Literal["in", "out", "probing", "drained"]
+CdnState = Literal["in", "partly", "out", "probing", "drained"]
 OutReason = Literal["", "dark", "refusing", "slow", "operator"]
 Transport = Literal["nat", "ipip", "gue", "pass"]
 EdgeMode = Literal["active", "observe"]
@@ -64,9 +66,14 @@ class Cdn(Base, frozen=True, kw_only=True):
     name: str
     mode: Transport = "nat"
     """How packets get there."""
-    state: EndpointState
-    """`in` when any endpoint is in; `drained` by an operator; else what its endpoints are."""
+    state: CdnState
+    """`in` when all endpoints are in, `partly` when only some are; `drained` by an operator; else what the
+    best of its endpoints is."""
     reason: OutReason = ""
+    missing: str = ""
+    """What is out of one that is `partly` in, and why: `IPv6 out: dark`."""
+    endpoints_in: int = 0
+    """How many of `endpoints` are in."""
     wanted_weight: int
     """What configuration or operator ask for."""
     effective_share: float
@@ -310,6 +317,8 @@ class Frame(Base, frozen=True, kw_only=True):
     at_ns: int
     monotonic_ns: int
     edge: str
+    loaded: bool = True
+    """False when the data path was removed from the kernel past the agent: nothing is done to packets."""
     armed: bool
     """False after `disarm`: nothing is dropped, shed or ejected."""
     bypassed: bool = False
@@ -569,6 +578,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     warnings: list[str] = field(default_factory=list)
     shares: dict[str, float] | None = None
     """For weights and drains: the shares they lead to."""
+    service_shares: dict[str, dict[str, float]] | None = None
+    """The same by service, when services have different CDNs: `shares` is right for none of them then."""
     changed: list[str] | None = None
     """For a reload: what of the configuration is different, a sentence each."""
     blocks: list[Block] | None = None
@@ -576,3 +587,9 @@ class Outcome(Base, frozen=True, kw_only=True):
     allowed: list[Allowed] | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None
+
+
+def share_words(shares: Mapping[str, float]) -> str:
+    """`borealis 50.0 %, corona 50.0 % of new flows`: those that get any."""
+    given = ", ".join(f"{cdn} {100 * share:.1f} %" for cdn, share in shares.items() if share)
+    return f"{given or 'none'} of new flows"

@@ -60,7 +60,7 @@ def examine(file: Path) -> Report:
         ok=not problems,
         edge=config.edge.name,
         problems=problems,
-        notes=[*notes(config), *_mss_notes(config)],
+        notes=[*notes(config), *_mss_notes(config), *([] if problems else _astray(config))],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
         standing=standing(config),
@@ -78,6 +78,12 @@ def _wrong_interfaces(config: Config) -> Iterator[Problem]:
         elif not host.is_ethernet(name):
             expected = "expected an Ethernet device: this one's frames have no link addresses"
             yield Problem(str(config.path), key, name, expected)
+
+
+def _astray(config: Config) -> list[str]:
+    from cdnctl.engine import ways  # its netlink library would keep a file with mistakes waiting
+
+    return ways.astray(config)
 
 
 def _mss_notes(config: Config) -> Iterator[str]:

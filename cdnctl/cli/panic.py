@@ -7,10 +7,13 @@ Those that cut flows say first how many, and are done only on a yes.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import msgspec
 
+from cdnctl import paths
+from cdnctl.agent import ending
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import find_edge, guess_edge
 from cdnctl.cli import show
@@ -46,7 +49,12 @@ def _through_agent(options: argparse.Namespace, command: PanicCommand) -> Outcom
             if not plan.ok:
                 return plan
             _confirm(options, plan.text)
-        return client.request(command, CHANGE_TIMEOUT_S)
+        outcome = client.request(command, CHANGE_TIMEOUT_S)
+        if not (isinstance(command, Stop) and outcome.ok) or command.dry_run:
+            return outcome
+        return msgspec.structs.replace(
+            outcome, text=f"{outcome.text}; {_end(client.edge) or 'its agent has ended'}"
+        )
 
 
 def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -> Outcome:
@@ -56,6 +64,8 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
     require_privileges()
     from cdnctl.datapath import panic
 
+    if isinstance(command, Stop):
+        return _stop_directly(options, command, edge, why)
     if _cuts(command):
         plan = f"edge {edge}: this cuts {panic.live_flows(edge)} translated flows"
         if command.dry_run:
@@ -72,9 +82,43 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
             text = panic.observe(edge) if command.mode == "observe" else panic.act(edge)
         case Bypass():
             text = panic.bypass(edge)
-        case Detach() | Stop():
+        case Detach():
             text = panic.detach(edge)
-    return Outcome(ok=True, text=text, warnings=[f"{why}; done without it, and not in its journal"])
+    return Outcome(ok=True, text=text, warnings=[_without(why)])
+
+
+def _stop_directly(options: argparse.Namespace, command: Stop, edge: str, why: str) -> Outcome:
+    """Take the data path off, if it is there, and only then end the agent, if that is: traffic first."""
+    from cdnctl.datapath import panic
+
+    is_loaded, pid = paths.pin_dir(edge).is_dir(), ending.holder(edge)
+    if not (is_loaded or pid):
+        ending.clear(edge)
+        raise CdnctlError(f"edge {edge} has neither a data path nor an agent here", "nothing is to be done")
+    plan = f"this cuts {panic.live_flows(edge)} translated flows" if is_loaded else "no data path is loaded"
+    plan = f"edge {edge}: {plan}" + (f", and its agent (pid {pid}) is ended" if pid else "")
+    if command.dry_run:
+        return Outcome(ok=True, text=plan, warnings=[why])
+    _confirm(options, plan)
+    text = panic.detach(edge) if is_loaded else f"{edge}: no data path was loaded"
+    went = _end(edge, patience_s=0.0) or "no agent was running"
+    return Outcome(ok=True, text=f"{text}; {went}", warnings=[_without(why)])
+
+
+def _end(edge: str, patience_s: float = ending.TOLD_S) -> str:
+    """See that neither agent nor data path are left; how the agent went, if there was one."""
+    went = ending.end(edge, patience_s=patience_s)
+    if os.geteuid() == 0:
+        ending.clear(edge)
+        if paths.pin_dir(edge).is_dir():
+            from cdnctl.datapath import panic
+
+            panic.detach(edge)
+    return went
+
+
+def _without(why: str) -> str:
+    return f"{why}; done without it, and not in its journal"
 
 
 def _cuts(command: PanicCommand) -> bool:

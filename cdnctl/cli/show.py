@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher
+from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher, share_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
-_STATE_STYLES = {"in": "green", "out": "bold red", "probing": "yellow", "drained": "cyan"}
+_STATE_STYLES = {
+    "in": "green",
+    "partly": "bold yellow",
+    "out": "bold red",
+    "probing": "yellow",
+    "drained": "cyan",
+}
 _TALKERS_SHOWN = 10
 _CUSTOMERS_SHOWN = 10
 _PREFIXES_SHOWN = 3
@@ -60,7 +66,11 @@ def outcome(answer: Outcome, as_json: bool) -> int:
         print_json(answer)
     else:
         print(answer.text)
-        if answer.shares:
+        if answer.service_shares:
+            width = max(map(len, answer.service_shares))
+            for name, shares in answer.service_shares.items():
+                print(f"  {name + ':':<{width + 1}}  {share_words(shares)}")
+        elif answer.shares:
             width = max(map(len, answer.shares))
             for name, share in answer.shares.items():
                 print(f"  {name:<{width}}  {100 * share:5.1f} % of new flows")
@@ -182,7 +192,12 @@ def _headline(out: Console, picture: Frame) -> None:
 
     from cdnctl.console import format as f
 
-    if picture.bypassed:
+    if not picture.loaded:
+        end = f"`kill {picture.agent_pid}`, then `cdnctl attach --edge {f.clean(picture.edge)}`"
+        state, style = f"NOT LOADED: no program of it is in the kernel; {end}", "bold red"
+    elif picture.interfaces and all(each.mode == "detached" for each in picture.interfaces):
+        state, style = "DETACHED: no packet comes by it", "bold red"
+    elif picture.bypassed:
         state, style = "BYPASSED: every packet passes untouched", "bold red"
     elif not picture.armed:
         state, style = "DISARMED: nothing is dropped or ejected", "bold yellow"
@@ -220,7 +235,8 @@ def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:
     wide = out.width >= _WIDE
     table = _table(*headings, *([">1st byte p95", ">loss", ">open", ">full"] if wide else []))
     for cdn in cdns:
-        state = f"{cdn.state} ({cdn.reason})" if cdn.reason else cdn.state
+        why = cdn.missing or cdn.reason
+        state = f"{cdn.state} ({f.clean(why)})" if why else cdn.state
         percentiles = (cdn.handshake_p50_ms, cdn.handshake_p95_ms, cdn.handshake_p99_ms)
         table.add_row(
             Text(f.clean(cdn.name)),

@@ -27,6 +27,20 @@ _PERF_BYTES = (128 + 8 + 2) * 4096
 """Buffers for samples and events, for each CPU, while an agent reads them (datapath/perf.py)."""
 
 
+FEW_PACKETS = 2
+"""A burst has the time of so many at least, and another one comes with them: under a limit that lets through
+a single packet at a time no session gets anywhere."""
+_PACKET_BITS = 12_000
+"""Of 1500 bytes."""
+
+
+def burst_ms(wanted_ms: float, *, pps: float | None, mbit: float | None) -> float:
+    """How much time's worth may come at once under these limits: what is wanted, or a few packets'."""
+    each_ms = [1000 / pps] if pps else []
+    each_ms += [_PACKET_BITS / mbit / 1000] if mbit else []
+    return max(wanted_ms, FEW_PACKETS * max(each_ms, default=0.0))
+
+
 def ports(config: Config) -> int:
     """Ports of each SNAT address."""
     first, last = config.edge.snat_ports

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import fields
 
-from cdnctl.config.cost import bindings, ports, translated
+from cdnctl.config.cost import bindings, burst_ms, ports, translated
 from cdnctl.config.schema import (
     CLASSES,
     Capacity,
@@ -74,7 +74,15 @@ def _burst_notes(what: str, limits: CustomerConfig | PerSource | Capacity) -> It
         if limits.burst_ms != _default(limits, "burst_ms"):
             yield f"{what} has burst_ms, but limits nothing that could come in bursts"
         return
-    unit, slowest_ms = max(each_ms.items(), key=lambda each: each[1])
+    if not isinstance(limits, Capacity):
+        least_ms = burst_ms(limits.burst_ms, pps=limits.pps, mbit=limits.mbit)
+        if least_ms > limits.burst_ms:
+            yield (
+                f"{what} has burst_ms {limits.burst_ms:g}, which is too little for a few packets at its"
+                f" limits: it gets {least_ms:g}"
+            )
+        each_ms = {"flows": each_ms["flows"]} if "flows" in each_ms else {}
+    unit, slowest_ms = max(each_ms.items(), key=lambda each: each[1], default=("", 0.0))
     if slowest_ms > limits.burst_ms:
         yield (
             f"{what} has burst_ms {limits.burst_ms:g}, and one of its {unit} takes {slowest_ms:g} ms: of two"

@@ -26,6 +26,7 @@ from cdnctl.config.values import (
     Weight,
     family,
     parse_endpoint,
+    some,
 )
 
 # What the data path has room for. bpf/abi.h says the same; a test holds them together, since nothing
@@ -174,7 +175,7 @@ class CustomerConfig(Table, frozen=True, kw_only=True):
     flows_per_s: PerSecond | None = None
     """New flows a second."""
     burst_ms: Milliseconds = 100.0
-    """So much time's worth may come at once."""
+    """So much time's worth may come at once, and a few packets in any case."""
 
 
 class Capacity(Table, frozen=True, kw_only=True):
@@ -260,7 +261,11 @@ class ServiceConfig(Table, frozen=True, kw_only=True):
         ClassName | Literal["dscp"], Meta(description='"interactive", "video", "bulk" or "dscp"')
     ] = field(name="class", default="interactive")
     """Of all its traffic; `dscp`: as the client's packets are marked."""
-    cdns: Annotated[tuple[Name, ...], Meta(description="a list of names of CDNs")] = ()
+    cdns: Annotated[
+        tuple[Name, ...],
+        Meta(description="a list of one or more names of CDNs"),
+        some,
+    ] = ()
     """Those that serve it, and their order for `failover`; none named: all, in the file's order."""
 
     @property

@@ -13,6 +13,13 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4 addresses in IPv6's form (RFC 4291, 2.5.5.2)."""
 
 
+def some(members: tuple[str, ...]) -> tuple[str, ...]:
+    """One or more of them, where none at all would be taken for all; raises ValueError."""
+    if not members:
+        raise ValueError("none would be nobody: for all of them leave the key out")
+    return members
+
+
 def host_address(text: str) -> str:
     """An IPv4 or IPv6 address that one host may have, in its usual spelling; raises ValueError."""
     address = ipaddress.ip_address(text)

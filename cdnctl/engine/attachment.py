@@ -66,13 +66,25 @@ class Attachment:
             self._links.close()
             self._links = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a program, attached or pinned; root may have removed it past this agent."""
+        return bool(self.attached) or self._program.exists()
+
+    def check_loaded(self) -> None:
+        """Raises CdnctlError when what is to be changed is not there any more."""
+        if self.is_loaded:
+            return
+        edge = self._config.edge.name
+        raise CdnctlError(
+            f"the data path of edge {edge} was unloaded past this agent: no program of it is in the kernel,"
+            " and its flows are gone",
+            f"end the agent and start it again: `kill {os.getpid()}`, then `cdnctl attach --edge {edge}`",
+        )
+
     def attach(self) -> None:
         """Attach to every configured interface, or leave all as they were. Raises CdnctlError."""
-        if not self._program.exists():
-            raise CdnctlError(
-                "the data path was unloaded past this agent",
-                "end the agent and start it again: its flows are gone",
-            )
+        self.check_loaded()
         self.links.refresh()
         self._put_on(self._config.edge.interfaces)
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from cdnctl.config import CdnConfig, Config
+from cdnctl.config import CdnConfig, Config, family, show_endpoint
 from cdnctl.datapath import abi
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import explain
 from cdnctl.engine.layout import EndpointPlace, Layout
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.window import Window, added, percentile_ms
-from cdnctl.model import Cdn, Endpoint, EndpointState
+from cdnctl.model import Cdn, CdnState, Endpoint, EndpointState, OutReason
 
 _BEST_FIRST: tuple[EndpointState, ...] = ("drained", "in", "probing", "out")
-"""A CDN is in what the best of its endpoints is in."""
+"""A CDN none of whose endpoints is in is what the best of them is."""
+_TAKING: tuple[CdnState, ...] = ("in", "partly")
+"""New flows go to those."""
 
 
 class Wanted(NamedTuple):
@@ -45,7 +47,7 @@ class CdnPictures:
         total = sum(self._window.cdn(name).new_flows for name in self._layout.cdns)
         made = [self._cdn(name, healths, wanted, total, now_ns) for name in self._layout.cdns]
         # what is out gives its share to the others
-        live = {cdn.name: wanted.shares.get(cdn.name, 0.0) for cdn in made if cdn.state == "in"}
+        live = {cdn.name: wanted.shares.get(cdn.name, 0.0) for cdn in made if cdn.state in _TAKING}
         whole = sum(live.values())
         return [
             cdn if not whole else replace(cdn, effective_share=live.get(cdn.name, 0.0) / whole)
@@ -60,14 +62,17 @@ class CdnPictures:
         drained = name in wanted.drained
         places = self._layout.endpoints_of(name)
         endpoints = [self._endpoint(place, healths[place.id], drained, now_ns) for place in places]
-        states = [endpoint.state for endpoint in endpoints]
-        state = min(states, key=_BEST_FIRST.index)
+        standing = stand(
+            [endpoint for endpoint, place in zip(endpoints, places, strict=True) if place.serves] or endpoints
+        )
         to_bps, from_bps = 8 * grown.to_cdn_bytes / span, 8 * grown.from_cdn_bytes / span
         return Cdn(
             name=name,
             mode=config.mode,
-            state=state,
-            reason="operator" if drained else next((e.reason for e in endpoints if e.state == state), ""),
+            state=standing.state,
+            reason=standing.reason,
+            missing=standing.missing,
+            endpoints_in=sum(endpoint.state == "in" for endpoint in endpoints),
             wanted_weight=wanted.weights[name],
             effective_share=0.0,
             share=grown.new_flows / total_new if total_new else 0.0,
@@ -128,6 +133,45 @@ class CdnPictures:
             ports_held=outlook.held,
             ports_gone_in_s=outlook.gone_in_s,
         )
+
+
+class Standing(NamedTuple):
+    """Whether a CDN is in, by its endpoints."""
+
+    state: CdnState
+    reason: OutReason = ""
+    missing: str = ""
+
+
+def stand(endpoints: Sequence[Endpoint]) -> Standing:
+    """Of a CDN that has these."""
+    best = min((endpoint.state for endpoint in endpoints), key=_BEST_FIRST.index)
+    lacking = [endpoint for endpoint in endpoints if endpoint.state not in ("in", "drained")]
+    if best != "in" or not lacking:
+        return Standing(best, next(endpoint.reason for endpoint in endpoints if endpoint.state == best))
+    worst = max(lacking, key=lambda endpoint: _BEST_FIRST.index(endpoint.state))
+    more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    kinds = {_kind(endpoint) for endpoint in lacking}
+    if len(kinds) == 1 and not kinds & {_kind(each) for each in endpoints if each.state == "in"}:
+        who = _kind_words(worst, endpoints)
+    else:
+        who = f"{show_endpoint(worst.address, worst.port)}{more}"
+    why = f": {worst.reason}" if worst.reason else ""
+    return Standing("partly", worst.reason, f"{who} {worst.state}{why}")
+
+
+def _kind(endpoint: Endpoint) -> tuple[int, str]:
+    """Those of one kind can stand in for each other."""
+    return family(endpoint.address), endpoint.protocol
+
+
+def _kind_words(one: Endpoint, endpoints: Sequence[Endpoint]) -> str:
+    """`IPv6`, `UDP` or both: what tells the kind of `one` from the others'."""
+    families = {family(each.address) for each in endpoints}
+    protocols = {each.protocol for each in endpoints if family(each.address) == family(one.address)}
+    words = [f"IPv{family(one.address)}"] if len(families) > 1 else []
+    words += [one.protocol.upper()] if len(protocols) > 1 else []
+    return " ".join(words)
 
 
 def _share(part: int, whole: int) -> float | None:

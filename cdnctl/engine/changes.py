@@ -87,18 +87,28 @@ class Changes:
         before = self._picture()
         try:
             _check_reason(command)
+            if isinstance(command, Change) and not isinstance(command, Stop | Note):
+                self._engine.attachment.check_loaded()
             outcome = run(command)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
         if not isinstance(command, Change) or command.dry_run or isinstance(command, Note):
             return outcome
-        return self._record(command, actor, outcome, before)
+        return self._record(command, actor, self._idle(command, outcome), before)
+
+    def _idle(self, command: Change, outcome: Outcome) -> Outcome:
+        """With a warning when what was done has no effect for now."""
+        if not outcome.ok or not self._engine.state.detached or isinstance(command, Attach | Detach | Stop):
+            return outcome
+        warning = "the edge is detached: this takes effect when `cdnctl attach` puts it on again"
+        return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
 
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         """The same for the one command that takes its time."""
         before = self._picture()
         try:
             _check_reason(command)
+            self._engine.attachment.check_loaded()
             outcome = await self._reloading.run(command)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
@@ -216,8 +226,9 @@ class Changes:
         merged = {**engine.weights(), **weights}
         steering.check(engine.config, merged, drained)
         shares = steering.split(engine.layout, merged, drained).shares
+        by_service = steering.by_service(engine.config, merged, drained)
         if dry_run:
-            return Outcome(ok=True, text=f"would {would}", shares=shares)
+            return Outcome(ok=True, text=f"would {would}", shares=shares, service_shares=by_service)
         before = engine.state.weights, engine.state.drained
         engine.state.weights = {**engine.state.weights, **weights}
         engine.state.drained = drained
@@ -229,7 +240,12 @@ class Changes:
                 engine.steer()  # part of it may be in force
             raise
         return Outcome(
-            ok=True, text=done, shares=shares, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save()
+            ok=True,
+            text=done,
+            shares=shares,
+            service_shares=by_service,
+            applied_monotonic_ns=time.monotonic_ns(),
+            warnings=self._save(),
         )
 
     def _weights(self, command: SetWeights) -> Outcome:
@@ -323,6 +339,8 @@ class Changes:
 
     def _detach(self, command: Detach) -> Outcome:
         engine = self._engine
+        if engine.state.detached and not engine.attachment.attached:
+            return Outcome(ok=True, text="detached already: `cdnctl attach` puts the edge on again")
         if command.dry_run:
             names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
             return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")
@@ -338,8 +356,20 @@ class Changes:
         )
 
     def _stop(self, command: Stop) -> Outcome:
-        what = "and take the data path down" if command.detach else "and leave the data path up"
-        return Outcome(ok=True, text=f"{'would ' if command.dry_run else ''}stop the agent {what}")
+        engine, would = self._engine, "would " if command.dry_run else ""
+        if not command.detach:
+            return Outcome(ok=True, text=f"{would}stop the agent and leave the data path up")
+        if command.dry_run:
+            names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
+            text = f"would detach from {names}, which cuts {flows} translated flows, and end the agent"
+            return Outcome(ok=True, text=text)
+        names, applied_ns = ", ".join(engine.detach_all()) or "nothing", time.monotonic_ns()
+        flows = engine.tables.live_flows()
+        return Outcome(
+            ok=True,
+            text=f"detached from {names}; {flows} translated flows were cut",
+            applied_monotonic_ns=applied_ns,
+        )
 
     def _note(self, command: Note) -> Outcome:
         if len(command.text) > _LONGEST_TEXT or len(command.step or "") > _LONGEST_TEXT:

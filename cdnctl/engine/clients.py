@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cdnctl.config import Config, CustomerConfig
+from cdnctl.config import Config, CustomerConfig, cost
 from cdnctl.datapath import abi
 from cdnctl.datapath.clients import Client
 from cdnctl.engine.layout import Layout
@@ -75,6 +75,9 @@ def kernel_limits(
         now = limit_of(customer, limits)
         if now.pps or now.mbit or now.flows_per_s:
             found[layout.customers[customer.name]] = abi.limit(
-                pps=now.pps, mbit=now.mbit, flows_per_s=now.flows_per_s, burst_ms=customer.burst_ms
+                pps=now.pps,
+                mbit=now.mbit,
+                flows_per_s=now.flows_per_s,
+                burst_ms=cost.burst_ms(customer.burst_ms, pps=now.pps, mbit=now.mbit),
             )
     return found

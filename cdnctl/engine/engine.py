@@ -269,6 +269,7 @@ class Engine:
             at_ns=time.time_ns(),
             monotonic_ns=now_ns,
             edge=self.config.edge.name,
+            loaded=self.attachment.is_loaded,
             armed=abi.Mode.DISARMED not in mode,
             bypassed=abi.Mode.BYPASS in mode,
             observing=abi.Mode.OBSERVE in mode,

@@ -26,7 +26,7 @@ from cdnctl.datapath.hold import SETTLED_S
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
-from cdnctl.engine import restore
+from cdnctl.engine import restore, ways
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.layout import Layout
 from cdnctl.errors import CdnctlError
@@ -81,15 +81,16 @@ class Reloading:
         found = differences(engine.config, config)
         program = Program(config.edge.name)
         words = _words(found, program.lacks(config), command.program)
+        astray = await asyncio.to_thread(ways.astray, config)  # netlink's library has a loop of its own
         if command.dry_run:
-            return Outcome(ok=True, text=f"would reload: {words}", changed=found)
+            return Outcome(ok=True, text=f"would reload: {words}", warnings=astray, changed=found)
         new = await asyncio.to_thread(_prepare, program, config, command.program)
         warnings = self._apply(config, new)
         return Outcome(
             ok=True,
             text=f"reloaded: {words}",
             applied_monotonic_ns=time.monotonic_ns(),
-            warnings=warnings + _overlaid(config, engine.state),
+            warnings=[*warnings, *_overlaid(config, engine.state), *astray],
             changed=found,
         )
 

@@ -6,7 +6,7 @@ import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
 
-from cdnctl.config import Config, ports, snat_rows
+from cdnctl.config import Config, cost, ports, snat_rows
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import clients
@@ -50,7 +50,12 @@ def write_settings(config: Config, tables: Tables) -> None:
     settings.busy_share = -(-quota.busy_pps // kernel.possible_cpus())
     source = quota.per_source
     settings.source_limit = (
-        abi.limit(pps=source.pps, mbit=source.mbit, flows_per_s=source.flows_per_s, burst_ms=source.burst_ms)
+        abi.limit(
+            pps=source.pps,
+            mbit=source.mbit,
+            flows_per_s=source.flows_per_s,
+            burst_ms=cost.burst_ms(source.burst_ms, pps=source.pps, mbit=source.mbit),
+        )
         if source
         else abi.Limit()
     )

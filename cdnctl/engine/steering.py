@@ -61,6 +61,18 @@ def split(layout: Layout, weights: Mapping[str, int], drained: Collection[str]) 
     return shares.Split(merged, shares.shares(weights, drained))
 
 
+def by_service(
+    config: Config, weights: Mapping[str, int], drained: Collection[str]
+) -> dict[str, dict[str, float]] | None:
+    """Shares by service and CDN; None when they are the same for all services."""
+    found = {
+        service.name: shares.shares({cdn.name: weights[cdn.name] for cdn in config.cdns_of(service)}, drained)
+        for service in config.services
+    }
+    given = [{cdn: share for cdn, share in each.items() if share} for each in found.values()]
+    return found if any(each != given[0] for each in given) else None
+
+
 def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) -> None:
     """Raises CdnctlError when a service would be left without any CDN."""
     for service in config.services:

@@ -63,7 +63,8 @@ class Ticker:
                 self._rescued[cdn] += 1
                 continue
             where = place.key if place else ""
-            told = explain.reflex(event.kind, event.reason, cdn, event.value, event.ejections, where)
+            who = cdn if place is None or event.kind == EventKind.SPILL else _who(place, places.values())
+            told = explain.reflex(event.kind, event.reason, who, event.value, event.ejections, where)
             self.tell(told.kind, told.text, told.severity, cdn=cdn, monotonic_ns=event.at_ns)
         now_s = time.monotonic()
         if self._rescued and now_s - self._rescues_told_s >= RESCUES_EVERY_S:
@@ -105,3 +106,13 @@ class Ticker:
             self.tell(
                 "warning", f"{new} packets dropped, {what}: see `ip route get` and `ip neigh`", "warning"
             )
+
+
+def _who(place: EndpointPlace, places: Iterable[EndpointPlace]) -> str:
+    """The CDN, and which of its endpoints if it has more: `borealis over IPv6 ([fd77:2::2]:443)`."""
+    others = [each for each in places if each.cdn == place.cdn and each.serves and each.id != place.id]
+    if not others:
+        return place.cdn
+    over = [f"IPv{place.family}"] if any(each.family != place.family for each in others) else []
+    over += [place.protocol.upper()] if any(each.protocol != place.protocol for each in others) else []
+    return " ".join([place.cdn, *(["over", *over] if over else []), f"({place.key})"])

@@ -60,13 +60,14 @@ async def test_eight_cdns_fit_into_the_smallest_terminal_by_scrolling() -> None:
     [
         ({"armed": False}, "▲ DISARMED"),
         ({"bypassed": True}, "✖ BYPASSED"),
+        ({"loaded": False}, "✖ NOT LOADED"),
         ({"interfaces": [Interface(name="eth0", mode="detached")]}, "✖ DETACHED"),
     ],
 )
 async def test_the_headline_says_when_the_edge_is_not_armed(change: dict[str, object], words: str) -> None:
     async with console([msgspec.structs.replace(Edge().frame(), **change)], (80, 24)) as desk:
         assert words in desk.text
-        assert ("d arm" in desk.text) == (words != "✖ DETACHED")
+        assert ("d arm" in desk.text) == (words in ("▲ DISARMED", "✖ BYPASSED"))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

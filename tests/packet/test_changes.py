@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -18,6 +19,7 @@ from cdnctl.datapath.choice import Choice
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.neighbours import Neighbours
+from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import FlowCount, Tables
 from cdnctl.engine.engine import Engine
 from cdnctl.errors import CdnctlError
@@ -37,6 +39,7 @@ from cdnctl.model import (
     SetLimit,
     SetMode,
     SetWeights,
+    Stop,
     Unblock,
 )
 from cdnctl.state import CustomerLimit, State
@@ -167,12 +170,27 @@ def test_an_operators_detach_is_remembered_until_an_attach(
     monkeypatch.setattr(Engine, "attach_all", lambda self: None)
     assert do(engine, Detach(dry_run=True)).ok
     assert not engine.store.load().detached
-    assert do(engine, Detach()).ok
+    assert do(engine, Detach()).text.startswith("detached from clients; ")
     assert engine.store.load().detached
+    for again in (Detach(dry_run=True), Detach()):
+        assert do(engine, again).text.startswith("detached already")
+    (warning,) = do(engine, BlockPrefix(prefix=PREFIX)).warnings
+    assert "the edge is detached" in warning
     assert do(engine, Attach(dry_run=True)).ok
     assert engine.store.load().detached
     assert do(engine, Attach()).ok
     assert not engine.store.load().detached
+
+
+def test_what_is_not_loaded_is_not_changed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "exists", lambda self: False)
+    for command in (Disarm(), Arm(), Attach(), Detach(), BlockPrefix(prefix=PREFIX), Drain(cdn="aurora")):
+        outcome = do(engine, command)
+        assert not outcome.ok
+        assert "unloaded past this agent" in outcome.text
+        assert f"kill {os.getpid()}" in outcome.remedy
+    assert engine.state == State()
+    assert do(engine, Stop(detach=True)).ok
 
 
 def test_an_attach_that_fails_leaves_it_detached(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

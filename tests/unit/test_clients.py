@@ -126,6 +126,9 @@ def test_limits_are_the_configurations_unless_an_operator_set_others() -> None:
     limits = kernel_limits(read, layout(), {"beta": CustomerLimit(mbit=8.192)})
     assert bytes(limits[1]) == bytes(abi.Limit(packet_ticks=16_000_000, burst_ticks=160_000_000))
     assert bytes(limits[2]) == bytes(abi.Limit(kib_ticks=16_000_000, burst_ticks=160_000_000))
+    slow = kernel_limits(read, layout(), {"acme": CustomerLimit(pps=5), "beta": CustomerLimit(mbit=0.1)})
+    assert slow[1].burst_ticks == 2 * slow[1].packet_ticks, "three packets may come together"
+    assert slow[2].burst_ticks == pytest.approx(2 * slow[2].kib_ticks * 1500 / 1024)
     assert kernel_limits(read, layout(), {"acme": CustomerLimit()}).keys() == {2}, "set to no limit at all"
 
 

@@ -150,6 +150,7 @@ def test_services_name_their_cdns() -> None:
         (("cdn", 0, "mss"), 100, "cdn[1].mss", "536"),
         (("cdn", 0, "reset_on_eject"), 1, "cdn[1].reset_on_eject", "true or false"),
         (("cdn", 0, "speed"), 1, "cdn[1].speed", "no such key"),
+        (("service", 0, "cdns"), [], "service[1].cdns", "one or more names of CDNs; none would be nobody"),
         (("quota",), {"per_source": {"burst_ms": 5}}, "quota.per_source", "limits nothing"),
         (("quota",), {"per_source": {"pps": "many"}}, "quota.per_source.pps", "above 0"),
         (("quota",), {"busy_pps": 0}, "quota.busy_pps", "1 to"),
@@ -434,8 +435,12 @@ def with_first(table: str, **values: object) -> dict[str, Any]:
 
 ODD = [
     (with_first("customer", burst_ms=5.0), "customer acme has burst_ms, but limits nothing"),
-    (with_first("customer", pps=5), "customer acme has burst_ms 100, and one of its packets takes 200 ms"),
-    (with_first("customer", mbit=0.1), "one of its packets of 1500 bytes takes 120 ms"),
+    (with_first("customer", pps=5), "customer acme has burst_ms 100, which is too little for a few packets"),
+    (with_first("customer", mbit=0.1), "a few packets at its limits: it gets 240"),
+    (
+        with_first("customer", flows_per_s=5),
+        "customer acme has burst_ms 100, and one of its flows takes 200 ms",
+    ),
     (
         with_first("cdn", capacity={"flows_per_s": 10}),
         "aurora's capacity has burst_ms 20, and one of its flows",

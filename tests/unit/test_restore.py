@@ -162,3 +162,12 @@ def test_cdns_that_are_gone_are_told_and_kept() -> None:
     warnings = clean(state, CONFIG)
     assert ["away" in warnings[0], "gone" in warnings[1]] == [True, True]
     assert (state.weights, state.drained) == ({"gone": 5}, ["away"])
+
+
+def test_shares_are_by_service_where_its_cdns_are_others() -> None:
+    weights = {"aurora": 60, "borealis": 20}
+    assert steering.by_service(CONFIG, weights, []) == {
+        "www": {"aurora": 0.75, "borealis": 0.25},
+        "solo": {"aurora": 1.0},
+    }
+    assert steering.by_service(CONFIG, weights, ["borealis"]) is None, "all go to aurora"

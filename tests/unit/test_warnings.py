@@ -25,6 +25,7 @@ def test_a_block_within_what_is_allowed_has_no_effect(monkeypatch: pytest.Monkey
     monkeypatch.setattr(protected, "surroundings", protected.Surroundings)
     monkeypatch.setattr(protected, "protected", lambda config, around: [])
     engine: Any = SimpleNamespace(
+        attachment=SimpleNamespace(check_loaded=lambda: None),
         config=SimpleNamespace(limits=SimpleNamespace(block_entries=9)),
         state=State(allowed=[Allowed(prefix="198.51.100.0/24")]),
         blocks=SimpleNamespace(wanted=Blocklist()),

@@ -38,7 +38,7 @@ LARGE = (170, 44)
 TRAFFIC_FROM = 38
 """Height from which the medium layout has room for the traffic plot too."""
 TICK_S = 0.5
-SHORT_STATES = {"out": "out", "probing": "probes", "drained": "drain"}
+SHORT_STATES = {"partly": "partly", "out": "out", "probing": "probes", "drained": "drain"}
 """What the plot's legend says of a CDN that was not measured."""
 _TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("in", "accent", lambda frame: frame.totals.received_pps),

@@ -15,6 +15,7 @@ from cdnctl.model import Cdn
 
 STATES = {
     "in": ("● in", "good"),
+    "partly": ("◑ partly", "warn"),
     "out": ("✖ out", "bad"),
     "probing": ("◐ probing", "warn"),
     "drained": ("◌ drained", "warn"),
@@ -52,13 +53,17 @@ class CdnTable(LiveTable):
     def update(self, cdns: Sequence[Cdn]) -> None:
         """Show these CDNs."""
         taking = sum(cdn.state == "in" for cdn in cdns)
-        self.border_title = f"CDNs · {taking} of {len(cdns)} in · handshakes in ms"
+        partly = sum(cdn.state == "partly" for cdn in cdns)
+        more = f", {partly} partly" if partly else ""
+        self.border_title = f"CDNs · {taking} of {len(cdns)} in{more} · handshakes in ms"
         self.fill([Record(cdn.name, _cells(cdn, index)) for index, cdn in enumerate(cdns)])
 
 
 def state_words(cdn: Cdn, width: int) -> tuple[str, str]:
     """State, reason and, where there is room, when it comes back; with its role."""
     text, role = STATES.get(cdn.state, (clean(cdn.state, 12), "warn"))
+    if cdn.state == "partly" and cell_len(whole := f"{text} · {clean(cdn.missing, 60)}") <= width:
+        return whole, role
     if cdn.reason and not (cdn.state == "drained" and cdn.reason == "operator"):
         text += f" {clean(cdn.reason, 12)}"
     if cdn.state == "out":
@@ -74,7 +79,7 @@ def state_words(cdn: Cdn, width: int) -> tuple[str, str]:
 
 def _cells(cdn: Cdn, index: int) -> dict[str, Cell]:
     series = f"s{index}"
-    live = "text" if cdn.state == "in" else "muted"
+    live = "text" if cdn.state in ("in", "partly") else "muted"
     name = clean(cdn.name, 32)
 
     def named(width: int) -> Row:

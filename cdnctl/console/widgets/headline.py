@@ -77,12 +77,14 @@ def _links(frame: Frame) -> list[Row]:
 
 
 def _state(frame: Frame) -> Row:
+    if not frame.loaded:
+        return ((" ✖ NOT LOADED ", "background on bad bold"),)
+    if frame.interfaces and all(interface.mode == "detached" for interface in frame.interfaces):
+        return ((" ✖ DETACHED ", "background on bad bold"),)
     if frame.bypassed:
         return ((" ✖ BYPASSED ", "background on bad bold"),)
     if not frame.armed:
         return ((" ▲ DISARMED ", "background on bad bold"),)
-    if frame.interfaces and all(interface.mode == "detached" for interface in frame.interfaces):
-        return ((" ✖ DETACHED ", "background on bad bold"),)
     return (("● ARMED", "good bold"),)
 
 

@@ -119,13 +119,22 @@ class WeightsDialog(ChangeDialog):
         outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
         if not outcome.ok or not outcome.shares:
             return outcome
-        shares = with_returning(outcome.shares, weights, returning)
+        by_service = {
+            name: with_returning(its, {cdn: weights[cdn] for cdn in its}, returning)
+            for name, its in (outcome.service_shares or {}).items()
+        }
         return msgspec.structs.replace(
-            outcome, text="the shares this leads to are shown above", shares=shares
+            outcome,
+            text="the shares this leads to are shown above",
+            shares=with_returning(outcome.shares, weights, returning),
+            service_shares=by_service or None,
         )
 
     def show_preview(self, outcome: Outcome | None) -> None:
         self._redraw()
+        if outcome is not None and outcome.ok and outcome.service_shares:
+            each = "; ".join(f"{name}: {_briefly(its)}" for name, its in outcome.service_shares.items())
+            outcome = msgspec.structs.replace(outcome, text=f"by service: {each}")
         super().show_preview(outcome)
 
     # --- the keys ---------------------------------------------------------------------------------
@@ -194,6 +203,11 @@ class WeightsDialog(ChangeDialog):
             "then": (percent(then), "text bold"),
             "bar": lambda width: bar(then, width, series),
         }
+
+
+def _briefly(shares: Mapping[str, float]) -> str:
+    """`borealis 50%, corona 50%`."""
+    return ", ".join(f"{name} {percent(share)}" for name, share in shares.items() if share) or "nobody"
 
 
 def with_returning(
