@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from msgspec import Struct, field
 from cdnctl.agent.edge import config_of, named_edge
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
-from cdnctl.datapath import host
+from cdnctl.datapath import holders, host
 from cdnctl.datapath.standing import Standing, standing
 
 _TCP_HEADERS = {4: 40, 6: 60}
@@ -78,6 +79,16 @@ def _wrong_interfaces(config: Config) -> Iterator[Problem]:
         elif not host.is_ethernet(name):
             expected = "expected an Ethernet device: this one's frames have no link addresses"
             yield Problem(str(config.path), key, name, expected)
+        elif (other := _holder(name)) and other != config.edge.name:
+            expected = f"is held by edge {other}: {holders.make_way(other)}"
+            yield Problem(str(config.path), key, name, expected)
+
+
+def _holder(name: str) -> str:
+    """The edge whose program is on an interface; empty without root, which alone can tell."""
+    with contextlib.suppress(OSError):
+        return holders.holder(socket.if_nametoindex(name))
+    return ""
 
 
 def _mss_notes(config: Config) -> Iterator[str]:

@@ -54,6 +54,8 @@ class Interface(Base, frozen=True, kw_only=True):
     """What is attached, by its name."""
     ours: bool | None = None
     """Whether that is this edge's."""
+    holder: str = ""
+    """The other edge whose program it is, if it is one's."""
     lro: bool | None = None
     strips_tags: bool | None = None
     """Hardware takes VLAN tags off before the program sees the frame (rxvlan)."""

@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 
 from cdnctl import paths
 from cdnctl.config import Config
-from cdnctl.datapath import attach, ethtool, host, kernel, links, peers, program, toolchain
+from cdnctl.datapath import attach, ethtool, holders, host, kernel, links, peers, program, toolchain
 from cdnctl.datapath.box import Box, Interface, NeighbourState, Ownership, Socket, Way
 from cdnctl.datapath.routes import route_to
 from cdnctl.datapath.standing import standing
@@ -156,7 +156,7 @@ def _interface(
     name, ifindex = message.get_attr("IFLA_IFNAME"), message["index"]
     info = message.get_attr("IFLA_LINKINFO")
     kind = (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
-    program_name, ours = _attached(ifindex, maps)
+    attached, ours = _attached(ifindex, maps)
     peer, unseen = peers.find(message, netlink) if kind == "veth" else (None, False)
     return Interface(
         name=name,
@@ -168,8 +168,9 @@ def _interface(
         below=below,
         driver=ethtool.driver(name),
         xdp=attach.mode_of(ifindex),
-        program=program_name,
+        program=attached,
         ours=ours,
+        holder=holders.holder(ifindex) if ours is False else "",
         lro=ethtool.lro(name),
         strips_tags=ethtool.strips_tags(name),
         checksums_left=ethtool.leaves_checksums(name),

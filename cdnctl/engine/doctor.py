@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from cdnctl import paths
 from cdnctl.config import Config, family, memory
+from cdnctl.datapath import holders
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Way
 
 Level = Literal["ok", "warn", "fail", "unknown"]
@@ -207,6 +208,8 @@ def _device(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
 
 
 def _xdp(box: Box, config: Config, each: Interface) -> Finding:
+    if each.holder:
+        return Finding("fail", each.name, f"is held by edge {each.holder}", holders.make_way(each.holder))
     if each.program and each.ours is False:
         return Finding(
             "fail",

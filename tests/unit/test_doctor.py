@@ -175,6 +175,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         "a stranger's program", with_interface(program="xdp_drop", ours=False), "fail", "eth0",
         "'xdp_drop' of somebody else's", "ip link set dev eth0 xdp off",
     ),
+    (
+        "another edge's", with_interface(ours=False, holder="lon1"), "fail", "eth0", "is held by edge lon1",
+        "cdnctl --edge lon1 detach",
+    ),
     ("generic", with_interface(xdp="generic"), "warn", "eth0", "several times the CPU", "ethtool -i eth0"),
     (
         "not attached", with_interface(xdp="detached", program="", ours=None), "fail", "eth0",
