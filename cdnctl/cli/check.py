@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from cdnctl.agent.edge import config_of, named_edge
+from cdnctl.agent.edge import config_of, edge_of_config, named_edge
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import holders, host
@@ -37,11 +37,8 @@ class Report(Struct, kw_only=True):
 
 def run(options: argparse.Namespace) -> int:
     """Check the file and print the report; 1 when something is wrong."""
-    if options.netns:
-        from cdnctl.agent.process import enter_netns
-
-        enter_netns(options.netns)
-    report = examine(options.config or config_of(named_edge(options.edge)))
+    file = options.config or config_of(named_edge(options.edge))
+    report = examine(file, _unseen(file, options.netns))
     if options.json:
         show.print_json(report)
     else:
@@ -49,19 +46,28 @@ def run(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def examine(file: Path) -> Report:
-    """Everything there is to say about `file`, against the interfaces of this namespace."""
+def _unseen(file: Path, netns: str | None) -> str:
+    """Go where the file's edge lives; why not, when that cannot be."""
+    from cdnctl.cli import place
+
+    edge = edge_of_config(file)
+    return place.go_to(edge, netns).unseen if edge else ""
+
+
+def examine(file: Path, unseen: str = "") -> Report:
+    """Everything there is to say about `file`, against this namespace, if it is not the wrong one."""
     try:
         config = load(file)
     except ConfigError as error:
         return Report(file=str(file), ok=False, problems=error.problems)
-    problems = [*_wrong_interfaces(config), *_port_clashes(config)]
+    here = not unseen
+    problems = [*_wrong_interfaces(config), *_port_clashes(config)] if here else []
     return Report(
         file=str(file),
         ok=not problems,
         edge=config.edge.name,
         problems=problems,
-        notes=[*notes(config), *_mss_notes(config)],
+        notes=[*notes(config), *(_mss_notes(config) if here else [f"{unseen}: its interfaces are unknown"])],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
         standing=standing(config),

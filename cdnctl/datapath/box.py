@@ -141,5 +141,10 @@ class Box(Base, frozen=True, kw_only=True):
     """SNAT address, why, and what would help."""
     conntrack: bool = False
     """The kernel tracks connections here."""
+    elsewhere: str = ""
+    """Why nothing here was looked at that a network namespace has of its own: the edge lives in another."""
+    where: str = ""
+    """The network namespace that was looked at, when it is not that of whoever asks: by
+    its name if it has one, else by a path."""
     unseen: tuple[str, ...] = ()
     """What could not be looked at."""

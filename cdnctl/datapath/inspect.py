@@ -35,18 +35,20 @@ _NTF_EXT_MANAGED = 1
 _UP = 1
 
 
-def look(edge: str, config: Config | None, *, agent: bool) -> Box:
-    """Everything that can be seen from here: run it in the edge's network namespace."""
+def look(edge: str, config: Config | None, *, agent: bool, elsewhere: str = "") -> Box:
+    """Everything that can be seen from here: run it in the edge's network namespace, or say why that is
+    `elsewhere`. Then nothing is looked at that a namespace has of its own."""
+    there = None if elsewhere else config
     root = os.geteuid() == 0
     unseen = [] if root else ["pins, programs, and what lies in other network namespaces: that needs root"]
     release = platform.release()
     major, minor = re.match(r"(\d+)\.(\d+)", release).groups()  # type: ignore[union-attr]
     maps, switches, loaded, current = _pins(edge) if root and edge else (frozenset[int](), (), None, True)
     with IPRoute() as netlink:
-        interfaces = _interfaces(config, netlink, maps if root else None)
+        interfaces = _interfaces(there, netlink, maps if root else None)
         names = {each.ifindex: each.name for each in interfaces.values()}
-        ways = _ways(config, netlink)
-        owners = _owners(config, netlink, interfaces.values())
+        ways = _ways(there, netlink)
+        owners = _owners(there, netlink, interfaces.values())
     unseen += [
         f"the other end of {each.name}: it is in a network namespace that cannot be found"
         for each in interfaces.values()
@@ -72,8 +74,9 @@ def look(edge: str, config: Config | None, *, agent: bool) -> Box:
         interfaces=interfaces,
         ways=ways,
         owners=owners,
-        port_clashes=tuple(host.port_clashes(config)) if config else (),
+        port_clashes=tuple(host.port_clashes(there)) if there else (),
         conntrack=(_NET / "netfilter" / "nf_conntrack_count").exists(),
+        elsewhere=elsewhere,
         unseen=tuple(unseen),
     )
 

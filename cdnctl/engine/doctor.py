@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cdnctl import paths
 from cdnctl.config import Config, family, memory
 from cdnctl.datapath import holders
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Way
+from cdnctl.errors import sudo_line
 
 Level = Literal["ok", "warn", "fail", "unknown"]
 
@@ -23,6 +26,10 @@ _OVERHEAD = {"ipip": 0, "gue": 8}
 """Bytes of a tunnel's headers beside the network header."""
 _NETWORK_HEADER = {4: 20, 6: 40}
 _BPFFS = "/sys/fs/bpf"
+_OF_A_NAMESPACE = re.compile(
+    r"(nsenter \S+ )?\b(?:ip (?:-s )?(?:addr|link|neigh|route) |ethtool -|ping -|sysctl -)"
+)
+"""Commands that act on the network namespace that they run in."""
 
 
 class Finding(Struct, frozen=True):
@@ -43,16 +50,39 @@ def judge(box: Box, config: Config | None) -> list[Finding]:
         return findings
     findings += _memory(box, config)
     findings += _data_path(box, config)
+    if box.elsewhere:
+        text = f"{box.elsewhere}: its interfaces, routes and addresses are not known"
+        findings.append(Finding("unknown", "network", text, _enter(box)))
+        return list(_merged(findings))
+    findings += (_reaching_in(box, each) for each in _network(box, config))
+    return list(_merged(findings))
+
+
+def _enter(box: Box) -> str:
+    return "name the one it is in: --netns NAME" if box.root else sudo_line()
+
+
+def _network(box: Box, config: Config) -> Iterator[Finding]:
+    """What a network namespace has of its own."""
     for name in config.edge.interfaces:
-        findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
+        yield from _interface(box, config, box.interfaces.get(name, Interface(name=name)))
     for name, each in box.interfaces.items():
         if name not in config.edge.interfaces:
-            findings += _device(box, config, each)
-            findings += _peer(each, each.peer) if each.peer else ()
-    findings += _ways(box, config)
-    findings += (_owner(box, each) for each in box.owners.values())
-    findings += _ports(box, config)
-    return list(_merged(findings))
+            yield from _device(box, config, each)
+            yield from _peer(each, each.peer) if each.peer else ()
+    yield from _ways(box, config)
+    yield from (_owner(box, each) for each in box.owners.values())
+    yield from _ports(box, config)
+
+
+def _reaching_in(box: Box, each: Finding) -> Finding:
+    """With commands that work from where whoever asks is."""
+    if not box.where or not each.remedy:
+        return each
+    remedy = _OF_A_NAMESPACE.sub(
+        lambda found: found[0] if found[1] else f"{_into(box.where)}{found[0]}", each.remedy
+    )
+    return replace(each, remedy=remedy)
 
 
 def _merged(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -141,7 +171,10 @@ def _mb(size: int) -> str:
 
 def _attach(box: Box, config: Config) -> str:
     """An edge that has been up is started as it was."""
-    return f"cdnctl attach --edge {config.edge.name}" if box.loaded else f"cdnctl attach -c {config.path}"
+    if box.loaded:
+        return f"cdnctl attach --edge {config.edge.name}"
+    named = box.where and not box.where.startswith("/")
+    return f"cdnctl attach -c {config.path}" + (f" --netns {box.where}" if named else "")
 
 
 def _data_path(box: Box, config: Config) -> Iterator[Finding]:
@@ -177,7 +210,8 @@ def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     name = each.name
     if not each.ifindex:
         remedy = (
-            f"make it (`ip link`), or mend [edge] interfaces and `cdnctl reload --edge {config.edge.name}`"
+            "make it (`ip link add`), or mend [edge] interfaces and"
+            f" `cdnctl reload --edge {config.edge.name}`"
         )
         yield Finding("fail", name, "does not exist here", remedy)
         return
@@ -234,7 +268,7 @@ def _xdp(box: Box, config: Config, each: Interface) -> Finding:
 
 
 def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
-    inside = f"nsenter --net={_namespace(peer.where)} " if peer.where else ""
+    inside = _into(peer.where) if peer.where else ""
     what = f"{each.name} peer"
     if not peer.up:
         yield Finding("fail", what, f"{peer.name} is down", f"{inside}ip link set dev {peer.name} up")
@@ -260,8 +294,9 @@ def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
         yield Finding("warn", what, text, f"{inside}ip link set dev {peer.name} mtu {each.mtu}")
 
 
-def _namespace(where: str) -> str:
-    return where if where.startswith("/") else f"/run/netns/{where}"
+def _into(where: str) -> str:
+    """What makes a command one of that network namespace."""
+    return f"nsenter --net={where if where.startswith('/') else f'/run/netns/{where}'} "
 
 
 def _mtu(config: Config, each: Interface) -> Iterator[Finding]:

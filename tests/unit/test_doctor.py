@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from engine_double import ServedDouble
 from msgspec.structs import replace
 
 from cdnctl.agent import process
-from cdnctl.cli import main
+from cdnctl.cli import main, place
+from cdnctl.cli.place import Place
 from cdnctl.config import Config, parse
 from cdnctl.datapath import ethtool, inspect
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Socket, Way
@@ -355,6 +357,25 @@ def test_what_others_may_see_is_said_without_root() -> None:
     assert {each.level for each in judge(plain, config()) if each.what == "eth0"} == {"unknown", "ok"}
 
 
+@pytest.mark.parametrize("where", ["ams", "/proc/77/ns/net"])
+def test_what_mends_another_namespace_is_a_command_that_gets_there(where: str) -> None:
+    """Once, and none is left that would act on the namespace of whoever asks."""
+    acting = re.compile(r"\b(?:ip (?:link|addr|route|neigh) |sysctl -|ethtool -|ping -)")
+    for _, harm, *_ in FAULTS:
+        for each in faults(judge(replace(harm(SOUND), where=where), config())):
+            for found in acting.finditer(each.remedy):
+                assert re.search(r"\bnsenter --net=/\S+ $", each.remedy[: found.start()]), each.remedy
+            assert not re.search(r"nsenter --net=\S+ nsenter", each.remedy)
+
+
+def test_of_an_edge_that_lives_elsewhere_nothing_is_judged_by_what_is_here() -> None:
+    plain = replace(SOUND, root=False, elsewhere="edge ams1 lives in ams", interfaces={}, ways={}, owners={})
+    found = faults(judge(plain, config()))
+    assert [(each.level, each.what) for each in found] == [("unknown", "network")]
+    assert "lives in ams" in found[0].text
+    assert found[0].remedy
+
+
 # --- the command ---------------------------------------------------------------------------------------
 
 
@@ -363,13 +384,17 @@ def configured(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration, and a box that is what a test says."""
     path = run_dir / "cdnctl.toml"
     path.write_text(TEXT.replace("MODE", "nat"))
-    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: True)
+    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: Place(attached=True))
     return path
 
 
 def on(monkeypatch: pytest.MonkeyPatch, found: Box) -> None:
     monkeypatch.setattr(
-        inspect, "look", lambda edge, config, *, agent: replace(found, agent=agent or found.agent)
+        inspect,
+        "look",
+        lambda edge, config, *, agent, elsewhere: replace(
+            found, agent=agent or found.agent, elsewhere=elsewhere
+        ),
     )
 
 
@@ -420,7 +445,7 @@ def test_an_edge_is_looked_at_with_its_agents_own_file(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CDNCTL_CONFIG", str(run_dir / "of-nobody.toml"))
-    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: True)
+    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: Place(attached=True))
     on(monkeypatch, SOUND)
     own = run_dir / "elsewhere.toml"
     own.write_text(TEXT.replace("MODE", "nat"))
@@ -432,6 +457,28 @@ def test_an_edge_is_looked_at_with_its_agents_own_file(
     assert main(["doctor", "-c", str(run_dir / "of-nobody.toml")]) == 1
     main(["check"])
     assert str(own) in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root goes there")
+def test_root_goes_where_the_last_agent_was(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[str] = []
+    monkeypatch.setattr(place, "enter_netns", went.append)
+    monkeypatch.setattr(place, "netns_name", lambda: "")
+    monkeypatch.setattr(place.elsewhere, "NAMED", run_dir)
+    note = run_dir / "ams1.start.json"
+    assert place.go_to("ams1", None) == Place()
+    note.write_text('{"config": "x.toml", "netns": "ams"}')
+    gone = place.go_to("ams1", None)
+    assert "network namespace ams, where edge ams1 was started, is gone" in gone.unseen
+    assert not went
+    (run_dir / "ams").touch()
+    assert place.go_to("ams1", None) == Place(moved_to=run_dir / "ams")
+    assert went == ["ams"]
+    assert place.go_to("ams1", "lon").moved_to == run_dir / "lon"
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert "only root can look into" in place.go_to("ams1", None).unseen
+    monkeypatch.setattr(place, "netns_name", lambda: "ams")
+    assert place.go_to("ams1", None) == Place()
 
 
 def test_this_very_box_can_be_looked_at(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
