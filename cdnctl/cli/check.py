@@ -28,6 +28,8 @@ class Report(Struct, kw_only=True):
     edge: str = ""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What is right as it stands, and cuts the operator off."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
     snat_sum: str = ""
     """How many flows each endpoint, and all together, can have at once, as arithmetic."""
@@ -62,12 +64,18 @@ def examine(file: Path, unseen: str = "") -> Report:
         return Report(file=str(file), ok=False, problems=error.problems)
     here = not unseen
     problems = [*_wrong_interfaces(config), *_port_clashes(config)] if here else []
+    own = list(_own_vips(config)) if here else []
     return Report(
         file=str(file),
         ok=not problems,
+        warnings=[text for text, is_loud in own if is_loud],
         edge=config.edge.name,
         problems=problems,
-        notes=[*notes(config), *(_mss_notes(config) if here else [f"{unseen}: its interfaces are unknown"])],
+        notes=[
+            *notes(config),
+            *(text for text, is_loud in own if not is_loud),
+            *(_mss_notes(config) if here else [f"{unseen}: its interfaces are unknown"]),
+        ],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
         standing=standing(config),
@@ -107,6 +115,24 @@ def _mss_notes(config: Config) -> Iterator[str]:
                 f"{cdn.name} has mss {cdn.mss}, and no interface carries more than {mtu - headers}"
                 f" (MTU {mtu}): it limits nothing"
             )
+
+
+def _own_vips(config: Config) -> Iterator[tuple[str, bool]]:
+    """VIPs that are addresses of this box, in words, and whether somebody may be cut off by it."""
+    vips = dict.fromkeys(service.vip for service in config.services)
+    if not any(host.is_own(vip, unsure=True) for vip in vips):
+        return  # which is quickly said, and to ask the kernel for all takes longer
+    from pyroute2 import IPRoute
+
+    from cdnctl.datapath.inspect import own_addresses
+    from cdnctl.engine import doctor
+
+    with IPRoute() as netlink:
+        own = own_addresses(netlink)
+    for vip in vips:
+        if vip in own:
+            is_loud = bool(own[vip]) and not doctor.left_to_host(config, vip)
+            yield doctor.own_vip(vip) + (f"; {doctor.CUT}, for {own[vip]} has it" if is_loud else ""), is_loud
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:

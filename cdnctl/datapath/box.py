@@ -81,6 +81,10 @@ class Way(Base, frozen=True, kw_only=True):
     gateway: str = ""
     """The next hop; empty: the endpoint itself."""
     neighbour: NeighbourState = "missing"
+    unlocked_mtu: int = 0
+    """What its route says fits, and the program does not see: the kernel tells it of a locked one alone."""
+    entry: str = ""
+    """That route, as `ip route change` takes it."""
     managed: bool = False
     """Kept resolved by the kernel, as the agent asks it to; or written down by an operator."""
 
@@ -91,6 +95,9 @@ class Ownership(Base, frozen=True, kw_only=True):
     address: str
     local: bool = False
     """It is an address of the box's own: the kernel answers for it."""
+    carrier: str = ""
+    """The interface that has it, when that is a real one, neither lo nor a dummy: others may know the box
+    by it."""
     on_link: str = ""
     """It lies in this interface's network, so its neighbours ask who has it."""
     proxied: bool = False

@@ -21,7 +21,7 @@ from cdnctl import paths
 from cdnctl.config import Config
 from cdnctl.datapath import attach, ethtool, holders, host, kernel, links, peers, program, toolchain
 from cdnctl.datapath.box import Box, Interface, NeighbourState, Ownership, Socket, Way
-from cdnctl.datapath.routes import route_to
+from cdnctl.datapath.routes import entry_to, route_to
 from cdnctl.datapath.standing import standing
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
@@ -229,6 +229,8 @@ def _way(address: str, netlink: IPRoute) -> Way:
         interface = socket.if_indextoname(route.ifindex)
     hop = route.gateway or address
     state, managed = _neighbour(hop, route.ifindex, netlink)
+    entry = entry_to(netlink, address)
+    unlocked = entry.mtu if entry and not entry.is_locked else 0
     return Way(
         address=address,
         route=route.kind,
@@ -236,6 +238,8 @@ def _way(address: str, netlink: IPRoute) -> Way:
         gateway=route.gateway,
         neighbour=state,
         managed=managed,
+        unlocked_mtu=unlocked,
+        entry=entry.words if entry else "",
     )
 
 
@@ -261,10 +265,27 @@ def _owners(
     if config is None:
         return {}
     wanted = dict.fromkeys([*(service.vip for service in config.services), *config.edge.snat])
-    return {address: _owner(address, netlink, interfaces) for address in wanted}
+    carriers = own_addresses(netlink)
+    return {address: _owner(address, netlink, interfaces, carriers.get(address, "")) for address in wanted}
 
 
-def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface]) -> Ownership:
+def own_addresses(netlink: IPRoute) -> dict[str, str]:
+    """The addresses of this network namespace, each with the interface that has it: empty for lo and dummies,
+    which addresses are put on that are nobody's way to the box."""
+    names = {message["index"]: _carrier(message) for message in netlink.get_links()}
+    return {
+        message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"): names.get(message["index"], "")
+        for message in netlink.get_addr()
+    }
+
+
+def _carrier(message: Any) -> str:
+    name, info = message.get_attr("IFLA_IFNAME"), message.get_attr("IFLA_LINKINFO")
+    quiet = name == "lo" or (info and info.get_attr("IFLA_INFO_KIND") == "dummy")
+    return "" if quiet else name
+
+
+def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface], carrier: str) -> Ownership:
     route, parsed = route_to(netlink, address), ipaddress.ip_address(address)
     local = route is not None and route.kind == "local"
     on_link = next(
@@ -280,7 +301,7 @@ def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface]) -> O
     )
     answered = on_link and (_is_proxied(address, netlink) or _proxies_all(on_link, parsed.version))
     proxied = bool(answered) and not local
-    return Ownership(address=address, local=local, on_link=on_link, proxied=proxied)
+    return Ownership(address=address, local=local, carrier=carrier, on_link=on_link, proxied=proxied)
 
 
 def _is_proxied(address: str, netlink: IPRoute) -> bool:

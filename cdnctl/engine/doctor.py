@@ -27,7 +27,7 @@ _OVERHEAD = {"ipip": 0, "gue": 8}
 _NETWORK_HEADER = {4: 20, 6: 40}
 _BPFFS = "/sys/fs/bpf"
 _OF_A_NAMESPACE = re.compile(
-    r"(nsenter \S+ )?\b(?:ip (?:-s )?(?:addr|link|neigh|route) |ethtool -|ping -|sysctl -)"
+    r"(nsenter \S+ )?\b(?:ip (?:-\w )?(?:addr|link|neigh|route) |ethtool -|ping -|sysctl -)"
 )
 """Commands that act on the network namespace that they run in."""
 
@@ -71,7 +71,7 @@ def _network(box: Box, config: Config) -> Iterator[Finding]:
             yield from _device(box, config, each)
             yield from _peer(each, each.peer) if each.peer else ()
     yield from _ways(box, config)
-    yield from (_owner(box, each) for each in box.owners.values())
+    yield from (_owner(box, config, each) for each in box.owners.values())
     yield from _ports(box, config)
 
 
@@ -335,10 +335,16 @@ def _sysctl(wanted: int, interface: str) -> str:
 def _ways(box: Box, config: Config) -> Iterator[Finding]:
     for cdn in config.cdns:
         for each in cdn.endpoints:
+            if cdn.mode == "pass":
+                text = f"{cdn.name} is of mode pass: left to this host's own stack, wherever that is"
+                yield Finding("ok", f"to {each.host}", text)
+                continue
             way = box.ways.get(each.host, Way(address=each.host))
             finding = _way(box, config, way)
             yield finding
             link = box.interfaces.get(way.interface)
+            if link and 0 < way.unlocked_mtu < link.mtu:
+                yield _unlocked(way, link)
             if finding.level != "fail" and link and cdn.mode in _OVERHEAD:
                 yield from _tunnel(cdn.mode, each.host, link)
 
@@ -372,6 +378,16 @@ def _way(box: Box, config: Config, way: Way) -> Finding:
     return Finding("ok", what, f"{via}, whose link address is known; replies are expected by it")
 
 
+def _unlocked(way: Way, link: Interface) -> Finding:
+    text = (
+        f"its route's mtu {way.unlocked_mtu} is not locked, so the kernel does not tell the program of it:"
+        f" packets are held against the {link.mtu} of {link.name}"
+    )
+    six = "-6 " if family(way.address) == 6 else ""
+    remedy = f"ip {six}route change {way.entry} mtu lock {way.unlocked_mtu}"
+    return Finding("warn", f"to {way.address}", text, remedy)
+
+
 def _host_route(address: str) -> str:
     return f"{address}/{32 if family(address) == 4 else 128}"
 
@@ -383,10 +399,44 @@ def _tunnel(mode: str, address: str, link: Interface) -> Iterator[Finding]:
         yield Finding("warn", f"to {address}", text, f"a larger MTU: ip link set dev {link.name} mtu 1600")
 
 
-def _owner(box: Box, each: Ownership) -> Finding:
+def left_to_host(config: Config, address: str) -> bool:
+    """Whether a CDN of mode `pass` serves it: then the host must have it."""
+    services = [service for service in config.services if service.vip == address]
+    return any(cdn.mode == "pass" for service in services for cdn in config.cdns_of(service))
+
+
+def own_vip(address: str) -> str:
+    """What it means that a VIP is an address of the box's own."""
+    return (
+        f"VIP {address} is an address of this box: only its services' ports and management prefixes get"
+        " through"
+    )
+
+
+CUT = "SSH to it from elsewhere is cut"
+"""Where others may know the box by that address."""
+
+
+def _own(config: Config, each: Ownership) -> Finding:
+    what = f"for {each.address}"
+    if each.address not in {service.vip for service in config.services}:
+        return Finding("ok", what, "an address of this box's own: the kernel answers for it")
+    if left_to_host(config, each.address):
+        return Finding("ok", what, f"{own_vip(each.address)}; as a CDN of mode pass needs it")
+    if not each.carrier:
+        return Finding("ok", what, f"{own_vip(each.address)}; the kernel answers for it")
+    text = f"{own_vip(each.address)}; {CUT}, for {each.carrier} has it"
+    remedy = "an address that is a VIP and nothing else; till then, [edge] management = [your own networks]"
+    return Finding("warn", what, text, remedy)
+
+
+def _owner(box: Box, config: Config, each: Ownership) -> Finding:
     what = f"for {each.address}"
     if each.local:
-        return Finding("ok", what, "an address of this box's own: the kernel answers for it")
+        return _own(config, each)
+    if left_to_host(config, each.address):
+        text = "a CDN of mode pass leaves it to this host's own stack, which does not have the address"
+        return Finding("fail", what, text, f"ip addr add {_host_route(each.address)} dev lo")
     if not each.on_link:
         text = "not of this box's own: it must be routed to it by its neighbours"
         return Finding("ok", what, text)

@@ -455,6 +455,26 @@ def test_check_says_what_a_reload_would_do(
     assert (report["standing"]["remade"], report["standing"]["keys"]) == ("tables", list(found.keys))
 
 
+@pytest.mark.usefixtures("any_device")
+@pytest.mark.parametrize(("carrier", "loud"), [("eth0", True), ("", False)])
+def test_check_warns_of_a_vip_that_is_the_boxs_own(
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    carrier: str,
+    loud: bool,
+) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    vip = "203.0.113.80"
+    monkeypatch.setattr("cdnctl.datapath.inspect.own_addresses", lambda _: {vip: carrier})
+    monkeypatch.setattr(host, "is_own", lambda address, **_: address == vip)
+    assert main(["check", "-c", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert f"{'warning' if loud else 'note'}: VIP {vip} is an address of this box" in said
+    assert ("SSH to it from elsewhere is cut" in said) is loud
+
+
 def test_check_names_every_mistake(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "cdnctl.toml"
     file.write_text(_GOOD.replace('"lo"', '"cdnctl-none"'))

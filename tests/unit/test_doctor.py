@@ -239,6 +239,16 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
     ),
     ("not kept", with_way(managed=False), "warn", "to 198.51.100.10", "nobody keeps it so", "log"),
     (
+        "an MTU that nobody sees", with_way(unlocked_mtu=1400, entry="198.51.100.0/24 dev eth1"), "warn",
+        "to 198.51.100.10", "mtu 1400 is not locked",
+        "ip route change 198.51.100.0/24 dev eth1 mtu lock 1400",
+    ),
+    (
+        "a VIP that is the box's address", with_owner(local=True, carrier="eth0"), "warn", "for 203.0.113.80",
+        "management prefixes get through; SSH to it from elsewhere is cut, for eth0 has it",
+        "[edge] management",
+    ),
+    (
         "nobody answers for it", with_owner(on_link="eth0"), "fail", "for 203.0.113.80",
         "nobody answers ARP", "ip addr add 203.0.113.80/32 dev lo",
     ),
@@ -334,6 +344,20 @@ def test_a_tunnel_needs_room(mode: str, mtu: int, tight: bool) -> None:
     narrow = replace(SOUND, interfaces={**SOUND.interfaces, "eth1": interface("eth1", mtu=mtu)})
     found = [each for each in judge(narrow, config(mode)) if "tunnel" in each.text]
     assert any(each.what == "to 198.51.100.10" for each in found) is tight
+
+
+def test_what_is_left_to_the_host_is_its_own() -> None:
+    """Of mode `pass` the endpoint does not matter, and the VIP must be the host's."""
+    strange = replace(SOUND, ways={address: way(address, route="local") for address in SOUND.ways})
+    assert faults(judge(strange, config("pass"))) == []
+    assert faults(judge(with_owner(local=True, carrier="eth0")(strange), config("pass"))) == []
+    found = faults(judge(with_owner()(strange), config("pass")))
+    assert [(each.level, each.what) for each in found] == [("fail", "for 203.0.113.80")]
+    assert found[0].remedy == "ip addr add 203.0.113.80/32 dev lo"
+
+
+def test_an_mtu_that_is_the_links_needs_no_lock() -> None:
+    assert faults(judge(with_way(unlocked_mtu=1500, entry="default dev eth1")(SOUND), config())) == []
 
 
 def test_without_a_configuration_the_box_is_looked_at() -> None:
