@@ -19,7 +19,7 @@ from cdnctl.agent import process
 from cdnctl.agent.edge import config_of, edge_of_config, guess_edge, named_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
-from cdnctl.errors import AgentRefused, AgentUnreachable, NotPermitted, UsageError, sudo_line
+from cdnctl.errors import AgentRefused, AgentSilent, AgentUnreachable, NotPermitted, UsageError, sudo_line
 
 if TYPE_CHECKING:
     from cdnctl.cli.place import Place
@@ -72,10 +72,10 @@ def examine(options: argparse.Namespace) -> Report:
     if config:
         findings.append(doctor.Finding("ok", "configuration", f"{file} is in order"))
     there = _go_there(options, edge)
-    box = inspect.look(edge, config, agent=bool(edge) and _answers(edge), elsewhere=there.unseen)
-    findings += doctor.judge(
-        replace(box, where=elsewhere.shown(there.moved_to) if there.moved_to else ""), config
-    )
+    answers, silence = _agent(edge) if edge else (False, "")
+    box = inspect.look(edge, config, agent=answers, elsewhere=there.unseen)
+    where = elsewhere.shown(there.moved_to) if there.moved_to else ""
+    findings += doctor.judge(replace(box, silence=silence, where=where), config)
     return Report(
         ok=not any(each.level == "fail" for each in findings),
         edge=edge,
@@ -104,16 +104,17 @@ def _go_there(options: argparse.Namespace, edge: str) -> Place:
     return place.Place()
 
 
-def _answers(edge: str) -> bool:
+def _agent(edge: str) -> tuple[bool, str]:
+    """Whether one answers; what to do about one that is there and does not."""
     from cdnctl.agent.blocking import Client
 
     try:
         Client(paths.socket_path(edge), timeout_s=_AGENT_TIMEOUT_S).close()
     except (NotPermitted, AgentRefused):
-        return True
-    except AgentUnreachable:
-        return False
-    return True
+        return True, ""
+    except AgentUnreachable as error:
+        return False, error.remedy if isinstance(error, AgentSilent) else ""
+    return True, ""
 
 
 def _show(report: Report) -> None:

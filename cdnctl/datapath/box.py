@@ -127,6 +127,8 @@ class Box(Base, frozen=True, kw_only=True):
     available_bytes: int = 0
     agent: bool = True
     """One answers."""
+    silence: str = ""
+    """What to do about one that is there and does not answer."""
     groups: tuple[str, ...] = ()
     """Those of cdnctl's that exist."""
     sockets: tuple[Socket, ...] = ()

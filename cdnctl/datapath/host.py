@@ -20,7 +20,7 @@ _FIRST_FREE = 1024
 
 
 def is_own(address: str, *, unsure: bool = False) -> bool:
-    """Is this one of the host's own addresses, in this network namespace? `unsure`, if nothing can be told."""
+    """Is this one of the host's own addresses, in this network namespace? `unsure` if nothing tells."""
     family, directory = (socket.AF_INET6, "ipv6") if ":" in address else (socket.AF_INET, "ipv4")
     with contextlib.suppress(OSError):
         if (_NET / directory / "ip_nonlocal_bind").read_text().strip() != "0":

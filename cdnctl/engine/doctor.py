@@ -180,6 +180,9 @@ def _attach(box: Box, config: Config) -> str:
 def _data_path(box: Box, config: Config) -> Iterator[Finding]:
     if box.agent:
         yield Finding("ok", "agent", "it answers")
+    elif box.silence:
+        text = "there is one that does not answer, stopped or hung: nobody sees to next hops, blocks, events"
+        yield Finding("fail", "agent", text, box.silence)
     elif box.loaded:
         text = "none answers: the data path goes on, and nobody sees to next hops, blocks that end, events"
         yield Finding("warn", "agent", text, _attach(box, config))

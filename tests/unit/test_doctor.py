@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from engine_double import ServedDouble
 from msgspec.structs import replace
+from test_agent_client import listener
 
+from cdnctl import paths
 from cdnctl.agent import process
 from cdnctl.cli import main, place
 from cdnctl.cli.place import Place
@@ -153,6 +155,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         "warn", "socket", "group root, mode 0600", "chgrp cdnctl-view /run/cdnctl/ams1.view.sock",
     ),
     ("no agent", box(agent=False), "warn", "agent", "goes on", "cdnctl attach --edge ams1"),
+    (
+        "an agent that hangs", box(agent=False, silence="end it: kill 7"), "fail", "agent", "does not answer",
+        "end it: kill 7",
+    ),
     (
         "nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers",
         "cdnctl attach -c ",
@@ -443,6 +449,17 @@ def test_it_ends_with_1_when_something_fails(
     assert [each["what"] for each in report["findings"] if each["level"] == "fail"] == ["to 198.51.100.10"]
     assert main(["doctor"]) == 1
     assert "not looked at: the other end of eth0" in capsys.readouterr().out
+
+
+def test_an_agent_that_hangs_is_named(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To attach would not help, for the hung one holds the lock."""
+    monkeypatch.setattr("cdnctl.cli.doctor._AGENT_TIMEOUT_S", 0.1)
+    on(monkeypatch, replace(SOUND, agent=False))
+    with listener(paths.socket_path("ams1")):
+        assert main(["doctor"]) == 1
+    assert f"kill {os.getpid()} (kill -9" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_configuration_that_is_wrong_is_a_fault_and_the_box_is_looked_at_all_the_same(
