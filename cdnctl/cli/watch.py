@@ -7,7 +7,6 @@ cdnctl trace --live proto udp and not cdn aurora or port 53
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ipaddress
 import sys
 import time
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"edge {client.edge}: sampled packets, until Ctrl-C", file=sys.stderr)
         one_in, lost_before = 0, frame.sampling.lost_total if frame else 0
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             for sampled in client.packets(wanted):
                 left = options.count - shown if options.count else len(sampled.packets)
                 if sampled.one_in != one_in and not options.json:
@@ -68,8 +67,10 @@ def run(options: argparse.Namespace) -> int:
                 if options.count and shown >= options.count:
                     break
                 missed += _tell_missed(sampled, as_json=options.json)
-    if not options.json:
-        _say(f"{shown} shown{_also(missed, 'more matched and were not')}{_also(lost, 'samples were lost')}")
+        finally:
+            if not options.json:
+                more = _also(missed, "more matched and were not") + _also(lost, "samples were lost")
+                _say(f"{shown} shown{more}")
     return 0
 
 

@@ -597,3 +597,38 @@ def test_watch_goes_on_until_interrupted(served: ServedDouble) -> None:
     process.send_signal(signal.SIGINT)
     process.stdout.close()
     assert process.wait(10) in (130, 141)
+
+
+@pytest.mark.parametrize("line", ["status", "status --json", "status --watch", "customers"])
+def test_an_answer_that_nobody_takes_is_an_error_of_a_line(served: ServedDouble, line: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cdnctl", *line.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "cdnctl: cannot write the answer: No space left on device",
+        "  send stdout to where there is room",
+    ]
+
+
+def test_ctrl_c_is_heeded_from_the_start() -> None:
+    """Before the verb is known, too, while modules load."""
+    code = (
+        "import sys, builtins\n"
+        "import cdnctl.cli\n"
+        "loaded = builtins.__import__\n"
+        "def interrupted(name, *more):\n"
+        "    if name.startswith(('argparse', 'msgspec')): raise KeyboardInterrupt\n"
+        "    return loaded(name, *more)\n"
+        "assert 'argparse' not in sys.modules and 'msgspec' not in sys.modules\n"
+        "builtins.__import__ = interrupted\n"
+        "sys.exit(cdnctl.cli.main(['status']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")

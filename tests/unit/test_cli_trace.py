@@ -493,7 +493,7 @@ def test_ctrl_c_ends_it_in_order(served: ServedDouble) -> None:
             assert "blocked" in child.stdout.readline()
         child.send_signal(signal.SIGINT)
         _, error = child.communicate(timeout=10)
-    assert child.returncode == 0
+    assert child.returncode == 130
     assert "shown" in error.splitlines()[-1]
     assert "Traceback" not in error
 
