@@ -83,6 +83,11 @@ class Client:
                 self._frames.append(message.frame)
             _heed_farewell(message)
 
+    @property
+    def newest(self) -> Frame | None:
+        """The last frame that came meanwhile, for a client with `frames=True`."""
+        return self._frames[-1] if self._frames else None
+
     def frames(self) -> Iterator[Frame]:
         """Every frame from now on (after the history asked for), for a client with `frames=True`."""
         while True:
@@ -100,6 +105,8 @@ class Client:
             message = self._receive(time.monotonic() + self.timeout_s)
             if isinstance(message, protocol.SampledMessage):
                 yield message.sampled
+            if isinstance(message, protocol.FrameMessage):
+                self._frames.append(message.frame)
             _heed_farewell(message)
 
     def _send(self, message: protocol.Up) -> None:
