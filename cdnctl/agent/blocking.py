@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cdnctl.agent import protocol
-from cdnctl.agent.edge import no_agent, view_path
+from cdnctl.agent.edge import agent_pid, no_agent, view_path
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
@@ -83,6 +83,11 @@ class Client:
                 self._frames.append(message.frame)
             _heed_farewell(message)
 
+    @property
+    def newest(self) -> Frame | None:
+        """The last frame that came meanwhile, for a client with `frames=True`."""
+        return self._frames[-1] if self._frames else None
+
     def frames(self) -> Iterator[Frame]:
         """Every frame from now on (after the history asked for), for a client with `frames=True`."""
         while True:
@@ -100,6 +105,8 @@ class Client:
             message = self._receive(time.monotonic() + self.timeout_s)
             if isinstance(message, protocol.SampledMessage):
                 yield message.sampled
+            if isinstance(message, protocol.FrameMessage):
+                self._frames.append(message.frame)
             _heed_farewell(message)
 
     def _send(self, message: protocol.Up) -> None:
@@ -142,9 +149,14 @@ class Client:
 
 def silent(path: Path, waited_s: float) -> AgentSilent:
     """The error for an agent that is there but does not answer."""
+    edge = path.name.partition(".")[0]
+    pid = agent_pid(path.with_name(f"{edge}.sock"))
+    end = f"end it: kill {pid} (kill -9 {pid} if it hangs)" if pid else f"end it: `fuser {path}` shows it"
     return AgentSilent(
-        f"the agent of edge {path.stem} does not answer within {waited_s:g} s: stopped or hung",
-        "the kernel goes on deciding; `cdnctl disarm`, `bypass` and `detach` work without the agent",
+        f"the agent of edge {edge} does not answer within {waited_s:g} s: stopped or hung"
+        + (f" (pid {pid})" if pid else ""),
+        f"{end}, then cdnctl attach --edge {edge}; the kernel goes on deciding, and `cdnctl disarm`,"
+        " `bypass` and `detach` work without the agent",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +16,8 @@ from cdnctl import paths
 from cdnctl.errors import NoAgent, UsageError, sudo_line
 
 _PROBE_S = 0.2
+_PEER = struct.Struct("3i")
+"""struct ucred: who listens, as the kernel says."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -127,6 +130,19 @@ def no_agent(edge: str = "") -> NoAgent:
     if edge in pinned or (not edge and pinned):
         goes_on = f"; the data path of {edge or ', '.join(pinned)} goes on without one"
     return NoAgent(f"no agent serves {wanted}{goes_on}", f"start one: {start}")
+
+
+def agent_pid(path: Path) -> int:
+    """The process that listens at an agent's main socket, whether it answers or not; 0 when nothing tells."""
+    with contextlib.suppress(OSError, ValueError):  # root alone may read it
+        return int(path.with_suffix(".lock").read_text())
+    for each in (path, view_path(path)):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_PROBE_S)
+            sock.connect(str(each))
+            pid, _uid, _gid = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            return int(pid)
+    return 0
 
 
 def _is_alive(path: Path) -> bool:

@@ -6,21 +6,22 @@
     trace    one packet, explained       watch    sampled packets, live
     doctor   looks at the box            place    the network namespace of an edge
 
-Exit status: 0 done, 1 refused or failed, 2 usage. The reason is on stderr, or with --json on stdout, as
-`{"error": {"message": ..., "remedy": ...}}` whatever the verb.
+Exit status: 0 done, 1 refused or failed, 2 usage, 130 after Ctrl-C. The reason is on stderr, or with
+--json on stdout, as `{"error": {"message": ..., "remedy": ...}}` whatever the verb.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cdnctl.cli.parser import parse, require_taken
 from cdnctl.errors import CdnctlError, UsageError
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    from cdnctl.cli.parser import parse, require_taken  # here, where a Ctrl-C is heeded: it takes a moment
+
     options = parse(words)
     require_taken(options)
     status: int = options.run(options)
@@ -72,9 +75,20 @@ def _guarded(run: Callable[[], int], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough; keep the interpreter from complaining at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # whoever read our output has had enough
         return _BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _TAKES_NO_MORE or error.filename is not None:
+            raise
+        _write_no_more()
+        text = f"cannot write the answer: {error.strerror}"
+        _complain(CdnctlError(text, "send stdout to where there is room"), as_json=False)
+        return CdnctlError.exit_code
+
+
+def _write_no_more() -> None:
+    """Keep the interpreter from trying again, and complaining, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: CdnctlError, as_json: bool) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct, field
 
-from cdnctl.agent.edge import config_of, named_edge
+from cdnctl.agent.edge import config_of, edge_of_config, named_edge
 from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
-from cdnctl.datapath import host
+from cdnctl.datapath import holders, host
 from cdnctl.datapath.standing import Standing, standing
 
 _TCP_HEADERS = {4: 40, 6: 60}
@@ -27,6 +28,8 @@ class Report(Struct, kw_only=True):
     edge: str = ""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What is right as it stands, and cuts the operator off."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
     snat_sum: str = ""
     """How many flows each endpoint, and all together, can have at once, as arithmetic."""
@@ -36,11 +39,8 @@ class Report(Struct, kw_only=True):
 
 def run(options: argparse.Namespace) -> int:
     """Check the file and print the report; 1 when something is wrong."""
-    if options.netns:
-        from cdnctl.agent.process import enter_netns
-
-        enter_netns(options.netns)
-    report = examine(options.config or config_of(named_edge(options.edge)))
+    file = options.config or config_of(named_edge(options.edge))
+    report = examine(file, _unseen(file, options.netns))
     if options.json:
         show.print_json(report)
     else:
@@ -48,19 +48,35 @@ def run(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def examine(file: Path) -> Report:
-    """Everything there is to say about `file`, against the interfaces of this namespace."""
+def _unseen(file: Path, netns: str | None) -> str:
+    """Go where the file's edge lives; why not, when that cannot be."""
+    from cdnctl.cli import place
+
+    edge = edge_of_config(file)
+    return place.go_to(edge, netns).unseen if edge else ""
+
+
+def examine(file: Path, unseen: str = "") -> Report:
+    """Everything there is to say about `file`, against this namespace, if it is not the wrong one."""
     try:
         config = load(file)
     except ConfigError as error:
         return Report(file=str(file), ok=False, problems=error.problems)
-    problems = [*_wrong_interfaces(config), *_port_clashes(config)]
+    here = not unseen
+    problems = [*_wrong_interfaces(config), *_port_clashes(config)] if here else []
+    own = list(_own_vips(config)) if here else []
     return Report(
         file=str(file),
         ok=not problems,
+        warnings=[text for text, is_loud in own if is_loud],
         edge=config.edge.name,
         problems=problems,
-        notes=[*notes(config), *_mss_notes(config), *([] if problems else _astray(config))],
+        notes=[
+            *notes(config),
+            *(text for text, is_loud in own if not is_loud),
+            *(_mss_notes(config) if here else [f"{unseen}: its interfaces are unknown"]),
+            *(_astray(config) if here and not problems else ()),
+        ],
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
         standing=standing(config),
@@ -78,6 +94,16 @@ def _wrong_interfaces(config: Config) -> Iterator[Problem]:
         elif not host.is_ethernet(name):
             expected = "expected an Ethernet device: this one's frames have no link addresses"
             yield Problem(str(config.path), key, name, expected)
+        elif (other := _holder(name)) and other != config.edge.name:
+            expected = f"is held by edge {other}: {holders.make_way(other)}"
+            yield Problem(str(config.path), key, name, expected)
+
+
+def _holder(name: str) -> str:
+    """The edge whose program is on an interface; empty without root, which alone can tell."""
+    with contextlib.suppress(OSError):
+        return holders.holder(socket.if_nametoindex(name))
+    return ""
 
 
 def _astray(config: Config) -> list[str]:
@@ -96,6 +122,24 @@ def _mss_notes(config: Config) -> Iterator[str]:
                 f"{cdn.name} has mss {cdn.mss}, and no interface carries more than {mtu - headers}"
                 f" (MTU {mtu}): it limits nothing"
             )
+
+
+def _own_vips(config: Config) -> Iterator[tuple[str, bool]]:
+    """VIPs that are addresses of this box, in words, and whether somebody may be cut off by it."""
+    vips = dict.fromkeys(service.vip for service in config.services)
+    if not any(host.is_own(vip, unsure=True) for vip in vips):
+        return  # which is quickly said, and to ask the kernel for all takes longer
+    from pyroute2 import IPRoute
+
+    from cdnctl.datapath.inspect import own_addresses
+    from cdnctl.engine import doctor
+
+    with IPRoute() as netlink:
+        own = own_addresses(netlink)
+    for vip in vips:
+        if vip in own:
+            is_loud = bool(own[vip]) and not doctor.left_to_host(config, vip)
+            yield doctor.own_vip(vip) + (f"; {doctor.CUT}, for {own[vip]} has it" if is_loud else ""), is_loud
 
 
 def _port_clashes(config: Config) -> Iterator[Problem]:

@@ -12,14 +12,17 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cdnctl import paths
+from cdnctl.agent import process
 from cdnctl.agent.edge import config_of, edge_of_config, guess_edge, named_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
-from cdnctl.errors import AgentRefused, AgentUnreachable, NotPermitted, UsageError, sudo_line
+from cdnctl.errors import AgentRefused, AgentSilent, AgentUnreachable, NotPermitted, UsageError, sudo_line
 
 if TYPE_CHECKING:
+    from cdnctl.cli.place import Place
     from cdnctl.config import Config
     from cdnctl.engine.doctor import Finding
 
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 def examine(options: argparse.Namespace) -> Report:
     """Everything about the edge that is meant, or about the box alone when none is."""
     from cdnctl.config import ConfigError, load
-    from cdnctl.datapath import inspect
+    from cdnctl.datapath import elsewhere, inspect
     from cdnctl.engine import doctor
 
     edge = _edge(options)
@@ -68,9 +71,11 @@ def examine(options: argparse.Namespace) -> Report:
     edge = edge or (config.edge.name if config else "")
     if config:
         findings.append(doctor.Finding("ok", "configuration", f"{file} is in order"))
-    _go_there(options, edge)
-    box = inspect.look(edge, config, agent=bool(edge) and _answers(edge))
-    findings += doctor.judge(box, config)
+    there = _go_there(options, edge)
+    answers, silence = _agent(edge) if edge else (False, "")
+    box = inspect.look(edge, config, agent=answers, elsewhere=there.unseen)
+    where = elsewhere.shown(there.moved_to) if there.moved_to else ""
+    findings += doctor.judge(replace(box, silence=silence, where=where), config)
     return Report(
         ok=not any(each.level == "fail" for each in findings),
         edge=edge,
@@ -89,28 +94,27 @@ def _edge(options: argparse.Namespace) -> str:
     return ""
 
 
-def _go_there(options: argparse.Namespace, edge: str) -> None:
+def _go_there(options: argparse.Namespace, edge: str) -> Place:
+    from cdnctl.cli import place
+
+    if edge:
+        return place.go_to(edge, options.netns)
     if options.netns:
-        from cdnctl.agent.process import enter_netns
-
-        enter_netns(options.netns)
-    elif edge and os.geteuid() == 0:
-        from cdnctl.cli import place
-
-        with contextlib.suppress(OSError):  # no pins
-            place.go_to(edge, None)
+        process.enter_netns(options.netns)
+    return place.Place()
 
 
-def _answers(edge: str) -> bool:
+def _agent(edge: str) -> tuple[bool, str]:
+    """Whether one answers; what to do about one that is there and does not."""
     from cdnctl.agent.blocking import Client
 
     try:
         Client(paths.socket_path(edge), timeout_s=_AGENT_TIMEOUT_S).close()
     except (NotPermitted, AgentRefused):
-        return True
-    except AgentUnreachable:
-        return False
-    return True
+        return True, ""
+    except AgentUnreachable as error:
+        return False, error.remedy if isinstance(error, AgentSilent) else ""
+    return True, ""
 
 
 def _show(report: Report) -> None:

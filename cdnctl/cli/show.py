@@ -166,6 +166,8 @@ def check(report: Report) -> None:
             print(f"  {problem}")
     else:
         print(f"{report.file}: edge {report.edge} is in order")
+    for warning in report.warnings:
+        print(f"  warning: {warning}")
     for note in report.notes:
         print(f"  note: {note}")
     if report.standing and report.standing.remade != "nothing":

@@ -85,7 +85,7 @@ def trace(edge: str, ends: Ends, options: argparse.Namespace) -> Trace:
             f"the data path of edge {edge} is of another version of cdnctl, or is being replaced just now",
             "a trace by this one would explain another program: restart its agent, which cuts no flow",
         )
-    attached = place.go_to(edge, options.netns)
+    attached = place.go_to(edge, options.netns).attached
     packet = probes.packet(ends, tables)
     way = _way(packet, tables, options.iface)
     warnings = list(_not_attached(program, way, attached))

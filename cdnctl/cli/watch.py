@@ -7,7 +7,6 @@ cdnctl trace --live proto udp and not cdn aurora or port 53
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ipaddress
 import sys
 import time
@@ -25,6 +24,8 @@ from cdnctl.model import FilterField, Frame, GetFrame, PacketFilter, Sampled, Sa
 FIELDS: tuple[FilterField, ...] = get_args(FilterField)
 _PROTOCOLS = ("tcp", "udp", "icmp", "icmp6")
 _HELP = "as in `src 198.51.100.0/24 and verdict dropped`, `port 443 and not cdn aurora or proto udp`"
+_OBSERVES = "it only observes: every packet passes, and what is said is what it would do else"
+_PASSED_ANYWAY = ("passed", "bypassed", "handed")
 _RED, _PLAIN = "\x1b[31m", "\x1b[m"
 
 
@@ -43,6 +44,8 @@ class _Line(msgspec.Struct, kw_only=True):
     verdict: str
     drop: bool
     cdn: str
+    observing: bool
+    """The edge only observes: the verdict is what it would do, and the packet passed."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,25 +54,32 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--live takes a filter in words, and no --iface, --proto or --flags", _HELP)
     wanted = parse(options.words)
     shown = missed = lost = 0
-    with Client(find_edge(options.edge)) as client:
+    with Client(find_edge(options.edge), frames=True) as client:
         frame = client.request(GetFrame()).frame
         if frame is not None:
             check_names(wanted, frame)
         if not options.json:
-            print(f"edge {client.edge}: sampled packets, until Ctrl-C", file=sys.stderr)
+            what = f"edge {client.edge}: sampled packets, until Ctrl-C"
+            print(what + (f"; {_OBSERVES}" if frame and frame.observing else ""), file=sys.stderr)
         one_in, lost_before = 0, frame.sampling.lost_total if frame else 0
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             for sampled in client.packets(wanted):
                 left = options.count - shown if options.count else len(sampled.packets)
                 if sampled.one_in != one_in and not options.json:
                     _say(_rate(sampled.one_in))
+                frame, before = client.newest or frame, frame
+                observing = bool(frame and frame.observing)
+                if before and before.observing is not observing and not options.json:
+                    _say(_OBSERVES if observing else "it acts again: verdicts are what became of packets")
                 one_in, lost = sampled.one_in, max(0, sampled.lost_total - lost_before)
-                shown += _print(sampled, sampled.packets[:left], as_json=options.json)
+                shown += _print(sampled, sampled.packets[:left], observing, as_json=options.json)
                 if options.count and shown >= options.count:
                     break
                 missed += _tell_missed(sampled, as_json=options.json)
-    if not options.json:
-        _say(f"{shown} shown{_also(missed, 'more matched and were not')}{_also(lost, 'samples were lost')}")
+        finally:
+            if not options.json:
+                more = _also(missed, "more matched and were not") + _also(lost, "samples were lost")
+                _say(f"{shown} shown{more}")
     return 0
 
 
@@ -87,13 +97,13 @@ def _say(text: str) -> None:
     print(f"-- {text}", file=sys.stderr, flush=True)
 
 
-def _print(sampled: Sampled, packets: Sequence[SampledPacket], *, as_json: bool) -> int:
+def _print(sampled: Sampled, packets: Sequence[SampledPacket], observing: bool, *, as_json: bool) -> int:
     for packet in packets:
         if as_json:
             fields = {name: getattr(packet, name) for name in SampledPacket.__struct_fields__}
-            show.print_json(_Line(at_ns=sampled.at_ns, one_in=sampled.one_in, **fields))
+            show.print_json(_Line(at_ns=sampled.at_ns, one_in=sampled.one_in, observing=observing, **fields))
         else:
-            print(line(packet, sampled.at_ns, coloured=sys.stdout.isatty()))
+            print(line(packet, sampled.at_ns, observing=observing, coloured=sys.stdout.isatty()))
     sys.stdout.flush()
     return len(packets)
 
@@ -106,7 +116,7 @@ def _tell_missed(sampled: Sampled, *, as_json: bool) -> int:
     return sampled.missed
 
 
-def line(packet: SampledPacket, at_ns: int, *, coloured: bool = False) -> str:
+def line(packet: SampledPacket, at_ns: int, *, observing: bool = False, coloured: bool = False) -> str:
     """`14:03:07 tcp S 10.1.0.7:40000 > 203.0.113.80:443 74 B: forwarded, aurora`."""
     clock = time.strftime("%H:%M:%S", time.localtime(at_ns / 1e9))
     if not packet.source:
@@ -114,6 +124,8 @@ def line(packet: SampledPacket, at_ns: int, *, coloured: bool = False) -> str:
     ends = f"{_end(packet.source, packet.source_port)} > {_end(packet.target, packet.target_port)}"
     what = " ".join(filter(None, (packet.protocol, packet.flags)))
     verdict = packet.verdict.replace("_", " ") + (f", {packet.cdn}" if packet.cdn else "")
+    if observing and packet.verdict not in _PASSED_ANYWAY:
+        verdict = f"passed, else {verdict}"
     if coloured and packet.drop:
         verdict = f"{_RED}{verdict}{_PLAIN}"
     return f"{clock} {what:<6} {ends} {packet.length} B: {verdict}"

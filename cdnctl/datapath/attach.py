@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from cdnctl.datapath import host, kernel, said
+from cdnctl.datapath import holders, host, kernel, said
 from cdnctl.datapath.loading import SINGLE
 from cdnctl.errors import CdnctlError
 
@@ -93,13 +93,22 @@ def _look(name: str, maps: frozenset[int]) -> Iterator[_Place]:
     with _own_program(ifindex, maps) as own:
         mode = mode_of(ifindex)
         if mode != "detached" and own is None:
-            identity = kernel.xdp_program_id(ifindex)
-            raise CdnctlError(
-                f"interface {name} already has the XDP program {kernel.program_name(identity)!r}"
-                f" (id {identity}, {mode})",
-                f"it is not ours, so it stays; to take it off yourself: ip link set dev {name} xdp off",
-            )
+            raise _foreign(name, kernel.xdp_program_id(ifindex), mode)
         yield _Place(name, ifindex, mode, own)
+
+
+def _foreign(name: str, identity: int, mode: Mode) -> CdnctlError:
+    """The error for a program that is not this edge's: another edge's, or somebody else's."""
+    edge = ""
+    with contextlib.suppress(OSError):  # taken off just now
+        edge = holders.edge_of_program(identity)
+    if edge:
+        return CdnctlError(f"interface {name} is held by edge {edge}", holders.make_way(edge))
+    return CdnctlError(
+        f"interface {name} already has the XDP program {kernel.program_name(identity)!r}"
+        f" (id {identity}, {mode})",
+        f"it is no edge's, so it stays; if nobody needs it: ip link set dev {name} xdp off",
+    )
 
 
 def check(names: Sequence[str], maps: frozenset[int]) -> None:
@@ -235,7 +244,7 @@ def detach(name: str, maps: frozenset[int]) -> bool:
     return True
 
 
-def holders(program: int) -> list[str]:
+def interfaces_with(program: int) -> list[str]:
     """The interfaces of this network namespace that have exactly this program."""
     identity, found = kernel.program_id(program), []
     for ifindex, name in socket.if_nameindex():

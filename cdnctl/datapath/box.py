@@ -54,6 +54,8 @@ class Interface(Base, frozen=True, kw_only=True):
     """What is attached, by its name."""
     ours: bool | None = None
     """Whether that is this edge's."""
+    holder: str = ""
+    """The other edge whose program it is, if it is one's."""
     lro: bool | None = None
     strips_tags: bool | None = None
     """Hardware takes VLAN tags off before the program sees the frame (rxvlan)."""
@@ -79,6 +81,10 @@ class Way(Base, frozen=True, kw_only=True):
     gateway: str = ""
     """The next hop; empty: the endpoint itself."""
     neighbour: NeighbourState = "missing"
+    unlocked_mtu: int = 0
+    """What its route says fits, and the program does not see: the kernel tells it of a locked one alone."""
+    entry: str = ""
+    """That route, as `ip route change` takes it."""
     managed: bool = False
     """Kept resolved by the kernel, as the agent asks it to; or written down by an operator."""
 
@@ -89,6 +95,9 @@ class Ownership(Base, frozen=True, kw_only=True):
     address: str
     local: bool = False
     """It is an address of the box's own: the kernel answers for it."""
+    carrier: str = ""
+    """The interface that has it, when that is a real one, neither lo nor a dummy: others may know the box
+    by it."""
     on_link: str = ""
     """It lies in this interface's network, so its neighbours ask who has it."""
     proxied: bool = False
@@ -118,6 +127,8 @@ class Box(Base, frozen=True, kw_only=True):
     available_bytes: int = 0
     agent: bool = True
     """One answers."""
+    silence: str = ""
+    """What to do about one that is there and does not answer."""
     groups: tuple[str, ...] = ()
     """Those of cdnctl's that exist."""
     sockets: tuple[Socket, ...] = ()
@@ -139,5 +150,10 @@ class Box(Base, frozen=True, kw_only=True):
     """SNAT address, why, and what would help."""
     conntrack: bool = False
     """The kernel tracks connections here."""
+    elsewhere: str = ""
+    """Why nothing here was looked at that a network namespace has of its own: the edge lives in another."""
+    where: str = ""
+    """The network namespace that was looked at, when it is not that of whoever asks: by
+    its name if it has one, else by a path."""
     unseen: tuple[str, ...] = ()
     """What could not be looked at."""

@@ -66,6 +66,11 @@ def namespaces() -> Iterator[Path]:
             yield path / "ns" / "net"
 
 
+def shown(path: Path) -> str:
+    """A namespace by its name, or by a process that is in it."""
+    return path.name if path.parent == NAMED else str(path)
+
+
 def _attached_in(path: Path, maps: frozenset[int]) -> bool:
     return bool(within(path, lambda: attach.attached_to(maps)))
 

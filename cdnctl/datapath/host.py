@@ -19,12 +19,12 @@ _FIRST_FREE = 1024
 """Ports below are those of well-known services."""
 
 
-def is_own(address: str) -> bool:
-    """Is this one of the host's own addresses, in this network namespace?"""
+def is_own(address: str, *, unsure: bool = False) -> bool:
+    """Is this one of the host's own addresses, in this network namespace? `unsure` if nothing tells."""
     family, directory = (socket.AF_INET6, "ipv6") if ":" in address else (socket.AF_INET, "ipv4")
     with contextlib.suppress(OSError):
         if (_NET / directory / "ip_nonlocal_bind").read_text().strip() != "0":
-            return False  # every bind works, so nothing can be told
+            return unsure  # every bind works
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))

@@ -19,9 +19,9 @@ from pyroute2 import IPRoute
 
 from cdnctl import paths
 from cdnctl.config import Config
-from cdnctl.datapath import attach, ethtool, host, kernel, links, peers, program, toolchain
+from cdnctl.datapath import attach, ethtool, holders, host, kernel, links, peers, program, toolchain
 from cdnctl.datapath.box import Box, Interface, NeighbourState, Ownership, Socket, Way
-from cdnctl.datapath.routes import route_to
+from cdnctl.datapath.routes import entry_to, route_to
 from cdnctl.datapath.standing import standing
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
@@ -35,18 +35,20 @@ _NTF_EXT_MANAGED = 1
 _UP = 1
 
 
-def look(edge: str, config: Config | None, *, agent: bool) -> Box:
-    """Everything that can be seen from here: run it in the edge's network namespace."""
+def look(edge: str, config: Config | None, *, agent: bool, elsewhere: str = "") -> Box:
+    """Everything that can be seen from here: run it in the edge's network namespace, or say why that is
+    `elsewhere`. Then nothing is looked at that a namespace has of its own."""
+    there = None if elsewhere else config
     root = os.geteuid() == 0
     unseen = [] if root else ["pins, programs, and what lies in other network namespaces: that needs root"]
     release = platform.release()
     major, minor = re.match(r"(\d+)\.(\d+)", release).groups()  # type: ignore[union-attr]
     maps, switches, loaded, current = _pins(edge) if root and edge else (frozenset[int](), (), None, True)
     with IPRoute() as netlink:
-        interfaces = _interfaces(config, netlink, maps if root else None)
+        interfaces = _interfaces(there, netlink, maps if root else None)
         names = {each.ifindex: each.name for each in interfaces.values()}
-        ways = _ways(config, netlink)
-        owners = _owners(config, netlink, interfaces.values())
+        ways = _ways(there, netlink)
+        owners = _owners(there, netlink, interfaces.values())
     unseen += [
         f"the other end of {each.name}: it is in a network namespace that cannot be found"
         for each in interfaces.values()
@@ -72,8 +74,9 @@ def look(edge: str, config: Config | None, *, agent: bool) -> Box:
         interfaces=interfaces,
         ways=ways,
         owners=owners,
-        port_clashes=tuple(host.port_clashes(config)) if config else (),
+        port_clashes=tuple(host.port_clashes(there)) if there else (),
         conntrack=(_NET / "netfilter" / "nf_conntrack_count").exists(),
+        elsewhere=elsewhere,
         unseen=tuple(unseen),
     )
 
@@ -156,7 +159,7 @@ def _interface(
     name, ifindex = message.get_attr("IFLA_IFNAME"), message["index"]
     info = message.get_attr("IFLA_LINKINFO")
     kind = (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
-    program_name, ours = _attached(ifindex, maps)
+    attached, ours = _attached(ifindex, maps)
     peer, unseen = peers.find(message, netlink) if kind == "veth" else (None, False)
     return Interface(
         name=name,
@@ -168,8 +171,9 @@ def _interface(
         below=below,
         driver=ethtool.driver(name),
         xdp=attach.mode_of(ifindex),
-        program=program_name,
+        program=attached,
         ours=ours,
+        holder=holders.holder(ifindex) if ours is False else "",
         lro=ethtool.lro(name),
         strips_tags=ethtool.strips_tags(name),
         checksums_left=ethtool.leaves_checksums(name),
@@ -225,6 +229,8 @@ def _way(address: str, netlink: IPRoute) -> Way:
         interface = socket.if_indextoname(route.ifindex)
     hop = route.gateway or address
     state, managed = _neighbour(hop, route.ifindex, netlink)
+    entry = entry_to(netlink, address)
+    unlocked = entry.mtu if entry and not entry.is_locked else 0
     return Way(
         address=address,
         route=route.kind,
@@ -232,6 +238,8 @@ def _way(address: str, netlink: IPRoute) -> Way:
         gateway=route.gateway,
         neighbour=state,
         managed=managed,
+        unlocked_mtu=unlocked,
+        entry=entry.words if entry else "",
     )
 
 
@@ -257,10 +265,27 @@ def _owners(
     if config is None:
         return {}
     wanted = dict.fromkeys([*(service.vip for service in config.services), *config.edge.snat])
-    return {address: _owner(address, netlink, interfaces) for address in wanted}
+    carriers = own_addresses(netlink)
+    return {address: _owner(address, netlink, interfaces, carriers.get(address, "")) for address in wanted}
 
 
-def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface]) -> Ownership:
+def own_addresses(netlink: IPRoute) -> dict[str, str]:
+    """The addresses of this network namespace, each with the interface that has it: empty for lo and dummies,
+    which addresses are put on that are nobody's way to the box."""
+    names = {message["index"]: _carrier(message) for message in netlink.get_links()}
+    return {
+        message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"): names.get(message["index"], "")
+        for message in netlink.get_addr()
+    }
+
+
+def _carrier(message: Any) -> str:
+    name, info = message.get_attr("IFLA_IFNAME"), message.get_attr("IFLA_LINKINFO")
+    quiet = name == "lo" or (info and info.get_attr("IFLA_INFO_KIND") == "dummy")
+    return "" if quiet else name
+
+
+def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface], carrier: str) -> Ownership:
     route, parsed = route_to(netlink, address), ipaddress.ip_address(address)
     local = route is not None and route.kind == "local"
     on_link = next(
@@ -276,7 +301,7 @@ def _owner(address: str, netlink: IPRoute, interfaces: Iterable[Interface]) -> O
     )
     answered = on_link and (_is_proxied(address, netlink) or _proxies_all(on_link, parsed.version))
     proxied = bool(answered) and not local
-    return Ownership(address=address, local=local, on_link=on_link, proxied=proxied)
+    return Ownership(address=address, local=local, carrier=carrier, on_link=on_link, proxied=proxied)
 
 
 def _is_proxied(address: str, netlink: IPRoute) -> bool:

@@ -27,14 +27,9 @@ def find(message: Any, netlink: IPRoute) -> tuple[Peer | None, bool]:
     for path in elsewhere.namespaces():
         with contextlib.suppress(OSError, NetlinkError):
             if _number_of(path, netlink) == namespace:
-                peer = elsewhere.within(path, partial(_look_from, ifindex, _shown(path)))
+                peer = elsewhere.within(path, partial(_look_from, ifindex, elsewhere.shown(path)))
                 return peer, peer is None
     return None, True
-
-
-def _shown(path: Path) -> str:
-    """A namespace by its name, or by a process that is in it."""
-    return path.name if path.parent == elsewhere.NAMED else str(path)
 
 
 def _number_of(path: Path, netlink: IPRoute) -> int | None:

@@ -228,12 +228,12 @@ class Program:
         """Whether what was prepared stays attached somewhere."""
         with contextlib.suppress(OSError, CdnctlError):
             with _opened(self.current / build.PROGRAM) as prepared:
-                names = attach.holders(prepared)
+                names = attach.interfaces_with(prepared)
                 if not names:
                     return False
                 with _opened((self.before or self.pins) / build.PROGRAM) as program:
                     attach.attach_all(names, program, "auto", self.maps())
-                return bool(attach.holders(prepared))
+                return bool(attach.interfaces_with(prepared))
         return (self.current / build.PROGRAM).exists()
 
     def moving_to(self) -> Path | None:

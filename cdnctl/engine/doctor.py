@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cdnctl import paths
 from cdnctl.config import Config, family, memory
+from cdnctl.datapath import holders
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Way
+from cdnctl.errors import sudo_line
 
 Level = Literal["ok", "warn", "fail", "unknown"]
 
@@ -22,6 +26,10 @@ _OVERHEAD = {"ipip": 0, "gue": 8}
 """Bytes of a tunnel's headers beside the network header."""
 _NETWORK_HEADER = {4: 20, 6: 40}
 _BPFFS = "/sys/fs/bpf"
+_OF_A_NAMESPACE = re.compile(
+    r"(nsenter \S+ )?\b(?:ip (?:-\w )?(?:addr|link|neigh|route) |ethtool -|ping -|sysctl -)"
+)
+"""Commands that act on the network namespace that they run in."""
 
 
 class Finding(Struct, frozen=True):
@@ -42,16 +50,39 @@ def judge(box: Box, config: Config | None) -> list[Finding]:
         return findings
     findings += _memory(box, config)
     findings += _data_path(box, config)
+    if box.elsewhere:
+        text = f"{box.elsewhere}: its interfaces, routes and addresses are not known"
+        findings.append(Finding("unknown", "network", text, _enter(box)))
+        return list(_merged(findings))
+    findings += (_reaching_in(box, each) for each in _network(box, config))
+    return list(_merged(findings))
+
+
+def _enter(box: Box) -> str:
+    return "name the one it is in: --netns NAME" if box.root else sudo_line()
+
+
+def _network(box: Box, config: Config) -> Iterator[Finding]:
+    """What a network namespace has of its own."""
     for name in config.edge.interfaces:
-        findings += _interface(box, config, box.interfaces.get(name, Interface(name=name)))
+        yield from _interface(box, config, box.interfaces.get(name, Interface(name=name)))
     for name, each in box.interfaces.items():
         if name not in config.edge.interfaces:
-            findings += _device(box, config, each)
-            findings += _peer(each, each.peer) if each.peer else ()
-    findings += _ways(box, config)
-    findings += (_owner(box, each) for each in box.owners.values())
-    findings += _ports(box, config)
-    return list(_merged(findings))
+            yield from _device(box, config, each)
+            yield from _peer(each, each.peer) if each.peer else ()
+    yield from _ways(box, config)
+    yield from (_owner(box, config, each) for each in box.owners.values())
+    yield from _ports(box, config)
+
+
+def _reaching_in(box: Box, each: Finding) -> Finding:
+    """With commands that work from where whoever asks is."""
+    if not box.where or not each.remedy:
+        return each
+    remedy = _OF_A_NAMESPACE.sub(
+        lambda found: found[0] if found[1] else f"{_into(box.where)}{found[0]}", each.remedy
+    )
+    return replace(each, remedy=remedy)
 
 
 def _merged(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -140,12 +171,18 @@ def _mb(size: int) -> str:
 
 def _attach(box: Box, config: Config) -> str:
     """An edge that has been up is started as it was."""
-    return f"cdnctl attach --edge {config.edge.name}" if box.loaded else f"cdnctl attach -c {config.path}"
+    if box.loaded:
+        return f"cdnctl attach --edge {config.edge.name}"
+    named = box.where and not box.where.startswith("/")
+    return f"cdnctl attach -c {config.path}" + (f" --netns {box.where}" if named else "")
 
 
 def _data_path(box: Box, config: Config) -> Iterator[Finding]:
     if box.agent:
         yield Finding("ok", "agent", "it answers")
+    elif box.silence:
+        text = "there is one that does not answer, stopped or hung: nobody sees to next hops, blocks, events"
+        yield Finding("fail", "agent", text, box.silence)
     elif box.loaded:
         text = "none answers: the data path goes on, and nobody sees to next hops, blocks that end, events"
         yield Finding("warn", "agent", text, _attach(box, config))
@@ -176,7 +213,8 @@ def _interface(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
     name = each.name
     if not each.ifindex:
         remedy = (
-            f"make it (`ip link`), or mend [edge] interfaces and `cdnctl reload --edge {config.edge.name}`"
+            "make it (`ip link add`), or mend [edge] interfaces and"
+            f" `cdnctl reload --edge {config.edge.name}`"
         )
         yield Finding("fail", name, "does not exist here", remedy)
         return
@@ -207,6 +245,8 @@ def _device(box: Box, config: Config, each: Interface) -> Iterator[Finding]:
 
 
 def _xdp(box: Box, config: Config, each: Interface) -> Finding:
+    if each.holder:
+        return Finding("fail", each.name, f"is held by edge {each.holder}", holders.make_way(each.holder))
     if each.program and each.ours is False:
         return Finding(
             "fail",
@@ -231,7 +271,7 @@ def _xdp(box: Box, config: Config, each: Interface) -> Finding:
 
 
 def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
-    inside = f"nsenter --net={_namespace(peer.where)} " if peer.where else ""
+    inside = _into(peer.where) if peer.where else ""
     what = f"{each.name} peer"
     if not peer.up:
         yield Finding("fail", what, f"{peer.name} is down", f"{inside}ip link set dev {peer.name} up")
@@ -257,8 +297,9 @@ def _peer(each: Interface, peer: Peer) -> Iterator[Finding]:
         yield Finding("warn", what, text, f"{inside}ip link set dev {peer.name} mtu {each.mtu}")
 
 
-def _namespace(where: str) -> str:
-    return where if where.startswith("/") else f"/run/netns/{where}"
+def _into(where: str) -> str:
+    """What makes a command one of that network namespace."""
+    return f"nsenter --net={where if where.startswith('/') else f'/run/netns/{where}'} "
 
 
 def _mtu(config: Config, each: Interface) -> Iterator[Finding]:
@@ -297,10 +338,16 @@ def _sysctl(wanted: int, interface: str) -> str:
 def _ways(box: Box, config: Config) -> Iterator[Finding]:
     for cdn in config.cdns:
         for each in cdn.endpoints:
+            if cdn.mode == "pass":
+                text = f"{cdn.name} is of mode pass: left to this host's own stack, wherever that is"
+                yield Finding("ok", f"to {each.host}", text)
+                continue
             way = box.ways.get(each.host, Way(address=each.host))
             finding = _way(box, config, way)
             yield finding
             link = box.interfaces.get(way.interface)
+            if link and 0 < way.unlocked_mtu < link.mtu:
+                yield _unlocked(way, link)
             if finding.level != "fail" and link and cdn.mode in _OVERHEAD:
                 yield from _tunnel(cdn.mode, each.host, link)
 
@@ -334,6 +381,16 @@ def _way(box: Box, config: Config, way: Way) -> Finding:
     return Finding("ok", what, f"{via}, whose link address is known; replies are expected by it")
 
 
+def _unlocked(way: Way, link: Interface) -> Finding:
+    text = (
+        f"its route's mtu {way.unlocked_mtu} is not locked, so the kernel does not tell the program of it:"
+        f" packets are held against the {link.mtu} of {link.name}"
+    )
+    six = "-6 " if family(way.address) == 6 else ""
+    remedy = f"ip {six}route change {way.entry} mtu lock {way.unlocked_mtu}"
+    return Finding("warn", f"to {way.address}", text, remedy)
+
+
 def _host_route(address: str) -> str:
     return f"{address}/{32 if family(address) == 4 else 128}"
 
@@ -345,10 +402,44 @@ def _tunnel(mode: str, address: str, link: Interface) -> Iterator[Finding]:
         yield Finding("warn", f"to {address}", text, f"a larger MTU: ip link set dev {link.name} mtu 1600")
 
 
-def _owner(box: Box, each: Ownership) -> Finding:
+def left_to_host(config: Config, address: str) -> bool:
+    """Whether a CDN of mode `pass` serves it: then the host must have it."""
+    services = [service for service in config.services if service.vip == address]
+    return any(cdn.mode == "pass" for service in services for cdn in config.cdns_of(service))
+
+
+def own_vip(address: str) -> str:
+    """What it means that a VIP is an address of the box's own."""
+    return (
+        f"VIP {address} is an address of this box: only its services' ports and management prefixes get"
+        " through"
+    )
+
+
+CUT = "SSH to it from elsewhere is cut"
+"""Where others may know the box by that address."""
+
+
+def _own(config: Config, each: Ownership) -> Finding:
+    what = f"for {each.address}"
+    if each.address not in {service.vip for service in config.services}:
+        return Finding("ok", what, "an address of this box's own: the kernel answers for it")
+    if left_to_host(config, each.address):
+        return Finding("ok", what, f"{own_vip(each.address)}; as a CDN of mode pass needs it")
+    if not each.carrier:
+        return Finding("ok", what, f"{own_vip(each.address)}; the kernel answers for it")
+    text = f"{own_vip(each.address)}; {CUT}, for {each.carrier} has it"
+    remedy = "an address that is a VIP and nothing else; till then, [edge] management = [your own networks]"
+    return Finding("warn", what, text, remedy)
+
+
+def _owner(box: Box, config: Config, each: Ownership) -> Finding:
     what = f"for {each.address}"
     if each.local:
-        return Finding("ok", what, "an address of this box's own: the kernel answers for it")
+        return _own(config, each)
+    if left_to_host(config, each.address):
+        text = "a CDN of mode pass leaves it to this host's own stack, which does not have the address"
+        return Finding("fail", what, text, f"ip addr add {_host_route(each.address)} dev lo")
     if not each.on_link:
         text = "not of this box's own: it must be routed to it by its neighbours"
         return Finding("ok", what, text)

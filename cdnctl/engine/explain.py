@@ -27,7 +27,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.EXPIRED_TTL: "Its time to live ran out here, and its sender has been told often enough.",
     Verdict.TOO_BIG: "Larger than its path takes, and its sender has been told often enough.",
     Verdict.NO_SERVICE: "A VIP, but no service on this port and protocol.",
-    Verdict.UNKNOWN_FLOW: "Of no flow we know, and over the limit of resets.",
+    Verdict.UNKNOWN_FLOW: "Of no flow we know: a reset or SYN-ACK, or over the limit of resets.",
     Verdict.UNRELATED: "An ICMP error about no flow of ours, or a ping over the limit of answers.",
     Verdict.BAD_ACK: "Acknowledges a SYN-ACK that was never sent.",
     Verdict.NO_OWNER: "A CDN's packet to a port that no flow holds.",
@@ -46,6 +46,9 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.NO_STAGE: "A part of the program is not loaded: end the agent and start it again.",
 }
 """One sentence for each verdict."""
+
+UNANSWERED = "Of no flow we know, and a reset or a SYN-ACK, which is never answered."
+"""What `UNKNOWN_FLOW` is of such a segment: no limit has a part in it."""
 
 REASON: dict[int, ModelReason] = {
     OutReason.NONE: "",

@@ -22,7 +22,7 @@ GOES_ON = {
     Onward.TO_HANDSHAKE: "it begins or ends a flow, or is a reply",
     Onward.TO_OPENING: "a new flow is to be opened",
     Onward.TO_PICKING: "an endpoint is to be picked",
-    Onward.TO_BINDING: "a port is to be bound",
+    Onward.TO_BINDING: "the flow is to be noted, with a port of ours if it is translated",
     Onward.TO_CLAMPING: "a SYN, which may promise no more than its path takes",
     Onward.TO_ICMP: "an ICMP message",
     Onward.TO_FRAGMENT: "a fragment",
@@ -216,6 +216,11 @@ class Notes:
 
     def _note_stage(self, onward: int, _b: int) -> None:
         self.add("goes on", GOES_ON[Onward(onward)])
+
+    @property
+    def transport(self) -> abi.Transport:
+        """How packets get to the endpoint found so far."""
+        return abi.Transport(self._entries.tables.choice.endpoint(max(0, self.endpoint)).transport)
 
     def _note_service(self, service: int, _b: int) -> None:
         ends = abi.ends(self._packet.target, self._packet.target_port)

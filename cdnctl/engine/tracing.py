@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from cdnctl.datapath import abi, packets
-from cdnctl.datapath.packets import Packet
+from cdnctl.datapath.packets import Flag, Packet
 from cdnctl.datapath.tracer import Traced
 from cdnctl.engine.entries import Entries
-from cdnctl.engine.explain import EXPLANATION
+from cdnctl.engine.explain import EXPLANATION, UNANSWERED
 from cdnctl.engine.notes import Notes, Step
 
 _ACTIONS = ("aborted", "drop", "pass", "tx", "redirect")
@@ -63,13 +63,16 @@ def explain(traced: Traced, packet: Packet, edge: str, came_by: str, entries: En
     observing = abi.Mode.OBSERVE in notes.mode and notes.verdict is not abi.Verdict.BYPASSED
     endpoint = source = hop = ""
     if seen and notes.verdict in _SENT and not observing:
-        endpoint, source = abi.ends(seen.target, seen.target_port), abi.ends(seen.source, seen.source_port)
+        is_wrapped = notes.verdict is abi.Verdict.FORWARDED and notes.transport in _TUNNELS
+        endpoint, source = _end(seen.target, seen.target_port), _end(seen.source, seen.source_port)
         hop = seen.target_mac
         tags = f", VLAN {'.'.join(map(str, seen.vlans))}" if seen.vlans else ""
-        notes.add("rewritten", f"{source} > {endpoint}, TTL {seen.ttl}, to {hop}{tags}")
+        notes.add(
+            "wrapped" if is_wrapped else "rewritten", f"{source} > {endpoint}, TTL {seen.ttl}, to {hop}{tags}"
+        )
     if notes.verdict is abi.Verdict.FORWARDED and notes.endpoint >= 0:
         endpoint = entries.ends(notes.endpoint)  # of a tunnel, too, whose outer packet has no port
-    explanation = EXPLANATION[notes.verdict]
+    explanation = _explanation(notes.verdict, packet)
     notes.add("verdict", f"{notes.verdict.name}: {explanation}")
     cdn = entries.cdn(notes.cdn) if notes.cdn != abi.NO_CDN_ID else ""
     would = _would(notes, entries, cdn, endpoint)
@@ -95,11 +98,23 @@ def explain(traced: Traced, packet: Packet, edge: str, came_by: str, entries: En
     )
 
 
+def _end(address: str, port: int) -> str:
+    """Of a packet whose protocol may have no ports, as that of a tunnel."""
+    return abi.ends(address, port) if port else address
+
+
+def _explanation(verdict: abi.Verdict, packet: Packet) -> str:
+    both = Flag.SYN | Flag.ACK
+    is_final = packet.flags & Flag.RST or packet.flags & both == both
+    if verdict is abi.Verdict.UNKNOWN_FLOW and packet.protocol == "tcp" and is_final:
+        return UNANSWERED
+    return EXPLANATION[verdict]
+
+
 def _would(notes: Notes, entries: Entries, cdn: str, endpoint: str) -> str:
     verdict = notes.verdict
     if verdict is abi.Verdict.FORWARDED:
-        transport = entries.tables.choice.endpoint(max(0, notes.endpoint)).transport
-        tunnel = _TUNNELS.get(abi.Transport(transport))
+        tunnel = _TUNNELS.get(notes.transport)
         return f"{verdict.name} to {cdn} {endpoint}{f' in {tunnel}' if tunnel else ''}"
     if verdict is abi.Verdict.REPLIED:
         return f"{verdict.name} to the client {endpoint}, for {cdn}"

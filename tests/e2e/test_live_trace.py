@@ -110,7 +110,8 @@ def test_the_doctor_finds_what_is_wrong(lab: Lab, kernel: Kernel, traffic: Traff
     peer = f"nsenter --net=/run/netns/{lab.topology.wire}"
     _ip(lab.topology.edge, "route", "del", f"{site.endpoint}/32")
     try:
-        assert failing() == {f"to {site.endpoint}": f"ip route add {site.endpoint}/32 via GATEWAY"}
+        inside = f"nsenter --net=/run/netns/{lab.topology.edge}"
+        assert failing() == {f"to {site.endpoint}": f"{inside} ip route add {site.endpoint}/32 via GATEWAY"}
     finally:
         lab.topology.route_to_sites()
     _ip(lab.topology.wire, "link", "set", site.edge_peer, "mtu", "1400")

@@ -18,7 +18,7 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from segments import Flag, segment
 
-from cdnctl.datapath import attach, build, kernel, loading
+from cdnctl.datapath import attach, build, holders, kernel, loading
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.kernel import libbpf
 from cdnctl.datapath.program import Program
@@ -102,6 +102,21 @@ def test_native_where_the_driver_can(path: DataPath, device: str) -> None:
     assert attach.detach(device, maps_of(path.fd))
     assert attach.mode_of(attach.interface_index(device)) == "detached"
     assert not attach.detach(device, maps_of(path.fd))
+
+
+def test_another_edges_program_is_told_from_a_strangers(path: DataPath, device: str) -> None:
+    """And nobody is told to take it off by hand: that would end an edge."""
+    attach.attach(device, path.fd, "auto")
+    edge = holders.holder(attach.interface_index(device))
+    assert Program(edge).maps() & maps_of(path.fd)
+    with pytest.raises(CdnctlError) as caught:
+        attach.check([device], frozenset({0}))
+    assert caught.value.message == f"interface {device} is held by edge {edge}"
+    assert f"cdnctl --edge {edge} status" in caught.value.remedy
+    assert "xdp off" not in caught.value.remedy
+    attach.check([device], maps_of(path.fd))
+    assert attach.detach(device, maps_of(path.fd))
+    assert holders.holder(attach.interface_index(device)) == ""
 
 
 def test_generic_where_it_cannot_and_it_says_so(path: DataPath, plain_device: str) -> None:

@@ -455,6 +455,26 @@ def test_check_says_what_a_reload_would_do(
     assert (report["standing"]["remade"], report["standing"]["keys"]) == ("tables", list(found.keys))
 
 
+@pytest.mark.usefixtures("any_device")
+@pytest.mark.parametrize(("carrier", "loud"), [("eth0", True), ("", False)])
+def test_check_warns_of_a_vip_that_is_the_boxs_own(
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    carrier: str,
+    loud: bool,
+) -> None:
+    file = run_dir / "x.toml"
+    file.write_text(_GOOD)
+    vip = "203.0.113.80"
+    monkeypatch.setattr("cdnctl.datapath.inspect.own_addresses", lambda _: {vip: carrier})
+    monkeypatch.setattr(host, "is_own", lambda address, **_: address == vip)
+    assert main(["check", "-c", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert f"{'warning' if loud else 'note'}: VIP {vip} is an address of this box" in said
+    assert ("SSH to it from elsewhere is cut" in said) is loud
+
+
 def test_check_names_every_mistake(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run_dir / "cdnctl.toml"
     file.write_text(_GOOD.replace('"lo"', '"cdnctl-none"'))
@@ -577,3 +597,38 @@ def test_watch_goes_on_until_interrupted(served: ServedDouble) -> None:
     process.send_signal(signal.SIGINT)
     process.stdout.close()
     assert process.wait(10) in (130, 141)
+
+
+@pytest.mark.parametrize("line", ["status", "status --json", "status --watch", "customers"])
+def test_an_answer_that_nobody_takes_is_an_error_of_a_line(served: ServedDouble, line: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cdnctl", *line.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "cdnctl: cannot write the answer: No space left on device",
+        "  send stdout to where there is room",
+    ]
+
+
+def test_ctrl_c_is_heeded_from_the_start() -> None:
+    """Before the verb is known, too, while modules load."""
+    code = (
+        "import sys, builtins\n"
+        "import cdnctl.cli\n"
+        "loaded = builtins.__import__\n"
+        "def interrupted(name, *more):\n"
+        "    if name.startswith(('argparse', 'msgspec')): raise KeyboardInterrupt\n"
+        "    return loaded(name, *more)\n"
+        "assert 'argparse' not in sys.modules and 'msgspec' not in sys.modules\n"
+        "builtins.__import__ = interrupted\n"
+        "sys.exit(cdnctl.cli.main(['status']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -445,9 +445,26 @@ def test_live_shows_lines_and_ends_by_itself(
     assert [line.partition(" ")[2] for line in shown.out.splitlines()] == [
         "tcp S  10.1.0.7:40000 > 203.0.113.80:443 74 B: blocked"
     ] * 3
+    assert "observes" not in shown.err
     assert f"edge {EDGE}" in shown.err
     assert "1 packet in 8 is sampled" in shown.err
     assert "-- 3 shown; 1 more matched and were not" in shown.err
+
+
+def test_live_on_an_edge_that_observes_says_that_packets_passed(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Shop(served)
+    frame = served.engine.frame
+    served.engine.frame = lambda: msgspec.structs.replace(frame(), observing=True)  # type: ignore[method-assign]
+    with Client(served.path, frames=True) as client:
+        assert any(each.observing for each in client.frames())
+    assert main(["trace", "--live", "--count", "1"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.rstrip().endswith("B: passed, else blocked")
+    assert "it only observes: every packet passes" in shown.err.splitlines()[0]
+    assert main(["trace", "--live", "--json", "--count", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["observing"] is True
 
 
 def test_live_as_json_is_a_line_a_packet(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
@@ -493,7 +510,7 @@ def test_ctrl_c_ends_it_in_order(served: ServedDouble) -> None:
             assert "blocked" in child.stdout.readline()
         child.send_signal(signal.SIGINT)
         _, error = child.communicate(timeout=10)
-    assert child.returncode == 0
+    assert child.returncode == 130
     assert "shown" in error.splitlines()[-1]
     assert "Traceback" not in error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from pathlib import Path
 import pytest
 from engine_double import ServedDouble
 from msgspec.structs import replace
+from test_agent_client import listener
 
+from cdnctl import paths
 from cdnctl.agent import process
-from cdnctl.cli import main
+from cdnctl.cli import main, place
+from cdnctl.cli.place import Place
 from cdnctl.config import Config, parse
 from cdnctl.datapath import ethtool, inspect
 from cdnctl.datapath.box import Box, Interface, Ownership, Peer, Socket, Way
@@ -152,6 +156,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
     ),
     ("no agent", box(agent=False), "warn", "agent", "goes on", "cdnctl attach --edge ams1"),
     (
+        "an agent that hangs", box(agent=False, silence="end it: kill 7"), "fail", "agent", "does not answer",
+        "end it: kill 7",
+    ),
+    (
         "nothing there yet", box(agent=False, loaded=False), "warn", "agent", "none answers",
         "cdnctl attach -c ",
     ),
@@ -174,6 +182,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
     (
         "a stranger's program", with_interface(program="xdp_drop", ours=False), "fail", "eth0",
         "'xdp_drop' of somebody else's", "ip link set dev eth0 xdp off",
+    ),
+    (
+        "another edge's", with_interface(ours=False, holder="lon1"), "fail", "eth0", "is held by edge lon1",
+        "cdnctl --edge lon1 detach",
     ),
     ("generic", with_interface(xdp="generic"), "warn", "eth0", "several times the CPU", "ethtool -i eth0"),
     (
@@ -232,6 +244,16 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
         "ping -c 1 192.0.2.254",
     ),
     ("not kept", with_way(managed=False), "warn", "to 198.51.100.10", "nobody keeps it so", "log"),
+    (
+        "an MTU that nobody sees", with_way(unlocked_mtu=1400, entry="198.51.100.0/24 dev eth1"), "warn",
+        "to 198.51.100.10", "mtu 1400 is not locked",
+        "ip route change 198.51.100.0/24 dev eth1 mtu lock 1400",
+    ),
+    (
+        "a VIP that is the box's address", with_owner(local=True, carrier="eth0"), "warn", "for 203.0.113.80",
+        "management prefixes get through; SSH to it from elsewhere is cut, for eth0 has it",
+        "[edge] management",
+    ),
     (
         "nobody answers for it", with_owner(on_link="eth0"), "fail", "for 203.0.113.80",
         "nobody answers ARP", "ip addr add 203.0.113.80/32 dev lo",
@@ -330,6 +352,20 @@ def test_a_tunnel_needs_room(mode: str, mtu: int, tight: bool) -> None:
     assert any(each.what == "to 198.51.100.10" for each in found) is tight
 
 
+def test_what_is_left_to_the_host_is_its_own() -> None:
+    """Of mode `pass` the endpoint does not matter, and the VIP must be the host's."""
+    strange = replace(SOUND, ways={address: way(address, route="local") for address in SOUND.ways})
+    assert faults(judge(strange, config("pass"))) == []
+    assert faults(judge(with_owner(local=True, carrier="eth0")(strange), config("pass"))) == []
+    found = faults(judge(with_owner()(strange), config("pass")))
+    assert [(each.level, each.what) for each in found] == [("fail", "for 203.0.113.80")]
+    assert found[0].remedy == "ip addr add 203.0.113.80/32 dev lo"
+
+
+def test_an_mtu_that_is_the_links_needs_no_lock() -> None:
+    assert faults(judge(with_way(unlocked_mtu=1500, entry="default dev eth1")(SOUND), config())) == []
+
+
 def test_without_a_configuration_the_box_is_looked_at() -> None:
     findings = judge(SOUND, None)
     assert {each.what for each in findings} == {
@@ -351,6 +387,25 @@ def test_what_others_may_see_is_said_without_root() -> None:
     assert {each.level for each in judge(plain, config()) if each.what == "eth0"} == {"unknown", "ok"}
 
 
+@pytest.mark.parametrize("where", ["ams", "/proc/77/ns/net"])
+def test_what_mends_another_namespace_is_a_command_that_gets_there(where: str) -> None:
+    """Once, and none is left that would act on the namespace of whoever asks."""
+    acting = re.compile(r"\b(?:ip (?:link|addr|route|neigh) |sysctl -|ethtool -|ping -)")
+    for _, harm, *_ in FAULTS:
+        for each in faults(judge(replace(harm(SOUND), where=where), config())):
+            for found in acting.finditer(each.remedy):
+                assert re.search(r"\bnsenter --net=/\S+ $", each.remedy[: found.start()]), each.remedy
+            assert not re.search(r"nsenter --net=\S+ nsenter", each.remedy)
+
+
+def test_of_an_edge_that_lives_elsewhere_nothing_is_judged_by_what_is_here() -> None:
+    plain = replace(SOUND, root=False, elsewhere="edge ams1 lives in ams", interfaces={}, ways={}, owners={})
+    found = faults(judge(plain, config()))
+    assert [(each.level, each.what) for each in found] == [("unknown", "network")]
+    assert "lives in ams" in found[0].text
+    assert found[0].remedy
+
+
 # --- the command ---------------------------------------------------------------------------------------
 
 
@@ -359,13 +414,17 @@ def configured(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration, and a box that is what a test says."""
     path = run_dir / "cdnctl.toml"
     path.write_text(TEXT.replace("MODE", "nat"))
-    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: True)
+    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: Place(attached=True))
     return path
 
 
 def on(monkeypatch: pytest.MonkeyPatch, found: Box) -> None:
     monkeypatch.setattr(
-        inspect, "look", lambda edge, config, *, agent: replace(found, agent=agent or found.agent)
+        inspect,
+        "look",
+        lambda edge, config, *, agent, elsewhere: replace(
+            found, agent=agent or found.agent, elsewhere=elsewhere
+        ),
     )
 
 
@@ -392,6 +451,17 @@ def test_it_ends_with_1_when_something_fails(
     assert "not looked at: the other end of eth0" in capsys.readouterr().out
 
 
+def test_an_agent_that_hangs_is_named(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To attach would not help, for the hung one holds the lock."""
+    monkeypatch.setattr("cdnctl.cli.doctor._AGENT_TIMEOUT_S", 0.1)
+    on(monkeypatch, replace(SOUND, agent=False))
+    with listener(paths.socket_path("ams1")):
+        assert main(["doctor"]) == 1
+    assert f"kill {os.getpid()} (kill -9" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_configuration_that_is_wrong_is_a_fault_and_the_box_is_looked_at_all_the_same(
     configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -416,7 +486,7 @@ def test_an_edge_is_looked_at_with_its_agents_own_file(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CDNCTL_CONFIG", str(run_dir / "of-nobody.toml"))
-    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: True)
+    monkeypatch.setattr("cdnctl.cli.place.go_to", lambda *_: Place(attached=True))
     on(monkeypatch, SOUND)
     own = run_dir / "elsewhere.toml"
     own.write_text(TEXT.replace("MODE", "nat"))
@@ -428,6 +498,28 @@ def test_an_edge_is_looked_at_with_its_agents_own_file(
     assert main(["doctor", "-c", str(run_dir / "of-nobody.toml")]) == 1
     main(["check"])
     assert str(own) in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root goes there")
+def test_root_goes_where_the_last_agent_was(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[str] = []
+    monkeypatch.setattr(place, "enter_netns", went.append)
+    monkeypatch.setattr(place, "netns_name", lambda: "")
+    monkeypatch.setattr(place.elsewhere, "NAMED", run_dir)
+    note = run_dir / "ams1.start.json"
+    assert place.go_to("ams1", None) == Place()
+    note.write_text('{"config": "x.toml", "netns": "ams"}')
+    gone = place.go_to("ams1", None)
+    assert "network namespace ams, where edge ams1 was started, is gone" in gone.unseen
+    assert not went
+    (run_dir / "ams").touch()
+    assert place.go_to("ams1", None) == Place(moved_to=run_dir / "ams")
+    assert went == ["ams"]
+    assert place.go_to("ams1", "lon").moved_to == run_dir / "lon"
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert "only root can look into" in place.go_to("ams1", None).unseen
+    monkeypatch.setattr(place, "netns_name", lambda: "ams")
+    assert place.go_to("ams1", None) == Place()
 
 
 def test_this_very_box_can_be_looked_at(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_a_clash_with_the_hosts_own_ports_names_the_key_and_ports_that_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(host, "ephemeral_ports", lambda: (32768, 60999))
-    monkeypatch.setattr(host, "is_own", lambda _: True)
+    monkeypatch.setattr(host, "is_own", lambda _, **_more: True)
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
     monkeypatch.setattr(host, "is_ethernet", lambda name: name == "eth0")
     path = tmp_path / "cdnctl.toml"
