@@ -188,7 +188,10 @@ def test_a_port_that_was_given_away_on_both_sides(edge: Edge, monkeypatch: pytes
 # --- switched past the agent ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["fill", "refresh", "_copy_last", "_finish"])
+@pytest.mark.parametrize(
+    "moment",
+    ["fill", *(pytest.param(each, marks=pytest.mark.soak) for each in ("refresh", "_copy_last")), "_finish"],
+)
 def test_the_panic_button_works_at_any_moment(edge: Edge, meanwhile: Meanwhile, moment: str) -> None:
     meanwhile(moving.Move, moment, lambda: print(panic.disarm(EDGE)))
     edge.file.replace(*LARGER)

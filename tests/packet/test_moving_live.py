@@ -36,6 +36,11 @@ from cdnctl.lab import netns
 RESETS = (Verdict.RESET_CLIENT, Verdict.RESET_CDN)
 
 
+OTHER_NUMBERS = pytest.param(MORE_PORTS, id="other numbers")
+SAME_NUMBERS_SOAK = pytest.param(LARGER, id="same numbers", marks=pytest.mark.soak)
+"""The easier one."""
+
+
 @pytest.fixture
 def edge(served: Edge) -> Edge:
     """One that serves."""
@@ -105,7 +110,7 @@ class Traffic:
         self.opened.append(session)
 
 
-@pytest.mark.parametrize("change", [LARGER, MORE_PORTS], ids=["same numbers", "other numbers"])
+@pytest.mark.parametrize("change", [SAME_NUMBERS_SOAK, OTHER_NUMBERS])
 def test_nobody_is_reset_while_programs_and_tables_change(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str]
 ) -> None:
@@ -194,7 +199,7 @@ class Crowd:
 
 
 @pytest.mark.race
-@pytest.mark.parametrize("change", [LARGER, MORE_PORTS], ids=["same numbers", "other numbers"])
+@pytest.mark.parametrize("change", [SAME_NUMBERS_SOAK, OTHER_NUMBERS])
 def test_all_is_exact_after_moves_in_a_crowd(edge: Edge, change: tuple[str, str]) -> None:
     before = sum(counted(edge).values())
     interval, crowd, late = sys.getswitchinterval(), Crowd(edge), 0
