@@ -31,7 +31,7 @@ examples:
   cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
   cdnctl weight aurora=60 borealis=40       --dry-run shows the shares it would lead to
   cdnctl drain aurora                       no new flows to it; live ones stay
-  cdnctl reload                             the configuration has changed: no packet is lost for it
+  cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
@@ -169,7 +169,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
     agent.add_argument("--no-cache", action="store_true", help="compile, also what was compiled before")
-    reload = change("reload", "put the configuration's changes into force, with no packet lost", verbs.reload)
+    reload = change("reload", "put the configuration's changes into force; no flow is reset for it", verbs.reload)
     reload.add_argument("--program", action="store_true", help="load and attach the program anew as well")
 
     status = verb("status", "show the edge as it is now", verbs.status)
