@@ -169,7 +169,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
     agent.add_argument("--no-cache", action="store_true", help="compile, also what was compiled before")
-    reload = change("reload", "put the configuration's changes into force; no flow is reset for it", verbs.reload)
+    reload = change("reload", "put the changed configuration into force; no flow is reset", verbs.reload)
     reload.add_argument("--program", action="store_true", help="load and attach the program anew as well")
 
     status = verb("status", "show the edge as it is now", verbs.status)
