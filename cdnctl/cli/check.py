@@ -15,6 +15,7 @@ from cdnctl.cli import show
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import holders, host
 from cdnctl.datapath.standing import Standing, standing
+from cdnctl.errors import CdnctlError
 
 _TCP_HEADERS = {4: 40, 6: 60}
 """Bytes of a packet that are not of its segment."""
@@ -101,7 +102,7 @@ def _wrong_interfaces(config: Config) -> Iterator[Problem]:
 
 def _holder(name: str) -> str:
     """The edge whose program is on an interface; empty without root, which alone can tell."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, CdnctlError):
         return holders.holder(socket.if_nametoindex(name))
     return ""
 

@@ -10,6 +10,7 @@ from cdnctl.agent.edge import start_of
 from cdnctl.agent.process import enter_netns, netns_name
 from cdnctl.datapath import attach, elsewhere
 from cdnctl.datapath.program import Program
+from cdnctl.errors import CdnctlError
 
 
 class Place(NamedTuple):
@@ -33,7 +34,7 @@ def go_to(edge: str, netns: str | None) -> Place:
         unseen = f"edge {edge} lives in network namespace {noted}, which only root can look into"
         return Place(unseen=unseen if noted else "")
     maps = _maps(edge)
-    if attach.attached_to(maps):
+    if maps and attach.attached_to(maps):
         return Place(attached=True)
     found = elsewhere.attached_elsewhere(maps) if maps else None
     if found:
@@ -54,12 +55,13 @@ def _noted(edge: str) -> str:
 
 
 def _is_attached(edge: str) -> bool:
-    return bool(attach.attached_to(_maps(edge)))
+    maps = _maps(edge)
+    return bool(maps and attach.attached_to(maps))
 
 
 def _maps(edge: str) -> frozenset[int]:
     """None when nothing is pinned, or this user cannot see it."""
     try:
         return Program(edge).maps()
-    except OSError:
+    except (OSError, CdnctlError):  # libbpf may be missing, which doctor says
         return frozenset()

@@ -147,6 +147,8 @@ class Move:
         self._transfer.excuse()
         self._cut(self._transfer.cut())
         note_moved(self._after, self._held_ns)
+        if hold.has_lapsed:
+            raise CdnctlError("there is too much to be cut in one go", "take SNAT addresses off one by one")
         hold.extend()
 
     def _finish(self, hold: Hold) -> None:

@@ -10,12 +10,11 @@ layout is wanted next.
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from cdnctl.datapath import attach, kernel
 from cdnctl.datapath.counters import Counters
-from cdnctl.datapath.hold import SETTLED_S, Hold
+from cdnctl.datapath.hold import Hold
 from cdnctl.datapath.moving import let_go
 from cdnctl.datapath.numbering import Numbering
 from cdnctl.datapath.program import Program, maps_of, moved_ns
@@ -34,7 +33,7 @@ def finish(program: Program) -> str:
     hold.begin()
     try:
         _swap(before, after)
-        time.sleep(SETTLED_S)
+        hold.begin()  # anew: drivers take their time
         cut = transfer.merge(moved_ns(after))
     finally:
         let_go(hold, after)

@@ -15,6 +15,7 @@ from cdnctl.datapath import abi, elsewhere
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import Tables
+from cdnctl.errors import CdnctlError
 
 _FAMILIES = (4, 6)
 """In the order of the kernel's rows."""
@@ -63,7 +64,7 @@ def standing(config: Config) -> Standing | None:
             return Standing("all", (), line)
         remade = program.lacks(config)
         keys = tuple(_differences(config, program)) if remade == "tables" else ()
-    except OSError:
+    except (OSError, CdnctlError):  # libbpf may be missing, which doctor says
         return None
     # which addresses there are, and not in what order, is all that the tables tell
     return Standing(remade, keys or (("edge.snat is in another order",) if remade == "tables" else ()))

@@ -305,7 +305,11 @@ def test_tables_of_another_version_are_refused_with_a_remedy(
         assert refused.value.remedy.endswith(f"{inside}cdnctl detach --edge {EDGE} --stop --yes")
         assert programs(devices) == before
         assert forwarded() == [True, False, False]
+        # which had not all the tables of this one
+        (paths.tables_dir(EDGE) / "datagrams").unlink()
+        assert panic.live_flows(EDGE) == "an unknown number of"
         assert "detached from one" in panic.detach(EDGE)
+        assert programs(devices) == [0, 0, 0]
         assert not root.exists()
         start("one")
     assert programs(devices)[0] not in (0, *before)
