@@ -27,7 +27,7 @@ from cdnctl.paths import cache_dir
 BYPASS = "CDNCTL_NO_CACHE"
 """A variable: not empty, everything is compiled, and nothing kept."""
 KEPT = 20
-_FORMAT = "2"
+_FORMAT = "3"
 _DIGEST = hashlib.sha256().digest_size
 _LIBRARIES = ("libbcc.so*", "libLLVM*.so*", "libclang-cpp.so*")
 

@@ -37,10 +37,9 @@ class MapShape(Struct, frozen=True):
     value_size: int
     max_entries: int
     flags: int
-    pinned: bool
-    """It stays for the programs that follow; others are made anew for each load."""
-    size: str = ""
-    """Of a pinned one, as the source says it: `max_entries`, unless whoever makes it knows that word."""
+    size: str
+    """Of a pinned one, as the source says it: `max_entries`, unless whoever makes it knows that word. Empty:
+    it is not pinned, and made anew for each load."""
 
 
 class Compiled(Struct, frozen=True):
@@ -61,23 +60,14 @@ def taken_from(module: Any, text: str, functions: Iterable[str]) -> Compiled:
     names = [lib.bpf_table_name(module.module, place).decode() for place in places]
     descriptors = [lib.bpf_table_fd_id(module.module, place) for place in places]
     sizes = dict(_PINNED.findall(text))
-    maps = [_shape(name, fd, sizes.get(name)) for name, fd in zip(names, descriptors, strict=True)]
+    maps = [_shape(name, fd, sizes.get(name, "")) for name, fd in zip(names, descriptors, strict=True)]
     numbers = {fd: number for number, fd in enumerate(descriptors)}
     return Compiled(maps, {name: _with_maps(module.dump_func(name.encode()), numbers) for name in functions})
 
 
-def _shape(name: str, fd: int, size: str | None) -> MapShape:
+def _shape(name: str, fd: int, size: str) -> MapShape:
     info = kernel.map_info(fd)
-    return MapShape(
-        name,
-        info.type,
-        info.key_size,
-        info.value_size,
-        info.max_entries,
-        info.flags,
-        size is not None,
-        size or "",
-    )
+    return MapShape(name, info.type, info.key_size, info.value_size, info.max_entries, info.flags, size)
 
 
 def _with_maps(code: bytes, numbers: dict[int, int] | list[int]) -> bytes:
@@ -112,7 +102,7 @@ class Loaded:
         self.programs: dict[str, int] = {}
         try:
             for shape in compiled.maps:
-                self.maps[shape.name] = _opened(shape, pins, sizes) if shape.pinned else _made(shape)
+                self.maps[shape.name] = _opened(shape, pins, sizes) if shape.size else _made(shape)
             descriptors = list(self.maps.values())
             for name in functions:
                 code = _with_maps(compiled.programs[name], descriptors)

@@ -94,17 +94,23 @@ class TestNextHop:
         self.mended(path)
 
 
-def test_samples_say_what_became_of_whom(path: DataPath) -> None:
-    path.reader.take_samples()
-    path.change(sample_one_in=1)
-    forwarded = run(path, TO_VIP / TCP(sport=40001, dport=80, flags="S", seq=1000))
-    dropped = run(path, TO_VIP / UDP(sport=5, dport=80))
+def two_samples(path: DataPath) -> list[Sample]:
+    """Of two CPUs, so they come in no order."""
     samples: list[Sample] = []
     for _ in range(300):
         samples += path.reader.take_samples()
         if len(samples) == 2:
             break
         time.sleep(0.01)
+    return samples
+
+
+def test_samples_say_what_became_of_whom(path: DataPath) -> None:
+    path.reader.take_samples()
+    path.change(sample_one_in=1)
+    forwarded = run(path, TO_VIP / TCP(sport=40001, dport=80, flags="S", seq=1000))
+    dropped = run(path, TO_VIP / UDP(sport=5, dport=80))
+    samples = two_samples(path)
     samples.sort(key=lambda sample: sample.verdict)  # of two CPUs, they come in no order
     cdn = CDNS[list(ENDPOINTS.values()).index(Ends(forwarded.frame).target)]
     assert [(s.verdict, s.cdn, s.length, s.one_in) for s in samples] == [
@@ -121,12 +127,7 @@ def test_what_is_no_ip_is_not_told_as_the_packet_before(path: DataPath) -> None:
     run(path, TO_VIP / TCP(sport=40001, dport=80, flags="S", seq=1000))
     arp = run(path, Ether(dst=b"\xff" * 6, type=0x0806) / bytes(50))
     assert arp.verdict is Verdict.PASSED
-    samples: list[Sample] = []
-    for _ in range(300):
-        samples += path.reader.take_samples()
-        if len(samples) == 2:
-            break
-        time.sleep(0.01)
+    samples = two_samples(path)
     (told,) = [sample for sample in samples if sample.verdict == Verdict.PASSED]
     assert (told.source, told.target, told.protocol) == (abi.NOBODY, abi.NOBODY, 0)
 

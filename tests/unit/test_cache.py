@@ -11,7 +11,7 @@ import pytest
 from cdnctl.datapath import cache
 from cdnctl.datapath.compiled import Compiled, MapShape
 
-MADE = Compiled([MapShape("flows", 1, 4, 8, 16, 0, True)], {"edge": bytes(range(256))})
+MADE = Compiled([MapShape("flows", 1, 4, 8, 16, 0, "FLOWS")], {"edge": bytes(range(256))})
 
 
 class Compiler:
