@@ -176,6 +176,15 @@ static __always_inline int towards_client(struct packet *pkt)
 	return TO_CLIENT;
 }
 
+/* The number of the service that a client's packet is for; 0 when that port of the VIP has none. */
+static __always_inline __u32 *service_asked_for(const struct facts *its)
+{
+	struct service_key key = {
+		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
+
+	return service_ids.lookup(&key);
+}
+
 /* A flow begins or ends with it. */
 static __always_inline bool changes(struct facts *its)
 {

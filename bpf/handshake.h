@@ -335,11 +335,7 @@ static __always_inline bool is_first(struct packet *pkt, struct flow *flow)
 /* A VIP may be the host's own address, too: operators get in by the ports that no service has. */
 static __always_inline bool is_for_operators(struct packet *pkt)
 {
-	struct facts *its = pkt->its;
-	struct service_key key = {
-		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
-
-	return !service_ids.lookup(&key) && is_management(pkt);
+	return !service_asked_for(pkt->its) && is_management(pkt);
 }
 
 static __always_inline int follow_client(struct packet *pkt)

@@ -273,9 +273,7 @@ static __always_inline int open_flow(struct packet *pkt)
 {
 	struct flow *old = to_be_rescued(pkt);
 	struct facts *its = pkt->its;
-	struct service_key key = {
-		.port = its->target_port, .vip = its->index, .protocol = its->protocol};
-	__u32 *id = service_ids.lookup(&key), number, known;
+	__u32 *id = service_asked_for(its), number, known;
 	struct service *service;
 	struct health *h;
 	int verdict;
