@@ -23,7 +23,7 @@ struct quoted {
 	__u8 bytes[QUOTE_ROOM];
 };
 
-BPF_PERCPU_ARRAY(quotes, struct quoted, 1);
+TABLE("percpu_array", __u32, struct quoted, quotes, 1, 0);
 
 /*
  * Does the packet come from one single host, and was it sent to us alone? All others are not answered

@@ -183,7 +183,7 @@ struct cpu_state {
 	struct facts facts;
 };
 
-BPF_PERCPU_ARRAY(cpu_states, struct cpu_state, 1);
+TABLE("percpu_array", __u32, struct cpu_state, cpu_states, 1, 0);
 
 static __always_inline struct cpu_state *this_cpu(void)
 {

@@ -66,8 +66,8 @@ struct notes {
 	struct note note[NOTES_MAX];
 };
 
-BPF_ARRAY(notes, struct notes, 1);
-BPF_PERCPU_ARRAY(asked_hops, struct hop, 1);
+TABLE("array", __u32, struct notes, notes, 1, 0);
+TABLE("percpu_array", __u32, struct hop, asked_hops, 1, 0);
 
 static __always_inline void add_note(__u32 kind, __u64 a, __u64 b)
 {

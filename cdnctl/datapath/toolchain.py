@@ -24,6 +24,9 @@ _INCLUDE = re.compile(r'^#include "([\w./]+)"$')
 _PACKAGE = "python3-bpfcc"
 _API_HEADER = Path("/usr/include/linux/if_ether.h")
 
+_OPTIMIZED_ONCE = ("-Xclang", "-disable-llvm-passes")
+"""Clang leaves the optimizing to BCC, which has LLVM do it all again in any case."""
+
 _KCONFIG = """\
 #pragma once
 #define CONFIG_BPF_SYSCALL 1
@@ -114,7 +117,9 @@ def headers() -> Iterator[None]:
     if os.environ.get("BCC_KERNEL_SOURCE") or _kernel_headers():
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="cdnctl-headers-") as directory:
+    # some hundred links: in memory that takes a tenth of what it does on a disk
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="cdnctl-headers-", dir=memory) as directory:
         _make_headers(Path(directory) / "tree")
         os.environ["BCC_KERNEL_SOURCE"] = str(Path(directory) / "tree")
         try:
@@ -157,7 +162,7 @@ def compile_module(text: str, cflags: Sequence[str] = (), *, debug: bool = False
     bcc = import_bcc()
     with headers():
         try:
-            flags = ["-Wno-unused-function", *([] if debug else ["-g0"]), *cflags]
+            flags = ["-Wno-unused-function", *_OPTIMIZED_ONCE, *([] if debug else ["-g0"]), *cflags]
             return bcc.BPF(text=text, cflags=flags)
         except Exception as error:  # BCC raises nothing narrower
             raise CdnctlError(str(error)) from error
