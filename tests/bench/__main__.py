@@ -3,75 +3,79 @@
 from __future__ import annotations
 
 import argparse
-import math
+import contextlib
 import os
 import signal
+import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from cdnctl.errors import CdnctlError
-from tests.bench import loading, report
-from tests.bench.rig import Rig
-from tests.bench.rounds import Plan, measure
-from tests.bench.rows import Bench
-from tests.bench.subjects import Unsound
+from tests.bench import report
+from tests.bench.results import Result, Unsound
 
-FULL, QUICK = Plan(rounds=101, seconds=200.0), Plan(rounds=15, seconds=50.0)
+SUITES = ("decisions",)
 
 
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
-        description="Nanoseconds per decision of the data path, beside what the bare kernel operations cost.",
+        description="What the data path takes and keeps, beside its peers on the same links in the same run.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK.rounds} rounds instead of {FULL.rounds}"
+        "suites", nargs="*", metavar="SUITE", help=f"only these of: {', '.join(SUITES)}; default: all"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="so many rounds, at least 5")
-    parser.add_argument("--rows", default="", metavar="TEXT", help="only rows whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: all suites in under 90 s")
     parser.add_argument(
         "--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json"
     )
     arguments = parser.parse_args()
-    plan = QUICK if arguments.quick else FULL
-    if arguments.rounds is not None:
-        plan = Plan(arguments.rounds, seconds=math.inf)
-        if plan.rounds < plan.at_least:
-            parser.error(f"--rounds: at least {plan.at_least}, or there is no spread to state")
+    if unknown := set(arguments.suites) - set(SUITES):
+        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     started = time.monotonic()
+    results: list[Result] = []
     try:
-        with Rig() as rig:
-            _say("an edge with its flows and blocks")
-            rows = [row for row in Bench(rig).rows if arguments.rows in row.name]
-            if not rows:
-                parser.error(f"no row has {arguments.rows!r} in its name")
-            cpu = max(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {cpu})
-            results, rounds = measure(rig, rows, plan, _say)
-            if not arguments.rows and rig.engine.program.built:
-                results += loading.results(rig.engine.program.built)
+        with _alone():
+            for suite in arguments.suites or SUITES:
+                measure: Callable[..., list[Result]] = import_module(f"tests.bench.{suite}").results
+                results += measure(quick=arguments.quick, say=lambda text, suite=suite: _say(suite, text))
     except (CdnctlError, Unsound) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
-        _say("")
+        _say("", "")
     report.show(results)
-    print(f"\n{report.machine()}, measured on CPU {cpu}")
-    print(f"medians of {rounds} interleaved rounds; {time.monotonic() - started:.0f} s in all")
+    print(f"\n{report.machine()}; {time.monotonic() - started:.0f} s in all")
     report.write(results, arguments.json)
     missed = [result for result in results if result.gate and not result.holds]
     return 1 if missed else 0
 
 
-def _say(text: str) -> None:
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One bench at a time, since each removes what a killed one left."""
+    if os.geteuid() != 0:
+        raise CdnctlError("the bench loads programs and makes network namespaces", "run it as root")
+    # a name in the abstract namespace is free again when its holder dies, and leaves no file
+    with socket.socket(socket.AF_UNIX) as lock:
+        try:
+            lock.bind("\0cdnctl-bench")
+        except OSError as error:
+            raise CdnctlError("another bench is running on this box", "wait until it is done") from error
+        yield
+
+
+def _say(suite: str, text: str) -> None:
     """Where it stands, on one line of a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{suite}: {text}" if text else "\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

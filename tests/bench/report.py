@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.rounds import Result
+from tests.bench.results import Result
 
 _WIDTH = 110
 _PLACES = {"s": 3}
@@ -68,7 +68,7 @@ def show(results: Sequence[Result]) -> None:
             result.unit,
             f"{result.ratio:.2f}",
             f"{result.low:.2f}-{result.high:.2f}",
-            "" if result.bound is None else f"{result.bound:.2f}",
+            _bound(result),
             _judgement(result),
         )
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
@@ -76,6 +76,12 @@ def show(results: Sequence[Result]) -> None:
 
 def _figure(value: float, unit: str) -> str:
     return f"{value:.2f}" if unit in _PLACES else f"{value:,.0f}"
+
+
+def _bound(result: Result) -> str:
+    if result.bound is None:
+        return ""
+    return f"{'>=' if result.at_least else '<='} {result.bound:.2f}"
 
 
 def _judgement(result: Result) -> str:

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from cdnctl.paths import pin_dir
-from tests.bench import packets, report
-from tests.bench.packets import TCP4, TCP6, UDP4, Carrier, Ends
-from tests.bench.rounds import result
-from tests.bench.rows import Row
-from tests.bench.shim import Stream
-from tests.bench.subjects import Packets
+from tests.bench import report
+from tests.bench.decisions import packets
+from tests.bench.decisions.packets import TCP4, TCP6, UDP4, Carrier, Ends
+from tests.bench.decisions.rounds import result
+from tests.bench.decisions.rows import Row
+from tests.bench.decisions.shim import Stream
+from tests.bench.decisions.subjects import Packets
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loads programs and makes network namespaces")
@@ -96,7 +97,7 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen[bytes]:
 @needs_root
 @pytest.mark.soak
 def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
-    killed = start(tmp_path, "--rounds", "1000")
+    killed = start(tmp_path, "decisions")
     deadline = time.monotonic() + 60
     while not pin_dir("cdnctl-bench").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -105,7 +106,7 @@ def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
     killed.communicate()
     assert leftovers()
 
-    run = start(tmp_path, "--rounds", "5")
+    run = start(tmp_path, "decisions", "--quick")
     printed, _ = run.communicate(timeout=240)
     assert run.returncode == 0
     assert leftovers() == []
@@ -123,7 +124,7 @@ def test_whole_run_after_a_killed_one(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_ended_run_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
-    run = start(tmp_path, "--rounds", "1000")
+    run = start(tmp_path, "decisions")
     deadline = time.monotonic() + 60
     while not pin_dir("cdnctl-bench").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.kernel import Ran
-from tests.bench.flows import Handshakes, Kind
-from tests.bench.packets import Ends
-from tests.bench.rig import Rig
-from tests.bench.shim import NOTHING, Shim, Stream
+from tests.bench.decisions.flows import Handshakes, Kind
+from tests.bench.decisions.packets import Ends
+from tests.bench.decisions.rig import Rig
+from tests.bench.decisions.shim import NOTHING, Shim, Stream
+from tests.bench.results import Unsound
 
 _OTHERWISE = 0.001
 """Of a run's packets so many may end otherwise: a SYN that met held ports only, an ARP that came between."""
@@ -24,10 +25,6 @@ _LEAST_NS = 0.5
 """The kernel states whole nanoseconds, so a difference may come out as nothing or less."""
 _BUMPS_KEPT = 0.8
 """Of the bumps of a storm so many must have come: a busy box wakes nobody in time."""
-
-
-class Unsound(Exception):
-    """The measurement would not be of what the row says."""
 
 
 class Subject(ABC):

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cdnctl.datapath import abi, kernel
-from tests.bench import packets
-from tests.bench.packets import Carrier, Ends
-from tests.bench.rig import PORT, Rig
-from tests.bench.shim import EDGE, NOTHING, Stream
+from tests.bench.decisions import packets
+from tests.bench.decisions.packets import Carrier, Ends
+from tests.bench.decisions.rig import PORT, Rig
+from tests.bench.decisions.shim import EDGE, NOTHING, Stream
 
 _AT_ONCE = 16_384
 """Handshakes under way together: far fewer than half-open entries, so that none is evicted."""

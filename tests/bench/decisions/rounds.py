@@ -6,34 +6,12 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.bench.rig import Rig
-from tests.bench.rows import Row
-from tests.bench.subjects import Subject
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row as it came out; times are nanoseconds a packet, the shim subtracted."""
-
-    name: str
-    ours: float
-    peer: float
-    ratio: float
-    """Of what was measured in rounds: the median of the rounds' own ratios."""
-    low: float
-    high: float
-    """Quartiles of those."""
-    bound: float | None
-    gate: bool
-    unit: str = "ns"
-
-    @property
-    def holds(self) -> bool:
-        """Whether the ratio is within its bound, if it has one."""
-        return self.bound is None or self.ratio <= self.bound
+from tests.bench.decisions.rig import Rig
+from tests.bench.decisions.rows import Row
+from tests.bench.decisions.subjects import Subject
+from tests.bench.results import Result
 
 
 class Plan(NamedTuple):
@@ -44,14 +22,13 @@ class Plan(NamedTuple):
     at_least: int = 5
 
 
-def measure(rig: Rig, rows: list[Row], plan: Plan, say: Callable[[str], None]) -> tuple[list[Result], int]:
-    """Measure all rows in turn, as often as planned: results, and how many rounds. Raises Unsound."""
+def measure(rig: Rig, rows: list[Row], plan: Plan, say: Callable[[str], None]) -> list[Result]:
+    """Measure all rows in turn, as often as planned. Raises Unsound."""
     started = time.monotonic()
     everything = _subjects(rows)
     times: dict[int, list[float]] = defaultdict(list)
     for subject in everything:
         subject.prove(rig)
-    done = 0
     for number in range(plan.rounds):
         if number >= plan.at_least and time.monotonic() - started > plan.seconds:
             break
@@ -59,8 +36,7 @@ def measure(rig: Rig, rows: list[Row], plan: Plan, say: Callable[[str], None]) -
         for subject in everything if number % 2 else reversed(everything):
             times[id(subject)].append(subject.sample(rig))
         rig.engine.reader.take_samples()
-        done += 1
-    return [result(row, times) for row in rows], done
+    return [result(row, times) for row in rows]
 
 
 def _subjects(rows: Iterable[Row]) -> list[Subject]:

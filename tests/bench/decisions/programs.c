@@ -7,7 +7,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
-#include "../../bpf/abi.h"
-#include "../../bpf/maps.h"
+#include "../../../bpf/abi.h"
+#include "../../../bpf/maps.h"
 #include "shim.h"
 #include "reference.h"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cdnctl.datapath import abi, kernel, toolchain
 from cdnctl.datapath.compiled import Loaded, taken_from
-from tests.bench.packets import FRAME_BYTES, Ends, family_of, pack
+from tests.bench.decisions.packets import FRAME_BYTES, Ends, family_of, pack
 
 SOURCE = Path(__file__).with_name("programs.c")
 EDGE, NOTHING = "edge", "nothing"

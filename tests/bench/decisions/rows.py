@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cdnctl.datapath.abi import Pool, Verdict
-from tests.bench import flows, packets
-from tests.bench.flows import Kind
-from tests.bench.packets import PSH_ACK, SYN, TCP4, TCP6, UDP4, Carrier, Ends
-from tests.bench.rig import BY_GUE, BY_IPIP, CUSTOMER, GUE_VIP, IPIP_VIP, SERVICE, VIP, Rig
-from tests.bench.shim import EDGE, Stream
-from tests.bench.subjects import NewFlows, Packets, Storm, Subject
+from tests.bench.decisions import flows, packets
+from tests.bench.decisions.flows import Kind
+from tests.bench.decisions.packets import PSH_ACK, SYN, TCP4, TCP6, UDP4, Carrier, Ends
+from tests.bench.decisions.rig import BY_GUE, BY_IPIP, CUSTOMER, GUE_VIP, IPIP_VIP, SERVICE, VIP, Rig
+from tests.bench.decisions.shim import EDGE, Stream
+from tests.bench.decisions.subjects import NewFlows, Packets, Storm, Subject
 
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 SPREAD = 64_000

@@ -1,6 +1,6 @@
 """The edge that is measured: the engine's own set-up, in a network namespace of its own.
 
-One bench at a time (a lock says so); what a killed one left is removed at the start of the next.
+What a killed bench left is removed at the start of the next.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cdnctl.engine.frames import SAMPLES_PER_S
 from cdnctl.errors import CdnctlError
 from cdnctl.lab import netns
 from cdnctl.paths import pin_dir, tables_dir
-from tests.bench import packets
-from tests.bench.packets import Ends
-from tests.bench.shim import Shim
+from tests.bench.decisions import packets
+from tests.bench.decisions.packets import Ends
+from tests.bench.decisions.shim import Shim
 
 NAME = "cdnctl-bench"
 """Of the edge: unlike any operator's, since the pins of this name are removed."""
@@ -103,7 +103,6 @@ class Rig:
 
     def __enter__(self) -> Rig:
         with contextlib.ExitStack() as stack:
-            self._lock(stack)
             remove()
             stack.callback(remove)
             HOME.mkdir()
@@ -129,16 +128,6 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-
-    def _lock(self, stack: contextlib.ExitStack) -> None:
-        if os.geteuid() != 0:
-            raise CdnctlError("the bench loads programs and makes network namespaces", "run it as root")
-        # a name in the abstract namespace is free again when its holder dies, and leaves no file
-        lock = stack.enter_context(socket.socket(socket.AF_UNIX))
-        try:
-            lock.bind("\0cdnctl-bench")
-        except OSError as error:
-            raise CdnctlError("another bench is running on this box", "wait until it is done") from error
 
     def _environment(self, stack: contextlib.ExitStack) -> None:
         for name in ("CDNCTL_RUN_DIR", "CDNCTL_STATE_DIR"):
@@ -195,7 +184,7 @@ def _put_back(name: str, before: str | None) -> None:
 
 
 def remove() -> None:
-    """Everything that a rig makes, its own or one left by a killed bench; the lock's holder calls it."""
+    """Everything that a rig makes, its own or one left by a killed bench; one bench runs at a time."""
     for name in (HERE, FAR):
         netns.remove(name)
     shutil.rmtree(pin_dir(NAME), ignore_errors=True)
