@@ -88,8 +88,8 @@ enum stage {
 	STAGE_ICMP,
 	STAGE_FRAGMENT,
 	STAGE_QUIC,    /* learn a server's connection id */
-	STAGE_SENDING, /* frames that change their size, and all that did not come by the steady way */
-	STAGE_ANSWER, /* packets of our own making */
+	STAGE_SENDING, /* what did not take the express lane, and leaves */
+	STAGE_ANSWER,  /* packets of our own making */
 	STAGES,
 };
 

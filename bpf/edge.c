@@ -3,9 +3,9 @@
  * The data path. Every packet takes the steps of edge() in this order, the cheapest verdict first, and
  * ends in exactly one counted verdict. A step returns a verdict, or GO_ON to the next.
  *
- * What is established, blocked or not ours is done with here. The rest goes on in a stage of its own, a
- * program each, by a tail call: so the verifier has many small programs to walk and no large one, and
- * the steady path carries nothing that it does not need.
+ * What is plain, and established, blocked or not ours, takes the express lane; it is nearly everything. The
+ * rest goes on in stages of their own, a program each, by tail calls: so the verifier has many small programs
+ * to walk and no large one, and the steady path carries nothing that it does not need.
  *
  * BCC rewrites map look-ups in the main file only, so datapath/toolchain.py joins the files of this
  * directory into one text, by the includes below.
@@ -47,6 +47,7 @@
 #include "fragment.h"
 #include "answer.h"
 #include "sweep.h"
+#include "express.h"
 
 /* Which stage a packet goes on in, if it is not done with. */
 static __always_inline __u32 stage_of(int verdict)
@@ -95,8 +96,11 @@ static __always_inline int leave(struct packet *pkt, int verdict)
 int edge(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
-	int verdict = parse(ctx, &pkt); /* is it ours at all? */
+	int verdict = express(ctx); /* most are done with at once */
 
+	if (verdict != NOT_PLAIN)
+		return verdict;
+	verdict = parse(ctx, &pkt); /* is it ours at all? */
 	if (verdict == GO_ON)
 		verdict = find_flow(&pkt); /* whose is it? */
 	if (verdict == GO_ON)
@@ -104,11 +108,9 @@ int edge(struct xdp_md *ctx)
 	if (verdict == GO_ON)
 		verdict = within_quota(&pkt); /* is it within its customer's limits? */
 	if (verdict == GO_ON)
-		verdict = follow(&pkt); /* a steady flow goes its way */
+		verdict = follow(&pkt); /* is it steady all the same, or does it begin or end? */
 	if (verdict == TO_HANDSHAKE)
 		verdict = hold(&pkt); /* are flows being moved? */
-	if ((verdict == TO_CDN || verdict == TO_CLIENT) && !pkt.its->fragment)
-		verdict = send(&pkt, verdict, true); /* rewritten, and out */
 	return leave(&pkt, verdict);
 }
 
@@ -184,7 +186,7 @@ int sweep(struct xdp_md *ctx)
 	return resume(ctx, &pkt) ? sweep_slots(&pkt) : SWEEP_DONE;
 }
 
-/* What did not come by the steady way goes out: in a tunnel, into or out of a VLAN, or just so. */
+/* What did not take the express lane goes out: in a tunnel, into or out of a VLAN, or just so. */
 int sending(struct xdp_md *ctx)
 {
 	struct packet pkt = {};

@@ -39,7 +39,8 @@ static __always_inline int find_from_client(struct packet *pkt)
 static __always_inline bool find_slot(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
-	struct slot *slot = reverse.lookup(&its->slot_index);
+	__u32 index = its->slot_index;
+	struct slot *slot = reverse.lookup(&index);
 
 	if (!slot)
 		return false;
@@ -160,8 +161,8 @@ static __always_inline int towards_cdn(struct packet *pkt, struct flow *flow)
 static __always_inline int towards_client(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
-	struct endpoint *endpoint = endpoints.lookup(&its->endpoint);
-	__u32 id = owner_service(its->owner);
+	__u32 from = its->endpoint, id = owner_service(its->owner);
+	struct endpoint *endpoint = endpoints.lookup(&from);
 	struct service *service = services.lookup(&id);
 
 	if (!pkt->slot || !endpoint || !service)

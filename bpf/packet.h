@@ -201,8 +201,10 @@ static __always_inline void *header_at(struct packet *pkt, __u32 offset, __u32 s
 	void *start = (void *)(long)pkt->ctx->data, *end = (void *)(long)pkt->ctx->data_end,
 	     *header;
 
-	asm volatile("" : "+r"(offset));
-	offset &= HEADERS_MAX - 1;
+	if (!__builtin_constant_p(offset)) {
+		asm volatile("" : "+r"(offset));
+		offset &= HEADERS_MAX - 1;
+	}
 	header = start + offset;
 	return header + size > end ? 0 : header;
 }

@@ -124,27 +124,30 @@ static __always_inline __u32 local_cell_of(const struct address *a)
 	       (32 - LOCAL_CELLS_LOG);
 }
 
-/* Is the destination ours, and which address is it? */
-static __always_inline void find_local(struct facts *its)
+/* What the destination's cell says of it: an enum local_kind, 0 when it is not ours; and which it is. */
+static __always_inline __u8 local_in_cell(struct facts *its)
 {
 	__u32 number = local_cell_of(&its->target);
 	struct local_cell *cell = local_cells.lookup(&number);
-	struct local *local;
-	__u8 kind;
+	__u8 kind = cell ? *(volatile __u8 *)&cell->kind : 0;
 
-	if (!cell)
+	if (!cell || !kind || kind == LOCAL_CROWDED)
+		return kind;
+	its->index = cell->index;
+	return same_address(&cell->address, &its->target) ? kind : 0;
+}
+
+/* Is the destination ours, and which address is it? */
+static __always_inline void find_local(struct facts *its)
+{
+	struct local *local;
+
+	its->ours = local_in_cell(its);
+	if (its->ours != LOCAL_CROWDED)
 		return;
-	kind = *(volatile __u8 *)&cell->kind;
-	if (kind == LOCAL_CROWDED) {
-		local = local_addresses.lookup(&its->target);
-		if (local) {
-			its->ours = local->kind;
-			its->index = local->index;
-		}
-	} else if (kind && same_address(&cell->address, &its->target)) {
-		its->ours = kind;
-		its->index = cell->index;
-	}
+	local = local_addresses.lookup(&its->target);
+	its->ours = local ? local->kind : 0;
+	its->index = local ? local->index : 0;
 }
 
 /*

@@ -188,7 +188,7 @@ static __always_inline int take_of_source(struct packet *pkt, __u32 what)
 		return GO_ON;
 	meter = source_meter(pkt, cost->packet + cost->bytes + cost->flow);
 	/* else the compiler copies what follows for each answer, and the verifier walks all the copies */
-	asm volatile("" : : "r"(pkt) : "memory");
+	asm volatile("" : : : "memory");
 	return !meter || take(pkt, limit, meter) == GO_ON ? GO_ON : OVER_SOURCE_QUOTA;
 }
 
@@ -211,12 +211,18 @@ static __always_inline int within_limits(struct packet *pkt, __u32 what)
 	return verdict;
 }
 
-/* A packet of a known flow, either way. */
-static __always_inline int within_quota(struct packet *pkt)
+/* Might each packet of the flow be charged to somebody? */
+static __always_inline bool is_metered(struct packet *pkt)
 {
 	const struct limit *of_sources = &pkt->set->source_limit;
 
-	if (!pkt->its->customer && !(of_sources->packet_ticks | of_sources->kib_ticks))
+	return pkt->its->customer || (of_sources->packet_ticks | of_sources->kib_ticks);
+}
+
+/* A packet of a known flow, either way. */
+static __always_inline int within_quota(struct packet *pkt)
+{
+	if (!is_metered(pkt))
 		return GO_ON;
 	if (pkt->its->belongs <= TO_SOMETHING)
 		return GO_ON; /* asked again once it is known whose it is */

@@ -75,24 +75,28 @@ static __always_inline void sample(struct packet *pkt, int verdict)
 static __always_inline void bill(struct packet *pkt, __u32 cdn)
 {
 	struct limit *capacity = capacities.lookup(&cdn);
+	__u32 own = cdn;
 	struct cpu_state *cpu;
 	struct meter *load;
 	__u32 bytes;
 	__u64 cost;
 
-	if (!capacity || !capacity->kib_ticks || cdn >= MAX_CDNS)
+	if (!capacity || !capacity->kib_ticks)
 		return;
+	/* it is one, or it had no capacity: but the verifier wants to see the bound */
+	asm volatile("" : "+r"(own));
+	own &= MAX_CDNS - 1;
 	cpu = this_cpu();
 	load = loads.lookup(&cdn);
 	if (!cpu || !load)
 		return;
-	bytes = cpu->unbilled[cdn] + pkt->its->bytes;
+	bytes = cpu->unbilled[own] + pkt->its->bytes;
 	cost = byte_ticks(capacity, bytes);
 	if (bytes < HEAP_BYTES && cost < capacity->burst_ticks / HEAPS_A_BURST) {
-		cpu->unbilled[cdn] = bytes;
+		cpu->unbilled[own] = bytes;
 		return;
 	}
-	cpu->unbilled[cdn] = 0;
+	cpu->unbilled[own] = 0;
 	pour(&load->bytes_at, cost, capacity->burst_ticks, ticks(coarse_now(pkt)));
 }
 

@@ -62,6 +62,11 @@ static __always_inline bool translate_transport(struct packet *pkt)
 	return true;
 }
 
+static __always_inline __u16 eth_type(struct packet *pkt)
+{
+	return pkt->its->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+}
+
 static __always_inline bool write_ethernet(struct packet *pkt, const __u8 *self, const __u8 *next,
 					   __u16 type)
 {
@@ -84,7 +89,7 @@ static __always_inline bool address_frame(struct packet *pkt, const struct link 
 {
 	struct facts *its = pkt->its;
 	int header = sizeof(struct ethhdr) + (link->outer ? 4 : 0) + (link->inner ? 4 : 0);
-	__u16 type = its->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	__u16 type = eth_type(pkt);
 	struct vlan_header *tag;
 	int excess = (int)its->l3 - header - grow;
 
@@ -170,13 +175,25 @@ static __always_inline void tell_seldom(struct packet *pkt, __u32 kind, __u32 id
 	tell(pkt, kind, 0, id, 0, value, 0);
 }
 
+/* Which of our addresses the packet leaves with, as far as routes may depend on it. */
+static __always_inline __u32 leaves_with(const struct facts *its)
+{
+	return is_direct(its) ? 0 : its->snat & (MAX_SNAT - 1);
+}
+
+/* The next hop as it was found last. */
+static __always_inline struct hop *known_hop(struct packet *pkt)
+{
+	__u32 way = pkt->its->endpoint * MAX_SNAT + leaves_with(pkt->its);
+
+	return hops.lookup(&way);
+}
+
 /* The next hop from one of our addresses towards an endpoint, asked for once a second and CPU. */
 static __always_inline struct hop *hop_to(struct packet *pkt, const struct endpoint *to)
 {
-	__u32 id = pkt->its->endpoint,
-	      snat = is_direct(pkt->its) ? 0 : pkt->its->snat & (MAX_SNAT - 1);
-	__u32 way = id * MAX_SNAT + snat;
-	struct hop *hop = hops.lookup(&way);
+	__u32 id = pkt->its->endpoint, snat = leaves_with(pkt->its);
+	struct hop *hop = known_hop(pkt);
 	__u64 now = coarse_now(pkt);
 
 	if (hop && (hop->verdict != FORWARDED || age_ns(now, hop->checked_ns) > HOP_LIFETIME_NS)) {
@@ -203,26 +220,7 @@ static __always_inline bool fits(struct packet *pkt, __u32 mtu, __u32 overhead)
 	return false;
 }
 
-/*
- * A frame that keeps its size: no tunnel, no VLAN tags in or out. The steady way sends such ones itself,
- * and leaves the others to a stage that carries what they need.
- */
-static __always_inline bool keeps_size(struct packet *pkt, const struct link *link)
-{
-	return pkt->its->l3 == sizeof(struct ethhdr) && !link->outer;
-}
-
-static __always_inline bool frame_for(struct packet *pkt, const struct link *link, const __u8 *self,
-				      const __u8 *next, int grow, bool plain)
-{
-	__u16 type = pkt->its->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-
-	return plain ? write_ethernet(pkt, self, next, type)
-		     : address_frame(pkt, link, self, next, grow);
-}
-
-/* `plain`: only if the frame keeps its size; TO_CDN says that it does not, and nothing was done. */
-static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, bool plain)
+static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to)
 {
 	struct facts *its = pkt->its;
 	struct hop *hop = hop_to(pkt, to);
@@ -242,24 +240,22 @@ static __always_inline int send_to_cdn(struct packet *pkt, struct endpoint *to, 
 		return ANSWER_TOO_BIG;
 	if (its->mode & MODE_OBSERVE)
 		return FORWARDED;
-	if (plain && !(nat && keeps_size(pkt, link)))
-		return TO_CDN;
-	if (plain || nat) {
+	if (nat) {
 		if (!translate_network(pkt) || !translate_transport(pkt))
 			return MALFORMED;
 	} else if (!count_hop(pkt)) {
 		return MALFORMED;
 	}
-	if (!frame_for(pkt, link, hop->source, hop->target, overhead, plain))
+	if (!address_frame(pkt, link, hop->source, hop->target, overhead))
 		return NO_ROOM;
-	if (!plain && !nat && !encapsulate(pkt, to))
+	if (!nat && !encapsulate(pkt, to))
 		return NO_ROOM;
 	pkt->action = out_of(pkt, link->ifindex);
 	return FORWARDED;
 }
 
 /* Back the way the client's frames come. */
-static __always_inline int send_to_client(struct packet *pkt, struct slot *slot, bool plain)
+static __always_inline int send_to_client(struct packet *pkt, struct slot *slot)
 {
 	__u32 id = slot->link;
 	struct link *link = links.lookup(&id);
@@ -270,17 +266,15 @@ static __always_inline int send_to_client(struct packet *pkt, struct slot *slot,
 		return ANSWER_TOO_BIG;
 	if (pkt->its->mode & MODE_OBSERVE)
 		return REPLIED;
-	if (plain && !keeps_size(pkt, link))
-		return TO_CLIENT;
 	if (!translate_network(pkt) || !translate_transport(pkt))
 		return MALFORMED;
-	if (!frame_for(pkt, link, link->mac, slot->router, 0, plain))
+	if (!address_frame(pkt, link, link->mac, slot->router, 0))
 		return NO_ROOM;
 	pkt->action = out_of(pkt, link->ifindex);
 	return REPLIED;
 }
 
-static __always_inline int send(struct packet *pkt, int verdict, bool plain)
+static __always_inline int send(struct packet *pkt, int verdict)
 {
 	struct facts *its = pkt->its;
 	__u32 endpoint = its->endpoint;
@@ -296,11 +290,11 @@ static __always_inline int send(struct packet *pkt, int verdict, bool plain)
 			return HANDED;
 		if (is_direct(its) && to->transport == TRANSPORT_NAT)
 			return UNKNOWN_FLOW;
-		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to, plain);
+		return its->ttl <= 1 ? ANSWER_TOO_LATE : send_to_cdn(pkt, to);
 	}
 	if (its->ttl <= 1)
 		return ANSWER_TOO_LATE;
-	return pkt->slot ? send_to_client(pkt, pkt->slot, plain) : NO_OWNER;
+	return pkt->slot ? send_to_client(pkt, pkt->slot) : NO_OWNER;
 }
 
 /* In a stage of its own: the slot is found again by its number. */
@@ -310,5 +304,5 @@ static __always_inline int send_onward(struct packet *pkt)
 
 	if (verdict == TO_CLIENT)
 		pkt->slot = reverse.lookup(&pkt->its->slot_index);
-	return send(pkt, verdict, false);
+	return send(pkt, verdict);
 }

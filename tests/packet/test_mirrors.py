@@ -294,11 +294,18 @@ def test_every_stage_is_a_program() -> None:
 
 
 def test_the_verifier_has_room_left(loaded: DataPath) -> None:
-    """The kernel gives up at a million for one program; all together they must load in no time."""
+    """The kernel gives up at a million for one program; all together they must load in no time.
+
+    Counted as shipped: with a clock that can be set there is more to walk.
+    """
     built = loaded.program.built
     assert built is not None
-    assert 10_000 < sum(built.instructions.values()) <= 200_000
-    assert max(built.instructions.values()) < 100_000
-    assert built.instructions[build.PROGRAM] == kernel.verified_instructions(loaded.fd)
     assert built.load_s < 1
     assert built.multi_buffer, "this kernel can"
+    text = build.source()
+    shipped = build.compiled_for(text, (), pytest.fail)
+    with build.load(shipped, loaded.program.pins, text, (), None) as programs:
+        walked = {name: kernel.verified_instructions(fd) for name, fd in programs.programs.items()}
+    assert 10_000 < sum(walked.values()) <= 200_000
+    assert max(walked.values()) < 100_000
+    assert built.instructions[build.PROGRAM] == kernel.verified_instructions(loaded.fd)
