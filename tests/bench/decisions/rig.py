@@ -11,9 +11,11 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from cdnctl import config
 from cdnctl.datapath import abi
@@ -35,6 +37,8 @@ HOME = Path("/run/cdnctl-bench")
 CLIENTS_LINK, CDNS_LINK = "clients", "cdns"
 PORT = 80
 VIP, IPIP_VIP, GUE_VIP = "203.0.113.80", "203.0.113.81", "203.0.113.82"
+SNAT = "203.0.113.10"
+"""The first one."""
 SERVICE, BY_IPIP, BY_GUE = (Ends(0, packets.number(vip), 0, PORT) for vip in (VIP, IPIP_VIP, GUE_VIP))
 """What the clients' packets are for, of either family."""
 CDNS = {"aurora": "198.51.100.10", "borealis": "198.51.100.20", "corona": "198.51.100.30"}
@@ -42,10 +46,10 @@ TUNNELS = {"ipip": ("198.51.100.40", IPIP_VIP), "gue": ("198.51.100.50", GUE_VIP
 """CDNs that take packets in a tunnel, named as their kind of it, and the VIPs that they serve."""
 CUSTOMER = "11.0.0.0/8"
 """Clients with limits, which they never reach."""
+SPENT = "9.0.0.0/16"
+"""Clients that are over theirs."""
 RATE = 2_000_000
 """Packets/s that the sampling is set for: what the agent would settle at in such a load."""
-_SNAT = ("203.0.113.10", "203.0.113.11")
-_HOPS = [*CDNS.values(), *(address for address, _ in TUNNELS.values())]
 _NEIGHBOURS_S = 5.0
 _CALM_US = 3_000_000
 
@@ -65,14 +69,46 @@ def _service(name: str, vip: str, cdns: Iterable[str], protocols: Sequence[str] 
     )
 
 
-_CONFIG = (
-    f"""
+class Size(NamedTuple):
+    """How many flows an edge has room for."""
+
+    flows: int = 1_000_000
+    snat: int = 2
+    endpoints: int = 1
+    """Of each CDN and family."""
+
+    @property
+    def addresses(self) -> dict[str, list[str]]:
+        """Of the CDNs' endpoints over IPv4."""
+        return {
+            name: [str(IPv4Address(first) + more) for more in range(self.endpoints)]
+            for name, first in CDNS.items()
+        }
+
+    @property
+    def hops(self) -> list[str]:
+        """All that has a neighbour entry."""
+        return [*chain(*self.addresses.values()), *(address for address, _ in TUNNELS.values())]
+
+
+ORDINARY = Size()
+MILLION = Size(flows=1 << 20, snat=8, endpoints=2)
+"""Ports for a million flows, and a third to spare."""
+
+
+def _config(size: Size) -> str:
+    snat = [str(IPv4Address(SNAT) + number) for number in range(size.snat)]
+    return (
+        f"""
 [edge]
 name = "{NAME}"
 interfaces = ["{CLIENTS_LINK}", "{CDNS_LINK}"]
 attach = "native"
-snat = {_list(_both(*_SNAT))}
+snat = {_list(_both(*snat))}
 management = ["192.0.2.0/24"]
+
+[limits]
+flows = {size.flows}
 
 [[customer]]
 name = "acme"
@@ -80,25 +116,35 @@ prefixes = ["{CUSTOMER}"]
 pps = 1e9
 mbit = 1e6
 flows_per_s = 1e9
+
+[[customer]]
+name = "spent"
+prefixes = ["{SPENT}"]
+pps = 0.01
 """
-    + _service("www", VIP, CDNS, ("tcp", "udp"))
-    + _service("www6", packets.six(VIP), CDNS)
-    + "".join(_service(kind, vip, [kind]) for kind, (_, vip) in TUNNELS.items())
-    + "".join(
-        f'\n[[cdn]]\nname = "{name}"\nendpoints = ["{at}:{PORT}", "[{packets.six(at)}]:{PORT}"]\n'
-        for name, at in CDNS.items()
+        + _service("www", VIP, CDNS, ("tcp", "udp"))
+        + _service("www6", packets.six(VIP), CDNS)
+        + "".join(_service(kind, vip, [kind]) for kind, (_, vip) in TUNNELS.items())
+        + "".join(
+            f'\n[[cdn]]\nname = "{name}"\nendpoints = {_list(map(_endpoint, _both(*addresses)))}\n'
+            for name, addresses in size.addresses.items()
+        )
+        + "".join(
+            f'\n[[cdn]]\nname = "{kind}"\nmode = "{kind}"\nendpoints = ["{at}:{PORT}"]\n'
+            for kind, (at, _) in TUNNELS.items()
+        )
     )
-    + "".join(
-        f'\n[[cdn]]\nname = "{kind}"\nmode = "{kind}"\nendpoints = ["{at}:{PORT}"]\n'
-        for kind, (at, _) in TUNNELS.items()
-    )
-)
+
+
+def _endpoint(address: str) -> str:
+    return f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}"
 
 
 class Rig:
     """A context manager; inside it the calling thread is in the edge's namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size = ORDINARY) -> None:
+        self._size = size
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Rig:
@@ -106,19 +152,19 @@ class Rig:
             remove()
             stack.callback(remove)
             HOME.mkdir()
-            _build()
+            _build(self._size)
             stack.enter_context(netns.entered(HERE))
             self._environment(stack)
             self.clients_link = socket.if_nametoindex(CLIENTS_LINK)
             self.cdns_link = socket.if_nametoindex(CDNS_LINK)
-            settings = config.parse(_CONFIG, HOME / "cdnctl.toml")
+            settings = config.parse(_config(self._size), HOME / "cdnctl.toml")
             self.engine = Engine(settings)
             # closes what a start that fails has opened, too
             stack.callback(self.engine.close, detach=True)
             self.engine.start()
             self.tables = self.engine.tables
             self._sample_as_under_load()
-            _await_neighbours()
+            _await_neighbours(self._size)
             self.shim = Shim(tables_dir(NAME), self._cflags())
             stack.callback(self.shim.close)
             self._stack = stack.pop_all()
@@ -191,7 +237,7 @@ def remove() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-def _build() -> None:
+def _build(size: Size) -> None:
     for name in (HERE, FAR):
         netns.create(name, ipv6=True)
     with netns.netlink(HERE) as ip:
@@ -203,7 +249,7 @@ def _build() -> None:
     _up(HERE, CLIENTS_LINK, 8, "10.0.0.1")
     _up(FAR, CLIENTS_LINK, 8, "10.0.0.2")
     _up(HERE, CDNS_LINK, 24, "198.51.100.1")
-    _up(FAR, CDNS_LINK, 24, *_HOPS)
+    _up(FAR, CDNS_LINK, 24, *size.hops)
 
 
 def _up(namespace: str, device: str, length: int, *addresses: str) -> None:
@@ -216,7 +262,7 @@ def _up(namespace: str, device: str, length: int, *addresses: str) -> None:
         ip.link("set", index=index, state="up")
 
 
-def _await_neighbours() -> None:
+def _await_neighbours(size: Size) -> None:
     """The engine asked for the CDNs' neighbours; a packet before they are there would be dropped."""
     end = time.monotonic() + _NEIGHBOURS_S
     with netns.netlink(HERE) as ip:
@@ -224,7 +270,7 @@ def _await_neighbours() -> None:
             known = {
                 entry.get_attr("NDA_DST") for entry in ip.get_neighbours() if entry.get_attr("NDA_LLADDR")
             }
-            missing = {*_HOPS, *map(packets.six, CDNS.values())} - known
+            missing = {*size.hops, *map(packets.six, chain(*size.addresses.values()))} - known
             if not missing:
                 return
             if time.monotonic() > end:

@@ -9,19 +9,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from cdnctl.datapath.abi import Pool, Verdict
+from cdnctl.datapath.abi import Mode, Pool, Verdict
 from tests.bench.decisions import flows, packets
 from tests.bench.decisions.flows import Kind
 from tests.bench.decisions.packets import PSH_ACK, SYN, TCP4, TCP6, UDP4, Carrier, Ends
-from tests.bench.decisions.rig import BY_GUE, BY_IPIP, CUSTOMER, GUE_VIP, IPIP_VIP, SERVICE, VIP, Rig
+from tests.bench.decisions.rig import (
+    BY_GUE,
+    BY_IPIP,
+    CDNS,
+    CUSTOMER,
+    GUE_VIP,
+    IPIP_VIP,
+    PORT,
+    SERVICE,
+    SNAT,
+    SPENT,
+    VIP,
+    Rig,
+)
 from tests.bench.decisions.shim import EDGE, Stream
-from tests.bench.decisions.subjects import NewFlows, Packets, Storm, Subject
+from tests.bench.decisions.subjects import InMode, NewFlows, Packets, Storm, Subject
 
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
+ESP = 50
 SPREAD = 64_000
 """Flows or sources of a spread row: more than any inner cache holds."""
-BLOCKED_EXACT, BLOCKED_PREFIXES = 10_000, 1_000
+BLOCKED_EXACT, BLOCKED_PREFIXES = 1_000_000, 100_000
 """Entries of the block list, of either kind."""
+SHORTER_LISTS = (10, 10_000)
+"""Of addresses; of prefixes a tenth, and one at least."""
+MILLION = 1_000_000
+"""Flows."""
 BUMPS_PER_S = 20
 _HOT_RUNS, _SPREAD_RUNS, _SYN_RUNS = 100_000, 2 * SPREAD, 30_000
 _STORM_RUNS = 16 * SPREAD
@@ -30,6 +48,7 @@ _HALF_OPEN = 65_536
 _SYN_STREAM = 4 * _HALF_OPEN
 """A flow comes again only when the table of half-open ones has been filled several times since."""
 _NEW_FLOWS = 16_000
+_BURST = 1_000
 
 
 class Row(NamedTuple):
@@ -69,21 +88,11 @@ class Bench:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._cpus = frozenset(os.sched_getaffinity(0))
-        self._block_some()
         self._tcp4 = self._establish(Kind(TCP4, VIP), "10.0.0.0/9", 1)
         self._tcp6 = self._establish(Kind(TCP6, packets.six(VIP)), "10.0.0.0/9", 2)
         self._udp4 = self._establish(Kind(UDP4, VIP), "10.0.0.0/9", 3)
         tcp4 = [place.id for place in rig.engine.layout.endpoints if place.pool is Pool.TCP4]
         self._slots = flows.Slots(rig, tcp4)
-        self.rows = list(self._rows())
-
-    def _block_some(self) -> None:
-        sources = packets.clients(BLOCKED_EXACT, "172.16.0.0/12", SERVICE, seed=2)
-        exact = [ipaddress.IPv4Network(client.source) for client in sources]
-        candidates = list(ipaddress.IPv4Network("100.64.0.0/10").subnets(new_prefix=24))
-        prefixes = random.Random(3).sample(candidates, BLOCKED_PREFIXES)
-        self._rig.block([*exact, *prefixes])
-        self._blocked_exact, self._blocked_prefix = exact[0], prefixes[0]
 
     def _establish(
         self, kind: Kind, network: str, seed: int, target: Ends = SERVICE, count: int = SPREAD
@@ -91,22 +100,35 @@ class Bench:
         clients = packets.clients(count, network, target, seed=seed)
         return Flows(kind.carrier, clients, flows.establish(self._rig, kind, clients))
 
-    def _rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
+        """What every run measures."""
         one = self._pair(self._tcp4, 1)
         many = self._pair(self._tcp4, SPREAD)
         yield from self._established(one, many)
         yield from self._others(one, many)
         yield self._storm(many)
-        yield from self._blocked()
+        yield from self.blocked(BLOCKED_EXACT, gate=True)
         yield from self._new_flows()
         yield from self._not_ours()
+
+    def rest(self) -> Iterator[Row]:
+        """What only a whole run does: modes of the edge, and what else is dropped."""
+        one = self._pair(self._tcp4, 1).forward
+        for mode, action, verdict in (
+            (Mode.DISARMED, XDP_REDIRECT, Verdict.FORWARDED),
+            (Mode.OBSERVE, XDP_PASS, Verdict.FORWARDED),
+            (Mode.BYPASS, XDP_PASS, Verdict.BYPASSED),
+        ):
+            changed = replace(one, action=action, verdict=verdict)
+            yield Row(f"established, 1 flow, {mode.name.lower()} / armed", InMode(changed, mode), one)
+        yield from self._dropped()
 
     def _established(self, one: Pair, many: Pair) -> Iterator[Row]:
         yield Row("established, 1 flow / look-up", one.forward, one.look_up)
         yield Row("reply, 1 flow / established", one.reply, one.forward)
         spread = f"{_k(SPREAD)} flows"
-        yield Row(f"established, {spread} / look-up", many.forward, many.look_up, bound=1.5)
-        yield Row(f"reply, {spread} / established", many.reply, many.forward, bound=1.0)
+        yield Row(f"established, {spread} / look-up", many.forward, many.look_up, bound=1.5, gate=True)
+        yield Row(f"reply, {spread} / established", many.reply, many.forward, bound=1.0, gate=True)
 
     def _others(self, one: Pair, many: Pair) -> Iterator[Row]:
         """Established flows that differ in one thing."""
@@ -142,15 +164,51 @@ class Bench:
         name = f"generation storm, {BUMPS_PER_S}/s, {_k(SPREAD)} flows / steady"
         return Row(name, storm, many.forward, bound=1.5, gate=True)
 
-    def _blocked(self) -> Iterator[Row]:
-        for what, network, reference in (
-            (f"1 of {_k(BLOCKED_EXACT)} addresses", self._blocked_exact, "look_up_exact"),
-            (f"1 of {_k(BLOCKED_PREFIXES)} prefixes", self._blocked_prefix, "look_up_prefix"),
+    def blocked(self, count: int, *, gate: bool = False) -> Iterator[Row]:
+        """Sources of a list of `count` addresses and a tenth of that in prefixes."""
+        exact = packets.clients(count, "172.16.0.0/12", SERVICE, seed=2)
+        candidates = list(ipaddress.IPv4Network("96.0.0.0/4").subnets(new_prefix=24))
+        prefixes = random.Random(3).sample(candidates, max(1, count // 10))
+        self._rig.block([*(ipaddress.IPv4Network(each.source) for each in exact), *prefixes])
+        inside = [
+            SERVICE._replace(source=int(net.network_address) + 7, source_port=50_000) for net in prefixes
+        ]
+        for what, sources, program, bound in (
+            (f"{_k(count)} addresses", exact, "look_up_exact", 1.4),
+            (f"{_k(len(prefixes))} prefixes", inside, "look_up_prefix", None),
         ):
-            source = int(network.network_address)
-            stream = self._rig.shim.stream([SERVICE._replace(source=source, source_port=50_000)])
-            ours = self._edge(stream, packets.frame(TCP4, SYN), XDP_DROP, Verdict.BLOCKED)
-            yield Row(f"blocked, {what} / look-up", ours, self._reference(reference, ours))
+            for spread in (1, SPREAD):
+                if spread == 1 or len(sources) >= SPREAD:
+                    stream = self._rig.shim.stream(sources[:spread])
+                    ours = self._edge(stream, packets.frame(TCP4, SYN), XDP_DROP, Verdict.BLOCKED)
+                    wide = spread > 1 and bound is not None
+                    name = f"blocked, {what}, {_k(spread)} source{'s' * (spread > 1)} / look-up"
+                    yield Row(
+                        name,
+                        ours,
+                        self._reference(program, ours),
+                        bound if wide else None,
+                        gate=wide and gate,
+                    )
+
+    def _dropped(self) -> Iterator[Row]:
+        """Each for its own reason, beside what it takes to see that it is a packet at all."""
+        client = Ends(packets.number("10.0.0.9"), SERVICE.target, 50_000, PORT)
+        spent = client._replace(source=packets.number(SPENT.partition("/")[0]) + 9)
+        nobody = Ends(packets.number(CDNS["aurora"]), packets.number(SNAT), PORT, 31_000)
+        syn = packets.frame(TCP4, SYN)
+        for verdict, ends, frame, link in (
+            (Verdict.MALFORMED, client, packets.frame(TCP4, 0), None),
+            (Verdict.UNSUPPORTED, client, packets.frame(Carrier(4, ESP), 0), None),
+            (Verdict.NO_SERVICE, client._replace(target_port=81), syn, None),
+            (Verdict.UNKNOWN_FLOW, client, packets.frame(TCP4, packets.SYN_ACK), None),
+            (Verdict.OVER_QUOTA, spent, syn, None),
+            (Verdict.NO_OWNER, nobody, _reply(TCP4), self._rig.cdns_link),
+        ):
+            ours = self._edge(self._rig.shim.stream([ends]), frame, XDP_DROP, verdict, link)
+            peer = replace(self._reference("parse_only", ours), frame=syn)
+            ours.run(self._rig.shim, _BURST)  # what a limit lets through at once
+            yield Row(f"dropped, {verdict.name.lower().replace('_', ' ')} / parse", ours, peer)
 
     def _new_flows(self) -> Iterator[Row]:
         stream = self._rig.shim.stream(packets.clients(_SYN_STREAM, "10.128.0.0/9", SERVICE, seed=6))
@@ -200,6 +258,24 @@ class Bench:
         return replace(ours, program=program, action=XDP_DROP, verdict=None)
 
 
+def of_a_million(rig: Rig) -> Iterator[Row]:
+    """The same flows, some of a million and all of them. Takes half a minute to make them."""
+    clients = packets.clients(MILLION, "10.0.0.0/9", SERVICE, seed=9)
+    replies = flows.establish(rig, Kind(TCP4, VIP), clients)
+    for way, ends, frame, link, verdict in (
+        ("established", clients, _data(TCP4), rig.clients_link, Verdict.FORWARDED),
+        ("reply", replies, _reply(TCP4), rig.cdns_link, Verdict.REPLIED),
+    ):
+        mixed = packets.shuffled(ends, 4)[: rig.shim.room // 2]
+        stream = rig.shim.stream(mixed)
+        many = Packets(EDGE, stream, frame, link, XDP_REDIRECT, verdict, len(mixed), len(mixed))
+        few = replace(many, stream=Stream(stream.first, SPREAD), repeat=_SPREAD_RUNS, warm_up=SPREAD)
+        yield Row(f"{way}, 1M flows / {_k(SPREAD)}", many, few, bound=1.3, gate=True)
+        look_up = replace(many, program="look_up_flow", action=XDP_DROP, verdict=None)
+        if way == "established":
+            yield Row("established, 1M flows / look-up", many, look_up, bound=1.5)
+
+
 def _data(carrier: Carrier) -> bytes:
     """In the middle of a flow, from the client; a segment without data, as most of a download's are."""
     return packets.frame(carrier, PSH_ACK, sequence=packets.ISN + 1, acknowledged=packets.CDN_ISN + 1)
@@ -210,4 +286,7 @@ def _reply(carrier: Carrier) -> bytes:
 
 
 def _k(count: int) -> str:
-    return f"{count // 1000}k"
+    """As one says it."""
+    if count < 1000:
+        return str(count)
+    return f"{count // 1000}k" if count < MILLION else f"{count // MILLION}M"

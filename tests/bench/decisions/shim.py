@@ -75,6 +75,11 @@ class Shim:
         self._entries[start : start + len(ends) * _ENTRY_BYTES] = pack(ends)
         return stream
 
+    @property
+    def room(self) -> int:
+        """Packets that streams to come may have together."""
+        return STREAM_ENTRIES - self._used
+
     def forget(self, stream: Stream) -> None:
         """Give the room of the newest stream back."""
         if stream.first + stream.count != self._used:

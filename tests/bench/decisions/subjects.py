@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from cdnctl.datapath.abi import Verdict
+from cdnctl.datapath.abi import Mode, Verdict
 from cdnctl.datapath.kernel import Ran
 from tests.bench.decisions.flows import Handshakes, Kind
 from tests.bench.decisions.packets import Ends
@@ -112,6 +112,32 @@ class Packets(Subject):
 
     def _counted(self, rig: Rig) -> int:
         return 0 if self.verdict is None else rig.counted(self.verdict)
+
+
+@dataclass(frozen=True, eq=False)
+class InMode(Subject):
+    """The same in a mode of the edge that is not its usual one."""
+
+    packets: Packets
+    mode: Mode
+
+    def prove(self, rig: Rig) -> None:
+        """In that mode."""
+        with self._changed(rig):
+            self.packets.prove(rig)
+
+    def sample(self, rig: Rig) -> float:
+        """In that mode, and only while it lasts."""
+        with self._changed(rig):
+            return self.packets.sample(rig)
+
+    @contextlib.contextmanager
+    def _changed(self, rig: Rig) -> Iterator[None]:
+        rig.tables.mode = self.mode
+        try:
+            yield
+        finally:
+            rig.tables.mode = Mode(0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,28 +1,47 @@
-"""The suite: rows measured on a rig of its own."""
+"""The suite: rows measured on rigs of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from tests.bench.decisions import loading
-from tests.bench.decisions.rig import Rig
+from tests.bench.decisions import loading, rows
+from tests.bench.decisions.rig import MILLION, Rig
 from tests.bench.decisions.rounds import Plan, measure
-from tests.bench.decisions.rows import Bench
 from tests.bench.results import Result
 
-FULL, QUICK = Plan(rounds=101, seconds=200.0), Plan(rounds=15, seconds=30.0)
+FULL, QUICK = Plan(rounds=51, seconds=120.0), Plan(rounds=11, seconds=22.0)
+SHORT = Plan(rounds=15, seconds=20.0)
+"""What is only looked at."""
 
 
 def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     """All rows. Raises Unsound, CdnctlError."""
-    allowed = os.sched_getaffinity(0)
     with Rig() as rig:
         say("an edge with its flows and blocks")
-        rows = Bench(rig).rows
-        os.sched_setaffinity(0, {max(allowed)})
-        try:
-            measured = measure(rig, rows, QUICK if quick else FULL, say)
-        finally:
-            os.sched_setaffinity(0, allowed)
-        return measured + (loading.results(rig.engine.program.built) if rig.engine.program.built else [])
+        bench = rows.Bench(rig)
+        with _on_one_cpu():
+            measured = measure(rig, list(bench.rows()), QUICK if quick else FULL, say)
+            if not quick:
+                measured += measure(rig, list(bench.rest()), SHORT, say)
+                for count in rows.SHORTER_LISTS:
+                    measured += measure(rig, list(bench.blocked(count)), SHORT, say)
+        if rig.engine.program.built:
+            measured += loading.results(rig.engine.program.built)
+    if not quick:
+        say("a million flows")
+        with Rig(MILLION) as rig, _on_one_cpu():
+            measured += measure(rig, list(rows.of_a_million(rig)), SHORT, say)
+    return measured
+
+
+@contextlib.contextmanager
+def _on_one_cpu() -> Iterator[None]:
+    """The last one, which the fewest interrupts come to."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
