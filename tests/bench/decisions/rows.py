@@ -195,7 +195,7 @@ class Bench:
         """Each for its own reason, beside what it takes to see that it is a packet at all."""
         client = Ends(packets.number("10.0.0.9"), SERVICE.target, 50_000, PORT)
         spent = client._replace(source=packets.number(SPENT.partition("/")[0]) + 9)
-        nobody = Ends(packets.number(CDNS["aurora"]), packets.number(SNAT), PORT, 31_000)
+        nobody = Ends(packets.number(CDNS["aurora"]), packets.number(SNAT), PORT + 1, 31_000)
         syn = packets.frame(TCP4, SYN)
         for verdict, ends, frame, link in (
             (Verdict.MALFORMED, client, packets.frame(TCP4, 0), None),
