@@ -109,6 +109,7 @@ management = ["192.0.2.0/24"]
 
 [limits]
 flows = {size.flows}
+endpoints = {16 * size.endpoints}
 
 [[customer]]
 name = "acme"
