@@ -79,6 +79,21 @@ static __always_inline bool put_out(struct packet *pkt, const struct link *link,
 	return true;
 }
 
+/* Each source's limits are the pipeline's to ask for: few edges have them, and it takes a sketch. */
+static __always_inline bool is_sources(struct packet *pkt)
+{
+	return is_limited(&pkt->set->source_limit) && !customers_limit(pkt);
+}
+
+static __always_inline int charge_customer(struct packet *pkt)
+{
+	struct limit *limit = customers_limit(pkt);
+
+	if (!limit || (pkt->its->customer & CUSTOMER_ALLOWED))
+		return GO_ON;
+	return take_of_customer(pkt, limit, pkt->its->customer, ONE_PACKET | ITS_BYTES);
+}
+
 /* Was the flow admitted, and looked at within this second? And does the packet change nothing? */
 static __always_inline bool is_steady(struct packet *pkt, const struct flow *flow)
 {
@@ -97,6 +112,7 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 	struct flow *flow;
 	struct link *link;
 	struct hop *hop;
+	int verdict;
 
 	if ((its->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return GO_ON; /* we send clients no SYN to answer */
@@ -106,7 +122,7 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 		return blocked(pkt, &its->source) ? BLOCKED : GO_ON;
 	its->belongs = TO_ESTABLISHED;
 	its->customer = flow->customer;
-	if (!is_steady(pkt, flow) || is_metered(pkt) || towards_cdn(pkt, flow) != TO_CDN)
+	if (!is_steady(pkt, flow) || is_sources(pkt) || towards_cdn(pkt, flow) != TO_CDN)
 		return GO_ON;
 	hop = known_hop(pkt);
 	if (!hop || hop->verdict != FORWARDED ||
@@ -116,6 +132,9 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 	if (!link)
 		return GO_ON;
 
+	verdict = charge_customer(pkt);
+	if (verdict != GO_ON)
+		return verdict;
 	if (its->payload && its->protocol == IPPROTO_TCP)
 		note_data(pkt, flow);
 	return put_out(pkt, link, hop->source, hop->target) ? FORWARDED : MALFORMED;
@@ -131,15 +150,19 @@ static __always_inline int express_to_client(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
 	struct link *link;
+	int verdict;
 
 	if (changes(its) || find_from_cdn(pkt) != GO_ON || its->belongs != TO_REPLY || !pkt->slot)
 		return GO_ON;
-	if (!is_steady_reply(pkt, pkt->slot) || is_metered(pkt) || towards_client(pkt) != TO_CLIENT)
+	if (!is_steady_reply(pkt, pkt->slot) || is_sources(pkt) || towards_client(pkt) != TO_CLIENT)
 		return GO_ON;
 	link = plain_link(pkt, pkt->slot->link, 0);
 	if (!link)
 		return GO_ON;
 
+	verdict = charge_customer(pkt);
+	if (verdict != GO_ON)
+		return verdict;
 	if (its->payload)
 		note_reply_data(pkt, pkt->slot);
 	return put_out(pkt, link, link->mac, pkt->slot->router) ? REPLIED : MALFORMED;

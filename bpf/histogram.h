@@ -2,27 +2,30 @@
 /* How long things took, in buckets of an eighth of an octave. */
 #pragma once
 
+/* 1 where x is more, else 0: no branch, as the five below would be 32 ways for the verifier. */
+static __always_inline __u32 is_more(__u64 x, __u64 than)
+{
+	__u64 difference = than - x;
+
+	asm volatile("" : "+r"(difference));
+	return difference >> 63;
+}
+
 static __always_inline __u32 bucket_of(__u32 us)
 {
-	__u32 octave = 0, rest = us | 1, bucket;
+	__u32 octave, rest = us | 1, shift, bucket;
 
-	if (rest >> 16) {
-		octave += 16;
-		rest >>= 16;
-	}
-	if (rest >> 8) {
-		octave += 8;
-		rest >>= 8;
-	}
-	if (rest >> 4) {
-		octave += 4;
-		rest >>= 4;
-	}
-	if (rest >> 2) {
-		octave += 2;
-		rest >>= 2;
-	}
-	octave += rest >> 1;
+	octave = is_more(rest, 0xffff) << 4;
+	rest >>= octave;
+	shift = is_more(rest, 0xff) << 3;
+	rest >>= shift;
+	octave += shift;
+	shift = is_more(rest, 0xf) << 2;
+	rest >>= shift;
+	octave += shift;
+	shift = is_more(rest, 3) << 1;
+	rest >>= shift;
+	octave += shift + (rest >> 1);
 	/* the three bits below the leading one */
 	bucket = octave * 8 + (octave >= 3 ? (us >> (octave - 3)) & 7 : 0);
 	/* the compiler knows the bound and would drop the mask, the verifier wants to see it */

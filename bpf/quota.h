@@ -192,6 +192,15 @@ static __always_inline int take_of_source(struct packet *pkt, __u32 what)
 	return !meter || take(pkt, limit, meter) == GO_ON ? GO_ON : OVER_SOURCE_QUOTA;
 }
 
+/* What its customer may; 0 when there is none, or no limit of it. */
+static __always_inline struct limit *customers_limit(struct packet *pkt)
+{
+	__u32 customer = pkt->its->customer;
+	struct limit *limit = customer ? customer_limits.lookup(&customer) : 0;
+
+	return limit && is_limited(limit) ? limit : 0;
+}
+
 static __always_inline int within_limits(struct packet *pkt, __u32 what)
 {
 	__u32 customer = pkt->its->customer;
@@ -200,8 +209,8 @@ static __always_inline int within_limits(struct packet *pkt, __u32 what)
 
 	if ((customer & CUSTOMER_ALLOWED) || (pkt->its->mode & MODE_DISARMED))
 		return GO_ON;
-	limit = customer ? customer_limits.lookup(&customer) : 0;
-	if (limit && is_limited(limit))
+	limit = customers_limit(pkt);
+	if (limit)
 		verdict = take_of_customer(pkt, limit, customer, what);
 	else if (is_limited(&pkt->set->source_limit))
 		verdict = take_of_source(pkt, what);
