@@ -163,7 +163,7 @@ struct pick {
 	__u32 endpoint; /* the answer */
 	__u32 probe;
 	__u32 darkened;	 /* endpoint found dark on the way */
-	__u32 suspected; /* has a suspect been seen? better than one that is out */
+	__u32 suspected; /* probes that the suspect met has failed; NOBODY: none was met */
 	__u32 full;	 /* endpoint that it would have been, were there room */
 	__u32 draw;	 /* of 16 bits, against those that start slowly */
 	__u32 table;

@@ -6,13 +6,16 @@
  * A slot whose endpoint is out re-hashes, so that its load spreads by weight over all the others
  * and not onto one neighbour. At most half the weight is ever out: after 12 tries one flow in 4,096
  * is still unplaced, and takes a suspect if it met one, else its first pick as if nothing were known
- * (so does every flow of a service whose endpoints are all out: a bad CDN is better than none).
+ * (so does every flow of a service whose endpoints are all out: a bad CDN is better than none). Of suspects
+ * the one that has failed the fewest probes: a stall of the edge's own makes one of every CDN for a moment,
+ * and those that were well before it must not look like the one that was not.
  */
 #define REHASHES 12
 #define ORDER_MAX 48 /* of failover; stages can be called about as often as is needed for so many */
 #define TRIES_AT_ONCE 3
 /* A second pick must be better by a quarter and a millisecond, so that weights mean something. */
 #define BAND_US 1000
+#define NOBODY 0xffffffff /* suspected, so far */
 
 static __always_inline __u32 endpoint_at(struct pick_table *table, __u32 slot)
 {
@@ -80,10 +83,10 @@ static __always_inline bool try_pick(struct packet *pkt, struct pick_table *tabl
 	fit = fitness(pkt, pick, id, cdn, h, by_latency, !rescue && pkt->its->tells);
 	NOTE(NOTED_TRY, id, fit);
 	if (fit < FIT) {
-		if (!pick->suspected && pick->first == NOWHERE && h->state == BREAKER_IN &&
-		    pick->darkened != id) {
+		if (h->probes_bad < pick->suspected && pick->first == NOWHERE &&
+		    h->state == BREAKER_IN && pick->darkened != id) {
 			pick->endpoint = id;
-			pick->suspected = 1;
+			pick->suspected = h->probes_bad;
 		}
 		return false;
 	}
@@ -136,7 +139,7 @@ static __always_inline bool begin_pick(struct packet *pkt, struct service *servi
 	pick->probe = 0;
 	pick->darkened = NOWHERE;
 	pick->full = NOWHERE;
-	pick->suspected = 0;
+	pick->suspected = NOBODY;
 	/* when nothing better is found */
 	pick->endpoint = endpoint_at(table, policy == POLICY_FAILOVER ? 0 : slot_of(pick->hash));
 	return true;

@@ -100,6 +100,36 @@ class TestTheRestSlowsDown:
         assert found[BOREALIS] > 40
         assert found[CORONA] > 40
 
+    def test_a_stall_of_all_is_not_the_slow_ones_chance(self, path: DataPath) -> None:
+        """Aurora has been slow for seconds, the others' last handshakes were late: they get the flows."""
+        self.slow(path)
+        path.change_health(AURORA, state=Breaker.IN, reason=0, out_until_ns=0)
+        path.change_health(
+            AURORA,
+            samples=20,
+            baseline_us=13_000,
+            ewma_us=165_000,
+            limit_us=59_000,
+            ewma_at_ns=time.monotonic_ns() - 3_000 * MS,
+            probes_bad=2,
+            probe_ns=time.monotonic_ns() - 2_800 * MS,
+        )
+        found = spread(path, 200, "fast")
+        assert found[AURORA] == 0
+        assert found[BOREALIS] > 40
+        assert found[CORONA] > 40
+
+    def test_a_suspect_alone_gets_nothing_but_probes(self, path: DataPath) -> None:
+        now = time.monotonic_ns()
+        path.clock(now)
+        path.change_health(
+            AURORA, samples=20, baseline_us=13_000, ewma_us=165_000, limit_us=59_000, ewma_at_ns=now
+        )
+        found = spread(path, 1000, "fast")
+        assert found[AURORA] == 1
+        assert path.health(AURORA).probing
+        assert path.health(AURORA).last_new_flow_ns == 0
+
     def test_a_rescue_takes_a_suspect(self, path: DataPath) -> None:
         sessions = [connect(path, n, "fast") for n in range(60)]
         stuck = next(session for session in sessions if session.cdn == AURORA)
