@@ -7,7 +7,8 @@
 Open loop: request i begins at start + i/rate whether or not earlier ones were answered, so a slow
 edge meets the load a slow edge would meet. Every other request makes a new connection (and says
 `Connection: close`), the rest take turns on a pool of keep-alive connections; with a pool of 0 every
-request makes its own. A request has 3 s, and is never tried again. It is `ok` only when status, length, every byte and the echoed number are right.
+request makes its own. A request has 3 s, and is never tried again. It is `ok` only when status, length,
+every byte and the echoed number are right.
 `share6` of the connections are of IPv6.
 
 Standard output says what is over, one JSON object a line, ten a second: `done`, with an array for each

@@ -55,7 +55,7 @@ class Balancer(Protocol):
         """What is to stand still during the fault does so from now on."""
 
     def last_new_flow_ns(self, cdn: str, fault_ns: int, family: int = 4) -> int:
-        """When it last gave the CDN a new flow, probes and checks apart; the time of the fault when not since."""
+        """When it last gave the CDN a new flow, probes and checks apart; `fault_ns` when not since."""
 
     def gave_up(self, cdn: str, family: int) -> bool:
         """Does it say that it gives the CDN no more?"""
@@ -99,7 +99,7 @@ class Edge:
 
 
 class HAProxy:
-    """In TCP mode, on the same addresses and links. It checks a port of its own, so that its flows are known."""
+    """In TCP mode, on the same addresses and links; its checks go to a port of their own."""
 
     def __init__(self, lab: Lab, syns: Syns) -> None:
         self._lab, self._syns = lab, syns
@@ -150,7 +150,7 @@ class HAProxy:
 
 
 def configuration(lab: Lab) -> str:
-    """HAProxy's: the checks and the watching that notice soonest, as far as one would let them loose on CDNs."""
+    """HAProxy's: what notices soonest, as far as one would let it loose on CDNs."""
     text = _CONFIG.format(connect_ms=CONNECT_MS, check_port=SECOND_PORT)
     for vip, six in ((VIP, False), (VIP6, True)):
         text += f"\nlisten {'www6' if six else 'www'}\n    bind {vip}:{PORT}\n"
