@@ -75,8 +75,8 @@ class Edge:
     def __exit__(self, *_: object) -> None:
         self._lab.stop_agent()
         with netns.netlink(self._lab.topology.edge) as ip:
-            attached = [link.get_attr("IFLA_XDP").get_attr("IFLA_XDP_PROG_ID") for link in ip.get_links()]
-        if any(attached):
+            programs = [link.get_attr("IFLA_XDP") for link in ip.get_links()]
+        if any(program and program.get_attr("IFLA_XDP_PROG_ID") for program in programs):
             raise LabError("the edge's program stays where HAProxy is to be measured")
 
     def _health(self, cdn: str, family: int) -> Health:

@@ -64,10 +64,7 @@ class Syns:
     def __init__(self, namespace: str, device: str) -> None:
         with netns.entered(namespace):
             self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        code = b"".join(struct.pack("=HBBI", *line) for line in _FILTER)
-        kept = ctypes.create_string_buffer(code, len(code))
-        program = struct.pack("HxxxxxxP", len(_FILTER), ctypes.addressof(kept))
-        self._raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        only_syns(self._raw)
         self._raw.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         self._raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         self._raw.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -108,6 +105,14 @@ class Syns:
         if (who := sender(frame)) not in self._known:
             self._known.add(who)
             self._seen.append(Syn(at_ns, 4 if frame[12:14] == b"\x08\x00" else 6))
+
+
+def only_syns(taker: socket.socket) -> None:
+    """Let the kernel drop whatever else comes to a socket that takes frames."""
+    code = b"".join(struct.pack("=HBBI", *line) for line in _FILTER)
+    kept = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(_FILTER), ctypes.addressof(kept))
+    taker.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def sender(frame: bytes) -> bytes:
