@@ -24,6 +24,11 @@ missing_packages() {
 	command -v ps >/dev/null || echo procps
 }
 
+# What is measured beside ours; `setup.sh bench` asks for it.
+missing_peers() {
+	command -v haproxy >/dev/null || echo haproxy
+}
+
 install_packages() {
 	local packages=("$@")
 	if ! command -v apt-get >/dev/null; then
@@ -74,7 +79,7 @@ make_environment() {
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
-mapfile -t missing < <(missing_packages)
+mapfile -t missing < <(missing_packages; [[ ${1:-} != bench ]] || missing_peers)
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi

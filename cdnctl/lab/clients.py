@@ -6,8 +6,9 @@
 
 Open loop: request i begins at start + i/rate whether or not earlier ones were answered, so a slow
 edge meets the load a slow edge would meet. Every other request makes a new connection (and says
-`Connection: close`), the rest take turns on a pool of keep-alive connections. A request has 3 s, and
-is never tried again. It is `ok` only when status, length, every byte and the echoed number are right.
+`Connection: close`), the rest take turns on a pool of keep-alive connections; with a pool of 0 every
+request makes its own. A request has 3 s, and is never tried again. It is `ok` only when status, length,
+every byte and the echoed number are right.
 `share6` of the connections are of IPv6.
 
 Standard output says what is over, one JSON object a line, ten a second: `done`, with an array for each
@@ -146,7 +147,7 @@ class Clients:
     def begin(self) -> None:
         """Start the next request, on a new connection or on one that waits in the pool."""
         self.asked += 1
-        keep = self.asked % 2 == 0
+        keep = self.pool_size > 0 and self.asked % 2 == 0
         # The pool first grows to its size, then its idle connections take turns.
         grown = keep and self.idle and self.kept >= self.pool_size
         connection = self.idle.popleft() if grown else None

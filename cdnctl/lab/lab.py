@@ -248,6 +248,13 @@ class Lab:
             raise LabError("no agent was started in this lab")
         return self.agent
 
+    def run_beside(self, command: Sequence[str], namespace: str, what: str) -> subprocess.Popen[bytes]:
+        """Start somebody else's program in one of the namespaces; it ends with the lab, or by `end`."""
+        process = start(command, namespace=namespace, stdout=self._logs["lab"], stderr=self._logs["lab"])
+        self._note(process, what)
+        self._stack.callback(end, process)
+        return process
+
     # --- faults --------------------------------------------------------------------------------
 
     def set_link(
@@ -310,7 +317,10 @@ class Lab:
         share6: float = 0.0,
         targets: Sequence[tuple[str, int]] = ((VIP, PORT), (VIP6, PORT)),
     ) -> Traffic:
-        """Start honest clients; their requests appear in the returned `Traffic` (and `self.traffic`)."""
+        """Start honest clients; their requests appear in the returned `Traffic` (and `self.traffic`).
+
+        With a `pool` of 0 each request makes a connection of its own; else every other does.
+        """
         self.traffic = Traffic(
             self.topology.clients, targets, rate, pool=pool, share6=share6, log=self._logs["lab"]
         )
