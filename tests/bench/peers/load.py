@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cdnctl.lab.gauges import Machine
 from cdnctl.lab.processes import LabError, end, start
 from cdnctl.python import python_module
 from tests.bench.peers.place import CLIENTS, HOME, PORT
+from tests.bench.peers.processors import Processors
 from tests.bench.results import Unsound
 
 CONNECTIONS = 32
@@ -21,7 +20,8 @@ _SPARE_S = 15.0
 """A load that has not ended so long after its time never will."""
 _FAILED = 1e-3
 """More failures than this part of all requests, and it was not the way that was measured."""
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PUNCTUAL = 0.9
+"""Fewer requests than this part of those that were due, and the pace was not what it should be."""
 _SUMMARY = """\
 done = function(summary)
   local e = summary.errors
@@ -38,15 +38,19 @@ class Cost(NamedTuple):
     bytes: int
     seconds: float
     busy_s: float
-    """Processor time of the whole box meanwhile: clients, edge, origins, and the kernel for all of them."""
+    """Processor time of the whole box meanwhile, also of wrk's own start."""
+
+    def without(self, at_rest: float) -> Cost:
+        """But for what the box does anyway: so many seconds of work in a second."""
+        return self._replace(busy_s=self.busy_s - at_rest * self.seconds)
 
     @property
     def us_per_request(self) -> float:
         return self.busy_s * 1e6 / self.requests
 
     @property
-    def s_per_gigabyte(self) -> float:
-        return self.busy_s * 1e9 / self.bytes
+    def ms_per_gigabyte(self) -> float:
+        return self.busy_s * 1e12 / self.bytes
 
     @property
     def requests_per_s(self) -> float:
@@ -75,10 +79,9 @@ def _wrk(
     if not script.exists():
         script.write_text(_SUMMARY)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(script)]
-    before = Machine.read()
+    before = Processors.read()
     said = _finish([*command, *options, f"http://{target}:{PORT}{path}"], seconds)
-    busy_s = (Machine.read().busy - before.busy) / TICKS_PER_S
-    return cost(said, busy_s)
+    return cost(said, before.busy_until(Processors.read()))
 
 
 def cost(said: str, busy_s: float) -> Cost:
@@ -98,23 +101,44 @@ def sound(requests: int, failed: int) -> None:
 
 
 def request_times_us(target: str, sources: Sequence[str], rate: float, seconds: float) -> list[float]:
-    """Times of requests on new connections that begin at a fixed pace, from connect to the last byte."""
-    order = {"target": [target, PORT], "sources": list(sources), "rate": rate, "seconds": seconds}
-    command = ["nice", "-n", "-10", *python_module("tests.bench.peers.paced", json.dumps(order))]
-    answer = json.loads(_finish(command, seconds))
-    sound(len(answer["us"]), answer["failed"])
-    if len(answer["us"]) < rate * seconds * 0.9:
-        raise Unsound(f"{len(answer['us'])} requests in {seconds:g} s where {rate * seconds:g} were due")
-    times: list[float] = answer["us"]
+    """Times of requests on new connections that begin at a fixed pace, from connect to the last byte.
+
+    One process for each source takes its part of the rate.
+    """
+    each = rate / len(sources)
+    paced = []
+    try:
+        for source in sources:
+            order = {"target": [target, PORT], "source": source, "rate": each, "seconds": seconds}
+            command = ["nice", "-n", "-10", *python_module("tests.bench.peers.paced", json.dumps(order))]
+            paced.append(_start(command))
+        said = [_said(process, seconds) for process in paced]
+    finally:
+        for process in paced:
+            end(process)
+    answers = [json.loads(text) for text in said]
+    times = [time_us for answer in answers for time_us in answer["us"]]
+    sound(len(times), sum(answer["failed"] for answer in answers))
+    if len(times) < _PUNCTUAL * rate * seconds:
+        raise Unsound(f"{len(times)} requests in {seconds:g} s where {rate * seconds:g} were due")
     return times
 
 
 def _finish(command: Sequence[str], seconds: float) -> str:
-    process = start(command, namespace=CLIENTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = _start(command)
+    try:
+        return _said(process, seconds)
+    finally:
+        end(process)
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return start(command, namespace=CLIENTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _said(process: subprocess.Popen[bytes], seconds: float) -> str:
     try:
         said, _ = process.communicate(timeout=seconds + _SPARE_S)
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"{command[0]} does not end") from error
-    finally:
-        end(process)
+        raise LabError("a load does not end") from error
     return said.decode(errors="replace")

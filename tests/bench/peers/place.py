@@ -52,6 +52,7 @@ class Place:
                     netns.sysctl(f"net.ipv4.conf.{which}.rp_filter", 0)
                 netns.sysctl("net.ipv4.ip_forward", 1)
                 netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535")
+                netns.sysctl("net.ipv4.tcp_congestion_control", "reno")  # no pacing, on whatever box
                 netns.sysctl("net.core.somaxconn", 8192)
                 netns.sysctl("net.ipv4.tcp_max_syn_backlog", 8192)
         for device, far in zip(EDGE_LINKS, (CLIENTS, ORIGINS), strict=True):

@@ -78,6 +78,7 @@ listen origins
 
 Process = subprocess.Popen[bytes]
 
+
 def origins(log: IO[bytes]) -> list[Process]:
     """Start the origins."""
     www = HOME / "www"
@@ -86,8 +87,9 @@ def origins(log: IO[bytes]) -> list[Process]:
         file.truncate(BIG_BYTES)
     for directory in (HOME, www):
         directory.chmod(0o755)  # nginx run by root reads files as its unprivileged user
-    listen = " ".join(f"listen {hop}:{PORT} reuseport backlog=8192;" for hop in HOPS)
+    listen = " ".join(f"listen {hop}:{PORT} reuseport deferred backlog=8192;" for hop in HOPS)
     return _nginx("origin", ORIGINS, _ORIGIN, HOPS, log, listen=listen, body="x" * 512, www=www)
+
 
 def stream(vip: str, log: IO[bytes]) -> list[Process]:
     """Start nginx as a balancer of TCP."""
@@ -95,8 +97,18 @@ def stream(vip: str, log: IO[bytes]) -> list[Process]:
     # what loads a module stands before everything else
     head, _, rest = _STREAM.partition("\n")
     return _nginx(
-        "stream", EDGE, rest, [vip], log, head=head, module=_STREAM_MODULE, servers=servers, vip=vip, port=PORT
+        "stream",
+        EDGE,
+        rest,
+        [vip],
+        log,
+        head=head,
+        module=_STREAM_MODULE,
+        servers=servers,
+        vip=vip,
+        port=PORT,
     )
+
 
 def haproxy(vip: str, log: IO[bytes]) -> list[Process]:
     """Start HAProxy in TCP mode."""
@@ -106,6 +118,7 @@ def haproxy(vip: str, log: IO[bytes]) -> list[Process]:
     process = start(["haproxy", "-q", "-db", "-f", str(file)], namespace=EDGE, stderr=log)
     _await(EDGE, [vip], [process], "HAProxy", log)
     return [process]
+
 
 def _nginx(
     what: str,
@@ -128,6 +141,7 @@ def _nginx(
     _await(namespace, addresses, processes, f"nginx ({what})", log)
     return processes
 
+
 def _await(
     namespace: str, addresses: Sequence[str], processes: Sequence[Process], what: str, log: IO[bytes]
 ) -> None:
@@ -138,6 +152,7 @@ def _await(
             if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
                 raise LabError(f"{what} does not come up:\n{Path(log.name).read_text()}")
             time.sleep(0.01)
+
 
 def _answers(namespace: str, address: str) -> bool:
     with netns.entered(namespace):

@@ -27,6 +27,8 @@ from tests.bench.peers import servers
 from tests.bench.peers.place import CLIENTS, EDGE, EDGE_LINKS, HOME, HOPS, NAME, ORIGINS, PORT, UPLINK
 
 _START_S = 60.0
+_SERVERS = {"HAProxy": (servers.haproxy, "203.0.113.81"), "nginx stream": (servers.stream, "203.0.113.82")}
+"""Which to start, and its VIP."""
 _XDP = 6
 _PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 """`return XDP_PASS`."""
@@ -47,6 +49,10 @@ class Way:
     ) -> None:
         pass
 
+    def own_s(self) -> float:
+        """User plus system time of its processes so far."""
+        return 0.0
+
     def close(self) -> None:
         """End its processes."""
 
@@ -54,15 +60,14 @@ class Way:
 class Proxy(Way):
     """A server in between. It runs all the time; without connections it sleeps."""
 
-    def __init__(self, name: str, target: str, log: IO[bytes]) -> None:
-        self.name, self.target = name, target
+    def __init__(self, name: str, log: IO[bytes]) -> None:
+        self.name = name
+        begin, self.target = _SERVERS[name]
         with netns.netlink(EDGE) as ip:
-            ip.addr("add", index=1, address=target, prefixlen=32)
-        begin = {"HAProxy": servers.haproxy, "nginx stream": servers.stream}[name]
-        self._processes = begin(target, log)
+            ip.addr("add", index=1, address=self.target, prefixlen=32)
+        self._processes = begin(self.target, log)
 
-    def cpu_s(self) -> float:
-        """User plus system time so far."""
+    def own_s(self) -> float:
         return sum(cpu_s(process.pid) for process in self._processes)
 
     def close(self) -> None:
@@ -174,8 +179,7 @@ policy = "latency"
             raise LabError("our program is not attached")
         return found
 
-    def agent_s(self) -> float:
-        """Processor time of the agent so far."""
+    def own_s(self) -> float:
         return cpu_s(self._agent.pid)
 
     def close(self) -> None:
@@ -201,6 +205,10 @@ policy = "latency"
                 kernel.check(libbpf.bpf_xdp_attach(ifindex, fd, kernel.XDP_FLAGS_DRV_MODE, None), UPLINK)
 
 
-def proxies(log: IO[bytes]) -> Sequence[Proxy]:
-    """HAProxy and nginx, with a VIP each."""
-    return [Proxy("HAProxy", "203.0.113.81", log), Proxy("nginx stream", "203.0.113.82", log)]
+def proxies(log: IO[bytes], stack: contextlib.ExitStack, names: Sequence[str]) -> list[Way]:
+    """Those of these names, with a VIP each; the stack ends them."""
+    found: list[Way] = []
+    for name in names:
+        found.append(Proxy(name, log))
+        stack.callback(found[-1].close)
+    return found
