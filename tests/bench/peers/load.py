@@ -96,7 +96,7 @@ def cost(said: str, busy_s: float) -> Cost:
 
 def sound(requests: int, failed: int) -> None:
     """Raises Unsound."""
-    if failed > _FAILED * requests or (not requests and failed):
+    if not requests or failed > _FAILED * requests:
         raise Unsound(f"{failed} of {requests + failed} requests failed")
 
 

@@ -19,7 +19,8 @@ RATE = 1000.0
 """New connections/s of the clients at a fixed pace: less than a fifth of what the slowest way can do."""
 _PACED = 2
 """Processes that take their parts of it."""
-_WARM_S = 1
+_EACH_S = 1
+"""wrk takes whole seconds."""
 
 
 class Plan(NamedTuple):
@@ -34,7 +35,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(rounds=8, all_ways=True, paced_s=1.0, timed=3)
-QUICK = Plan(rounds=4, all_ways=False, paced_s=0.6, timed=1)
+QUICK = Plan(rounds=3, all_ways=False, paced_s=0.5, timed=1)
 
 
 class Box(NamedTuple):
@@ -76,9 +77,9 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     with _box(plan.all_ways) as box:
         at_rest = busy_at_rest(0.5)
         for way in box.ways:
-            box.place.next_source()
-            with way:
-                load.new_connections(way.target, _WARM_S)
+            if not way.settling_s:  # else it is loaded first each time
+                with way:
+                    _settle(box, way, _EACH_S)
         figures = {way.name: Figures() for way in box.ways}
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
@@ -90,20 +91,27 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     return rows(figures, run_us)
 
 
+def _settle(box: Box, way: Way, seconds: int) -> None:
+    """Load that is not measured."""
+    box.place.next_source()
+    if seconds:
+        load.new_connections(way.target, seconds)
+
+
 def _measure(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> None:
     """One round of one way, which is active."""
+    _settle(box, way, way.settling_s)
     lost = box.place.lost()
-    seconds = 1
     if plan.all_ways or way.name != FLOOR:
         box.place.next_source()
         own_s = way.own_s()
-        cost = load.new_connections(way.target, seconds).without(at_rest)
+        cost = load.new_connections(way.target, _EACH_S).without(at_rest)
         figures.new.append(cost)
         figures.own_us.append((way.own_s() - own_s) * 1e6 / cost.requests)
     if plan.all_ways:
         box.place.next_source()
-        figures.kept.append(load.kept_alive(way.target, seconds).without(at_rest))
-        figures.big.append(load.downloads(way.target, seconds).without(at_rest))
+        figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
+        figures.big.append(load.downloads(way.target, _EACH_S).without(at_rest))
     sources = [box.place.next_source() for _ in range(_PACED)]
     figures.times_us.append(load.request_times_us(way.target, sources, RATE, plan.paced_s))
     box.place.check(lost, way.name)
@@ -112,9 +120,10 @@ def _measure(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -
 def _run_us(box: Box) -> float:
     """Run time of our programs for each new connection, as long as the kernel's clock for it is on."""
     ours = box.ours
-    box.place.next_source()
     with ours, gauges.timing():
+        _settle(box, ours, ours.settling_s)
+        box.place.next_source()
         before = ours.runs()
-        cost = load.new_connections(ours.target, 1)
+        cost = load.new_connections(ours.target, _EACH_S)
         after = ours.runs()
     return (after.ns - before.ns) / 1e3 / cost.requests
