@@ -39,15 +39,10 @@ lint: setup ## style, types, and who may import whom
 		.venv/bin/clang-format --dry-run -Werror "$${files[@]}"; \
 	fi
 
-# and the peers
-.PHONY: setup-bench
-setup-bench:
-	@.ci/setup.sh bench
-
-bench: setup-bench ## what the data path takes, beside its peers, into bench.json
+bench: setup ## nanoseconds per decision, into bench.json
 	$(PYTHON) -m tests.bench $(ARGS)
 
-bench-quick: setup-bench ## the same, fewer rounds
+bench-quick: setup ## the same, fewer rounds
 	$(PYTHON) -m tests.bench --quick $(ARGS)
 
 clean: ## remove .venv and everything that was generated

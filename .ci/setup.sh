@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Installs what is missing to run, test and show cdnctl on Debian or Ubuntu, and makes .venv.
-# With the argument `bench` also what the bench measures ours beside.
 # Run again it only looks; it installs again when pyproject.toml or this file has changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,14 +22,6 @@ missing_packages() {
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
 	command -v ps >/dev/null || echo procps
-}
-
-# The peers that `make bench` and `make bench-quick` measure beside ours.
-missing_peers() {
-	command -v haproxy >/dev/null || echo haproxy
-	compgen -G '/usr/lib/nginx/modules/ngx_stream_module.so' >/dev/null || echo libnginx-mod-stream
-	command -v nft >/dev/null || echo nftables
-	command -v wrk >/dev/null || echo wrk # the load
 }
 
 install_packages() {
@@ -83,10 +74,7 @@ make_environment() {
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
-mapfile -t missing < <(
-	missing_packages
-	[[ ${1:-} != bench ]] || missing_peers
-)
+mapfile -t missing < <(missing_packages)
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi
