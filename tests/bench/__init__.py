@@ -3,6 +3,7 @@
 Each suite is a package of its own with one function, `results`, that measures and gives the rows:
 
     decisions  nanoseconds per decision, beside the bare kernel operations it needs
+    peers      what a request costs the box, beside HAProxy, nginx, nftables and routing
     failover   how soon a CDN at fault gets no more new flows, beside HAProxy
 
 and here is what they share:

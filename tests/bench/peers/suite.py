@@ -1,0 +1,129 @@
+"""The suite: all ways in turn, round by round, and what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cdnctl.lab import gauges
+from cdnctl.lab.processes import end, undisturbed
+from tests.bench.peers import load, place, servers
+from tests.bench.peers.figures import FLOOR, Figures, rows
+from tests.bench.peers.place import HOME, Place
+from tests.bench.peers.processors import busy_at_rest
+from tests.bench.peers.ways import Nftables, Ours, Way, proxies
+from tests.bench.results import Result
+
+RATE = 1000.0
+"""New connections/s of the clients at a fixed pace: less than a fifth of what the slowest way can do."""
+_PACED = 2
+"""Processes that take their parts of it."""
+_EACH_S = 1
+"""wrk takes whole seconds."""
+
+
+class Plan(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    all_ways: bool
+    """And all that is asked of them; else only what rows with a gate need."""
+    paced_s: float
+    timed: int
+    """Passes in which the kernel times our programs."""
+
+
+FULL = Plan(rounds=8, all_ways=True, paced_s=1.0, timed=3)
+QUICK = Plan(rounds=3, all_ways=False, paced_s=0.5, timed=1)
+
+
+class Box(NamedTuple):
+    """What is there to measure."""
+
+    place: Place
+    ways: list[Way]
+    ours: Ours
+
+
+@contextlib.contextmanager
+def _box(all_ways: bool) -> Iterator[Box]:
+    """All servers, each in its namespace; everything is gone afterwards, and so is what a killed run left."""
+    stack = contextlib.ExitStack()
+    try:
+        place.remove()
+        stack.callback(place.remove)
+        HOME.mkdir()
+        links = Place()
+        log = stack.enter_context((HOME / "log").open("wb"))
+        ours = Ours(log)
+        stack.callback(ours.close)
+        for process in servers.origins(log):
+            stack.callback(end, process)
+        ways = [Way(), *proxies(log, stack, ["HAProxy", "nginx stream"] if all_ways else ["HAProxy"])]
+        if all_ways:
+            ways.append(Nftables())
+        ours.wait()
+        yield Box(links, [*ways, ours], ours)
+    finally:
+        with undisturbed():
+            stack.close()
+
+
+def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
+    """All rows. Raises Unsound, CdnctlError."""
+    plan = QUICK if quick else FULL
+    say("servers and links")
+    with _box(plan.all_ways) as box:
+        at_rest = busy_at_rest(0.5)
+        for way in box.ways:
+            if not way.settling_s:  # else it is loaded first each time
+                with way:
+                    _settle(box, way, _EACH_S)
+        figures = {way.name: Figures() for way in box.ways}
+        for number in range(plan.rounds):
+            say(f"round {number + 1} of {plan.rounds}")
+            for way in box.ways if number % 2 else reversed(box.ways):
+                with way:
+                    _measure(box, way, figures[way.name], plan, at_rest)
+        say("our programs' own run time")
+        run_us = [_run_us(box) for _ in range(plan.timed)]
+    return rows(figures, run_us)
+
+
+def _settle(box: Box, way: Way, seconds: int) -> None:
+    """Load that is not measured."""
+    box.place.next_source()
+    if seconds:
+        load.new_connections(way.target, seconds)
+
+
+def _measure(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> None:
+    """One round of one way, which is active."""
+    _settle(box, way, way.settling_s)
+    lost = box.place.lost()
+    if plan.all_ways or way.name != FLOOR:
+        box.place.next_source()
+        own_s = way.own_s()
+        cost = load.new_connections(way.target, _EACH_S).without(at_rest)
+        figures.new.append(cost)
+        figures.own_us.append((way.own_s() - own_s) * 1e6 / cost.requests)
+    if plan.all_ways:
+        box.place.next_source()
+        figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
+        figures.big.append(load.downloads(way.target, _EACH_S).without(at_rest))
+    sources = [box.place.next_source() for _ in range(_PACED)]
+    figures.times_us.append(load.request_times_us(way.target, sources, RATE, plan.paced_s))
+    box.place.check(lost, way.name)
+
+
+def _run_us(box: Box) -> float:
+    """Run time of our programs for each new connection, as long as the kernel's clock for it is on."""
+    ours = box.ours
+    with ours, gauges.timing():
+        _settle(box, ours, ours.settling_s)
+        box.place.next_source()
+        before = ours.runs()
+        cost = load.new_connections(ours.target, _EACH_S)
+        after = ours.runs()
+    return (after.ns - before.ns) / 1e3 / cost.requests
