@@ -130,6 +130,25 @@ class TestTheRestSlowsDown:
         assert path.health(AURORA).probing
         assert path.health(AURORA).last_new_flow_ns == 0
 
+    def test_with_another_one_out_a_suspect_gets_hardly_more(self, path: DataPath) -> None:
+        """Two thirds of the weight are avoided: whoever is left is found all the same."""
+        take_out(path)
+        path.change_health(
+            BOREALIS,
+            samples=20,
+            baseline_us=13_000,
+            ewma_us=165_000,
+            limit_us=59_000,
+            ewma_at_ns=time.monotonic_ns(),
+            probing=1,
+            probe_ns=time.monotonic_ns(),
+            probes_bad=3,
+        )
+        found = spread(path, 1500, "fast")
+        assert found[AURORA] == 0
+        assert found[BOREALIS] <= 1
+        assert found[CORONA] >= 1499
+
     def test_a_rescue_takes_a_suspect(self, path: DataPath) -> None:
         sessions = [connect(path, n, "fast") for n in range(60)]
         stuck = next(session for session in sessions if session.cdn == AURORA)

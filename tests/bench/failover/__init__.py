@@ -21,7 +21,8 @@ How it measures:
   the second before the fault.
 
 What is not flattering is shown as well: HAProxy connects in its clients' stead, so it can try again elsewhere
-long before a client re-sends its SYN after 1 s; and its checks need no flows to notice by.
+long before a client re-sends its SYN after 1 s; and its checks need no flows to notice by. Where nothing at
+all happened to it, one stands as the peer, or there would be no ratio.
 
     balancers  who is measured        trial   one of them, one fault       rows    what is stated
     syns       opening segments       suite   rounds
