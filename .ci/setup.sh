@@ -27,6 +27,9 @@ missing_packages() {
 # What is measured beside ours; `setup.sh bench` asks for it.
 missing_peers() {
 	command -v haproxy >/dev/null || echo haproxy
+	[[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || echo libnginx-mod-stream
+	command -v nft >/dev/null || echo nftables
+	command -v wrk >/dev/null || echo wrk # the load
 }
 
 install_packages() {

@@ -56,7 +56,7 @@ def rows(figures: Mapping[str, Figures], run_us: Sequence[float]) -> list[Result
     return found
 
 
-def _peers(figures: Mapping[str, Figures]) -> list[str]:
+def _peers(figures: Iterable[str]) -> list[str]:
     return [name for name in figures if name != OURS]
 
 

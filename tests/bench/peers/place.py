@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from cdnctl.lab import netns
 from cdnctl.lab.processes import LabError
 from cdnctl.paths import pin_dir
@@ -84,7 +82,7 @@ class Place:
         for name, devices in ((CLIENTS, (UPLINK,)), (EDGE, EDGE_LINKS), (ORIGINS, (UPLINK,))):
             with netns.netlink(name) as ip:
                 for device in devices:
-                    stats = _link(ip, device).get_attr("IFLA_STATS64")
+                    stats = ip.get_links(ifname=device)[0].get_attr("IFLA_STATS64")
                     came, dropped = came + stats["rx_packets"], dropped + stats["rx_dropped"]
         return came, dropped
 
@@ -116,7 +114,3 @@ def _join(device: str, far: str) -> None:
 def _address(namespace: str, device: str, address: str, length: int) -> None:
     with netns.netlink(namespace) as ip:
         ip.addr("add", index=ip.link_lookup(ifname=device)[0], address=address, prefixlen=length)
-
-
-def _link(ip: IPRoute, device: str):  # type: ignore[no-untyped-def]
-    return ip.get_links(ifname=device)[0]

@@ -21,7 +21,7 @@ from cdnctl.errors import NoAgent
 from cdnctl.lab import gauges, netns
 from cdnctl.lab.gauges import Runs
 from cdnctl.lab.processes import LabError, cpu_s, end, start
-from cdnctl.model import Attach, Change, Detach
+from cdnctl.model import Attach, Detach
 from cdnctl.python import python_module
 from tests.bench.peers import servers
 from tests.bench.peers.place import CLIENTS, EDGE, EDGE_LINKS, HOME, HOPS, NAME, ORIGINS, PORT, UPLINK
@@ -189,7 +189,7 @@ policy = "latency"
         end(self._agent)
         os.close(self._pass)
 
-    def _ask(self, command: Change) -> None:
+    def _ask(self, command: Attach | Detach) -> None:
         with Client(HOME / f"{NAME}.sock", client="bench", timeout_s=20.0) as client:
             outcome = client.request(command)
         if not outcome.ok:
