@@ -39,10 +39,12 @@ lint: setup ## style, types, and who may import whom
 		.venv/bin/clang-format --dry-run -Werror "$${files[@]}"; \
 	fi
 
-bench: setup ## nanoseconds per decision, into bench.json
+bench: ## nanoseconds per decision, drops, loading; into bench.json
+	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench $(ARGS)
 
-bench-quick: setup ## the same, fewer rounds
+bench-quick: ## the same, fewer rounds
+	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench --quick $(ARGS)
 
 clean: ## remove .venv and everything that was generated

@@ -24,6 +24,11 @@ missing_packages() {
 	command -v ps >/dev/null || echo procps
 }
 
+# What the bench measures beside ours, and nothing else needs.
+missing_peers() {
+	command -v xdp-filter >/dev/null || echo xdp-tools
+}
+
 install_packages() {
 	local packages=("$@")
 	if ! command -v apt-get >/dev/null; then
@@ -74,7 +79,7 @@ make_environment() {
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
-mapfile -t missing < <(missing_packages)
+mapfile -t missing < <(missing_packages; [[ ${1:-} != bench ]] || missing_peers)
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi

@@ -27,6 +27,8 @@ LIVE_FRAMES = 1 << 1
 """BPF_F_TEST_XDP_LIVE_FRAMES: the frames of a test run really go out."""
 _BATCH = 4096
 _BATCH_BYTES = 4 << 20
+_PER_CPU = (5, 6, 10)
+"""BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH."""
 NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
 """What kernels say that have no batches for a map; 524 is ENOTSUPP, which user space has no name for."""
 
@@ -291,8 +293,20 @@ class Map:
             self.delete(key)
 
     def memory(self) -> mmap.mmap:
-        """The values of a BPF_F_MMAPABLE array as memory."""
-        return mmap.mmap(self.fd, self.info.value_size * self.info.max_entries)
+        """The values of a BPF_F_MMAPABLE array as memory, each from a multiple of eight bytes on."""
+        return mmap.mmap(self.fd, (self.info.value_size + 7) // 8 * 8 * self.info.max_entries)
+
+
+def named_maps(program: int) -> dict[str, Map]:
+    """The maps that a program uses, whoever made them, by their names."""
+    found = {}
+    for identity in program_map_ids(program):
+        fd = check(libbpf().bpf_map_get_fd_by_id(identity), f"map {identity}")
+        info = _info(fd)
+        name = info[24:40].split(b"\0")[0].decode(errors="replace")
+        found[name] = Map(fd, per_cpu=map_info(fd).type in _PER_CPU)
+        found[name]._owned = True
+    return found
 
 
 # --- programs -------------------------------------------------------------------------------------

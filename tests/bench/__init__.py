@@ -3,6 +3,7 @@
 Each suite is a package of its own with one function, `results`, that measures and gives the rows:
 
     decisions  nanoseconds per decision, beside the bare kernel operations it needs
+    drops      drops per second on one core, beside xdp-filter
 
 and here is what they share:
 

@@ -98,7 +98,8 @@ flows_per_s = 1e9
 class Rig:
     """A context manager; inside it the calling thread is in the edge's namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_shim: bool = True) -> None:
+        self._with_shim = with_shim
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Rig:
@@ -119,8 +120,9 @@ class Rig:
             self.tables = self.engine.tables
             self._sample_as_under_load()
             _await_neighbours()
-            self.shim = Shim(tables_dir(NAME), self._cflags())
-            stack.callback(self.shim.close)
+            if self._with_shim:
+                self.shim = Shim(tables_dir(NAME), self._cflags())
+                stack.callback(self.shim.close)
             self._stack = stack.pop_all()
         return self
 
