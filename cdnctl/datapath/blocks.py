@@ -81,9 +81,9 @@ class KernelBlocks:
             plan, ends = self._hints.plan(found.others, found.addresses), found.all()
             late = writing.result()
         self._hints.open_to(plan)
-        for key in known:
-            if key not in ends:
-                self._delete(key)
+        gone = [key for key in known if key not in ends]
+        self._exact.delete_all(key[4:] for key in gone if key.startswith(WHOLE))
+        self._prefix.delete_all(key for key in gone if not key.startswith(WHOLE))
         for table, entries in late:
             entries.write(table)
         self._hints.close_to(plan)
