@@ -17,7 +17,7 @@ from cdnctl.errors import CdnctlError
 from tests.bench import report
 from tests.bench.results import Result, Unsound
 
-SUITES = ("decisions", "drops")
+SUITES = ("decisions", "drops", "control")
 
 
 def main() -> int:

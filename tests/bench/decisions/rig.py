@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +65,7 @@ def _service(name: str, vip: str, cdns: Iterable[str], protocols: Sequence[str] 
     )
 
 
-_CONFIG = (
+CONFIG = (
     f"""
 [edge]
 name = "{NAME}"
@@ -104,15 +104,12 @@ class Rig:
 
     def __enter__(self) -> Rig:
         with contextlib.ExitStack() as stack:
-            remove()
-            stack.callback(remove)
-            HOME.mkdir()
-            _build()
+            stack.enter_context(namespaces())
             stack.enter_context(netns.entered(HERE))
             self._environment(stack)
             self.clients_link = socket.if_nametoindex(CLIENTS_LINK)
             self.cdns_link = socket.if_nametoindex(CDNS_LINK)
-            settings = config.parse(_CONFIG, HOME / "cdnctl.toml")
+            settings = config.parse(CONFIG, HOME / "cdnctl.toml")
             self.engine = Engine(settings)
             # closes what a start that fails has opened, too
             stack.callback(self.engine.close, detach=True)
@@ -191,6 +188,18 @@ def remove() -> None:
         netns.remove(name)
     shutil.rmtree(pin_dir(NAME), ignore_errors=True)
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def namespaces() -> Iterator[None]:
+    """Those of an edge with their links and a directory for it, without the edge; gone afterwards."""
+    remove()
+    try:
+        HOME.mkdir()
+        _build()
+        yield
+    finally:
+        remove()
 
 
 def _build() -> None:
