@@ -16,14 +16,15 @@ from cdnctl.datapath import kernel
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.kernel import Map
 from cdnctl.model import Block
-from cdnctl.paths import BPFFS, tables_dir
+from cdnctl.paths import pin_dir, tables_dir
 from tests.bench.decisions import packets
 from tests.bench.decisions.rig import NAME, Rig
 from tests.bench.results import Result, Unsound, beside, within
 
 COUNT, PREFIXES = 1_000_000, 100_000
 LOAD_S, EDIT_MS = 3.0, 5.0
-PINS = BPFFS / "cdnctl" / f"{NAME}-lists"
+PINS = pin_dir(NAME) / "lists"
+"""Among the rig's, and removed with them."""
 _TABLES = ("block_exact", "block_prefix", "block_bits", "block6_bits", "block_wide")
 _FIRST, _END = 0x2000_0000, 0xC000_0000
 """Where sources are from: 32.0.0.0 to 191.255.255.255, none of which is the rig's own."""
@@ -74,8 +75,7 @@ def _load_edge(rig: Rig, networks: Wanted) -> float:
 
 @contextlib.contextmanager
 def _empty() -> Iterator[None]:
-    remove()
-    PINS.mkdir(parents=True)
+    PINS.mkdir()
     try:
         for name in _TABLES:
             shape = Map.pinned(tables_dir(NAME) / name).info
@@ -85,12 +85,7 @@ def _empty() -> Iterator[None]:
             os.close(made)
         yield
     finally:
-        remove()
-
-
-def remove() -> None:
-    """The tables of a run, this or one that was killed."""
-    shutil.rmtree(PINS, ignore_errors=True)
+        shutil.rmtree(PINS, ignore_errors=True)
 
 
 class Edits:
