@@ -135,8 +135,8 @@ def memory() -> list[Result]:
     exact, established = Map.pinned(tables / "block_exact"), Map.pinned(tables / "established")
     rows = []
     for name, table, held in (
-        ("memory of 1M blocked addresses / bare entries", exact, COUNT),
-        ("memory of the table of 1M flows / bare entries", established, established.info.max_entries),
+        ("memory of 1M blocked / bare entries", exact, COUNT),
+        ("memory of 1M flows / bare entries", established, established.info.max_entries),
     ):
         bare = (table.info.key_size + table.info.value_size) * 1.0
         rows.append(beside(name, [_memory_bytes(table) / held], [bare], unit="MB"))
@@ -165,9 +165,9 @@ def rows(rig: Rig, rounds: int, edits: int) -> list[Result]:
         edits_made.close()
     blocked, freed = zip(*times, strict=True)
     return [
-        within("1M addresses into the kernel / limit", exact, LOAD_S, unit="s", gate=True),
+        within("1M addresses, loaded / limit", exact, LOAD_S, unit="s", gate=True),
         within(
-            "900k addresses, 100k prefixes into the kernel / limit",
+            "900k addresses and 100k prefixes, loaded / limit",
             with_prefixes,
             LOAD_S,
             unit="s",

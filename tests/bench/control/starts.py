@@ -132,7 +132,7 @@ def rows(rounds: int) -> list[Result]:
         within("agent start, compiled before / limit", compiled, WARM_S, unit="s", gate=True),
         within("agent start, data path in place / limit", in_place, WARM_S, unit="s", gate=True),
         beside(
-            "block by command, until answered / limit of effect",
+            "block by command, answered / limit of effect",
             starts.answers_ms,
             [ANSWER_MS] * len(starts.answers_ms),
             unit="ms",
