@@ -39,7 +39,7 @@ lint: setup ## style, types, and who may import whom
 		.venv/bin/clang-format --dry-run -Werror "$${files[@]}"; \
 	fi
 
-bench: ## nanoseconds per decision, a request's cost, failover, beside their peers, into bench.json
+bench: ## nanoseconds, drops, a request's cost, failover, starts; beside peers, into bench.json
 	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench $(ARGS)
 

@@ -30,6 +30,7 @@ missing_peers() {
 	[[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || echo libnginx-mod-stream
 	command -v nft >/dev/null || echo nftables
 	command -v wrk >/dev/null || echo wrk # the load
+	command -v xdp-filter >/dev/null || echo xdp-tools
 }
 
 install_packages() {

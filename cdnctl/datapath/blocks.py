@@ -15,12 +15,14 @@ import heapq
 import struct
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cdnctl.datapath import abi
+from cdnctl.datapath import abi, packing
 from cdnctl.datapath.hints import Hints
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.packing import WHOLE, Entries
 
 _FULL = (errno.E2BIG, errno.ENOSPC)
 _SAME_END_NS = 10_000_000
@@ -28,20 +30,13 @@ _SAME_END_NS = 10_000_000
 _LAPSING_NS = 100_000_000
 """An entry that ends this soon may be over for the kernel by now, or gone."""
 _LENGTH = struct.Struct("=I")
-_WHOLE = _LENGTH.pack(128)
-"""How the key of a single address begins."""
 _ENTRY = struct.Struct("=QQII")
 """struct block."""
 
 
-def to_monotonic_ns(wall_ns: int, began_ns: int | None = None) -> int:
-    """A wall time on the kernel's clock; 0 (never) stays, and what is long past is 1.
-
-    `began_ns` is the wall time at which that clock began, for those who have many to convert.
-    """
-    if not wall_ns:
-        return 0
-    return max(1, wall_ns - (_began_ns() if began_ns is None else began_ns))
+def to_monotonic_ns(wall_ns: int) -> int:
+    """A wall time on the kernel's clock; 0 (never) stays, and what is long past is 1."""
+    return packing.on_clock(wall_ns, _began_ns())
 
 
 def _began_ns() -> int:
@@ -79,23 +74,18 @@ class KernelBlocks:
         What was blocked and stays so is blocked at every moment: entries come first, then their hints,
         and only then does anything go. Raises OSError; then nothing was opened.
         """
-        known, began_ns = self._known(), _began_ns()
-        ends = {abi.prefix_key(network): to_monotonic_ns(end, began_ns) for network, end in wanted.items()}
-        plan = self._hints.plan(ends)
-        late: list[tuple[Map, dict[bytes, bytes]]] = []
-        for table, entries in self._missing(ends, known):
-            try:
-                table.put_all(entries)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                late.append((table, entries))  # what has to go takes up the room
+        known, found = self._known(), packing.sort(wanted, _began_ns())
+        # nobody is to wait for the kernel who has something to count meanwhile
+        with ThreadPoolExecutor(1) as kernel:
+            writing = kernel.submit(self._write_missing, found, known)
+            plan, ends = self._hints.plan(found.others, found.addresses), found.all()
+            late = writing.result()
         self._hints.open_to(plan)
-        for key in known:
-            if key not in ends:
-                self._delete(key)
+        gone = [key for key in known if key not in ends]
+        self._exact.delete_all(key[4:] for key in gone if key.startswith(WHOLE))
+        self._prefix.delete_all(key for key in gone if not key.startswith(WHOLE))
         for table, entries in late:
-            table.put_all(entries)
+            entries.write(table)
         self._hints.close_to(plan)
         self._held, self._ended = ends, set()
         self._ends = [(end, key) for key, end in ends.items() if end]
@@ -156,28 +146,41 @@ class KernelBlocks:
 
     def _known(self) -> dict[bytes, bytes]:
         """What the kernel holds, as it holds it."""
-        return {_WHOLE + address: value for address, value in self._exact.items()} | dict(
-            self._prefix.items()
-        )
+        return {WHOLE + address: value for address, value in self._exact.items()} | dict(self._prefix.items())
 
-    def _missing(
-        self, ends: Mapping[bytes, int], known: Mapping[bytes, bytes]
-    ) -> list[tuple[Map, dict[bytes, bytes]]]:
-        """What to write into either table for these ends, with the hits so far."""
-        addresses: dict[bytes, bytes] = {}
+    def _write_missing(
+        self, found: packing.Sorted, known: Mapping[bytes, bytes]
+    ) -> list[tuple[Map, Entries]]:
+        """Write what the kernel has not. What finds no room comes back: what has to go takes it up."""
+        late = []
+        for table, entries in self._missing(found, known):
+            try:
+                entries.write(table)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                late.append((table, entries))
+        return late
+
+    def _missing(self, found: packing.Sorted, known: Mapping[bytes, bytes]) -> list[tuple[Map, Entries]]:
+        """What to write into either table, with the hits so far."""
+        if not known and found.addresses:  # nothing to compare with: they need no keys of their own
+            addresses = Entries.of_addresses(found.addresses, found.ends)
+            return [(self._exact, addresses), *self._missing(packing.Sorted([], [], found.others), known)]
+        singles: dict[bytes, bytes] = {}
         prefixes: dict[bytes, bytes] = {}
-        for key, end in ends.items():
+        for key, end in found.all().items():
             before = _unpack(known[key]) if key in known else None
             if before is None or not _same_end(before.expires_ns, end):
                 entry = _entry(key, end, 0 if before is None else before.hits)
-                if key.startswith(_WHOLE):
-                    addresses[key[4:]] = entry
+                if key.startswith(WHOLE):
+                    singles[key[4:]] = entry
                 else:
                     prefixes[key] = entry
-        return [(self._exact, addresses), (self._prefix, prefixes)]
+        return [(self._exact, Entries.of(singles)), (self._prefix, Entries.of(prefixes))]
 
     def _find(self, key: bytes) -> _Entry | None:
-        value = self._exact.get(key[4:]) if key.startswith(_WHOLE) else self._prefix.get(key)
+        value = self._exact.get(key[4:]) if key.startswith(WHOLE) else self._prefix.get(key)
         if value is None:
             return None
         entry = _unpack(value)
@@ -185,13 +188,13 @@ class KernelBlocks:
         return entry if entry.length == _length(key) else None
 
     def _write(self, key: bytes, value: bytes) -> None:
-        if key.startswith(_WHOLE):
+        if key.startswith(WHOLE):
             self._exact.put(key[4:], value)
         else:
             self._prefix.put(key, value)
 
     def _delete(self, key: bytes) -> None:
-        if key.startswith(_WHOLE):
+        if key.startswith(WHOLE):
             self._exact.delete(key[4:])
         else:
             self._prefix.delete(key)

@@ -12,6 +12,7 @@ filled before anybody can attach anything, and never changed: a new generation o
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import struct
@@ -85,9 +86,8 @@ def build(pins: Path, sizes: Mapping[str, int], cflags: Sequence[str]) -> Built:
     text, warnings = source(), list[str]()
     before = _used_s(resource.RUSAGE_CHILDREN)
     compiled = compiled_for(text, cflags, warnings.append)
-    compile_s, began = _used_s(resource.RUSAGE_CHILDREN) - before, _used_s(resource.RUSAGE_THREAD)
+    compile_s = _used_s(resource.RUSAGE_CHILDREN) - before
     with load(compiled, pins, text, cflags, sizes) as loaded:
-        load_s = _used_s(resource.RUSAGE_THREAD) - began
         (pins / NEXT).mkdir(exist_ok=True)
         for name in (*PERF_ARRAYS, STAGES):
             kernel.obj_pin(loaded.maps[name], pins / NEXT / name)
@@ -99,7 +99,7 @@ def build(pins: Path, sizes: Mapping[str, int], cflags: Sequence[str]) -> Built:
                 " more than one cannot be attached in native mode"
             )
         walked = {name: kernel.verified_instructions(fd) for name, fd in loaded.programs.items()}
-    return Built(compile_s, load_s, loaded.multi_buffer, walked, warnings)
+    return Built(compile_s, loaded.load_s, loaded.multi_buffer, walked, warnings)
 
 
 def compiled_for(text: str, cflags: Sequence[str], warn: Callable[[str], None]) -> Compiled:
@@ -193,6 +193,8 @@ def main() -> int:
             return 0
         module = toolchain.compile_module(text, cflags)
         sys.stdout.buffer.write(msgspec.msgpack.encode(taken_from(module, text, functions(text))))
+        sys.stdout.flush()
+        os._exit(0)  # nobody is to wait until the compiler has tidied up
     except CdnctlError as error:
         print(error.message, file=sys.stderr)
         return 1

@@ -11,7 +11,9 @@ import ctypes
 import os
 import re
 import struct
+import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +100,44 @@ class Loaded:
         """
         self.multi_buffer = loading.takes_multi_buffer()
         """Whether frames in several buffers are taken; an old kernel refuses."""
+        self.load_s = 0.0
+        """What the verifier took of CPUs."""
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
         try:
-            for shape in compiled.maps:
-                self.maps[shape.name] = _opened(shape, pins, sizes) if shape.size else _made(shape)
-            descriptors = list(self.maps.values())
-            for name in functions:
-                code = _with_maps(compiled.programs[name], descriptors)
-                shown = name if self.multi_buffer else name + loading.SINGLE
-                self.programs[name] = loading.load_xdp(code, shown, multi_buffer=self.multi_buffer)
+            self._open(compiled.maps, pins, sizes)
+            self._load({name: compiled.programs[name] for name in functions})
         except BaseException:
             self.close()
             raise
+
+    def _open(self, shapes: Iterable[MapShape], pins: Path, sizes: Mapping[str, int] | None) -> None:
+        """Or make: side by side, for the kernel clears a table of a million while nobody needs it to."""
+
+        def opened(shape: MapShape) -> int:
+            return _opened(shape, pins, sizes) if shape.size else _made(shape)
+
+        with ThreadPoolExecutor(_cpus()) as pool:
+            results = {shape.name: pool.submit(opened, shape) for shape in shapes}
+        _gather(results, self.maps)
+
+    def _load(self, programs: Mapping[str, bytes]) -> None:
+        """The verifier walks one program on a CPU; the longest are begun with, so that none is left last."""
+        descriptors, took_s = list(self.maps.values()), list[float]()
+
+        def load(name: str) -> int:
+            began = time.thread_time()
+            code = _with_maps(programs[name], descriptors)
+            shown = name if self.multi_buffer else name + loading.SINGLE
+            fd = loading.load_xdp(code, shown, multi_buffer=self.multi_buffer)
+            took_s.append(time.thread_time() - began)
+            return fd
+
+        with ThreadPoolExecutor(_cpus()) as pool:
+            by_length = sorted(programs, key=lambda name: -len(programs[name]))
+            results = {name: pool.submit(load, name) for name in by_length}
+        _gather({name: results[name] for name in programs}, self.programs)
+        self.load_s = sum(took_s)
 
     def __enter__(self) -> Loaded:
         return self
@@ -123,6 +150,19 @@ class Loaded:
         for held in (self.programs, self.maps):
             while held:
                 os.close(held.popitem()[1])
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _gather(results: Mapping[str, Future[int]], into: dict[str, int]) -> None:
+    """Descriptors that were made side by side; when one raises, all others are there, to be closed."""
+    for name, result in results.items():
+        if result.exception() is None:
+            into[name] = result.result()
+    for result in results.values():
+        result.result()
 
 
 def _made(shape: MapShape) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from cdnctl.datapath import abi
@@ -31,8 +31,6 @@ _WHOLE_WORDS = _MAPPED_BITS + 19
 """An IPv4 prefix of this length is the /24s of exactly one word; a shorter one is several whole words."""
 _COUNT = struct.Struct("=I")
 _PIECE = 512  # words
-_ADDRESS4 = _COUNT.pack(_ADDRESS) + abi.packed("0.0.0.0")[:12]
-"""How the key of a single IPv4 address begins."""
 
 
 def cell6(address: bytes) -> int:
@@ -82,10 +80,10 @@ class _Cells:
             counts[cell] += 1
             words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
 
-    def add_all(self, cells: Collection[int], bit: int, words: memoryview[int]) -> None:
-        """The same for a great many."""
-        self._counts[bit].update(cells)
-        for cell in set(cells):
+    def add_all(self, cells: Iterable[int], bit: int, words: memoryview[int]) -> None:
+        """The same for a great many, of which there are none yet."""
+        self._counts[bit] = counts = Counter(cells)
+        for cell in counts:
             words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
 
     def remove(self, cells: Iterable[int], bit: int) -> None:
@@ -169,20 +167,19 @@ class Hints:
         else:
             self._ip4.remove(_cells4(address, length), bit)
 
-    def plan(self, keys: Iterable[bytes]) -> Plan:
-        """Count these and no others; what the hints should be, which are left as they are."""
+    def plan(self, keys: Iterable[bytes], addresses: Iterable[int] = ()) -> Plan:
+        """Count these and no others; what the hints should be, which are left as they are.
+
+        Single IPv4 addresses, which long lists are of, may come as numbers instead of keys.
+        """
         self._ip4.forget()
         self._ip6.forget()
         self._wide = 0
         plan4, plan6 = (array("Q", bytes(8 * len(cells.words))) for cells in (self._ip4, self._ip6))
         words4, words6 = memoryview(plan4), memoryview(plan6)
-        addresses: list[int] = []  # of IPv4, by their cells: what long lists are of
+        self._ip4.add_all([address >> 8 for address in addresses], abi.BLOCK_EXACT, words4)
         for key in keys:
-            if key.startswith(_ADDRESS4):
-                addresses.append(int.from_bytes(key[16:19], "big"))
-            else:
-                self._count(key, words4, words6)
-        self._ip4.add_all(addresses, abi.BLOCK_EXACT, words4)
+            self._count(key, words4, words6)
         return Plan(plan4, plan6, self._wide)
 
     def open_to(self, plan: Plan) -> None:

@@ -27,6 +27,8 @@ LIVE_FRAMES = 1 << 1
 """BPF_F_TEST_XDP_LIVE_FRAMES: the frames of a test run really go out."""
 _BATCH = 4096
 _BATCH_BYTES = 4 << 20
+_PER_CPU = (5, 6, 10)
+"""BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH."""
 NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
 """What kernels say that have no batches for a map; 524 is ENOTSUPP, which user space has no name for."""
 
@@ -286,13 +288,34 @@ class Map:
                 self.put(keys[n * size : (n + 1) * size], values[n * self._room : (n + 1) * self._room])
 
     def delete_all(self, keys: Iterable[bytes]) -> None:
-        """Delete many; those that are not there are no fault."""
-        for key in keys:
-            self.delete(key)
+        """Delete many, by batches; those that are not there are no fault."""
+        wanted = list(keys)
+        for first in range(0, len(wanted), _BATCH):
+            some = wanted[first : first + _BATCH]
+            done = ctypes.c_uint32(len(some))
+            result = libbpf().bpf_map_delete_batch(self.fd, b"".join(some), ctypes.byref(done), None)
+            if result < 0:  # it ends where one is missing, or has not begun
+                code = ctypes.get_errno()
+                if code not in (errno.ENOENT, *NO_BATCHES):
+                    raise OSError(code, "bpf_map_delete_batch")
+                for key in some[done.value if code == errno.ENOENT else 0 :]:
+                    self.delete(key)
 
     def memory(self) -> mmap.mmap:
-        """The values of a BPF_F_MMAPABLE array as memory."""
-        return mmap.mmap(self.fd, self.info.value_size * self.info.max_entries)
+        """The values of a BPF_F_MMAPABLE array as memory, each from a multiple of eight bytes on."""
+        return mmap.mmap(self.fd, (self.info.value_size + 7) // 8 * 8 * self.info.max_entries)
+
+
+def named_maps(program: int) -> dict[str, Map]:
+    """The maps that a program uses, whoever made them, by their names."""
+    found = {}
+    for identity in program_map_ids(program):
+        fd = check(libbpf().bpf_map_get_fd_by_id(identity), f"map {identity}")
+        info = _info(fd)
+        name = info[24:40].split(b"\0")[0].decode(errors="replace")
+        found[name] = Map(fd, per_cpu=map_info(fd).type in _PER_CPU)
+        found[name]._owned = True
+    return found
 
 
 # --- programs -------------------------------------------------------------------------------------

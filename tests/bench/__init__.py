@@ -3,8 +3,10 @@
 Each suite is a package of its own with one function, `results`, that measures and gives the rows:
 
     decisions  nanoseconds per decision, beside the bare kernel operations it needs
+    drops      drops per second on one core, beside xdp-filter
     peers      what a request costs the box, beside HAProxy, nginx, nftables and routing
     failover   how soon a CDN at fault gets no more new flows, beside HAProxy
+    control    lists by the million, edits, starts, and reloads under traffic
 
 and here is what they share:
 

@@ -17,7 +17,7 @@ from cdnctl.errors import CdnctlError
 from tests.bench import report
 from tests.bench.results import Result, Unsound
 
-SUITES = ("decisions", "peers", "failover")
+SUITES = ("decisions", "drops", "peers", "failover", "control")
 
 
 def main() -> int:

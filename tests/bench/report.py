@@ -15,7 +15,7 @@ from rich.table import Table
 from tests.bench.results import Result
 
 _WIDTH = 110
-_PLACES = {"s": 3}
+_PLACES = {"s": 3, "Mpps": 3, "ms": 3}
 """Behind the point, where one is not enough."""
 
 

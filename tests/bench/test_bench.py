@@ -134,3 +134,25 @@ def test_an_ended_run_leaves_nothing(tmp_path: Path, how: signal.Signals) -> Non
     assert run.returncode != 0
     assert leftovers() == []
     assert not (tmp_path / "bench.json").exists()
+
+
+@needs_root
+@pytest.mark.soak
+@pytest.mark.parametrize("suite", ["drops", "control"])
+def test_a_suite_leaves_nothing_also_after_a_killed_one(tmp_path: Path, suite: str) -> None:
+    killed = start(tmp_path, suite, "--quick")
+    deadline = time.monotonic() + 60
+    while not pin_dir("cdnctl-bench").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)
+    killed.kill()
+    killed.communicate()
+    assert leftovers()
+
+    run = start(tmp_path, suite, "--quick")
+    printed, _ = run.communicate(timeout=120)
+    assert run.returncode in (0, 1), "a busy box may miss a gate; then there is a table all the same"
+    assert leftovers() == []
+    lines: list[dict[str, Any]] = json.loads((tmp_path / "bench.json").read_text())
+    assert lines
+    assert all(line["name"] in printed.decode() for line in lines)

@@ -60,7 +60,7 @@ def edge(inside: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def watched(edge: Edge) -> Iterator[Callable[..., None]]:
     """From its call on, after every single write to a table, every service must take a new flow."""
-    put, put_all, delete = Map.put, Map.put_all, Map.delete
+    writes = ("put", "put_all", "delete", "delete_all")
     ports = iter(range(40000, 60000))
     patch = pytest.MonkeyPatch()
     looked = 0
@@ -82,8 +82,8 @@ def watched(edge: Edge) -> Iterator[Callable[..., None]]:
 
             return wrapped
 
-        for name, write in (("put", put), ("put_all", put_all), ("delete", delete)):
-            patch.setattr(Map, name, looking(write))
+        for name in writes:
+            patch.setattr(Map, name, looking(getattr(Map, name)))
 
     yield watch
     patch.undo()

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Written:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fds: list[int] = []
-        put, put_all, delete = Map.put, Map.put_all, Map.delete
+        put, put_all, delete, delete_all = Map.put, Map.put_all, Map.delete, Map.delete_all
 
         def noted_put(table: Map, key: bytes, value: bytes) -> None:
             self.fds.append(table.fd)
@@ -54,9 +54,15 @@ class Written:
             self.fds.append(table.fd)
             return delete(table, key)
 
+        def noted_delete_all(table: Map, keys: Iterable[bytes]) -> None:
+            gone = list(keys)
+            self.fds += [table.fd] * len(gone)
+            delete_all(table, gone)
+
         monkeypatch.setattr(Map, "put", noted_put)
         monkeypatch.setattr(Map, "put_all", noted_put_all)
         monkeypatch.setattr(Map, "delete", noted_delete)
+        monkeypatch.setattr(Map, "delete_all", noted_delete_all)
 
     def to(self, table: Map) -> int:
         return self.fds.count(table.fd)

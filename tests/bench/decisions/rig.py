@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 from pathlib import Path
@@ -96,7 +96,7 @@ MILLION = Size(flows=1 << 20, snat=8, endpoints=2)
 """Ports for a million flows, and a third to spare."""
 
 
-def _config(size: Size) -> str:
+def config_of(size: Size = ORDINARY) -> str:
     snat = [str(IPv4Address(SNAT) + number) for number in range(size.snat)]
     return (
         f"""
@@ -144,21 +144,19 @@ def _endpoint(address: str) -> str:
 class Rig:
     """A context manager; inside it the calling thread is in the edge's namespace."""
 
-    def __init__(self, size: Size = ORDINARY) -> None:
+    def __init__(self, size: Size = ORDINARY, *, with_shim: bool = True) -> None:
         self._size = size
+        self._with_shim = with_shim
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Rig:
         with contextlib.ExitStack() as stack:
-            remove()
-            stack.callback(remove)
-            HOME.mkdir()
-            _build(self._size)
+            stack.enter_context(namespaces(self._size))
             stack.enter_context(netns.entered(HERE))
             self._environment(stack)
             self.clients_link = socket.if_nametoindex(CLIENTS_LINK)
             self.cdns_link = socket.if_nametoindex(CDNS_LINK)
-            settings = config.parse(_config(self._size), HOME / "cdnctl.toml")
+            settings = config.parse(config_of(self._size), HOME / "cdnctl.toml")
             self.engine = Engine(settings)
             # closes what a start that fails has opened, too
             stack.callback(self.engine.close, detach=True)
@@ -166,8 +164,9 @@ class Rig:
             self.tables = self.engine.tables
             self._sample_as_under_load()
             _await_neighbours(self._size)
-            self.shim = Shim(tables_dir(NAME), self._cflags())
-            stack.callback(self.shim.close)
+            if self._with_shim:
+                self.shim = Shim(tables_dir(NAME), self._cflags())
+                stack.callback(self.shim.close)
             self._stack = stack.pop_all()
         return self
 
@@ -236,6 +235,18 @@ def remove() -> None:
         netns.remove(name)
     shutil.rmtree(pin_dir(NAME), ignore_errors=True)
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def namespaces(size: Size = ORDINARY) -> Iterator[None]:
+    """Those of an edge with their links and a directory for it, without the edge; gone afterwards."""
+    remove()
+    try:
+        HOME.mkdir()
+        _build(size)
+        yield
+    finally:
+        remove()
 
 
 def _build(size: Size) -> None:

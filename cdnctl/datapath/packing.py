@@ -1,0 +1,113 @@
+"""A great many prefixes as the kernel's keys.
+
+A list may have a million, nearly all of them single IPv4 addresses: their keys are made column by column,
+a byte of all of them at a time, not one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPV4LENGTH, IPv4Network
+from typing import NamedTuple
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.kernel import Map
+
+WHOLE = abi.prefix_key(IPv4Network("0.0.0.0/32"))[:4]
+"""How the key of a single address begins, of either family; the rest is its key among single addresses."""
+_WHOLE4 = abi.prefix_key(IPv4Network("0.0.0.0/32"))[:-4]
+_NUMBER, _END = 4, 8
+"""Bytes of an IPv4 address, and of an end."""
+_MAPPED_BITS = 96
+_BLOCK = struct.Struct("=QQII")
+"""struct block: its end on the kernel's clock, hits, length of its prefix, nothing."""
+_AT_ONCE = 65_536
+"""Entries in a call of the kernel."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Many entries of a table: their keys and their values, each one behind the other."""
+
+    count: int
+    keys: bytes
+    values: bytes
+
+    @classmethod
+    def of(cls, entries: Mapping[bytes, bytes]) -> Entries:
+        """By their keys."""
+        return cls(len(entries), b"".join(entries), b"".join(entries.values()))
+
+    @classmethod
+    def of_addresses(cls, addresses: Sequence[int], ends: Sequence[int]) -> Entries:
+        """New ones of single IPv4 addresses, with their ends on the kernel's clock."""
+        values = bytearray(_BLOCK.pack(0, 0, _MAPPED_BITS + IPV4LENGTH, 0) * len(ends))
+        _set_columns(values, 0, _BLOCK.size, array("Q", ends).tobytes(), _END)
+        return cls(len(addresses), _packed(_WHOLE4[len(WHOLE) :], addresses), bytes(values))
+
+    def write(self, table: Map) -> None:
+        """Put them into the table; what is written when it fails stays. Raises OSError."""
+        if not self.count:
+            return
+        key, value = len(self.keys) // self.count, len(self.values) // self.count
+        keys, values = memoryview(self.keys), memoryview(self.values)
+        for at in range(0, self.count, _AT_ONCE):
+            until = min(at + _AT_ONCE, self.count)
+            table.put_batch(
+                until - at, bytes(keys[at * key : until * key]), bytes(values[at * value : until * value])
+            )
+
+
+class Sorted(NamedTuple):
+    """What is wanted, by kind; each with its end on the kernel's clock."""
+
+    addresses: list[int]
+    """Single IPv4 addresses, as numbers."""
+    ends: list[int]
+    """Theirs, one each."""
+    others: dict[bytes, int]
+    """Everything else, by its key in the trie."""
+
+    def all(self) -> dict[bytes, int]:
+        """Ends by the key in the trie."""
+        packed, size = _packed(_WHOLE4, self.addresses), len(_WHOLE4) + _NUMBER
+        keys = [packed[at : at + size] for at in range(0, len(packed), size)]
+        return dict(zip(keys, self.ends, strict=True)) | self.others
+
+
+def on_clock(wall_ns: int, began_ns: int) -> int:
+    """A wall time on the clock that began then; 0 (never) stays, and what is long past is 1."""
+    return wall_ns and max(1, wall_ns - began_ns)
+
+
+def sort(wanted: Mapping[abi.AnyNetwork, int], began_ns: int) -> Sorted:
+    """Wanted ends are wall time, 0 is never; the kernel's clock began at `began_ns`."""
+    addresses, ends, others = list[int](), list[int](), dict[bytes, int]()
+    for network, wall_ns in wanted.items():
+        end_ns = wall_ns and on_clock(wall_ns, began_ns)
+        if type(network) is IPv4Network and network.prefixlen == IPV4LENGTH:
+            addresses.append(int(network.network_address))
+            ends.append(end_ns)
+        else:
+            others[abi.prefix_key(network)] = end_ns
+    return Sorted(addresses, ends, others)
+
+
+def _packed(first: bytes, addresses: Sequence[int]) -> bytes:
+    """Keys that begin with `first` and end with an address."""
+    numbers = array("I", addresses)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    keys = bytearray((first + bytes(_NUMBER)) * len(addresses))
+    _set_columns(keys, len(first), len(first) + _NUMBER, numbers.tobytes(), _NUMBER)
+    return bytes(keys)
+
+
+def _set_columns(rows: bytearray, at: int, size: int, fields: bytes, width: int) -> None:
+    """Put a field of `width` bytes into each row of `size`, from its byte `at` on."""
+    for column in range(width):
+        rows[at + column :: size] = fields[column::width]
