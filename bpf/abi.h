@@ -444,12 +444,16 @@ struct block {
 };
 
 /*
- * What may be blocked, before anybody asks the tables. For IPv4 two bits for each /24; for IPv6 two for
+ * What may be blocked, before anybody asks the tables. For IPv4 two bits for each /22; for IPv6 two for
  * each /48, by a hash of it: BLOCK_EXACT, an address in it is blocked; BLOCK_PREFIX, a prefix covers or
  * lies in it. `block_wide[0]` counts IPv6 prefixes shorter than /48, which are in no cell.
+ *
+ * A cell of IPv4 is fine enough to keep most away from the table of a million addresses, and coarse enough for all
+ * cells, 1 MiB, to stay in a core's cache: by the /24 they took a fifth of a drop's time.
  */
-#define BLOCK_WORDS (1 << 19)
-#define BLOCK6_WORDS (1 << 15) /* 32 cells a word */
+#define BLOCK_CELL 22
+#define BLOCK_WORDS (1 << (BLOCK_CELL - 5)) /* 32 cells a word */
+#define BLOCK6_WORDS (1 << 15)		    /* 32 cells a word */
 #define BLOCK_EXACT 1
 #define BLOCK_PREFIX 2
 

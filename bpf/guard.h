@@ -35,7 +35,7 @@ static __always_inline __u32 hint(const struct address *who)
 	__u32 zero = 0, cell, word, *wide;
 
 	if (is_ipv4(who)) {
-		cell = bpf_ntohl(who->word[3]) >> 8;
+		cell = bpf_ntohl(who->word[3]) >> (32 - BLOCK_CELL);
 		word = cell / 32;
 		return hint_in(block_bits.lookup(&word), cell);
 	}
@@ -85,12 +85,16 @@ static __always_inline struct block *prefix_block(struct packet *pkt, struct pre
 static __always_inline bool allowed(const struct address *who)
 {
 	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = *who};
-	struct client *client = clients.lookup(&key);
-	bool found = client && (client->flags & CLIENT_ALLOWED);
+	__u32 zero = 0, *prefixes = allowed_prefixes.lookup(&zero);
+	struct client *client;
 
-	if (found)
-		NOTE(NOTED_EXEMPT, EXEMPT_ALLOWED, 0);
-	return found;
+	if (!prefixes || !*prefixes)
+		return false;
+	client = clients.lookup(&key);
+	if (!client || !(client->flags & CLIENT_ALLOWED))
+		return false;
+	NOTE(NOTED_EXEMPT, EXEMPT_ALLOWED, 0);
+	return true;
 }
 
 /* A blocked prefix counts one of so many hits; a shared counter for each would cost more than the drop. */

@@ -13,6 +13,7 @@
 #define DATAGRAMS 1
 #define SLOTS 1
 #define BLOCK_ENTRIES 1
+#define BLOCK_ADDRESSES 1 /* twice that, so that hardly any share a bucket */
 
 /*
  * A map as BCC wants to read it: `key`, `leaf`, `max_entries` and `flags` by their names. For the first two
@@ -58,6 +59,8 @@ PINNED("array", __u32, struct endpoint, endpoints, MAX_ENDPOINTS, 0);
 PINNED("array", __u32, struct limit, capacities, MAX_CDNS, 0);
 PINNED("array", __u32, struct limit, customer_limits, MAX_CUSTOMERS, 0);
 PINNED("lpm_trie", struct prefix_key, struct client, clients, 65536, BPF_F_NO_PREALLOC);
+/* how many of them are CLIENT_ALLOWED, at least: where none is, nobody who is blocked is looked up there */
+PINNED("array", __u32, __u32, allowed_prefixes, 1, 0);
 PINNED("lpm_trie", struct prefix_key, __u32, management, 256, BPF_F_NO_PREALLOC);
 /* written through mmap by the agent */
 PINNED("array", __u32, __u64, block_bits, BLOCK_WORDS, BPF_F_MMAPABLE);
@@ -66,7 +69,7 @@ PINNED("array", __u32, __u32, block_wide, 1, 0);
 
 /* -- what both write: the agent adds, the kernel deletes what has expired and counts hits -- */
 
-PINNED("hash", struct address, struct block, block_exact, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
+PINNED("hash", struct address, struct block, block_exact, BLOCK_ADDRESSES, BPF_F_NO_PREALLOC);
 PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
 
 /* -- the kernel's own; the agent reads, and empties none -- */

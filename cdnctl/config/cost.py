@@ -11,9 +11,9 @@ from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, Config
 _OVERHEAD = 72
 FLOW_BYTES = 24 + 56 + _OVERHEAD
 REVERSE_SLOT_BYTES = 64
-BLOCK_BYTES = 16 + 24 + _OVERHEAD
+BLOCK_BYTES = 16 + 24 + _OVERHEAD + 16  # and another bucket
 QUIC_ID_BYTES = 24 + 8 + _OVERHEAD  # a value takes a multiple of 8
-BLOCK_FILTER_BYTES = 2**24 * 2 // 8 + 2**18  # two bits for each IPv4 /24; of IPv6 a hash of the /48
+BLOCK_FILTER_BYTES = 2**22 * 2 // 8 + 2**18  # two bits for each IPv4 /22; of IPv6 a hash of the /48
 PICK_TABLE_BYTES = 2 * 16384
 _SOURCES_BYTES = 65536 * (16 + 32 + _OVERHEAD)
 _FRAGMENTS_BYTES = 4096 * (40 + 64 + _OVERHEAD)

@@ -29,6 +29,7 @@ class Clients:
 
     def __init__(self, pins: Path) -> None:
         self._clients = Map.pinned(pins / "clients")
+        self._allowed = Map.pinned(pins / "allowed_prefixes")
         self._limits = Map.pinned(pins / "customer_limits")
         self._meters = Map.pinned(pins / "meters")
 
@@ -42,6 +43,8 @@ class Clients:
         held = dict(self._clients.items())
         changed = {key: value for key, value in entries.items() if held.get(key) != value}
         gone = held.keys() - entries.keys()
+        # too many for a moment: at worst a packet looks in vain
+        self._allow(max(self._allowed_count(), _allowed_of(entries)))
         try:
             self._clients.put_all(changed)
         except OSError as error:
@@ -51,7 +54,15 @@ class Clients:
             self._clients.put_all(changed)
         else:
             self._clients.delete_all(gone)
+        self._allow(_allowed_of(entries))
         return bool(changed or gone)
+
+    def _allowed_count(self) -> int:
+        return int.from_bytes(self._allowed.get(abi.key(0)) or b"", "little")
+
+    def _allow(self, prefixes: int) -> None:
+        if prefixes != self._allowed_count():
+            self._allowed.put(abi.key(0), prefixes.to_bytes(4, "little"))
 
     def held(self) -> dict[abi.AnyNetwork, Client]:
         """What the kernel has."""
@@ -88,6 +99,10 @@ class Clients:
 def _client(raw: bytes) -> Client:
     entry = abi.Client.from_buffer_copy(raw)
     return Client(entry.customer, entry.region, abi.ClientFlag(entry.flags))
+
+
+def _allowed_of(entries: Mapping[bytes, bytes]) -> int:
+    return sum(bool(_client(raw).flags & abi.ClientFlag.ALLOWED) for raw in entries.values())
 
 
 def _entry(client: Client) -> bytes:

@@ -1,6 +1,6 @@
 """The bits in front of the block list's tables: what may be blocked, before anybody asks them.
 
-Two bits for each cell, BLOCK_EXACT and BLOCK_PREFIX. Of IPv4 a cell is a /24. Of IPv6 it is a hash of
+Two bits for each cell, BLOCK_EXACT and BLOCK_PREFIX. Of IPv4 a cell is a /22. Of IPv6 it is a hash of
 the /48, so that what shares a cell with something blocked asks in vain; prefixes shorter than that are
 in no cell but counted, and while there is one every IPv6 source asks. Counts in here tell when a bit
 may be cleared.
@@ -27,8 +27,12 @@ _MAPPED_BITS = 96
 _ADDRESS = 128
 _SITE = 48
 """An IPv6 prefix of this length has a cell to itself, but for others of the same hash."""
-_WHOLE_WORDS = _MAPPED_BITS + 19
-"""An IPv4 prefix of this length is the /24s of exactly one word; a shorter one is several whole words."""
+_CELL = _MAPPED_BITS + abi.BLOCK_CELL
+"""An IPv4 prefix of this length is a cell."""
+_WHOLE_WORDS = _CELL - 5
+"""One of this length is the cells of exactly one word; a shorter one is several whole words."""
+_BELOW = 32 - abi.BLOCK_CELL
+"""Bits of an IPv4 address that tell nothing of its cell."""
 _COUNT = struct.Struct("=I")
 _PIECE = 512  # words
 
@@ -116,7 +120,7 @@ class _Cells:
 
 
 class _Cells4(_Cells):
-    """Short prefixes of IPv4 set whole words: a /8 has 2,048 of them, and 65,536 cells."""
+    """Short prefixes of IPv4 set whole words: a /8 has 512 of them, and 16,384 cells."""
 
     def forget(self) -> None:
         super().forget()
@@ -177,7 +181,7 @@ class Hints:
         self._wide = 0
         plan4, plan6 = (array("Q", bytes(8 * len(cells.words))) for cells in (self._ip4, self._ip6))
         words4, words6 = memoryview(plan4), memoryview(plan6)
-        self._ip4.add_all([address >> 8 for address in addresses], abi.BLOCK_EXACT, words4)
+        self._ip4.add_all([address >> _BELOW for address in addresses], abi.BLOCK_EXACT, words4)
         for key in keys:
             self._count(key, words4, words6)
         return Plan(plan4, plan6, self._wide)
@@ -218,9 +222,9 @@ def _is_ipv4(address: bytes, length: int) -> bool:
 
 
 def _cells4(address: bytes, length: int) -> range:
-    """Every /24 that the prefix touches."""
-    first = int.from_bytes(address[12:15], "big")
-    return range(first, first + (1 << max(0, _MAPPED_BITS + 24 - length)))
+    """Every cell that the prefix touches."""
+    first = int.from_bytes(address[12:16], "big") >> _BELOW
+    return range(first, first + (1 << max(0, _CELL - length)))
 
 
 def _words4(address: bytes, length: int) -> range:

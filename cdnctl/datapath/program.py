@@ -76,6 +76,7 @@ def sizes(config: Config) -> dict[str, int]:
         "DATAGRAMS": datagrams(config),
         "SLOTS": slots(config),
         "BLOCK_ENTRIES": config.limits.block_entries,
+        "BLOCK_ADDRESSES": 2 * config.limits.block_entries,
     }
 
 

@@ -87,7 +87,7 @@ def _differences(config: Config, program: Program) -> Iterator[str]:
     held = {
         "flows": tables.established.info.max_entries,
         "half_open": tables.half_open.info.max_entries,
-        "block_entries": Map.pinned(program.pins / "block_exact").info.max_entries,
+        "block_entries": Map.pinned(program.pins / "block_prefix").info.max_entries,
     }
     if per_endpoint := settings.snat_rows * settings.ports:
         held["endpoints"] = tables.reverse.info.max_entries // per_endpoint

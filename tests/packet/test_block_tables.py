@@ -123,7 +123,7 @@ def test_what_stays_blocked_is_blocked_at_every_moment_of_a_restart(guarded: Gua
 
 
 def test_a_start_keeps_hits_and_finds_room_that_the_stale_take_up(guarded: Guarded) -> None:
-    room = guarded.path.config.limits.block_entries
+    room = guarded.path.map("block_exact").info.max_entries
     kept, hits = ip_network("10.1.2.3/32"), 77
     guarded.path.blocks.load({kept: 0, **many(0x0A300000, room - 1)})
     guarded.path.map("block_exact").put(abi.packed("10.1.2.3"), bytes(abi.Block(hits=hits, length=128)))

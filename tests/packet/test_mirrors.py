@@ -244,6 +244,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("capacities", INDEX, abi.Limit),
         ("customer_limits", INDEX, abi.Limit),
         ("clients", abi.PrefixKey, abi.Client),
+        ("allowed_prefixes", INDEX, INDEX),
         ("management", abi.PrefixKey, INDEX),
         ("block_bits", INDEX, WORD),
         ("block6_bits", INDEX, WORD),

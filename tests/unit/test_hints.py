@@ -78,7 +78,7 @@ def expected(held: Iterable[abi.AnyNetwork]) -> tuple[dict[int, int], dict[int, 
     for network in held:
         bit = abi.BLOCK_EXACT if network.prefixlen == network.max_prefixlen else abi.BLOCK_PREFIX
         if isinstance(network, IPv4Network):
-            first, last = int(network.network_address) >> 8, int(network.broadcast_address) >> 8
+            first, last = int(network.network_address) >> 10, int(network.broadcast_address) >> 10
             for cell in range(first, last + 1):
                 ip4[cell] |= bit
         elif network.prefixlen < 48:
@@ -103,7 +103,7 @@ def colliding() -> tuple[IPv6Network, IPv6Network]:
 
 
 def test_the_cells_are_all_of_the_words() -> None:
-    assert CELLS_PER_WORD * abi.BLOCK_WORDS == 2**24
+    assert CELLS_PER_WORD * abi.BLOCK_WORDS == 2**22
     assert 1 << CELLS6_LOG == CELLS_PER_WORD * abi.BLOCK6_WORDS
 
 

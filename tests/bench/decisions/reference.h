@@ -125,7 +125,7 @@ int look_up_prefix(struct xdp_md *ctx)
 	return block_prefix.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
-/* Neither for a VIP nor from a blocked /24: the two look-ups that tell, behind parse_only. */
+/* Neither for a VIP nor from a cell with anything blocked: the two look-ups that tell, behind parse_only. */
 int look_up_stranger(struct xdp_md *ctx)
 {
 	struct headers *headers = headers_of(ctx, sizeof(*headers));
@@ -136,7 +136,7 @@ int look_up_stranger(struct xdp_md *ctx)
 	if (!headers || !is_plain(headers))
 		return XDP_PASS;
 	mapped(&target, headers->ip.daddr);
-	word = bpf_ntohl(headers->ip.saddr) >> 13;
+	word = bpf_ntohl(headers->ip.saddr) >> (37 - BLOCK_CELL);
 	bits = block_bits.lookup(&word);
 	return local_addresses.lookup(&target) || !bits || *bits ? XDP_PASS : XDP_DROP;
 }

@@ -20,7 +20,8 @@ _TURN = struct.Struct("=3I")
 _NEXT = 8
 _BATCH = 64
 _LEAST_DROPPED = 0.9
-"""Of what was sent; the rest did not fit the link's ring."""
+"""Of what was sent; the rest did not fit the link's ring: whoever empties it was kept off the core."""
+_TRIES = 3
 
 
 class Generator:
@@ -46,22 +47,23 @@ class Generator:
     def rate(self, ifindex: int, span: range, frames: int, dropped: Callable[[], int]) -> float:
         """Millions of frames dropped per second, of so many sent, from that span of the sources.
 
-        Raises Unsound when too many came nowhere.
+        Raises Unsound when too many came nowhere, again and again.
         """
-        self._turn.put(abi.key(0), _TURN.pack(span.start, len(span), 0))
-        before, began = dropped(), time.perf_counter()
-        kernel.test_run(
-            self._loaded.programs[_GENERATE],
-            self._frame,
-            repeat=frames,
-            ifindex=ifindex,
-            flags=kernel.LIVE_FRAMES,
-            batch=_BATCH,
-        )
-        took_s, found = time.perf_counter() - began, dropped() - before
-        if found < _LEAST_DROPPED * frames:
-            raise Unsound(f"of {frames} live frames {found} were dropped by the program")
-        return found / took_s / 1e6
+        for _ in range(_TRIES):
+            self._turn.put(abi.key(0), _TURN.pack(span.start, len(span), 0))
+            before, began = dropped(), time.perf_counter()
+            kernel.test_run(
+                self._loaded.programs[_GENERATE],
+                self._frame,
+                repeat=frames,
+                ifindex=ifindex,
+                flags=kernel.LIVE_FRAMES,
+                batch=_BATCH,
+            )
+            took_s, found = time.perf_counter() - began, dropped() - before
+            if found >= _LEAST_DROPPED * frames:
+                return found / took_s / 1e6
+        raise Unsound(f"of {frames} live frames {found} were dropped by the program")
 
     def close(self) -> None:
         """Let go of the program and its tables."""
