@@ -7,11 +7,16 @@ What a killed bench left is removed at the start of the next.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
+import socket
+import struct
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
+from cdnctl.datapath import kernel
 from cdnctl.lab import netns
 from cdnctl.lab.processes import LabError
 from cdnctl.paths import pin_dir
@@ -34,6 +39,9 @@ SOURCES = tuple(f"10.1.{high}.{low}" for high in range(4) for low in range(1, 25
 _CLIENTS_LINK = ("192.0.2.1", "192.0.2.2")
 _ORIGINS_LINK = "198.51.100.1"
 _LOCAL_TABLE = 255
+_XDP = 6
+_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
+"""`return XDP_PASS`."""
 _LOST = 1e-3
 """More frames lost than this part of all: then it was not the way that was measured."""
 
@@ -109,6 +117,20 @@ def _join(device: str, far: str) -> None:
             netns.offloads_off(end, gro=False)
         with netns.netlink(name) as ip:
             ip.link("set", ifname=end, state="up")
+    with netns.entered(far):
+        _pass_all(UPLINK)
+
+
+def _pass_all(device: str) -> None:
+    """Give it an XDP program that passes everything: only then veth takes frames that are redirected to it."""
+    libbpf = kernel.libbpf()
+    program = libbpf.bpf_prog_load(_XDP, b"pass", b"GPL", _PASS, ctypes.c_size_t(2), None)
+    fd = kernel.check(program, "bpf_prog_load")
+    try:
+        ifindex = socket.if_nametoindex(device)
+        kernel.check(libbpf.bpf_xdp_attach(ifindex, fd, kernel.XDP_FLAGS_DRV_MODE, None), device)
+    finally:
+        os.close(fd)
 
 
 def _address(namespace: str, device: str, address: str, length: int) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import signal
-import socket
-import struct
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,7 +12,6 @@ from types import TracebackType
 from typing import IO
 
 from cdnctl.agent.blocking import Client
-from cdnctl.datapath import kernel
 from cdnctl.errors import NoAgent
 from cdnctl.lab import gauges, netns
 from cdnctl.lab.gauges import Runs
@@ -24,14 +19,11 @@ from cdnctl.lab.processes import LabError, cpu_s, end, start
 from cdnctl.model import Attach, Detach
 from cdnctl.python import python_module
 from tests.bench.peers import servers
-from tests.bench.peers.place import CLIENTS, EDGE, EDGE_LINKS, HOME, HOPS, NAME, ORIGINS, PORT, UPLINK
+from tests.bench.peers.place import EDGE, EDGE_LINKS, HOME, HOPS, NAME, PORT
 
 _START_S = 60.0
 _SERVERS = {"HAProxy": (servers.haproxy, "203.0.113.81"), "nginx stream": (servers.stream, "203.0.113.82")}
 """Which to start, and its VIP."""
-_XDP = 6
-_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
-"""`return XDP_PASS`."""
 
 
 class Way:
@@ -149,8 +141,6 @@ policy = "latency"
         command = python_module("cdnctl", "agent", "-c", str(config), "--netns", EDGE)
         places = {"CDNCTL_RUN_DIR": str(HOME), "CDNCTL_STATE_DIR": str(HOME)}
         self._agent = start(command, stdout=log, stderr=log, extra=places)
-        program = kernel.libbpf().bpf_prog_load(_XDP, b"pass", b"GPL", _PASS, ctypes.c_size_t(2), None)
-        self._pass = kernel.check(program, "bpf_prog_load")
 
     def wait(self) -> None:
         """Until the agent answers; then detached and asleep. Raises LabError."""
@@ -166,13 +156,11 @@ policy = "latency"
 
     def __enter__(self) -> Way:
         self._agent.send_signal(signal.SIGCONT)
-        self._far_ends(self._pass)
         self._ask(Attach())
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ask(Detach())
-        self._far_ends(None)
         self._agent.send_signal(signal.SIGSTOP)
 
     def runs(self) -> Runs:
@@ -187,25 +175,12 @@ policy = "latency"
 
     def close(self) -> None:
         end(self._agent)
-        os.close(self._pass)
 
     def _ask(self, command: Attach | Detach) -> None:
         with Client(HOME / f"{NAME}.sock", client="bench", timeout_s=20.0) as client:
             outcome = client.request(command)
         if not outcome.ok:
             raise LabError(f"the agent: {outcome.text}")
-
-    @staticmethod
-    def _far_ends(program: int | None) -> None:
-        """veth takes redirected frames where the receiving end has an XDP program, too, if only one that
-        passes all. Without ours the others are spared it.
-        """
-        for name in (CLIENTS, ORIGINS):
-            with netns.entered(name):
-                ifindex = socket.if_nametoindex(UPLINK)
-                libbpf = kernel.libbpf()
-                fd = -1 if program is None else program
-                kernel.check(libbpf.bpf_xdp_attach(ifindex, fd, kernel.XDP_FLAGS_DRV_MODE, None), UPLINK)
 
 
 def proxies(log: IO[bytes], stack: contextlib.ExitStack, names: Sequence[str]) -> list[Way]:
