@@ -18,7 +18,8 @@ import resource
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ PINNED = (*PERF_ARRAYS, STAGES, SWEEP, PROGRAM)
 NEXT = "next"
 """Directory among the pins for a generation of programs, until it is attached everywhere."""
 _FUNCTION = re.compile(r"^int (\w+)\(struct xdp_md \*ctx\)$", re.MULTILINE)
+_BODY = re.compile(_FUNCTION.pattern + r"\n\{.*?^\}$", re.MULTILINE | re.DOTALL)
 _EXPLAIN = "--explain"
 _LINES_SHOWN = 40
 _TIMEOUT_S = 120
@@ -109,17 +111,35 @@ def compiled_for(text: str, cflags: Sequence[str], warn: Callable[[str], None]) 
     """
 
     def compile_it() -> Compiled:
-        done = _child(text, cflags)
-        if done.returncode:
-            words = _words(done)
-            faults = [line for line in words if "error:" in line] or words[-_LINES_SHOWN:]
-            raise CdnctlError(
-                "the data path cannot be compiled:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
-                "run as root on a kernel with BPF (5.18 or later); the lines above are its own words",
-            )
-        return msgspec.msgpack.decode(done.stdout, type=Compiled)
+        parts = _parts(functions(text))
+        with ThreadPoolExecutor(len(parts)) as children:
+            compiled = list(children.map(lambda names: _compiled_part(_only(text, names), cflags), parts))
+        programs = {name: code for part in compiled for name, code in part.programs.items()}
+        return Compiled(compiled[0].maps, programs)
 
     return cache.compiled(text, cflags, compile_it, warn)
+
+
+def _parts(names: list[str]) -> list[list[str]]:
+    """What each compiler gets: two where there are CPUs for them, since some edge waits for its start."""
+    return [names[::2], names[1::2]] if len(names) > 1 and len(os.sched_getaffinity(0)) > 1 else [names]
+
+
+def _only(text: str, names: Collection[str]) -> str:
+    """The text with these programs; of others there are empty lines, so that all keep their numbers."""
+    return _BODY.sub(lambda body: body[0] if body[1] in names else "\n" * body[0].count("\n"), text)
+
+
+def _compiled_part(text: str, cflags: Sequence[str]) -> Compiled:
+    done = _child(text, cflags)
+    if done.returncode:
+        words = _words(done)
+        faults = [line for line in words if "error:" in line] or words[-_LINES_SHOWN:]
+        raise CdnctlError(
+            "the data path cannot be compiled:\n  " + "\n  ".join(faults[:_LINES_SHOWN]),
+            "run as root on a kernel with BPF (5.18 or later); the lines above are its own words",
+        )
+    return msgspec.msgpack.decode(done.stdout, type=Compiled)
 
 
 def load(
