@@ -6,6 +6,7 @@ What a killed bench left is removed at the start of the next.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import socket
@@ -227,6 +228,16 @@ def _put_back(name: str, before: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = before
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Objects by the million are made twice as fast when nobody looks for cycles among them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def remove() -> None:

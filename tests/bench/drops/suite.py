@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from cdnctl.datapath.abi import Verdict
 from cdnctl.lab import netns
-from tests.bench.decisions.rig import CLIENTS_LINK, FAR, HERE, Rig
+from tests.bench.decisions.rig import CLIENTS_LINK, FAR, HERE, Rig, uncollected
 from tests.bench.drops.filter import ROOM, Filter
 from tests.bench.drops.live import Generator
 from tests.bench.results import Result, beside
@@ -43,7 +42,7 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
         say("an edge with a million blocked")
         rig = stack.enter_context(Rig(with_shim=False))
         sources = random.Random(1).sample(range(_FIRST, _END), BLOCKED)
-        with _no_collection():
+        with uncollected():
             rig.block(IPv4Network(source) for source in sources)
         far, near = _link(_FILTERED)
         peer = Filter(HERE, _FILTERED, near, sources[:ROOM])
@@ -94,13 +93,3 @@ def _link(name: str) -> tuple[int, int]:
         with netns.entered(namespace):
             numbers.append(socket.if_nametoindex(name))
     return numbers[0], numbers[1]
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Networks by the million are made twice as fast when nobody looks for cycles among them."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

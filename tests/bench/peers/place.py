@@ -122,7 +122,7 @@ def _join(device: str, far: str) -> None:
 
 
 def _pass_all(device: str) -> None:
-    """Give it an XDP program that passes everything: only then veth takes frames that are redirected to it."""
+    """An XDP program that passes everything: only then veth takes frames that are redirected there."""
     libbpf = kernel.libbpf()
     program = libbpf.bpf_prog_load(_XDP, b"pass", b"GPL", _PASS, ctypes.c_size_t(2), None)
     fd = kernel.check(program, "bpf_prog_load")
