@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from cdnctl.lab import netns
 from cdnctl.lab.processes import LabError, end, start
 from cdnctl.python import python_module
-from tests.bench.peers.place import CLIENTS, HOME, PORT
+from tests.bench.peers.place import CLIENTS, HOME, ORIGINS, PORT
 from tests.bench.peers.processors import Processors
 from tests.bench.results import Unsound
 
 CONNECTIONS = 32
 """Of wrk, at a time."""
 DOWNLOADS = 4
+_BEGINNING_S, _END_S = 0.2, 0.1
+"""Of a load, not counted."""
+_SNMP = Path("/proc/self/net/snmp")
 _SPARE_S = 15.0
 """A load that has not ended so long after its time never will."""
 _FAILED = 1e-3
@@ -58,8 +64,30 @@ class Cost(NamedTuple):
 
 
 def new_connections(target: str, seconds: int) -> Cost:
-    """As many requests as it takes, each on a connection of its own."""
-    return _wrk(target, "/", seconds, ["-H", "Connection: close"])
+    """As many requests as it takes, each on a connection of its own.
+
+    Counted from within: neither wrk's own start is in it, nor its end. How many there were meanwhile the
+    origins' kernel says, which took just as many connections.
+    """
+    process = _start(_command(target, "/", seconds, ["-H", "Connection: close"], CONNECTIONS))
+    try:
+        time.sleep(_BEGINNING_S)
+        accepted, before = _accepted(), Processors.read()
+        time.sleep(max(0.1, seconds - _BEGINNING_S - _END_S))
+        after, requests = Processors.read(), _accepted() - accepted
+        whole = cost(_said(process, seconds), before.busy_until(after))
+    finally:
+        end(process)
+    if not requests:
+        raise Unsound("the origins took no connection")
+    return whole._replace(requests=requests, seconds=after.at_s - before.at_s)
+
+
+def _accepted() -> int:
+    """Connections that the origins' kernel has taken so far."""
+    with netns.entered(ORIGINS):
+        names, values = (line.split() for line in _SNMP.read_text().splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("PassiveOpens")])
 
 
 def kept_alive(target: str, seconds: int) -> Cost:
@@ -75,13 +103,17 @@ def downloads(target: str, seconds: int) -> Cost:
 def _wrk(
     target: str, path: str, seconds: int, options: Sequence[str] = (), *, connections: int = CONNECTIONS
 ) -> Cost:
+    before = Processors.read()
+    said = _finish(_command(target, path, seconds, options, connections), seconds)
+    return cost(said, before.busy_until(Processors.read()))
+
+
+def _command(target: str, path: str, seconds: int, options: Sequence[str], connections: int) -> list[str]:
     script = HOME / "summary.lua"
     if not script.exists():
         script.write_text(_SUMMARY)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(script)]
-    before = Processors.read()
-    said = _finish([*command, *options, f"http://{target}:{PORT}{path}"], seconds)
-    return cost(said, before.busy_until(Processors.read()))
+    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(script)]
+    return [*wrk, *options, f"http://{target}:{PORT}{path}"]
 
 
 def cost(said: str, busy_s: float) -> Cost:
