@@ -7,7 +7,7 @@
  * it knows beforehand, so that the compiler need not ask again: where the headers are, that nothing is
  * fragmented, tagged, in a tunnel or about to change. So the facts stay in registers. Whatever is out of the
  * ordinary is left to the pipeline as it came: until it is certain that a packet goes all the way, nothing
- * is counted, charged or written.
+ * is counted, charged or written, but for blocks that are over, which go.
  *
  * `cdnctl trace` explains by the pipeline alone; tests hold what it says against what happens.
  */
@@ -82,16 +82,18 @@ static __always_inline bool put_out(struct packet *pkt, const struct link *link,
 /* Each source's limits are the pipeline's to ask for: few edges have them, and it takes a sketch. */
 static __always_inline bool is_sources(struct packet *pkt)
 {
-	return is_limited(&pkt->set->source_limit) && !customers_limit(pkt);
+	return sources_are_metered(pkt) && !customers_limit(pkt);
 }
 
 static __always_inline int charge_customer(struct packet *pkt)
 {
 	struct limit *limit = customers_limit(pkt);
 
-	if (!limit || (pkt->its->customer & CUSTOMER_ALLOWED))
+	if (!limit || (pkt->its->customer & CUSTOMER_ALLOWED) ||
+	    take_of_customer(pkt, limit, pkt->its->customer, ONE_PACKET | ITS_BYTES) == GO_ON)
 		return GO_ON;
-	return take_of_customer(pkt, limit, pkt->its->customer, ONE_PACKET | ITS_BYTES);
+	pkt->its->cdn = NO_CDN_ID; /* which never gets it */
+	return OVER_QUOTA;
 }
 
 /* Was the flow admitted, and looked at within this second? And does the packet change nothing? */
@@ -122,7 +124,8 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 		return blocked(pkt, &its->source) ? BLOCKED : GO_ON;
 	its->belongs = TO_ESTABLISHED;
 	its->customer = flow->customer;
-	if (!is_steady(pkt, flow) || is_sources(pkt) || towards_cdn(pkt, flow) != TO_CDN)
+	if (!is_steady(pkt, flow) || is_sources(pkt) || towards_cdn(pkt, flow) != TO_CDN ||
+	    is_direct(its))
 		return GO_ON;
 	hop = known_hop(pkt);
 	if (!hop || hop->verdict != FORWARDED ||
@@ -136,7 +139,7 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 	if (verdict != GO_ON)
 		return verdict;
 	if (its->payload && its->protocol == IPPROTO_TCP)
-		note_data(pkt, flow);
+		note_new_data(pkt, flow);
 	return put_out(pkt, link, hop->source, hop->target) ? FORWARDED : MALFORMED;
 }
 

@@ -263,33 +263,42 @@ static __always_inline int cut_off(struct packet *pkt, struct flow *flow)
 }
 
 /*
- * Data of a client. A new request begins when the client has meanwhile acknowledged more than at the last
- * one: no look at the slot is needed to know that the CDN has answered.
+ * Data of a client that was not sent before. A new request begins when the client has meanwhile acknowledged
+ * more than at the last one: no look at the slot is needed to know that the CDN has answered.
  */
-static __always_inline int note_data(struct packet *pkt, struct flow *flow)
+static __always_inline void note_new_data(struct packet *pkt, struct flow *flow)
 {
 	struct facts *its = pkt->its;
 	struct cdn_count *count = count_of(flow->cdn);
-	__u32 end = segment_end(its);
 	struct slot *slot;
 
 	if (count)
 		COUNT(count->segments_to, 1);
-	if (sent_before(end, flow->isn)) {
-		if (count)
-			COUNT(count->resent_to, 1);
-		return has_gone_dark(pkt, flow->endpoint) ? cut_off(pkt, flow) : GO_ON;
-	}
-	SET(flow->isn, end);
+	SET(flow->isn, segment_end(its));
 	if (its->acknowledged == flow->cdn_isn || flow->slot == NO_SLOT)
-		return GO_ON;
+		return;
 	SET(flow->cdn_isn, its->acknowledged);
 	slot = reverse.lookup(&flow->slot);
 	if (slot) {
 		SET(slot->since_ns, exact_now(pkt));
 		set_flags(slot, FLOW_ASKED);
 	}
-	return GO_ON;
+}
+
+/* Any data of a client. */
+static __always_inline int note_data(struct packet *pkt, struct flow *flow)
+{
+	struct cdn_count *count = count_of(flow->cdn);
+
+	if (!sent_before(segment_end(pkt->its), flow->isn)) {
+		note_new_data(pkt, flow);
+		return GO_ON;
+	}
+	if (count) {
+		COUNT(count->segments_to, 1);
+		COUNT(count->resent_to, 1);
+	}
+	return has_gone_dark(pkt, flow->endpoint) ? cut_off(pkt, flow) : GO_ON;
 }
 
 /* Data of a CDN: is it the first of a reply? */

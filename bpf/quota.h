@@ -220,18 +220,18 @@ static __always_inline int within_limits(struct packet *pkt, __u32 what)
 	return verdict;
 }
 
-/* Might each packet of the flow be charged to somebody? */
-static __always_inline bool is_metered(struct packet *pkt)
+/* Has each source a limit that packets of known flows are charged to? */
+static __always_inline bool sources_are_metered(struct packet *pkt)
 {
 	const struct limit *of_sources = &pkt->set->source_limit;
 
-	return pkt->its->customer || (of_sources->packet_ticks | of_sources->kib_ticks);
+	return of_sources->packet_ticks | of_sources->kib_ticks;
 }
 
 /* A packet of a known flow, either way. */
 static __always_inline int within_quota(struct packet *pkt)
 {
-	if (!is_metered(pkt))
+	if (!pkt->its->customer && !sources_are_metered(pkt))
 		return GO_ON;
 	if (pkt->its->belongs <= TO_SOMETHING)
 		return GO_ON; /* asked again once it is known whose it is */

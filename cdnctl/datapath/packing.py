@@ -88,7 +88,7 @@ def sort(wanted: Mapping[abi.AnyNetwork, int], began_ns: int) -> Sorted:
     """Wanted ends are wall time, 0 is never; the kernel's clock began at `began_ns`."""
     addresses, ends, others = list[int](), list[int](), dict[bytes, int]()
     for network, wall_ns in wanted.items():
-        end_ns = wall_ns and on_clock(wall_ns, began_ns)
+        end_ns = on_clock(wall_ns, began_ns)
         if type(network) is IPv4Network and network.prefixlen == IPV4LENGTH:
             addresses.append(int(network.network_address))
             ends.append(end_ns)

@@ -63,7 +63,7 @@ def load_s(networks: Wanted) -> float:
 
 
 def _load_edge(rig: Rig, networks: Wanted) -> float:
-    """The same into the edge's own, and a place is made for an edit: they hold a million and no more."""
+    """The same into the edge's own; and room for an edit, since a list has a million and no more."""
     blocks = KernelBlocks(tables_dir(NAME))
     began = time.perf_counter()
     blocks.load(networks)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.bench.decisions.rig import Rig
 from tests.bench.decisions.rows import Row
 from tests.bench.decisions.subjects import Subject
-from tests.bench.results import Result
+from tests.bench.results import Result, within
 
 
 class Plan(NamedTuple):
@@ -36,7 +36,12 @@ def measure(rig: Rig, rows: list[Row], plan: Plan, say: Callable[[str], None]) -
         for subject in everything if number % 2 else reversed(everything):
             times[id(subject)].append(subject.sample(rig))
         rig.engine.reader.take_samples()
-    return [result(row, times) for row in rows]
+    found = [result(row, times) for row in rows]
+    for row in rows:
+        if row.aim_ns is not None:
+            name = f"{row.name.partition(' / ')[0]} / aim"
+            found.append(within(name, times[id(row.ours)], row.aim_ns, unit="ns", gate=False))
+    return found
 
 
 def _subjects(rows: Iterable[Row]) -> list[Subject]:

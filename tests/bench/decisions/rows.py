@@ -62,6 +62,8 @@ class Row(NamedTuple):
     floor: Subject | None = None
     """When given, `bound` is asked of what lies above it: ours <= floor + bound x (peer - floor)."""
     gate: bool = False
+    aim_ns: float | None = None
+    """What ours should take at most; said in a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Bench:
         yield from self._dropped()
 
     def _established(self, one: Pair, many: Pair) -> Iterator[Row]:
-        yield Row("established, 1 flow / look-up", one.forward, one.look_up)
+        yield Row("established, 1 flow / look-up", one.forward, one.look_up, aim_ns=100)
         yield Row("reply, 1 flow / established", one.reply, one.forward)
         spread = f"{_k(SPREAD)} flows"
         yield Row(f"established, {spread} / look-up", many.forward, many.look_up, bound=1.5, gate=True)
@@ -166,8 +168,8 @@ class Bench:
 
     def blocked(self, count: int, *, gate: bool = False) -> Iterator[Row]:
         """Sources of a list of `count` addresses and a tenth of that in prefixes."""
-        exact = packets.clients(count, "172.16.0.0/12", SERVICE, seed=2)
-        candidates = list(ipaddress.IPv4Network("96.0.0.0/4").subnets(new_prefix=24))
+        exact = packets.clients(count, "64.0.0.0/2", SERVICE, seed=2)
+        candidates = list(ipaddress.IPv4Network("128.0.0.0/4").subnets(new_prefix=24))
         prefixes = random.Random(3).sample(candidates, max(1, count // 10))
         self._rig.block([*(ipaddress.IPv4Network(each.source) for each in exact), *prefixes])
         inside = [
@@ -217,10 +219,10 @@ class Bench:
         insert = self._reference("insert_flow", syn)
         # until the table is full, an insert evicts nobody
         insert.run(self._rig.shim, 2 * _HALF_OPEN)
-        yield Row("new flow (SYN), evicting / insert", syn, insert)
+        yield Row("new flow (SYN), evicting / insert", syn, insert, aim_ns=1_000)
         clients = packets.clients(_NEW_FLOWS, "12.0.0.0/8", SERVICE, seed=8)
         whole = NewFlows(Kind(TCP4, VIP), clients, self._quiet_box)
-        yield Row("new flow (SYN, SYN-ACK, ACK) / insert", whole, insert)
+        yield Row("new flow (SYN, SYN-ACK, ACK) / insert", whole, insert, aim_ns=3_000)
 
     def _quiet_box(self) -> None:
         """No ports but those of the established flows are taken, no CDN is suspected."""
@@ -234,7 +236,10 @@ class Bench:
             stream = self._rig.shim.stream(sources[:count])
             ours = self._edge(stream, _data(TCP4), XDP_PASS, Verdict.PASSED)
             peer, floor = (self._reference(program, ours) for program in ("look_up_stranger", "parse_only"))
-            yield Row(f"not ours, {name} / parse + look-ups", ours, peer, 1.5 if count > 1 else None, floor)
+            bound = 1.5 if count > 1 else None
+            yield Row(
+                f"not ours, {name} / parse + look-ups", ours, peer, bound, floor, gate=count > 1, aim_ns=100
+            )
             six = replace(ours, frame=_data(TCP6))
             yield Row(f"not ours, IPv6, {name} / IPv4", six, ours)
 

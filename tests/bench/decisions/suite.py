@@ -22,7 +22,9 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
         say("an edge with its flows and blocks")
         with uncollected():
             bench = rows.Bench(rig)
-            usual = [row for row in bench.rows() if row.bound is not None or not quick]
+            usual = [
+                row for row in bench.rows() if row.bound is not None or row.aim_ns is not None or not quick
+            ]
         with _on_one_cpu():
             measured = measure(rig, usual, QUICK if quick else FULL, say)
             if not quick:

@@ -91,7 +91,8 @@ class Place:
             with netns.netlink(name) as ip:
                 for device in devices:
                     stats = ip.get_links(ifname=device)[0].get_attr("IFLA_STATS64")
-                    came, dropped = came + stats["rx_packets"], dropped + stats["rx_dropped"]
+                    came += stats["rx_packets"]
+                    dropped += stats["rx_dropped"] + stats["tx_dropped"]
         return came, dropped
 
     def check(self, before: tuple[int, int], what: str) -> None:

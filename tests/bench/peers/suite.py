@@ -76,10 +76,6 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     say("servers and links")
     with _box(plan.all_ways) as box:
         at_rest = busy_at_rest(0.5)
-        for way in box.ways:
-            if not way.settling_s:  # else it is loaded first each time
-                with way:
-                    _settle(box, way, _EACH_S)
         figures = {way.name: Figures() for way in box.ways}
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")

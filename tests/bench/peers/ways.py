@@ -32,7 +32,7 @@ class Way:
     name = "routing"
     target = HOPS[0]
     """What clients connect to."""
-    settling_s = 0
+    settling_s = 1
     """So much load, each time it becomes active, before it is as it would be in steady operation."""
 
     def __enter__(self) -> Way:
@@ -115,7 +115,6 @@ class Ours(Way):
 
     name = "ours"
     target = "203.0.113.80"
-    settling_s = 1  # within two frames of a load's beginning the agent samples as little as that allows
     _CONFIG = f"""
 [edge]
 name = "{NAME}"
