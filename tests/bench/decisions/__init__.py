@@ -10,8 +10,9 @@ How it measures:
   subtracted.
 - A row's peer is a reference program (reference.h) on the same stream and the same pinned table, or
   another row's subject. For strangers that is the table of VIPs itself: ours has cells in front of it, which
-  is what makes a ratio below one possible. All are measured in turn, in many rounds whose order alternates; a row states
-  medians, and the median of the rounds' own ratios: on a shared box only those are worth much.
+  is what makes a ratio below one possible. All are measured in turn, in many rounds whose order alternates;
+  a row states medians, and the median of the rounds' own ratios: on a shared box only those are worth much.
+- Segments carry no data: what a client's or CDN's data adds (a request timed, a loss noticed) is not in it.
 - Every timed run is checked: the data path's counters must say that each packet got the verdict that
   the row is about.
 

@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(rounds=8, all_ways=True, paced_s=1.0, timed=3)
-QUICK = Plan(rounds=4, all_ways=False, paced_s=0.5, timed=1)
+QUICK = Plan(rounds=3, all_ways=False, paced_s=0.5, timed=1)
 
 
 class Box(NamedTuple):
