@@ -11,7 +11,7 @@ from tests.bench.decisions.rig import MILLION, Rig, uncollected
 from tests.bench.decisions.rounds import Plan, measure
 from tests.bench.results import Result
 
-FULL, QUICK = Plan(rounds=51, seconds=120.0), Plan(rounds=9, seconds=9.0, at_least=3)
+FULL, QUICK = Plan(rounds=51, seconds=120.0), Plan(rounds=9, seconds=6.0, at_least=3)
 SHORT = Plan(rounds=15, seconds=20.0)
 """What is only looked at."""
 
