@@ -190,7 +190,7 @@ static __always_inline int go_all_the_way(struct packet *pkt)
 /* What XDP is to do with the packet, or NOT_PLAIN. */
 static __always_inline int express(struct xdp_md *ctx)
 {
-#ifndef TRACE
+#if !defined(TRACE) && !defined(NO_EXPRESS)
 	struct facts its = {.cdn = NO_CDN_ID};
 	struct packet pkt = {.ctx = ctx, .its = &its};
 	__u32 zero = 0, *mode_now = mode.lookup(&zero);
