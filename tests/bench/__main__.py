@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from tests.bench import report
 from tests.bench.results import Result, Unsound
 
 SUITES = ("decisions", "drops", "peers", "failover", "control")
+PEERS = {
+    "drops": {"xdp-filter": "xdp-tools"},
+    "peers": {"haproxy": "haproxy", "wrk": "wrk", "nft": "nftables", "nginx": "libnginx-mod-stream"},
+    "failover": {"haproxy": "haproxy"},
+}
+"""What a suite runs beside ours, and the package that has it."""
 
 
 def main() -> int:
@@ -29,20 +36,27 @@ def main() -> int:
     parser.add_argument(
         "suites", nargs="*", metavar="SUITE", help=f"only these of: {', '.join(SUITES)}; default: all"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: all suites in under 90 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds of what has a bound: a minute and a half"
+    )
     parser.add_argument(
         "--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json"
     )
     arguments = parser.parse_args()
+    suites = arguments.suites or SUITES
     if unknown := set(arguments.suites) - set(SUITES):
         parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit("ended"))
+    if not os.access(arguments.json.absolute().parent, os.W_OK):
+        parser.error(f"--json: {arguments.json} cannot be written")
     started = time.monotonic()
     results: list[Result] = []
     failed: dict[str, Unsound] = {}
     try:
+        _check_peers(suites)
         with _alone():
-            for suite in arguments.suites or SUITES:
+            for suite in suites:
                 measure: Callable[..., list[Result]] = import_module(f"tests.bench.{suite}").results
                 try:
                     results += measure(quick=arguments.quick, say=lambda text, suite=suite: _say(suite, text))
@@ -62,6 +76,14 @@ def main() -> int:
         print(f"bench: {suite} measured nothing: {unsound}", file=sys.stderr)
     missed = [result for result in results if result.gate and not result.holds]
     return 1 if missed or failed else 0
+
+
+def _check_peers(suites: Iterable[str]) -> None:
+    """Before anything is measured. Raises CdnctlError."""
+    wanted = {program: package for suite in suites for program, package in PEERS.get(suite, {}).items()}
+    if missing := [program for program in wanted if not shutil.which(program)]:
+        packages = " ".join(wanted[program] for program in missing)
+        raise CdnctlError(f"missing: {', '.join(missing)}", f"apt-get install {packages}")
 
 
 @contextlib.contextmanager

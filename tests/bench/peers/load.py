@@ -79,7 +79,7 @@ def new_connections(target: str, seconds: int) -> Cost:
     finally:
         end(process)
     if not requests:
-        raise Unsound("the origins took no connection")
+        raise Unsound(f"of {whole.requests} requests to {target} the origins saw no connection meanwhile")
     return whole._replace(requests=requests, seconds=after.at_s - before.at_s)
 
 
