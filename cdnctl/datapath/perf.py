@@ -20,8 +20,8 @@ from cdnctl.datapath.kernel import Map
 SAMPLE_PAGES = 128
 EVENT_PAGES = 8
 SAMPLES_PER_WAKEUP = 512
-"""The reader is woken once for so many samples, a tenth of what there is room for: being woken costs more than
-reading some, and it looks ten times a second at any rate."""
+"""The reader is woken once for so many samples, a tenth of what there is room for: being woken costs more
+than reading some, and it looks ten times a second at any rate."""
 _POLL_MS = 100
 THREAD = "perf-reader"
 _PR_SET_NAME = 15

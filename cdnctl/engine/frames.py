@@ -27,8 +27,8 @@ from cdnctl.model import (
 from cdnctl.state import CustomerLimit
 
 SAMPLES_PER_S = 3000
-"""What sampling is aimed at: enough for the ten largest talkers to be known within a tenth, for which a third of
-it is too few. Each costs the box some 10 us until it is counted."""
+"""What sampling is aimed at: enough for the ten largest talkers to be known within a tenth, for which a third
+of it is too few. Each costs the box some 10 us until it is counted."""
 _FROM_CDN = frozenset(
     {abi.Verdict.REPLIED, abi.Verdict.RESET_CDN, abi.Verdict.NO_OWNER, abi.Verdict.STALE_REPLY}
 )
