@@ -9,7 +9,7 @@
  * ordinary is left to the pipeline as it came: until it is certain that a packet goes all the way, nothing
  * is counted, charged or written, but for blocks that are over, which go.
  *
- * `cdnctl trace` explains by the pipeline alone; tests hold what it says against what happens.
+ * `cdnctl trace` explains by the pipeline alone. tests/packet/test_express.py runs packets with and without it.
  */
 #pragma once
 
@@ -38,7 +38,8 @@ static __always_inline bool read_plain(struct packet *pkt)
 		return false;
 	if (its->family == 4) {
 		ip = header_at(pkt, sizeof(struct ethhdr), sizeof(*ip));
-		if (!ip || *(__u8 *)ip != 0x45 || (ip->frag_off & bpf_htons(0x3fff)))
+		if (!ip || *(__u8 *)ip != 0x45 ||
+		    (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK)))
 			return false;
 		its->length = bpf_ntohs(ip->tot_len);
 		its->payload = its->length - sizeof(*ip);
@@ -64,9 +65,7 @@ static __always_inline struct link *plain_link(struct packet *pkt, __u32 id, __u
 
 	if (!link || !link->ifindex || link->outer)
 		return 0;
-	if (!mtu)
-		mtu = link->mtu;
-	return !mtu || pkt->its->length <= mtu ? link : 0;
+	return fits(pkt, mtu ?: link->mtu, 0) ? link : 0;
 }
 
 static __always_inline bool put_out(struct packet *pkt, const struct link *link, const __u8 *self,

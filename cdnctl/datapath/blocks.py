@@ -22,7 +22,7 @@ from typing import NamedTuple
 from cdnctl.datapath import abi, packing
 from cdnctl.datapath.hints import Hints
 from cdnctl.datapath.kernel import Map
-from cdnctl.datapath.packing import WHOLE, Entries
+from cdnctl.datapath.packing import BLOCK, WHOLE, Entries
 
 _FULL = (errno.E2BIG, errno.ENOSPC)
 _SAME_END_NS = 10_000_000
@@ -30,8 +30,6 @@ _SAME_END_NS = 10_000_000
 _LAPSING_NS = 100_000_000
 """An entry that ends this soon may be over for the kernel by now, or gone."""
 _LENGTH = struct.Struct("=I")
-_ENTRY = struct.Struct("=QQII")
-"""struct block."""
 
 
 def to_monotonic_ns(wall_ns: int) -> int:
@@ -211,8 +209,8 @@ def _length(key: bytes) -> int:
 
 
 def _unpack(value: bytes) -> _Entry:
-    return _Entry._make(_ENTRY.unpack(value))
+    return _Entry._make(BLOCK.unpack(value))
 
 
 def _entry(key: bytes, end_ns: int, hits: int) -> bytes:
-    return _ENTRY.pack(end_ns, hits, _length(key), 0)
+    return BLOCK.pack(end_ns, hits, _length(key), 0)

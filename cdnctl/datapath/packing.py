@@ -23,7 +23,7 @@ _WHOLE4 = abi.prefix_key(IPv4Network("0.0.0.0/32"))[:-4]
 _NUMBER, _END = 4, 8
 """Bytes of an IPv4 address, and of an end."""
 _MAPPED_BITS = 96
-_BLOCK = struct.Struct("=QQII")
+BLOCK = struct.Struct("=QQII")
 """struct block: its end on the kernel's clock, hits, length of its prefix, nothing."""
 _AT_ONCE = 65_536
 """Entries in a call of the kernel."""
@@ -45,8 +45,8 @@ class Entries:
     @classmethod
     def of_addresses(cls, addresses: Sequence[int], ends: Sequence[int]) -> Entries:
         """New ones of single IPv4 addresses, with their ends on the kernel's clock."""
-        values = bytearray(_BLOCK.pack(0, 0, _MAPPED_BITS + IPV4LENGTH, 0) * len(ends))
-        _set_columns(values, 0, _BLOCK.size, array("Q", ends).tobytes(), _END)
+        values = bytearray(BLOCK.pack(0, 0, _MAPPED_BITS + IPV4LENGTH, 0) * len(ends))
+        _set_columns(values, 0, BLOCK.size, array("Q", ends).tobytes(), _END)
         return cls(len(addresses), _packed(_WHOLE4[len(WHOLE) :], addresses), bytes(values))
 
     def write(self, table: Map) -> None:

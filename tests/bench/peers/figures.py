@@ -115,37 +115,17 @@ def _added(figures: Mapping[str, Figures]) -> list[Result]:
 
 def _others(figures: Mapping[str, Figures]) -> list[Result]:
     """What nothing is asked of."""
-    found = []
-    ours = figures[OURS]
+    ours, found = figures[OURS], list[Result]()
     for name, peer in figures.items():
         if peer is ours:
             continue
-        if peer.kept:
-            found.append(
-                beside(
-                    f"CPU of the box per keep-alive request / {name}",
-                    [cost.us_per_request for cost in ours.kept],
-                    [cost.us_per_request for cost in peer.kept],
-                    unit="us",
-                )
-            )
-        if peer.big:
-            found.append(
-                beside(
-                    f"CPU of the box per gigabyte / {name}",
-                    [cost.ms_per_gigabyte for cost in ours.big],
-                    [cost.ms_per_gigabyte for cost in peer.big],
-                    unit="ms",
-                )
-            )
-        if peer.new:
-            found.append(
-                beside(
-                    f"connections at saturation / {name}",
-                    [cost.requests_per_s for cost in ours.new],
-                    [cost.requests_per_s for cost in peer.new],
-                    unit="/s",
-                    at_least=True,
-                )
-            )
+        for what, mine, theirs, value, unit in (
+            ("CPU of the box per keep-alive request", ours.kept, peer.kept, "us_per_request", "us"),
+            ("CPU of the box per gigabyte", ours.big, peer.big, "ms_per_gigabyte", "ms"),
+            ("connections at saturation", ours.new, peer.new, "requests_per_s", "/s"),
+        ):
+            if theirs:
+                mine_of, theirs_of = ([getattr(cost, value) for cost in costs] for costs in (mine, theirs))
+                more = value == "requests_per_s"
+                found.append(beside(f"{what} / {name}", mine_of, theirs_of, unit=unit, at_least=more))
     return found
