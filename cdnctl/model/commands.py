@@ -1,0 +1,198 @@
+"""Commands, an operator's wishes, and the outcome that answers each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from cdnctl.model.actors import Watcher
+from cdnctl.model.base import Base, EdgeMode, Severity
+from cdnctl.model.frame import Frame
+from cdnctl.model.picture import Allowed, Block, Customer
+
+
+class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
+    """An operator's wish. Those that change something take `dry_run` (say what would happen)."""
+
+
+class Change(Command, frozen=True, kw_only=True):
+    """A command that changes the edge; refused on the view socket."""
+
+    reason: str = ""
+    dry_run: bool = False
+
+
+class BlockPrefix(Change, frozen=True, kw_only=True, tag="block"):
+    """Drop everything from `prefix` (an address or CIDR) for `lifetime_s` seconds."""
+
+    prefix: str
+    lifetime_s: float | None = 4 * 3600.0
+    """None: until unblocked."""
+
+
+class Unblock(Change, frozen=True, kw_only=True, tag="unblock"):
+    """Lift a manual block; other sources of the same prefix stay in force."""
+
+    prefix: str
+
+
+class SetWeights(Change, frozen=True, kw_only=True, tag="weight"):
+    """New wanted weights by CDN name (0 to 1000); those not named stay."""
+
+    weights: dict[str, int]
+
+
+class Drain(Change, frozen=True, kw_only=True, tag="drain"):
+    """No new flows to this CDN; live ones stay."""
+
+    cdn: str
+
+
+class Undrain(Change, frozen=True, kw_only=True, tag="undrain"):
+    """New flows to this CDN again."""
+
+    cdn: str
+
+
+class Disarm(Change, frozen=True, kw_only=True, tag="disarm"):
+    """Panic: nothing is dropped, shed or ejected; translation goes on by plain weights."""
+
+
+class Arm(Change, frozen=True, kw_only=True, tag="arm"):
+    """Back from `disarm` or `bypass`."""
+
+
+class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
+    """`observe`: decide and count, but send nothing and let every packet pass, which cuts every
+    translated flow. `active`: for real."""
+
+    mode: EdgeMode
+
+
+class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
+    """New limits of a customer. What is None stays as it is; 0 is no limit."""
+
+    customer: str
+    pps: float | None = None
+    mbit: float | None = None
+    flows_per_s: float | None = None
+    clear: bool = False
+    """Back to the configuration's limits."""
+
+
+class Allow(Change, frozen=True, kw_only=True, tag="allow"):
+    """Neither block nor limit the clients of `prefix` (an address or CIDR)."""
+
+    prefix: str
+
+
+class Disallow(Change, frozen=True, kw_only=True, tag="disallow"):
+    """Take back an `Allow` of exactly this prefix."""
+
+    prefix: str
+
+
+class Bypass(Change, frozen=True, kw_only=True, tag="bypass"):
+    """The program passes every packet untouched: cuts every translated flow."""
+
+
+class Attach(Change, frozen=True, kw_only=True, tag="attach"):
+    """Attach the loaded program to the configured interfaces."""
+
+
+class Detach(Change, frozen=True, kw_only=True, tag="detach"):
+    """Take the program off its interfaces: cuts every translated flow."""
+
+
+class Reload(Change, frozen=True, kw_only=True, tag="reload"):
+    """Read the configuration again and put what is different into force, without losing a packet."""
+
+    program: bool = False
+    """Load and attach the program anew, also when it is the same."""
+
+
+class Stop(Change, frozen=True, kw_only=True, tag="stop"):
+    """End the agent; `detach` first when asked, else the data path stays."""
+
+    detach: bool = False
+
+
+class Note(Change, frozen=True, kw_only=True, tag="note"):
+    """Put a line into the event ticker; `step` also becomes the headline (scenarios use it)."""
+
+    text: str
+    step: str | None = None
+    severity: Severity = "info"
+
+
+class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
+    """All wanted blocks: `Outcome.blocks`."""
+
+
+class ListCustomers(Command, frozen=True, kw_only=True, tag="customers"):
+    """All customers with their limits, and the allowed prefixes: `Outcome.customers`, `.allowed`."""
+
+
+class Who(Command, frozen=True, kw_only=True, tag="who"):
+    """Who is connected: `Outcome.watchers`."""
+
+
+class GetFrame(Command, frozen=True, kw_only=True, tag="status"):
+    """The newest frame, or that with number `seq` if it is among the last `FRAMES_KEPT`."""
+
+    seq: int | None = None
+
+
+FRAMES_KEPT = 240
+
+AnyChange = (
+    BlockPrefix
+    | Unblock
+    | SetWeights
+    | Drain
+    | Undrain
+    | Disarm
+    | Arm
+    | Bypass
+    | Attach
+    | Detach
+    | SetMode
+    | SetLimit
+    | Allow
+    | Disallow
+    | Reload
+    | Stop
+    | Note
+)
+AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
+
+
+class Outcome(Base, frozen=True, kw_only=True):
+    """The answer to one command."""
+
+    ok: bool
+    text: str
+    """What was done, or what would be; on refusal the reason and, on lines of its own, the remedy."""
+    remedy: str = ""
+    """That remedy by itself, where it is known apart."""
+    applied_monotonic_ns: int = 0
+    """Kernel clock right after the last map write of the change; 0 when nothing was written."""
+    warnings: list[str] = field(default_factory=list)
+    shares: dict[str, float] | None = None
+    """For weights and drains: the shares they lead to."""
+    service_shares: dict[str, dict[str, float]] | None = None
+    """The same by service, when services have different CDNs: `shares` is right for none of them then."""
+    changed: list[str] | None = None
+    """For a reload: what of the configuration is different, a sentence each."""
+    blocks: list[Block] | None = None
+    customers: list[Customer] | None = None
+    allowed: list[Allowed] | None = None
+    watchers: list[Watcher] | None = None
+    frame: Frame | None = None
+
+
+def share_words(shares: Mapping[str, float]) -> str:
+    """`borealis 50.0 %, corona 50.0 % of new flows`: those that get any."""
+    given = ", ".join(f"{cdn} {100 * share:.1f} %" for cdn, share in shares.items() if share)
+    return f"{given or 'none'} of new flows"
