@@ -249,6 +249,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("block_bits", INDEX, WORD),
         ("block6_bits", INDEX, WORD),
         ("block_wide", INDEX, INDEX),
+        ("block_lines", INDEX, abi.BlockLine),
+        ("block_hits", INDEX, WORD),
         ("block_exact", abi.Address, abi.Block),
         ("block_prefix", abi.PrefixKey, abi.Block),
         ("half_open", abi.FlowKey, abi.Flow),
