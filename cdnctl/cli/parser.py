@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from cdnctl import __version__
 from cdnctl.cli import trace, verbs
+from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
 
@@ -36,6 +37,8 @@ examples:
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
+  cdnctl journal --since 2h                 who changed what, and why; -f follows
+  cdnctl report -o incident.tar.gz          all that is known, for those who look into it later
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
@@ -222,6 +225,11 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
+    verb("metrics", "print what Prometheus is told, once", verbs.metrics)
+    add_journal(verb("journal", "list who changed what, when and why", verbs.journal))
+    add_report(
+        verb("report", "collect all that is known of an edge into one file", verbs.report, starts=True)
+    )
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
         "demo",

@@ -27,6 +27,7 @@ from cdnctl.model import (
     Disarm,
     Drain,
     GetFrame,
+    GetMetrics,
     ListBlocks,
     ListCustomers,
     Outcome,
@@ -79,6 +80,32 @@ def status(options: argparse.Namespace) -> int:
         return show.outcome(outcome, options.json)
     show.frame(outcome.frame, options.json)
     return 0
+
+
+def metrics(options: argparse.Namespace) -> int:
+    """What Prometheus is told, once."""
+    outcome = _ask(options, GetMetrics())
+    if outcome.metrics is None:
+        return show.outcome(outcome, options.json)
+    if options.json:
+        show.print_json({"metrics": outcome.metrics})
+    else:
+        sys.stdout.write(outcome.metrics)
+    return 0
+
+
+def journal(options: argparse.Namespace) -> int:
+    """Who changed what."""
+    from cdnctl.cli.journal import run
+
+    return run(options)
+
+
+def report(options: argparse.Namespace) -> int:
+    """All that is known of an incident, in one file."""
+    from cdnctl.cli.report import run
+
+    return run(options)
 
 
 def blocks(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from cdnctl.config.values import (
     Entries,
     Interface,
     Lifetime,
+    Listen,
     Mbit,
     Milliseconds,
     Mss,
@@ -157,6 +158,18 @@ class Quota(Table, frozen=True, kw_only=True):
     """Only sources that send about so many packets a second are metered."""
 
 
+class Metrics(Table, frozen=True, kw_only=True):
+    """`[metrics]`: where Prometheus finds the agent."""
+
+    listen: Listen = "127.0.0.1:9469"
+    """In the agent's network namespace; empty: nowhere."""
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Address and port."""
+        return parse_endpoint(self.listen) if self.listen else None
+
+
 class RegionConfig(Table, frozen=True, kw_only=True):
     """`[[region]]`: clients that are near each other."""
 
@@ -288,6 +301,7 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     reflex: Reflex = Reflex()
     quota: Quota = Quota()
+    metrics: Metrics = Metrics()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

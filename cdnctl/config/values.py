@@ -71,6 +71,11 @@ def show_endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if family(address) == 6 else f"{address}:{port}"
 
 
+def listen(text: str) -> str:
+    """The same, or nothing at all; raises ValueError if it is neither."""
+    return endpoint(text) if text else ""
+
+
 def endpoint(text: str) -> str:
     """`text` in its usual spelling if `parse_endpoint` can read it; raises ValueError if not."""
     return show_endpoint(*parse_endpoint(text))
@@ -91,6 +96,11 @@ EndpointKey = Annotated[
     str,
     Meta(description='an address and a port, as in "198.51.100.10:443" or "[2001:db8::10]:443"'),
     endpoint,
+]
+Listen = Annotated[
+    str,
+    Meta(description='an address and a port, as in "127.0.0.1:9469", or "" for none'),
+    listen,
 ]
 Prefix = Annotated[
     str,

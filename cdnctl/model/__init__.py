@@ -39,6 +39,7 @@ from cdnctl.model.commands import Disallow as Disallow
 from cdnctl.model.commands import Disarm as Disarm
 from cdnctl.model.commands import Drain as Drain
 from cdnctl.model.commands import GetFrame as GetFrame
+from cdnctl.model.commands import GetMetrics as GetMetrics
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
 from cdnctl.model.commands import Note as Note
@@ -71,6 +72,7 @@ from cdnctl.model.picture import Customer as Customer
 from cdnctl.model.picture import Endpoint as Endpoint
 from cdnctl.model.picture import Event as Event
 from cdnctl.model.picture import Interface as Interface
+from cdnctl.model.picture import MapFill as MapFill
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict

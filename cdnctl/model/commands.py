@@ -144,6 +144,10 @@ class GetFrame(Command, frozen=True, kw_only=True, tag="status"):
     seq: int | None = None
 
 
+class GetMetrics(Command, frozen=True, kw_only=True, tag="metrics"):
+    """What Prometheus is told, as text: `Outcome.metrics`."""
+
+
 FRAMES_KEPT = 240
 
 AnyChange = (
@@ -165,7 +169,7 @@ AnyChange = (
     | Stop
     | Note
 )
-AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
+AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame | GetMetrics
 
 
 class Outcome(Base, frozen=True, kw_only=True):
@@ -190,6 +194,7 @@ class Outcome(Base, frozen=True, kw_only=True):
     allowed: list[Allowed] | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None
+    metrics: str | None = None
 
 
 def share_words(shares: Mapping[str, float]) -> str:
