@@ -27,6 +27,7 @@ from cdnctl.config.values import (
     Weight,
     family,
     parse_endpoint,
+    parse_listen,
     some,
 )
 
@@ -167,7 +168,7 @@ class Metrics(Table, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[str, int] | None:
         """Address and port."""
-        return parse_endpoint(self.listen) if self.listen else None
+        return parse_listen(self.listen) if self.listen else None
 
 
 class RegionConfig(Table, frozen=True, kw_only=True):

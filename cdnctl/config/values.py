@@ -71,9 +71,21 @@ def show_endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if family(address) == 6 else f"{address}:{port}"
 
 
+def parse_listen(text: str) -> tuple[str, int]:
+    """An address of this host, loopback and the unspecified one too, and a port; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and str(int(port)) == port and 1 <= int(port) <= 65535):
+        raise ValueError(f"{text!r} is no address with a port")
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    if bracketed != (address.version == 6) or address.is_multicast:
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+    return str(address), int(port)
+
+
 def listen(text: str) -> str:
-    """The same, or nothing at all; raises ValueError if it is neither."""
-    return endpoint(text) if text else ""
+    """In its usual spelling, or nothing at all; raises ValueError if it is neither."""
+    return show_endpoint(*parse_listen(text)) if text else ""
 
 
 def endpoint(text: str) -> str:
