@@ -1,4 +1,4 @@
-"""The exporter on a live edge: what it says is what `status` says of the same frame, and the kernel counts."""
+"""The exporter on a live edge: what it says is what `status` says of that frame, and the kernel counts."""
 
 from __future__ import annotations
 
