@@ -99,6 +99,7 @@ def test_every_rule_fires_and_clears_when_it_should() -> None:
 
 
 @needs_promtool
+@pytest.mark.soak
 def test_no_rule_could_be_dead_or_gone_unnoticed(tmp_path: Path) -> None:
     """A rule that never fires, or always does, fails the tests above: each in turn."""
     plays = (HERE / "alerts_test.yml").read_text()

@@ -78,13 +78,19 @@ def test_a_pending_confirmation_is_told(samples: Samples) -> None:
     assert of(samples, "commit_pending") == 0
 
 
+def is_address(word: str) -> bool:
+    try:
+        ipaddress.ip_interface(word)
+    except ValueError:
+        return False
+    return True
+
+
 def test_no_label_is_an_address(samples: Samples) -> None:
     for name, labels in samples:
         for key, value in labels:
             for part in re.split(r"[\s,;\"]+", value):
-                with pytest.raises(ValueError):
-                    ipaddress.ip_interface(part)
-                    raise AssertionError(f"{name}: {key}={value}")
+                assert not is_address(part), f"{name}: {key}={value}"
 
 
 def test_odd_text_in_a_label_breaks_nothing(samples: Samples) -> None:
