@@ -7,6 +7,7 @@ from msgspec import field
 from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
+from cdnctl.model.recordings import Recording
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -93,6 +94,8 @@ class Frame(Base, frozen=True, kw_only=True):
     collector: Collector = field(default_factory=Collector)
     maps: list[MapFill] = field(default_factory=list)
     """The tables that fill, as of the last count; none before the first."""
+    recording: Recording | None = None
+    """The one that the agent makes now."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
