@@ -70,6 +70,10 @@ class Redactor:
             if event.kind in _BY_SOMEBODY and (match := _ACTOR.match(event.text)):
                 self._user(match[1])
 
+    def add_user(self, name: str) -> None:
+        """Somebody who may be named anywhere."""
+        self._user(name)
+
     def text(self, text: str) -> str:
         """A text without addresses and known users."""
         found = self._texts.get(text)
@@ -93,8 +97,8 @@ class Redactor:
 
     def _user(self, name: str) -> None:
         """A user; one of whom `as root` is said is the same without it."""
-        if not name or name in self._users:
-            return
+        if not name or name == "root" or name in self._users:
+            return  # that it was root tells nothing of anybody
         plain = name.partition(" as ")[0]
         known = self._users.get(plain) or f"operator-{len(set(self._users.values())) + 1}"
         self._users[name] = self._users[plain] = known

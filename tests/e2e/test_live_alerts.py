@@ -31,6 +31,8 @@ pytestmark = [
     ),
 ]
 CONFIG = {"service": {"policy": "weighted"}, "reflex": {"out_s": 3.0, "slow_start_s": 1.0}}
+CLIENTS = {"share6": 0.5}
+"""So that either endpoint of a dark CDN is seen to be."""
 HOST, PORT = "127.0.0.1", 9490
 FLOOD = "10.79.0.0/16"
 FLOOD_PPS = 10_000.0
