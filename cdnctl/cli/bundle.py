@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import pwd
@@ -129,7 +130,8 @@ class Bundle:
         directory = paths.state_dir(self._edge)
         for path in sorted(directory.iterdir()):
             if path.is_file() and path.name != "journal.jsonl" and path.suffix != ".cdnrec":
-                self._take(f"state/{path.name}", lambda path=path: self._file(f"state/{path.name}", path))
+                name = f"state/{path.name}"
+                self._take(name, functools.partial(self._file, name, path))
 
     def _log(self) -> None:
         """Of an agent that the console started; a service manager keeps its own."""

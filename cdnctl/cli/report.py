@@ -13,6 +13,7 @@ import io
 import os
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from cdnctl.cli import show
 from cdnctl.cli.bundle import Bundle
 from cdnctl.cli.stand_ins import StandIns
 from cdnctl.errors import CdnctlError, UsageError
+from cdnctl.model import Frame
 
 
 class Made(NamedTuple):
@@ -96,9 +98,8 @@ def _collect(edge: str, options: argparse.Namespace) -> Made:
     return Made(files, missing)
 
 
-def _recording(frames: list[object], *, redacted: bool) -> bytes:
+def _recording(frames: Sequence[Frame], *, redacted: bool) -> bytes:
     """`cdnctl replay` plays it."""
-    from cdnctl.model import Frame
     from cdnctl.recording.writer import Writer
 
     class Kept(io.BytesIO):
@@ -109,7 +110,6 @@ def _recording(frames: list[object], *, redacted: bool) -> bytes:
 
     with Kept() as buffer, Writer(buffer, redacted=redacted) as writer:
         for frame in frames:
-            assert isinstance(frame, Frame)
             writer.add(frame)
     return buffer.getvalue()
 

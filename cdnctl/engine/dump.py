@@ -6,6 +6,7 @@ Reads the pins, so it needs no agent. In words and not in bytes, so that address
 from __future__ import annotations
 
 import itertools
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from cdnctl.config import Config
 from cdnctl.datapath import abi
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.packing import BLOCK
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.entries import Entries, Names, names_by_config
 
@@ -31,7 +33,7 @@ def dump(pins: Path, config: Config | None) -> dict[str, Any]:
     now_ns = time.monotonic_ns()
     entries = Entries(tables, names, now_ns)
     counters = tables.counters
-    cdns = sorted({int(entry.cdn) for entry in tables.choice.endpoint_entries().values()})
+    cdns = sorted({int(entry.cdn) for entry in tables.choice.endpoint_entries()})
     return {
         "at_monotonic_ns": now_ns,
         "mode": str(tables.mode),
@@ -109,12 +111,9 @@ def _blocks(pins: Path) -> Iterator[dict[str, Any]]:
     """What the kernel enforces, with its ends on the kernel's clock."""
     for name in ("block_exact", "block_prefix"):
         for raw, value in Map.pinned(pins / name).items():
-            block = abi.Block.from_buffer_copy(value)
-            address, length = raw[-16:], int(block.length)
-            shown = abi.show_address(address)
-            length -= 96 if abi.is_ipv4(address) else 0
-            prefix = {"prefix": f"{shown}/{length}", "hits": int(block.hits)}
-            yield {**prefix, "ends_monotonic_ns": int(block.expires_ns)}
+            end_ns, hits, length, _ = BLOCK.unpack(value)
+            prefix = abi.network(struct.pack("=I", length) + raw[-16:])
+            yield {"prefix": str(prefix), "hits": hits, "ends_monotonic_ns": end_ns}
 
 
 def _flows(table: Map, entries: Entries) -> Iterator[dict[str, Any]]:
