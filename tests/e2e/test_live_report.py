@@ -103,11 +103,7 @@ def test_it_has_everything_and_names_nobody(lab: Lab, kernel: Kernel, tmp_path: 
     assert len(frames) > 2
     # the same stand-in in every part
     (in_frame,) = {each["vip"] for each in json.loads(files["frame.json"])["services"] if each["family"] == 4}
-    assert (
-        in_frame.startswith(("240.", "241.", "242.", "243.", "244.", "245.", "246.", "247."))
-        or in_frame[:2] == "25"
-        or in_frame[:2] == "24"
-    )
+    assert int(in_frame.split(".")[0]) >= 240
     assert f'"{in_frame}"'.encode() in files["configuration.toml"]
     assert any(in_frame in json.loads(line)["reason"] for line in files["journal.jsonl"].splitlines())
 

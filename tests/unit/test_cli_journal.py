@@ -89,7 +89,7 @@ def test_a_table_for_people_shows_outside_text_as_text(
     out = capsys.readouterr().out
     assert "[/b]" in out
     assert "\x1b" not in out
-    lines = out.splitlines()
+    lines = out.strip().splitlines()
     assert lines[0].split()[:2] == ["no.", "when"]
     assert any("bob as root (cli)" in line and "drain corona" in line for line in lines)
     assert any("10.1.0.0/16 is not blocked" in line for line in lines)
