@@ -35,9 +35,11 @@ class Fills:
         now_s = time.monotonic()
         if self._round is None and now_s - self._began_s >= EVERY_S:
             self._round, self._began_s = self._count(tables), now_s
-        while self._round is not None and time.monotonic() - now_s < BUDGET_S:
+        while self._round is not None:
             if next(self._round, _OVER) is _OVER:
                 self._round = None
+            if time.monotonic() - now_s >= BUDGET_S:  # only now: also a tick that comes late gets on
+                break
         return list(self._counted.values())
 
     def _count(self, tables: Tables) -> Iterator[None]:
