@@ -20,12 +20,14 @@ demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, fault
 	@exec .venv/bin/cdnctl demo $(ARGS)
 
 # 5: nothing was selected, by ARGS.
-test: setup ## the tests that gate a change: first what needs no quiet, on all cores, then the live edges
+test: ## the tests that gate a change: first what needs no quiet, on all cores, then the live edges
+	@.ci/setup.sh test
 	$(PYTHON) -m pytest tests/unit tests/packet tests/console -n $(WORKERS) --dist loadfile \
 		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 
-soak: setup ## the tests that take minutes
+soak: ## the tests that take minutes
+	@.ci/setup.sh test
 	$(PYTHON) -m pytest tests -m soak $(ARGS)
 
 lint: setup ## style, types, and who may import whom

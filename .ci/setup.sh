@@ -24,6 +24,11 @@ missing_packages() {
 	command -v ps >/dev/null || echo procps
 }
 
+# What looks at ours in the tests; `setup.sh test` asks for it.
+missing_witnesses() {
+	command -v promtool >/dev/null || echo prometheus # reads our metrics, plays our alert rules; 7 s to install
+}
+
 # What is measured beside ours; `setup.sh bench` asks for it.
 missing_peers() {
 	command -v haproxy >/dev/null || echo haproxy
@@ -83,7 +88,11 @@ make_environment() {
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
-mapfile -t missing < <(missing_packages; [[ ${1:-} != bench ]] || missing_peers)
+mapfile -t missing < <(
+	missing_packages
+	[[ ${1:-} != test ]] || missing_witnesses
+	[[ ${1:-} != bench ]] || missing_peers
+)
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi

@@ -46,6 +46,14 @@ def state_dir(edge: str) -> Path:
     return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
 
 
+RECORDINGS = "recordings"
+
+
+def recordings_dir(edge: str) -> Path:
+    """Where the agent writes what operators have it record."""
+    return state_dir(edge) / RECORDINGS
+
+
 def cache_dir() -> Path:
     """Compiled data paths, which may be deleted at any time: of all edges, and root's alone."""
     return Path(os.environ.get("CDNCTL_CACHE_DIR") or "/var/cache/cdnctl")
@@ -102,6 +110,12 @@ def theme_dirs() -> tuple[Path, ...]:
     """Directories of theme files; a theme in a later one replaces its namesake in an earlier one."""
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return _shipped("themes"), Path("/etc/cdnctl/themes"), user / "cdnctl" / "themes"
+
+
+def console_state_path() -> Path:
+    """What the console remembers of its user."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "cdnctl" / "console.toml"
 
 
 def _shipped(name: str) -> Path:

@@ -4,6 +4,7 @@
 - `peer`       who is at the other end, by the kernel's word
 - `session`    one connected client: hello, requests, and a queue that a slow reader cannot clog
 - `server`     all clients of an edge, and the frame clock
+- `exporter`   the page for Prometheus
 - `process`    what surrounds the server: privileges, network namespace, lock, sockets, sd_notify
 - `main`       `run`: what `cdnctl agent` does
 - `edge`       which edge is meant

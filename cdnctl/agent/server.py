@@ -15,9 +15,11 @@ from typing import Protocol
 import msgspec
 
 from cdnctl.agent import protocol
+from cdnctl.agent.exporter import Exporter
 from cdnctl.agent.protocol import Role
 from cdnctl.agent.session import Session
 from cdnctl.errors import CdnctlError
+from cdnctl.metrics.times import Times
 from cdnctl.model import (
     FRAME_INTERVAL_S,
     FRAMES_KEPT,
@@ -27,6 +29,7 @@ from cdnctl.model import (
     Event,
     Frame,
     GetFrame,
+    GetMetrics,
     Outcome,
     PacketFilter,
     Reload,
@@ -64,6 +67,10 @@ class Engine(Protocol):
 
     def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
+    def times(self) -> dict[str, Times]: ...
+
+    def metrics_listen(self) -> tuple[str, int] | None: ...
+
 
 class Server:
     """Serves `engine` on listening sockets until stopped."""
@@ -78,6 +85,10 @@ class Server:
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
         self._frame_trouble = ""
+        self._exporter = Exporter(self.metrics)
+        self._newest: Frame | None = None
+        self._metrics: bytes | None = None
+        """Of the newest frame, once somebody has asked."""
         self._is_stale = False
         """Something was changed since the newest frame."""
 
@@ -85,9 +96,11 @@ class Server:
         """Take clients on `sockets` and a frame every tick; returns after `stop`, all clients told."""
         listeners = [await self._listen(sock, role) for role, sock in sockets.items()]
         clock = asyncio.create_task(self._clock())
+        self._exporter.follow(self._engine.metrics_listen())
         try:
             await self._stopping.wait()
         finally:
+            self._exporter.close()
             for listener in listeners:
                 listener.close()
             tasks = [clock, *self._sessions.values(), *self._reloads]
@@ -124,12 +137,17 @@ class Server:
             if command.seq is None and self._is_stale:
                 self._take()  # who has just changed something asks what it did
             return self._find_frame(command.seq)
+        if isinstance(command, GetMetrics):
+            found = self.metrics()
+            text = "" if found else "no frame has been taken yet; ask again in a second"
+            return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
         if isinstance(command, Who):
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
         try:
             if isinstance(command, Reload):
                 outcome = await self._engine.reload(command, actor)
+                self._exporter.follow(self._engine.metrics_listen())
             else:
                 outcome = self._engine.execute(command, actor)
         except CdnctlError as error:
@@ -144,6 +162,16 @@ class Server:
             # Not at once: the answer has to reach its client first.
             asyncio.get_running_loop().call_soon(self.stop)
         return outcome
+
+    def metrics(self) -> tuple[str, bytes] | None:
+        """The page for Prometheus: content type and text; None before the first frame."""
+        if self._newest is None:
+            return None
+        from cdnctl.metrics.text import CONTENT_TYPE, text
+
+        if self._metrics is None:
+            self._metrics = text(self._newest, self._engine.times())
+        return CONTENT_TYPE, self._metrics
 
     def past_frames(self, count: int) -> list[bytes]:
         """The last `count` frames as sent, the oldest first."""
@@ -208,6 +236,7 @@ class Server:
                 log.exception("no frame: %s", trouble)
             return
         self._frame_trouble = ""
+        self._newest, self._metrics = frame, None
         for event in frame.events:
             _log_event(event)
         if len(message) > protocol.MAX_DOWN:

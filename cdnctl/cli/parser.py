@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import trace, verbs
+from cdnctl.cli import replay, trace, verbs
+from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
+from cdnctl.recording.player import SPEEDS
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
@@ -36,7 +38,10 @@ examples:
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
+  cdnctl journal --since 2h                 who changed what, and why; -f follows
+  cdnctl report -o incident.tar.gz          all that is known, for those who look into it later
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
+  cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -222,7 +227,36 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
+    verb("metrics", "print what Prometheus is told, once", verbs.metrics)
+    add_journal(verb("journal", "list who changed what, when and why", verbs.journal))
+    add_report(
+        verb("report", "collect all that is known of an edge into one file", verbs.report, starts=True)
+    )
     verb("who", "list who is connected to the agent", verbs.who)
+    record = change("record", "have the agent record every frame to a file", verbs.record)
+    record.add_argument(
+        "file",
+        nargs="?",
+        default="",
+        metavar="FILE",
+        help="a name, kept among the edge's recordings; root may give a path. A name is made if none is given",
+    )
+    record.add_argument(
+        "--for", dest="for_s", type=lifetime, metavar="TIME", help="as in 10m; else until stopped"
+    )
+    record.add_argument("--redact", action="store_true", help="replace addresses and users' names")
+    record.add_argument("--stop", action="store_true", help="end the recording that is being made")
+    change("mark", "set a mark: a chapter of what is recorded", verbs.mark).add_argument(
+        "text", metavar="TEXT"
+    )
+    _add_replay(
+        verb("replay", "show a recording in the console, or what is in it", replay.replay, answers=False)
+    )
+    redact = verb("redact", "write a recording again without addresses", replay.redact, answers=False)
+    redact.add_argument("file", type=Path, metavar="IN", help="a recording")
+    redact.add_argument("out", type=Path, metavar="OUT", help="the file to make")
+    redact.add_argument("--json", action="store_true", help="answer in JSON")
+
     verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",
@@ -245,6 +279,28 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, or the name of one made here")
+    parser.add_argument(
+        "--at", type=replay.moment, metavar="TIME", help="begin there, as in 1m30s, 90 or 1:30"
+    )
+    parser.add_argument("--speed", type=float, choices=SPEEDS, default=1.0, metavar="N", help="0.25 to 16")
+    parser.add_argument("--pause", action="store_true", help="do not play yet")
+    parser.add_argument("--theme", metavar="NAME", default=argparse.SUPPRESS, help="the console's colours")
+    parser.set_defaults(takes=("theme",))
+    parser.add_argument(
+        "--info", action="store_true", help="say how long it is, of which edge, and its chapters"
+    )
+    parser.add_argument("--frames", action="store_true", help="write the frames instead, a line of JSON each")
+    parser.add_argument(
+        "--from", dest="from_s", type=replay.moment, metavar="TIME", help="with --frames: from there"
+    )
+    parser.add_argument(
+        "--to", dest="to_s", type=replay.moment, metavar="TIME", help="with --frames: until there"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as --frames; with --info in JSON")
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cdnctl.cli.check import Report
+    from cdnctl.engine.journal import Entry
 
 _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
@@ -155,6 +156,27 @@ def watchers(found: Sequence[Watcher], as_json: bool) -> None:
     table = _table("user", "client", "may", ">pid", "since")
     for each in found:
         _add(table, each.user, each.client, each.role, str(each.pid), f.clock(each.since_ns))
+    _console().print(table)
+
+
+def journal(entries: Iterable[Entry]) -> None:
+    """Lines of the journal, the oldest first."""
+    from rich.text import Text
+
+    from cdnctl.console import format as f
+
+    table = _table(">no.", "when (UTC)", "who", "command", "answer", "why")
+    for each in entries:
+        answer = each.text.splitlines()[0] if each.text else ""
+        told = Text(f.clean(answer), "" if each.ok else "bold red")
+        when, who = each.at[:19].replace("T", " "), f"{each.user} ({each.client})"
+        command = each.cli.removeprefix("cdnctl ") or str(each.command.get("verb", ""))
+        table.add_row(
+            str(each.seq),
+            *(Text(f.clean(cell)) for cell in (when, who, command)),
+            told,
+            Text(f.clean(each.reason)),
+        )
     _console().print(table)
 
 

@@ -27,14 +27,18 @@ from cdnctl.model import (
     Disarm,
     Drain,
     GetFrame,
+    GetMetrics,
     ListBlocks,
     ListCustomers,
+    Mark,
     Outcome,
+    Record,
     Reload,
     SetLimit,
     SetMode,
     SetWeights,
     Stop,
+    StopRecording,
     Unblock,
     Undrain,
     Who,
@@ -79,6 +83,32 @@ def status(options: argparse.Namespace) -> int:
         return show.outcome(outcome, options.json)
     show.frame(outcome.frame, options.json)
     return 0
+
+
+def metrics(options: argparse.Namespace) -> int:
+    """What Prometheus is told, once."""
+    outcome = _ask(options, GetMetrics())
+    if outcome.metrics is None:
+        return show.outcome(outcome, options.json)
+    if options.json:
+        show.print_json({"metrics": outcome.metrics})
+    else:
+        sys.stdout.write(outcome.metrics)
+    return 0
+
+
+def journal(options: argparse.Namespace) -> int:
+    """Who changed what."""
+    from cdnctl.cli.journal import run
+
+    return run(options)
+
+
+def report(options: argparse.Namespace) -> int:
+    """All that is known of an incident, in one file."""
+    from cdnctl.cli.report import run
+
+    return run(options)
 
 
 def blocks(options: argparse.Namespace) -> int:
@@ -206,6 +236,21 @@ def check(options: argparse.Namespace) -> int:
     from cdnctl.cli.check import run
 
     return run(options)
+
+
+def record(options: argparse.Namespace) -> int:
+    """Begin or end a recording."""
+    if options.stop:
+        if options.file or options.for_s or options.redact:
+            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
+        return _change(options, StopRecording())
+    path = os.path.abspath(options.file) if "/" in options.file else options.file
+    return _change(options, Record(path=path, for_s=options.for_s, redact=options.redact))
+
+
+def mark(options: argparse.Namespace) -> int:
+    """Set a mark."""
+    return _change(options, Mark(text=options.text))
 
 
 def trace(options: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ from cdnctl.config.schema import (
     Edge,
     EndpointConfig,
     Limits,
+    Metrics,
     PerSource,
     PolicyByClass,
     PolicyName,
@@ -85,7 +86,13 @@ __all__ = [
     "snat_rows",
 ]
 
-_ONCE: dict[str, type[Struct]] = {"edge": Edge, "limits": Limits, "reflex": Reflex, "quota": Quota}
+_ONCE: dict[str, type[Struct]] = {
+    "edge": Edge,
+    "limits": Limits,
+    "reflex": Reflex,
+    "quota": Quota,
+    "metrics": Metrics,
+}
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region
     "customer": (CustomerConfig, 0, MAX_CUSTOMERS - 1),

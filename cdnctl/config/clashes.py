@@ -29,6 +29,7 @@ class Tables(NamedTuple):
     limits: Fields
     reflex: Fields
     quota: Fields
+    metrics: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]

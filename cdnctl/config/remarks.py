@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from msgspec.structs import fields
 
@@ -28,7 +29,17 @@ def notes(config: Config) -> list[str]:
         *_cdn_notes(config),
         *_service_notes(config),
         *_region_notes(config),
+        *_metrics_notes(config),
     ]
+
+
+def _metrics_notes(config: Config) -> Iterator[str]:
+    place = config.metrics.place
+    if place is not None and not ip_address(place[0]).is_loopback:
+        yield (
+            f"metrics.listen is {config.metrics.listen}: whoever reaches it can read names and figures of"
+            " this edge, without a password; see that only your monitoring does"
+        )
 
 
 def _flow_notes(config: Config) -> Iterator[str]:

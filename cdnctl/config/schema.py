@@ -14,6 +14,7 @@ from cdnctl.config.values import (
     Entries,
     Interface,
     Lifetime,
+    Listen,
     Mbit,
     Milliseconds,
     Mss,
@@ -26,6 +27,7 @@ from cdnctl.config.values import (
     Weight,
     family,
     parse_endpoint,
+    parse_listen,
     some,
 )
 
@@ -155,6 +157,18 @@ class Quota(Table, frozen=True, kw_only=True):
     """None: as much as it likes."""
     busy_pps: Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")] = 1000
     """Only sources that send about so many packets a second are metered."""
+
+
+class Metrics(Table, frozen=True, kw_only=True):
+    """`[metrics]`: where Prometheus finds the agent."""
+
+    listen: Listen = "127.0.0.1:9469"
+    """In the agent's network namespace; empty: nowhere."""
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Address and port."""
+        return parse_listen(self.listen) if self.listen else None
 
 
 class RegionConfig(Table, frozen=True, kw_only=True):
@@ -288,6 +302,7 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     reflex: Reflex = Reflex()
     quota: Quota = Quota()
+    metrics: Metrics = Metrics()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

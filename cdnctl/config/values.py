@@ -71,6 +71,23 @@ def show_endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if family(address) == 6 else f"{address}:{port}"
 
 
+def parse_listen(text: str) -> tuple[str, int]:
+    """An address of this host, loopback and the unspecified one too, and a port; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and str(int(port)) == port and 1 <= int(port) <= 65535):
+        raise ValueError(f"{text!r} is no address with a port")
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    if bracketed != (address.version == 6) or address.is_multicast:
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+    return str(address), int(port)
+
+
+def listen(text: str) -> str:
+    """In its usual spelling, or nothing at all; raises ValueError if it is neither."""
+    return show_endpoint(*parse_listen(text)) if text else ""
+
+
 def endpoint(text: str) -> str:
     """`text` in its usual spelling if `parse_endpoint` can read it; raises ValueError if not."""
     return show_endpoint(*parse_endpoint(text))
@@ -91,6 +108,11 @@ EndpointKey = Annotated[
     str,
     Meta(description='an address and a port, as in "198.51.100.10:443" or "[2001:db8::10]:443"'),
     endpoint,
+]
+Listen = Annotated[
+    str,
+    Meta(description='an address and a port, as in "127.0.0.1:9469", or "" for none'),
+    listen,
 ]
 Prefix = Annotated[
     str,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
@@ -101,8 +101,25 @@ def duration(seconds: float) -> str:
     return f"{whole}s"
 
 
+class Clock:
+    """How wall times are written, everywhere on the screen."""
+
+    utc = False
+
+
+def position(seconds: float) -> str:
+    """A place on a tape: `1:23.5`, `1:02:03.0`."""
+    tenths = int(max(0.0, seconds) * 10 + 1e-6)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{minutes}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{minutes:02}:{shown.partition(':')[2]}" if hours else shown
+
+
 def clock(at_ns: int) -> str:
-    """Wall time of day in the local zone: `14:03:22`."""
+    """Wall time of day, local or UTC as `Clock` says: `14:03:22`, `14:03:22Z`."""
+    if Clock.utc:
+        return datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%H:%M:%SZ")
     return datetime.fromtimestamp(at_ns / 1e9).strftime("%H:%M:%S")
 
 

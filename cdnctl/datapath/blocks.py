@@ -131,6 +131,11 @@ class KernelBlocks:
         entry = self._find(abi.prefix_key(network))
         return 0 if entry is None else entry.hits
 
+    def end_ns(self, network: abi.AnyNetwork) -> int | None:
+        """When it ends, on the kernel's clock, 0 for never; None when the kernel does not have it."""
+        entry = self._find(abi.prefix_key(network))
+        return None if entry is None else entry.expires_ns
+
     def __len__(self) -> int:
         """How many were written and not taken out again."""
         return len(self._held)

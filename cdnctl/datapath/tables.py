@@ -47,6 +47,9 @@ class Tables:
         self.established = table("established")
         self.datagrams = table("datagrams")
         self.reverse = table("reverse")
+        self._quic_ids = table("quic_ids")
+        self._fragments = table("fragments")
+        self._sources = table("sources")
         self._health = table("health")
         self._weight_out = table("weight_out")
         self.choice = Choice(pins)
@@ -162,6 +165,17 @@ class Tables:
             settings.snat_rows * settings.ports,
             max(settings.established_s, settings.udp_s),
         )
+
+    def filled_by_kernel(self) -> dict[str, Map]:
+        """The tables whose entries come with packets, by name; one that is full evicts."""
+        return {
+            "half_open": self.half_open,
+            "established": self.established,
+            "datagrams": self.datagrams,
+            "quic_ids": self._quic_ids,
+            "fragments": self._fragments,
+            "sources": self._sources,
+        }
 
     def live_flows(self, bound_s: float = COUNT_BOUND_S) -> FlowCount:
         """Flows under way that were not closed, in about `bound_s` seconds at the most."""

@@ -9,6 +9,7 @@ written.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
@@ -86,6 +87,8 @@ class Blocklist:
         """A heap of (end, tie-break, source, prefix); entries that were replaced since stay until due."""
         self._ties = 0
         self._count = 0
+        self.by_source: Counter[str] = Counter()
+        """How many each source wants."""
 
     def __len__(self) -> int:
         """How many blocks are wanted, those of several sources counted each."""
@@ -94,6 +97,11 @@ class Blocklist:
     def __iter__(self) -> Iterator[Block]:
         """Every block, in no order."""
         return (block for sources in self._by_prefix.values() for block in sources.values())
+
+    @property
+    def prefixes(self) -> int:
+        """How many prefixes are wanted by anybody."""
+        return len(self._by_prefix)
 
     def newest(self, count: int) -> list[Block]:
         """The `count` blocks made last, the newest first."""
@@ -112,6 +120,7 @@ class Blocklist:
             before = None  # over, though `expire` has not come round: the kernel lets it pass already
         sources = self._by_prefix.setdefault(network, {})
         self._count += block.source not in sources
+        self.by_source[block.source] += block.source not in sources
         sources[block.source] = replace(block, prefix=show_prefix(network))
         if block.expires_ns:
             self._ties += 1
@@ -158,6 +167,9 @@ class Blocklist:
         sources = self._by_prefix[network]
         del sources[source]
         self._count -= 1
+        self.by_source[source] -= 1
+        if not self.by_source[source]:
+            del self.by_source[source]
         if not sources:
             del self._by_prefix[network]
 

@@ -23,12 +23,15 @@ from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
+from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
+from cdnctl.engine.window import observed_times
 from cdnctl.errors import CdnctlError
+from cdnctl.metrics.times import Times
 from cdnctl.model import (
     FRAME_BLOCKS,
     FRAME_CUSTOMERS,
@@ -36,6 +39,7 @@ from cdnctl.model import (
     AnyCommand,
     Customer,
     Frame,
+    MapFill,
     Outcome,
     PacketFilter,
     Reload,
@@ -64,6 +68,7 @@ class Engine:
         self._started_ns = time.time_ns()
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
+        self._fills = Fills()
         self._changes = Changes(self)
 
     # -- life --
@@ -282,6 +287,8 @@ class Engine:
             blocks=self.blocks.newest(FRAME_BLOCKS),
             blocks_wanted=len(self.blocks.wanted),
             blocks_enforced=self.blocks.enforced,
+            blocks_by_source=dict(self.blocks.wanted.by_source),
+            block_prefixes=self.blocks.wanted.prefixes,
             customers=customers[:FRAME_CUSTOMERS],
             customers_total=len(customers),
             allowed=len(self.state.allowed),
@@ -295,10 +302,29 @@ class Engine:
                 cpu=self.collector.cpu,
                 tightest=self.ports.tightest,
             ),
+            maps=self._maps(),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
         )
+
+    def _maps(self) -> list[MapFill]:
+        """The tables that fill: with flows, with ports in use, with blocks."""
+        held = sum(sum(row) for row in self.sweep.open.values())
+        ports = sum(settings.port_room(self.config, self.layout).values())
+        return [
+            *self._fills.tick(self.tables),
+            MapFill(name="reverse", entries=held, room=ports),
+            MapFill(name="blocks", entries=self.blocks.enforced, room=self.config.limits.block_entries),
+        ]
+
+    def times(self) -> dict[str, Times]:
+        """How long handshakes and first bytes took, by CDN: the histograms of the newest frame's moment."""
+        return observed_times(self.observer.window.newest)
+
+    def metrics_listen(self) -> tuple[str, int] | None:
+        """Where Prometheus is to find them; None: nowhere."""
+        return self.config.metrics.place
 
     def sampled(self, wanted: PacketFilter) -> Sampled:
         """The sampled packets of the last frame's time that match. Raises ValueError for an odd filter."""

@@ -7,6 +7,7 @@ one shows. A crash can tear the last line; it is then closed by the next one and
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -100,6 +101,25 @@ class Journal:
             for line in file:
                 if (entry := _entry(line)) is not None:
                     yield entry
+
+    def tail(self) -> Iterator[list[Entry]]:
+        """At first every whole line, then, at each step, those that were added since; perhaps none.
+
+        The file may come later, and be replaced by another one (rotated): that is read from its beginning.
+        """
+        identity, place, rest = (0, 0), 0, b""
+        while True:
+            found: list[Entry] = []
+            with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if (status.st_dev, status.st_ino) != identity or status.st_size < place:
+                    identity, place, rest = (status.st_dev, status.st_ino), 0, b""
+                file.seek(place)
+                data = file.read()
+                place += len(data)
+                *lines, rest = (rest + data).split(b"\n")
+                found = [entry for line in lines if (entry := _entry(line)) is not None]
+            yield found
 
 
 def _last(descriptor: int) -> tuple[int, bool]:

@@ -11,10 +11,12 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.counters import CdnTotals, CustomerTotals
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import Layout
+from cdnctl.metrics.times import Histogram, Times
 from cdnctl.model import RATE_WINDOW_S
 
 Buckets = tuple[int, ...]
 _SWITCHES = abi.Mode.DISARMED | abi.Mode.BYPASS | abi.Mode.OBSERVE
+_LIMITS_US = tuple(abi.bucket_limits_us(bucket) for bucket in range(abi.HISTOGRAM_BUCKETS))
 NO_CDN_TOTALS = CdnTotals(*[0] * len(CdnTotals._fields))
 NO_CUSTOMER_TOTALS = CustomerTotals(*[0] * len(CustomerTotals._fields))
 
@@ -141,6 +143,16 @@ def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:
 def added(rows: Sequence[Buckets]) -> Buckets:
     """Histograms, put together."""
     return tuple(map(sum, zip(*rows, strict=True)))
+
+
+def observed_times(snapshot: Snapshot) -> dict[str, Times]:
+    """Its histograms, of all classes together, by CDN."""
+    return {
+        name: Times(
+            Histogram(_LIMITS_US, handshakes), Histogram(_LIMITS_US, added(snapshot.first_bytes[name]))
+        )
+        for name, handshakes in snapshot.handshakes.items()
+    }
 
 
 def percentile_ms(buckets: Sequence[int], share: float) -> float | None:

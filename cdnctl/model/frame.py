@@ -6,7 +6,8 @@ from msgspec import field
 
 from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
-from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, Service, Talker, Verdict
+from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
+from cdnctl.model.recordings import Recording
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -76,6 +77,10 @@ class Frame(Base, frozen=True, kw_only=True):
     """At most `FRAME_BLOCKS` of them, the newest first; `blocks_wanted` counts all."""
     blocks_wanted: int = 0
     blocks_enforced: int = 0
+    blocks_by_source: dict[str, int] = field(default_factory=dict)
+    """How many each source wants; a prefix may be wanted by several."""
+    block_prefixes: int = 0
+    """Prefixes that anybody wants: what should be enforced."""
     customers: list[Customer] = field(default_factory=list)
     """At most `FRAME_CUSTOMERS` of them, the busiest first; `customers_total` counts all."""
     customers_total: int = 0
@@ -87,6 +92,10 @@ class Frame(Base, frozen=True, kw_only=True):
     totals: Totals = field(default_factory=Totals)
     sampling: Sampling = field(default_factory=Sampling)
     collector: Collector = field(default_factory=Collector)
+    maps: list[MapFill] = field(default_factory=list)
+    """The tables that fill, as of the last count; none before the first."""
+    recording: Recording | None = None
+    """The one that the agent makes now."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

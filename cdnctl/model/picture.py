@@ -162,6 +162,14 @@ class Block(Base, frozen=True, kw_only=True):
     """Packets dropped by it, estimated from sampled counts."""
 
 
+class MapFill(Base, frozen=True, kw_only=True):
+    """How full a table of the kernel is."""
+
+    name: str
+    entries: int
+    room: int
+
+
 class Interface(Base, frozen=True, kw_only=True):
     """An interface the program is (or should be) attached to."""
 

@@ -14,6 +14,7 @@ from cdnctl.agent.blocking import Client
 from cdnctl.agent.process import listening
 from cdnctl.agent.server import Server
 from cdnctl.errors import CdnctlError
+from cdnctl.metrics.times import Times
 from cdnctl.model import (
     Actor,
     Allowed,
@@ -51,6 +52,12 @@ class EngineDouble:
         self.padding = ""
         self.asked: list[tuple[AnyCommand, Actor]] = []
         self.reload_s = 0.0
+
+    def times(self) -> dict[str, Times]:
+        return {}
+
+    def metrics_listen(self) -> tuple[str, int] | None:
+        return None
 
     def close(self, *, detach: bool) -> None:
         print(f"engine closed, detach={detach}", flush=True)

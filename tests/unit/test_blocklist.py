@@ -249,3 +249,18 @@ class DeltasKeepTheKernelRight(RuleBasedStateMachine):
 
 
 TestDeltasKeepTheKernelRight = DeltasKeepTheKernelRight.TestCase
+
+
+def test_blocks_are_counted_by_who_wants_them() -> None:
+    """Prefixes once, however many want them; whoever wants none any more is not named."""
+    wanted = Blocklist()
+    for prefix, source in (("10.1.0.0/16", "manual"), ("10.1.0.0/16", "feed"), ("10.2.0.0/16", "feed")):
+        wanted.add(Block(prefix=prefix, source=source, created_ns=1, expires_ns=100))
+    wanted.add(Block(prefix="10.1.0.0/16", source="feed", created_ns=2, expires_ns=200))
+    assert (dict(wanted.by_source), wanted.prefixes, len(wanted)) == ({"manual": 1, "feed": 2}, 2, 3)
+    wanted.remove("10.1.0.0/16", "manual")
+    assert (dict(wanted.by_source), wanted.prefixes) == ({"feed": 2}, 2)
+    wanted.expire(150)
+    assert (dict(wanted.by_source), wanted.prefixes) == ({"feed": 1}, 1)
+    wanted.expire(300)
+    assert (dict(wanted.by_source), wanted.prefixes, len(wanted)) == ({}, 0, 0)

@@ -1,0 +1,98 @@
+"""An agent that is killed every two seconds, under traffic: clients, counters, journal, lifetimes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from kills import Asked, Counters, Ends, Operator, Shown
+from live import Figure, Kernel, after, ask, failures, requests_of, sleep_until
+
+from cdnctl.engine.journal import Entry, Journal
+from cdnctl.lab.lab import Lab
+from cdnctl.lab.traffic import Traffic
+from cdnctl.model import BlockPrefix, ListBlocks
+
+RATE = 200.0
+CONFIG = {"service": {"policy": "weighted"}}
+CLIENTS = {"rate": RATE}
+WARM = 20
+EVERY_S = 2.0
+LIFETIMES_S = {"10.76.0.1": 3600.0, "10.76.1.0/24": 900.0, "2001:db8:76::/48": 600.0, "10.76.2.2": None}
+"""Blocked before the first kill; of the last one there is no end."""
+BACK_S = 1.5
+"""A successor is to answer after so long at the latest; it takes 0.3 s of a machine that is not busy."""
+
+
+def test_an_agent_killed_every_two_seconds_is_not_missed(
+    lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure
+) -> None:
+    killed_for(10, lab, kernel, traffic, figure)
+
+
+@pytest.mark.soak
+def test_an_agent_killed_for_a_minute_is_not_missed(
+    lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure
+) -> None:
+    killed_for(60, lab, kernel, traffic, figure)
+
+
+def killed_for(seconds: float, lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure) -> None:
+    """Kill it so long, and judge."""
+    for prefix, lifetime_s in LIFETIMES_S.items():
+        ask(lab, BlockPrefix(prefix=prefix, lifetime_s=lifetime_s, reason="stays"))
+    journal = Journal(lab.directory / "state" / lab.name / "journal.jsonl")
+    began_seq = list(journal.read())[-1].seq
+    from_ns, away_s = time.monotonic_ns(), list[float]()
+    operator, counters, shown = Operator(lab), Counters(kernel), Shown(lab)
+    ends = Ends(lab, list(LIFETIMES_S))
+    with operator, counters, shown, ends:
+        while (kill_ns := after(from_ns, EVERY_S * (len(away_s) + 1))) < after(from_ns, seconds + 0.1):
+            sleep_until(kill_ns)
+            lab.stop_agent(kill=True)
+            killed_ns = time.monotonic_ns()
+            lab.start_agent()
+            away_s.append((time.monotonic_ns() - killed_ns) / 1e9)
+        sleep_until(after(time.monotonic_ns(), 1.0))
+    until_ns = time.monotonic_ns()
+    requests = requests_of(traffic, from_ns, until_ns)
+    figure(
+        "kills; without an agent, s, longest and mean", (len(away_s), max(away_s), sum(away_s) / len(away_s))
+    )
+    figure("requests, failed", (len(requests), len(failures(requests))))
+    figure("changes asked, answered", (len(operator.asked), len(operator.answered)))
+    figure("looks at counters, frames, agents", (counters.looks, shown.frames, len(shown.agents)))
+
+    assert len(away_s) == int(seconds / EVERY_S)
+    assert max(away_s) < BACK_S
+    assert not failures(requests)
+    assert len(requests) >= 0.95 * RATE * (until_ns - from_ns) / 1e9
+    assert counters.looks > 5 * seconds
+    assert counters.fallen == []
+    assert len(shown.agents) == len(away_s) + 1, "frames of every one of them"
+    assert shown.fallen == []
+    assert_no_line_is_lost([entry for entry in journal.read() if entry.seq > began_seq], operator.asked)
+    assert len(operator.answered) > 3 * seconds
+    assert {prefix: len(seen) for prefix, seen in ends.seen.items()} == dict.fromkeys(LIFETIMES_S, 1)
+    wanted = {block.prefix: block for block in ask(lab, ListBlocks()).blocks or []}
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    for prefix, (end_ns,) in ends.seen.items():
+        assert end_ns is not None
+        expires_ns = wanted[prefix].expires_ns
+        if expires_ns:
+            assert end_ns == pytest.approx(expires_ns - offset_ns, abs=5e6)
+        else:
+            assert end_ns == 0
+
+
+def assert_no_line_is_lost(lines: list[Entry], asked: list[Asked]) -> None:
+    """Each answer is there once, with its words; one that never came may be; nothing else is."""
+    numbers = [line.seq for line in lines]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    by_reason = {line.reason: line for line in lines}
+    assert len(by_reason) == len(lines), "none is there twice"
+    assert by_reason.keys() <= {each.reason for each in asked}
+    lost = [each for each in asked if each.text is not None and each.reason not in by_reason]
+    assert lost == []
+    others = [e for e in asked if e.text is not None and by_reason[e.reason].text != e.text]
+    assert others == []
