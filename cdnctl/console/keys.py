@@ -98,6 +98,8 @@ HOUSE = (
 
 SCREENS = (
     Place(1, "overview", "overview", "the edge at a glance"),
+    Place(2, "cdns", "CDNs", "endpoints, latency over time, who was out, and why"),
+    Place(4, "drops", "drops", "every reason for a drop, and sampled packets of it"),
 )  # fmt: skip
 
 APP = (

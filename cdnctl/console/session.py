@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
 from cdnctl.errors import AgentUnreachable, CdnctlError
-from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, Outcome
+from cdnctl.model import (
+    FRAME_INTERVAL_S,
+    AnyCommand,
+    Frame,
+    Outcome,
+    PacketFilter,
+    Sampled,
+    SampledPacket,
+)
 
 STALE_S = 4 * FRAME_INTERVAL_S
 """Without a new frame for so long the picture is called stale."""
@@ -22,6 +31,7 @@ FIRST_RETRY_S = 0.25
 PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 """What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
+PACKETS_KEPT = 500
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
 
@@ -40,6 +50,12 @@ class Feed(Protocol):
 
     async def request(self, command: AnyCommand) -> Outcome: ...
 
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match, or none, from now on."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """Those that came since the last time."""
+
     async def close(self) -> None: ...
 
 
@@ -57,6 +73,12 @@ class Session:
         self.received_at = time.monotonic()
         """When the last frame came in."""
         self._connect = connect
+        self.packets: deque[tuple[int, int, SampledPacket]] = deque(maxlen=PACKETS_KEPT)
+        """Sampled packets that were watched, the oldest first: a number, wall time in ns, the packet."""
+        self.missed = 0
+        """Packets that matched, but were too many or too quick."""
+        self._watched: PacketFilter | None = None
+        self._packets_seen = 0
         self._feed: Feed | None = None
         self._read_only = read_only
         self._role = ""
@@ -88,7 +110,10 @@ class Session:
                 await feed.connect()
                 self._feed, self.edge, self._role = feed, feed.edge, feed.role
                 self.lost, retry_s = "", FIRST_RETRY_S
+                if self._watched is not None:
+                    feed.watch(self._watched)
                 async for frame in feed.frames():
+                    self._take(feed.take_sampled())
                     if self.history.add(frame):
                         self.received_at = time.monotonic()
                         on_news()
@@ -106,6 +131,25 @@ class Session:
             on_news()
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
+        if wanted == self._watched:
+            return
+        self._watched = wanted
+        self.packets.clear()
+        self.missed = 0
+        if self._feed is not None:
+            self._feed.watch(wanted)
+
+    def _take(self, sampled: Sequence[Sampled]) -> None:
+        if self._watched is None:
+            return  # what was on its way
+        for each in sampled:
+            self.missed += each.missed
+            for packet in each.packets:
+                self._packets_seen += 1
+                self.packets.append((self._packets_seen, each.at_ns, packet))
 
     async def request(self, command: AnyCommand) -> Outcome:
         """Send a command; what goes wrong on the way comes back as a refusal."""

@@ -64,6 +64,7 @@ from cdnctl.model.packets import Sampled as Sampled
 from cdnctl.model.packets import SampledPacket as SampledPacket
 from cdnctl.model.packets import Term as Term
 from cdnctl.model.picture import CUSTOMER_PREFIXES as CUSTOMER_PREFIXES
+from cdnctl.model.picture import HISTOGRAM_STEPS as HISTOGRAM_STEPS
 from cdnctl.model.picture import Allowed as Allowed
 from cdnctl.model.picture import Block as Block
 from cdnctl.model.picture import Cdn as Cdn
@@ -74,3 +75,4 @@ from cdnctl.model.picture import Interface as Interface
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
+from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cdnctl.console.screens.cdns import Cdns
+from cdnctl.console.screens.drops import Drops
 from cdnctl.console.screens.house import House
 from cdnctl.console.screens.overview import Overview
 
-made: dict[str, type[House]] = {screen.NAME: screen for screen in (Overview,)}
+made: dict[str, type[House]] = {screen.NAME: screen for screen in (Overview, Cdns, Drops)}
 """What makes each."""
