@@ -93,6 +93,11 @@ class Session:
         return ""
 
     @property
+    def is_at_agent(self) -> bool:
+        """Whether there is an agent at the other end now, on this box: a recording is none."""
+        return self._feed is not None and not self.lost
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last frame came in."""
         return time.monotonic() - self.received_at

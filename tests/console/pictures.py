@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from frames import EXPLANATIONS, NOON_NS, Edge
+from feeds import default_answer
+from frames import NOON_NS
 
-from cdnctl.model import Customer, Endpoint, Frame, Sampled, SampledPacket, histogram_limits_ms
+from cdnctl.console.filters import Filter
+from cdnctl.model import (
+    Allowed,
+    AnyCommand,
+    Block,
+    Customer,
+    FindBlocks,
+    Frame,
+    JournalEntry,
+    ListCustomers,
+    ListTalkers,
+    Outcome,
+    Page,
+    ReadJournal,
+    Sampled,
+    SampledPacket,
+    histogram_limits_ms,
+)
 
 if TYPE_CHECKING:
     from driver import Desk
@@ -75,22 +93,81 @@ def packets() -> Sampled:
         SampledPacket("10.66.3.9", "203.0.113.80", 1024 + at, 80, "tcp", "S", 60, "blocked", True, "")
         for at in range(12)
     ]
-    found.append(SampledPacket("2001:db8:9::7", "2001:db8:1::80", 4433, 443, "udp", "", 1252, "blocked", True, ""))
+    found.append(
+        SampledPacket("2001:db8:9::7", "2001:db8:1::80", 4433, 443, "udp", "", 1252, "blocked", True, "")
+    )
     found.append(
         SampledPacket("10.1.0.1", "203.0.113.80", 40000, 80, "tcp", ".", 54, "not_a_start", True, "aurora")
     )
     return Sampled(at_ns=NOON_NS + 10**9, one_in=16, packets=found, missed=31)
 
 
+def answer(command: AnyCommand) -> Outcome:
+    """What an agent with a long block list, an allow list and a journal would say."""
+    match command:
+        case FindBlocks():
+            found = [
+                block for block in BLOCKS if Filter(command.text).keeps(f"{block.prefix} {block.reason}")
+            ]
+            start = len(found) - (len(found) if command.cursor is None else command.cursor)
+            page = found[start : start + command.limit]
+            left = len(found) - start - len(page)
+            return Outcome(
+                ok=True,
+                text="",
+                blocks=page,
+                page=Page(next=left or None, looked_at=len(page), total=len(BLOCKS)),
+            )
+        case ListCustomers():
+            allowed = [Allowed(prefix="10.9.0.0/16", reason="our monitoring"), Allowed(prefix="192.0.2.7")]
+            return Outcome(ok=True, text="", allowed=allowed, customers=[])
+        case ListTalkers():
+            return Outcome(ok=True, text="", talkers=[])
+        case ReadJournal():
+            return Outcome(ok=True, text="", journal=list(reversed(JOURNAL)), page=Page(total=len(JOURNAL)))
+    return default_answer(command)
+
+
+BLOCKS = [
+    Block(
+        prefix=f"198.51.{number // 250}.{number % 250}", reason=("scraper", "SYN flood, ticket 4711")[number % 2],
+        source=("manual", "feed-a")[number % 3 == 0], created_ns=NOON_NS - number * 10**9,
+        expires_ns=NOON_NS + (3600 + 77 * number) * 10**9 if number % 5 else 0, hits=17 * number % 4001,
+    )
+    for number in range(1_000)
+]  # fmt: skip
+
+
+def _entry(seq: int, user: str, verb: str, cli: str, text: str, **more: object) -> JournalEntry:
+    fields: dict[str, object] = {"ok": True, "before": {}, "after": {}, "reason": ""} | more
+    return JournalEntry(
+        seq=seq, at=f"2023-11-14T22:{seq % 60:02}:07.123456Z", user=user, uid=0, pid=900 + seq, client="console",
+        cli=cli, command={"verb": verb}, text=text, **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+JOURNAL = [
+    _entry(1, "root", "attach", "cdnctl attach", "attached to eth0, eth1"),
+    _entry(2, "alice as root", "weight", "cdnctl weight aurora=60 borealis=40",
+           "set weights aurora=60, borealis=40", before={"weights": {"aurora": 100, "borealis": 100}},
+           after={"weights": {"aurora": 60, "borealis": 40}}, reason="contract of May"),
+    _entry(3, "bob", "block", "cdnctl block 203.0.113.80 --for 4h",
+           "203.0.113.80 is the VIP of service www", ok=False),
+    _entry(4, "bob", "block", "cdnctl block 10.66.0.0/16 --for 4h --reason 'SYN flood, ticket 4711'",
+           "blocked 10.66.0.0/16 for 4h", before={"blocks": 0}, after={"blocks": 1},
+           reason="SYN flood, ticket 4711"),
+    _entry(5, "alice as root", "drain", "cdnctl drain corona", "drained corona",
+           before={"drained": []}, after={"drained": ["corona"]}),
+]  # fmt: skip
+
+
 async def dress(desk: Desk) -> None:
     """Packets for whoever watches, with the next frame."""
-    edge = Edge(seq=900)
+    desk.feed.answer = answer
     desk.feed.sampled = [packets()]
     newest = desk.app.session.history.newest
     assert newest is not None
-    frame = msgspec.structs.replace(newest, seq=newest.seq + 1, monotonic_ns=newest.monotonic_ns + 1, events=[])
-    del edge
+    frame = msgspec.structs.replace(
+        newest, seq=newest.seq + 1, monotonic_ns=newest.monotonic_ns + 1, events=[]
+    )
     await desk.send(frame)
-
-
-__all__ = ["EXPLANATIONS", "Endpoint", "dress", "packets", "rich"]

@@ -12,7 +12,7 @@ from cdnctl.console.screens.house import House
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import wrapped
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable, tcpdump
+from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable, end, tcpdump
 from cdnctl.model import Frame, SampledPacket, Term
 
 
@@ -35,8 +35,8 @@ class Drops(House):
         yield PacketTable("sampled packets", id="packets")
 
     def on_screen_resume(self) -> None:
+        """Somebody looks again."""
         self._watch()
-        super().on_screen_resume()
 
     def on_screen_suspend(self) -> None:
         """Nobody looks: let the agent sample for itself."""
@@ -81,6 +81,9 @@ class Drops(House):
             self.chosen = "" if self.chosen == name else name
             self._watch()
             self.draw()
+        elif isinstance(table, PacketTable) and (found := self._packet(table.current)):
+            self.view.packet = words_of(found[1])
+            self.console_app.action_go("trace")
 
     def leave_mode(self) -> bool:
         if not self.chosen:
@@ -108,3 +111,11 @@ class Drops(House):
     def lay_out(self, width: int, height: int, size: str) -> None:
         grid = self.query_one("#body").styles
         grid.grid_rows = "1fr 5 1fr" if size == "small" else "1fr 1fr"
+
+
+def words_of(packet: SampledPacket) -> str:
+    """The packet as `cdnctl trace` takes it; empty for what it does not take."""
+    if packet.protocol not in ("tcp", "udp", "icmp") or not packet.source:
+        return ""
+    ends = f"{end(packet.source, packet.source_port)} {end(packet.target, packet.target_port)}"
+    return f"{ends} --proto {packet.protocol}"

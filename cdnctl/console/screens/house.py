@@ -40,7 +40,7 @@ LARGE = (170, 44)
 TICK_S = 0.5
 
 
-class House(Gate, Speaking, Screen[None]):
+class House(Gate, Speaking, Screen[None]):  # type: ignore[misc]  # they name what a screen has
     """A screen of the console; it shows the frame on display while it is the current one."""
 
     NAME = ""

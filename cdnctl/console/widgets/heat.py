@@ -27,13 +27,13 @@ class HeatMap(Lines):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, classes="panel")
         self._tracks = Tracks[list[int]](_histograms)
-        self._name = ""
+        self._cdn = ""
         self._now_s = 0.0
 
     def update(self, name: str, shown: str, frame: Frame, frames: Sequence[Frame]) -> None:
         """Show this CDN up to the frame; `shown` is its name, made safe."""
         self._tracks.follow(frames)
-        self._name, self._now_s = name, frame.monotonic_ns / 1e9
+        self._cdn, self._now_s = name, frame.monotonic_ns / 1e9
         self.border_title = f"handshakes of {shown} by time taken, ms"
         self._redraw()
 
@@ -47,7 +47,7 @@ class HeatMap(Lines):
             return
         counts = [
             [sum(row) for row in zip(*each, strict=True)] if each else []
-            for each in self._tracks.columns(self._name, self._now_s, SPAN_S, columns)
+            for each in self._tracks.columns(self._cdn, self._now_s, SPAN_S, columns)
         ]
         low, high = _known(counts)
         mixes = bool(self.palette.heat) and high - low + 1 > height
@@ -65,7 +65,8 @@ class HeatMap(Lines):
                 spans = _joined(("█", f"h{column[step - first]}") for column in levels)
             else:
                 spans = _shaded(levels, step - first)
-            rows.append(((fit(label, AXIS - 2, right=True), "muted"), (" ┤" if named else " │", "faint"), *spans))
+            margin = ((fit(label, AXIS - 2, right=True), "muted"), (" ┤" if named else " │", "faint"))
+            rows.append((*margin, *spans))
         self.show([*rows, time_axis(columns)])
 
 
@@ -112,7 +113,8 @@ def _mixed(levels: Levels, upper: int) -> list[Span]:
 def _shaded(levels: Levels, step: int) -> list[Span]:
     last = len(_SHADES) - 1
     return _joined(
-        (_SHADES[math.ceil(last * column[step] / HEAT)], "accent" if column[step] else "") for column in levels
+        (_SHADES[math.ceil(last * column[step] / HEAT)], "accent" if column[step] else "")
+        for column in levels
     )
 
 

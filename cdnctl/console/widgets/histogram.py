@@ -81,7 +81,8 @@ def _round(value_ms: float) -> float:
 
 def facts(cdn: Cdn) -> list[Row]:
     """What else is known of a CDN, a line each."""
-    first = " / ".join(ms(each) for each in (cdn.first_byte_p50_ms, cdn.first_byte_p95_ms, cdn.first_byte_p99_ms))
+    percentiles = (cdn.first_byte_p50_ms, cdn.first_byte_p95_ms, cdn.first_byte_p99_ms)
+    first = " / ".join(map(ms, percentiles))
     rows = [
         ("first byte", f"{first} ms", "text"),
         ("loss", f"to {_loss(cdn.loss_to_cdn)}, from {_loss(cdn.loss_from_cdn)}",

@@ -103,7 +103,8 @@ class PacketTable(LiveTable):
 
     def update(self, packets: Iterable[tuple[int, int, SampledPacket]], roles: dict[str, str]) -> None:
         """Show these; CDNs wear their colours by `roles`."""
-        self.fill([_record(number, at_ns, packet, roles) for number, at_ns, packet in reversed(list(packets))])
+        newest_first = reversed(list(packets))
+        self.fill([_record(number, at_ns, packet, roles) for number, at_ns, packet in newest_first])
 
 
 def _record(number: int, at_ns: int, packet: SampledPacket, roles: dict[str, str]) -> Record:
@@ -135,7 +136,8 @@ def tcpdump(packet: SampledPacket, at_ns: int) -> Row:
     """One line, as tcpdump would write it."""
     ends = f"{end(packet.source, packet.source_port)} > {end(packet.target, packet.target_port)}"
     family = "IP6" if ":" in packet.source else "IP"
-    flags = f": Flags [{clean(packet.flags, 10)}]" if packet.protocol == "tcp" else f": {packet.protocol.upper()}"
+    tcp = packet.protocol == "tcp"
+    flags = f": Flags [{clean(packet.flags, 10)}]" if tcp else f": {packet.protocol.upper()}"
     return (
         (f"{clock(at_ns)} ", "muted"),
         (f"{family} {ends}{clean(flags, 24)}, length {packet.length}", "text"),
