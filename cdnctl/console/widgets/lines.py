@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
+from textual.markup import escape
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -20,6 +21,11 @@ from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+
+def heading(text: str) -> str:
+    """A panel's title, which Textual would read as markup: for all that has a name or a filter in it."""
+    return escape(text)
 
 
 class Lines(ScrollView, can_focus=False):
