@@ -22,9 +22,18 @@ from cdnctl import __version__, paths
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of
 from cdnctl.agent.start import log_path
-from cdnctl.engine.journal import Entry, Journal
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
-from cdnctl.model import FRAMES_KEPT, Frame, GetFrame, GetMetrics, ListBlocks, ListCustomers, Who
+from cdnctl.model import (
+    FRAMES_KEPT,
+    Frame,
+    GetFrame,
+    GetMetrics,
+    JournalEntry,
+    ListBlocks,
+    ListCustomers,
+    Who,
+)
 
 JOURNAL_LINES = 20_000
 LOG_BYTES = 1 << 20
@@ -121,7 +130,7 @@ class Bundle:
     def _journal(self) -> None:
         path = paths.state_dir(self._edge) / "journal.jsonl"
         path.stat()
-        entries: deque[Entry] = deque(Journal(path).read(), JOURNAL_LINES)
+        entries: deque[JournalEntry] = deque(Journal(path).read(), JOURNAL_LINES)
         self._found.people |= {name for entry in entries for name in entry.user.split(" as ")}
         self._found.files["journal.jsonl"] = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 

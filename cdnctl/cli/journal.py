@@ -15,8 +15,9 @@ from typing import Any
 from cdnctl import paths
 from cdnctl.agent.edge import guess_edge
 from cdnctl.cli import show
-from cdnctl.engine.journal import Entry, Journal
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError, NotPermitted, sudo_line
+from cdnctl.model import JournalEntry
 
 _LOOK_S = 0.25
 """A follower looks this often whether something was added."""
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     journal = Journal(paths.state_dir(edge) / "journal.jsonl")
     _require_readable(journal.path, edge, follow=options.follow)
     tail = journal.tail()
-    chosen: Iterable[Entry] = (entry for entry in next(tail) if wanted(entry, options))
+    chosen: Iterable[JournalEntry] = (entry for entry in next(tail) if wanted(entry, options))
     if options.count is not None:
         chosen = deque(chosen, options.count)
     if options.json:
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def wanted(entry: Entry, options: argparse.Namespace) -> bool:
+def wanted(entry: JournalEntry, options: argparse.Namespace) -> bool:
     """Whether every filter lets it through."""
     if options.failed and entry.ok:
         return False
@@ -70,7 +71,7 @@ def _names(command: dict[str, Any], cdn: str) -> bool:
     return command.get("cdn") == cdn or (isinstance(weights, dict) and cdn in weights)
 
 
-def _at_ns(entry: Entry) -> int:
+def _at_ns(entry: JournalEntry) -> int:
     """When; 0 when its own words for that cannot be read."""
     try:
         return int(datetime.fromisoformat(entry.at).timestamp() * 1e6) * 1000
@@ -93,7 +94,7 @@ def _require_readable(path: Path, edge: str, *, follow: bool) -> None:
         raise CdnctlError(f"{path}: {error.strerror}", "see that it is a file that can be read") from None
 
 
-def _follow(tail: Iterator[list[Entry]], options: argparse.Namespace) -> None:
+def _follow(tail: Iterator[list[JournalEntry]], options: argparse.Namespace) -> None:
     for entries in tail:
         for entry in entries:
             if wanted(entry, options):
@@ -102,7 +103,7 @@ def _follow(tail: Iterator[list[Entry]], options: argparse.Namespace) -> None:
         time.sleep(_LOOK_S)
 
 
-def _table(entries: list[Entry], *, follow: bool) -> None:
+def _table(entries: list[JournalEntry], *, follow: bool) -> None:
     if follow:  # what comes later could not be set in line with a table
         for entry in entries:
             _print(entry)
@@ -113,7 +114,7 @@ def _table(entries: list[Entry], *, follow: bool) -> None:
     show.journal(entries)
 
 
-def _print(entry: Entry) -> None:
+def _print(entry: JournalEntry) -> None:
     from cdnctl.console.format import clean
 
     why = f"  ({entry.reason})" if entry.reason else ""
@@ -123,5 +124,5 @@ def _print(entry: Entry) -> None:
     print(clean(f"{line}  {mark}{done}{why}"))
 
 
-def _verb(entry: Entry) -> str:
+def _verb(entry: JournalEntry) -> str:
     return str(entry.command.get("verb", ""))

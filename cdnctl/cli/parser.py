@@ -54,6 +54,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
 
 
+def grammar() -> argparse.ArgumentParser:
+    """The parser itself, which raises UsageError for what is wrong."""
+    return _parser(_ForPrograms)
+
+
 class _ForPrograms(argparse.ArgumentParser):
     """Leaves it to others to say what is wrong."""
 
@@ -239,7 +244,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         nargs="?",
         default="",
         metavar="FILE",
-        help="a name, kept among the edge's recordings; root may give a path. A name is made if none is given",
+        help="a name, kept among the edge's recordings; root may give a path. Default: a name by the time",
     )
     record.add_argument(
         "--for", dest="for_s", type=lifetime, metavar="TIME", help="as in 10m; else until stopped"

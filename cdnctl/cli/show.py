@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cdnctl.cli.check import Report
-    from cdnctl.engine.journal import Entry
+    from cdnctl.model import JournalEntry
 
 _PIPE_WIDTH = 160
 """Columns when stdout is no terminal: wide enough that nothing is cut."""
@@ -159,7 +159,7 @@ def watchers(found: Sequence[Watcher], as_json: bool) -> None:
     _console().print(table)
 
 
-def journal(entries: Iterable[Entry]) -> None:
+def journal(entries: Iterable[JournalEntry]) -> None:
     """Lines of the journal, the oldest first."""
     from rich.text import Text
 

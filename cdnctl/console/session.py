@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
 from cdnctl.console.playback import NOTHING_TO_CHANGE, Playback, ReplayFeed
 from cdnctl.errors import AgentUnreachable, CdnctlError, RecordingError
-from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, GetHistory, Outcome
+from cdnctl.model import (
+    FRAME_INTERVAL_S,
+    AnyCommand,
+    Frame,
+    GetHistory,
+    Outcome,
+    PacketFilter,
+    Sampled,
+    SampledPacket,
+)
 from cdnctl.recording.past import PastTape
 
 STALE_S = 4 * FRAME_INTERVAL_S
@@ -26,6 +36,7 @@ PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 LAST_RETRY_S = 5.0
 NOW_WITHIN = 4
 """Frames that the past may be behind and still be as good as now."""
+PACKETS_KEPT = 500
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
 
@@ -43,6 +54,12 @@ class Feed(Protocol):
     def frames(self) -> AsyncIterator[Frame]: ...
 
     async def request(self, command: AnyCommand) -> Outcome: ...
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match, or none, from now on."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """Those that came since the last time."""
 
     async def close(self) -> None: ...
 
@@ -63,6 +80,12 @@ class Session:
         self.received_at = time.monotonic()
         """When the last frame came in."""
         self._connect = connect
+        self.packets: deque[tuple[int, int, SampledPacket]] = deque(maxlen=PACKETS_KEPT)
+        """Sampled packets that were watched, the oldest first: a number, wall time in ns, the packet."""
+        self.missed = 0
+        """Packets that matched, but were too many or too quick."""
+        self._watched: PacketFilter | None = None
+        self._packets_seen = 0
         self._feed: Feed | None = None
         self._read_only = read_only
         self._role = ""
@@ -89,6 +112,11 @@ class Session:
         return ""
 
     @property
+    def is_at_agent(self) -> bool:
+        """Whether there is an agent at the other end now, on this box: a recording is none."""
+        return self._feed is not None and not self.lost
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last frame came in; 0 while something else is on the screens."""
         return 0.0 if self.playback else time.monotonic() - self.received_at
@@ -108,7 +136,10 @@ class Session:
                 self.lost, retry_s = "", FIRST_RETRY_S
                 if isinstance(feed, ReplayFeed):
                     self.playback = feed.playback
+                if self._watched is not None:
+                    feed.watch(self._watched)
                 async for frame in feed.frames():
+                    self._take(feed.take_sampled())
                     if self.is_replay or self.live.add(frame):
                         self.received_at = time.monotonic()
                         on_news()
@@ -183,6 +214,25 @@ class Session:
                 return error.message
             if part.is_last:
                 return ""
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
+        if wanted == self._watched:
+            return
+        self._watched = wanted
+        self.packets.clear()
+        self.missed = 0
+        if self._feed is not None:
+            self._feed.watch(wanted)
+
+    def _take(self, sampled: Sequence[Sampled]) -> None:
+        if self._watched is None:
+            return  # what was on its way
+        for each in sampled:
+            self.missed += each.missed
+            for packet in each.packets:
+                self._packets_seen += 1
+                self.packets.append((self._packets_seen, each.at_ns, packet))
 
     async def request(self, command: AnyCommand) -> Outcome:
         """Send a command; what goes wrong on the way comes back as a refusal."""

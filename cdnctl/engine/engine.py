@@ -288,7 +288,7 @@ class Engine:
             blocks_wanted=len(self.blocks.wanted),
             blocks_enforced=self.blocks.enforced,
             blocks_by_source=dict(self.blocks.wanted.by_source),
-            block_prefixes=self.blocks.wanted.prefixes,
+            block_prefixes=self.blocks.wanted.prefix_count,
             customers=customers[:FRAME_CUSTOMERS],
             customers_total=len(customers),
             allowed=len(self.state.allowed),
