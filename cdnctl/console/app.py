@@ -147,7 +147,7 @@ def make_app(
     edge: str | None, *, read_only: bool = False, theme_name: str | None = None, socket: Path | None = None
 ) -> ConsoleApp:
     """The app for an edge's agent, with the themes found; raises CdnctlError."""
-    palettes, name, problems = _themes(theme_name)
+    palettes, name, problems = themes_for(theme_name)
     path = socket or find_edge(edge)
     return ConsoleApp(
         lambda: AsyncClient(path), palettes, theme_name=name, read_only=read_only, problems=problems
@@ -157,10 +157,10 @@ def make_app(
 def check(theme_name: str | None = None) -> None:
     """Raise CdnctlError if the console cannot be shown here, whatever the agent: ask before starting one."""
     check_terminal()
-    _themes(theme_name)
+    themes_for(theme_name)
 
 
-def _themes(wanted: str | None) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
+def themes_for(wanted: str | None) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
     """The themes found, the name of the one to start with, and what is wrong with theme files."""
     palettes, problems = theme.load(paths.theme_dirs())
     if not palettes:
