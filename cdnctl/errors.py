@@ -66,6 +66,10 @@ class NotPermitted(CdnctlError):
     """This user may not do that; the remedy is the exact line to type."""
 
 
+class RecordingError(CdnctlError):
+    """A recording that cannot be read, or not be written on."""
+
+
 def sudo_line(argv: Sequence[str] | None = None) -> str:
     """The command line as typed, but under sudo: `sudo cdnctl block 198.51.100.7`; root needs no sudo.
 

@@ -109,6 +109,12 @@ def theme_dirs() -> tuple[Path, ...]:
     return _shipped("themes"), Path("/etc/cdnctl/themes"), user / "cdnctl" / "themes"
 
 
+def console_state_path() -> Path:
+    """What the console remembers of its user."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "cdnctl" / "console.toml"
+
+
 def _shipped(name: str) -> Path:
     """A directory that stands at the root of a checkout, and in `_data` of an installed package."""
     installed = PACKAGE / "_data" / name

@@ -17,7 +17,8 @@ from cdnctl.errors import CdnctlError, UsageError
 
 if TYPE_CHECKING:
     from cdnctl.console.cast.stage import Press
-    from cdnctl.recording import Reader
+    from cdnctl.model import Frame
+    from cdnctl.recording.reader import Reader
 
 COLORS = ("truecolor", "256", "16", "none")
 KEYS_LIMIT = 1_000
@@ -53,6 +54,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--theme", default=argparse.SUPPRESS, metavar="NAME", help="the console's colours")
     made.add_argument("--title", default="", metavar="TEXT", help="what players and pictures call it")
+    made.add_argument("--utc", action="store_true", help="times on the screen are UTC, not local")
     made.add_argument("--press", default="", metavar="KEYS", help="keys to press at the beginning")
     made.add_argument("--keys", type=Path, metavar="FILE", help="keys to press, and when")
     made.add_argument("--json", action="store_true", help="say what was made in JSON")
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         size = Size.parse(options.size)
     except ValueError as error:
         raise UsageError(f"--size {error}") from None
-    from cdnctl.recording import Reader
+    from cdnctl.recording.reader import Reader
 
     with Reader(file) as reader:
         return (_still if options.svg else _cast)(options, reader, size, keys)
@@ -125,6 +127,7 @@ def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Pr
         made = cast(
             timed(reader), chapters_of(reader), script, out, theme_name=options.theme,
             version=2 if options.v2 else 3, colors=options.color or "truecolor", title=options.title,
+            utc=options.utc,
         )  # fmt: skip
     said = f"{name}: {made.duration_s:.1f} s, {made.pictures:,} pictures, {made.markers} markers"
     _say(options, said, {"file": name, "version": 2 if options.v2 else 3, **made._asdict()})
@@ -140,7 +143,12 @@ def _still(options: argparse.Namespace, reader: Reader, size: Size, keys: list[P
             f"--at: the recording ends at {reader.duration_s:.1f} s", "`cdnctl replay FILE --info` tells more"
         )
     with _written(options, ".svg") as (out, name):
-        out.write(still(timed(reader), at_s, size, keys=keys, theme_name=options.theme, title=options.title))
+        out.write(
+            still(
+                timed(reader), at_s, size, keys=keys, theme_name=options.theme, title=options.title,
+                utc=options.utc,
+            )  # fmt: skip
+        )
     _say(options, name, {"file": name, "at_s": at_s})
     return 0
 

@@ -15,9 +15,16 @@ from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import keys, theme
-from cdnctl.console.screens.overview import SMALLEST, Overview
+from cdnctl.console import glyphs, keys, settings, theme
+from cdnctl.console.commands import Grammar, NoGrammar
+from cdnctl.console.display import Display
+from cdnctl.console.format import Clock
+from cdnctl.console.outside import Outside
+from cdnctl.console.screens import made
+from cdnctl.console.screens.house import SMALLEST, House
 from cdnctl.console.session import Feed, Session
+from cdnctl.console.settings import Settings
+from cdnctl.console.widgets.lines import Lines
 from cdnctl.errors import CdnctlError, UsageError
 from cdnctl.model import Outcome
 
@@ -42,18 +49,26 @@ class ConsoleApp(App[int]):
         theme_name: str = theme.DEFAULT,
         read_only: bool = False,
         problems: Iterable[str] = (),
+        settings: Settings | None = None,
+        grammar: Grammar | None = None,
     ) -> None:
-        """`problems` are those of theme files; they are shown once."""
+        """`problems` are those of theme files and settings; they are shown once."""
         self.palettes = dict(themes)
+        self.settings = settings or Settings()
+        self.grammar: Grammar = grammar or NoGrammar()
+        self.glyph_table = glyphs.table(self.settings.glyphs)
         super().__init__()
         self.animation_level = "none"
         self.session = Session(connect, read_only=read_only)
+        self.view = Display(self.session, self.settings)
         self._problems = tuple(problems)
+        Clock.utc = self.settings.utc
         for name in list(self.available_themes):
             self.unregister_theme(name)
         for palette in self.palettes.values():
             self.register_theme(palette.textual_theme())
         self.theme = theme_name
+        self._outside = Outside(self)
 
     @property
     def palette(self) -> theme.Palette:
@@ -66,12 +81,49 @@ class ConsoleApp(App[int]):
     def on_mount(self) -> None:
         if not self.is_headless:
             self._heed_signals()
-        overview = Overview(self.session)
-        self.push_screen(overview)
-        self.run_worker(self._collect(overview), name="collect")
+        self._draw_glyphs()
+        names = [place.name for place in keys.SCREENS]
+        first = self.settings.screen if self.settings.screen in names else names[0]
+        self.push_screen(self._screen(first))
+        self.run_worker(self._collect(), name="collect")
         if self._problems:
-            said = Outcome(ok=True, text="themes read", warnings=list(self._problems))
-            self.call_after_refresh(overview.answer, said)
+            said = Outcome(ok=True, text="themes and settings read", warnings=list(self._problems))
+            self.call_after_refresh(self._answer, said)
+
+    def _answer(self, outcome: Outcome) -> None:
+        if (house := self.house) is not None:
+            house.answer(outcome)
+
+    # --- screens ----------------------------------------------------------------------------------
+
+    @property
+    def house(self) -> House | None:
+        """The screen that is shown, or the one under the dialog that is."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, House)), None)
+
+    def _screen(self, name: str) -> House:
+        if not self.is_screen_installed(name):
+            self.install_screen(made[name](self.view), name)
+        screen = self.get_screen(name)
+        assert isinstance(screen, House)
+        return screen
+
+    def action_go(self, name: str, back: bool = False) -> None:
+        """To another screen; `back` when it is the one that was left before."""
+        house = self.house
+        if house is None or house is not self.screen or house.NAME == name:
+            return
+        if not back:
+            self.view.back.append(house.NAME)
+            del self.view.back[:-20]
+        self.switch_screen(self._screen(name))
+        self.settings.screen = name
+        self.remember()
+
+    def remember(self) -> None:
+        """Write the settings; what keeps them from being written is said."""
+        if problem := self.settings.save():
+            self._answer(Outcome(ok=False, text=problem))
 
     def _heed_signals(self) -> None:
         """End when the terminal goes away; left alone, Textual would spin on a dead line."""
@@ -86,35 +138,80 @@ class ConsoleApp(App[int]):
         last_resort.start()
         self.exit(128 + number)
 
-    async def _collect(self, overview: Overview) -> None:
-        await self.session.run(overview.news)
+    async def _collect(self) -> None:
+        await self.session.run(self._news)
         self.exit(1)
 
+    def _news(self) -> None:
+        if (house := self.house) is not None:
+            house.news()
+        self._outside.news(self.view.newest)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette's commands: the overview's keys, by name."""
-        overview = next((shown for shown in self.screen_stack if isinstance(shown, Overview)), None)
-        if overview is None or overview is not screen:
+        """The palette's commands: the screen's keys, by name."""
+        if not isinstance(screen, House):
             return
-        for key in keys.OVERVIEW:
+        for key in (*keys.of(screen.NAME), *(place.key for place in keys.SCREENS)):
             if key.group != "Move":
                 yield SystemCommand(
                     key.label,
-                    f"{key.help} ({key.face})",
-                    lambda key=key: overview.call_later(_run, overview, key),
+                    f"{key.help} ({key.face})" if key.face else key.help,
+                    lambda key=key: screen.call_later(_run, screen, key),
                 )
+
+    # --- looks ------------------------------------------------------------------------------------
 
     def action_theme(self) -> None:
         """The next theme."""
         names = list(self.palettes)
         self.theme = names[(names.index(self.palette.name) + 1) % len(names)]
+        self.settings.theme = self.theme
+        self.remember()
+        self._answer(Outcome(ok=True, text=f"theme {self.theme}"))
+
+    def action_clock(self) -> None:
+        """Local time, or UTC."""
+        Clock.utc = self.settings.utc = not Clock.utc
+        self.remember()
+        self._redraw()
+        self._answer(Outcome(ok=True, text=f"times are {'UTC' if Clock.utc else 'local'}"))
+
+    def action_bell_option(self) -> None:
+        """Ring at alarms, or not."""
+        self.settings.bell = not self.settings.bell
+        self.remember()
+        text = f"the bell {'rings' if self.settings.bell else 'is silent'} at alarms"
+        self._answer(Outcome(ok=True, text=text))
+
+    def action_glyphs(self) -> None:
+        """The next set of characters."""
+        now = glyphs.GLYPHS.index(self.settings.glyphs)
+        self.settings.glyphs = glyphs.GLYPHS[(now + 1) % len(glyphs.GLYPHS)]
+        self.remember()
+        self.glyph_table = glyphs.table(self.settings.glyphs)
+        self._draw_glyphs()
+        self._redraw()
+        self._answer(Outcome(ok=True, text=f"drawn with {self.settings.glyphs}"))
+
+    def _draw_glyphs(self) -> None:
+        name = glyphs.guess() if self.settings.glyphs == "auto" else self.settings.glyphs
+        self.set_class(name == "ascii", "-ascii")
+        self.set_class(name == "block", "-block")
+
+    def _redraw(self) -> None:
+        for screen in self.screen_stack:
+            for lines in screen.query(Lines):
+                lines.repaint_all()
+            if isinstance(screen, House):
+                screen.redraw_times()
 
     def action_abandon(self) -> None:
         """Quit at once; nothing is changed."""
         self.exit(0)
 
 
-async def _run(overview: Overview, key: keys.Key) -> None:
-    await overview.run_action(key.bound_action)
+async def _run(house: House, key: keys.Key) -> None:
+    await house.run_action(key.bound_action)
 
 
 def run(
@@ -123,6 +220,7 @@ def run(
     read_only: bool = False,
     theme: str | None = None,
     socket: Path | None = None,
+    grammar: Grammar | None = None,
 ) -> int:
     """Show the console for `edge` (or the agent at `socket`) until the operator quits; an exit status.
 
@@ -131,7 +229,7 @@ def run(
     """
     try:
         check(theme)
-        app = make_app(edge, read_only=read_only, theme_name=theme, socket=socket)
+        app = make_app(edge, read_only=read_only, theme_name=theme, socket=socket, grammar=grammar)
     except CdnctlError as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return error.exit_code
@@ -144,13 +242,25 @@ def run(
 
 
 def make_app(
-    edge: str | None, *, read_only: bool = False, theme_name: str | None = None, socket: Path | None = None
+    edge: str | None,
+    *,
+    read_only: bool = False,
+    theme_name: str | None = None,
+    socket: Path | None = None,
+    grammar: Grammar | None = None,
 ) -> ConsoleApp:
     """The app for an edge's agent, with the themes found; raises CdnctlError."""
-    palettes, name, problems = themes_for(theme_name)
+    remembered, wrong = settings.load(paths.console_state_path())
+    palettes, name, problems = themes_for(theme_name, remembered.theme)
     path = socket or find_edge(edge)
     return ConsoleApp(
-        lambda: AsyncClient(path), palettes, theme_name=name, read_only=read_only, problems=problems
+        lambda: AsyncClient(path),
+        palettes,
+        theme_name=name,
+        read_only=read_only,
+        problems=[*problems, *wrong],
+        settings=remembered,
+        grammar=grammar,
     )
 
 
@@ -160,17 +270,19 @@ def check(theme_name: str | None = None) -> None:
     themes_for(theme_name)
 
 
-def themes_for(wanted: str | None) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
+def themes_for(
+    wanted: str | None, remembered: str = ""
+) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
     """The themes found, the name of the one to start with, and what is wrong with theme files."""
     palettes, problems = theme.load(paths.theme_dirs())
     if not palettes:
         raise CdnctlError(
             "no theme can be read", "\n".join(problems) or "reinstall cdnctl: themes/ is missing"
         )
-    name = wanted or next(iter(palettes))
-    if name not in palettes:
-        raise UsageError(f"--theme: there is no theme {name}", f"there are {', '.join(palettes)}")
-    return palettes, name, problems
+    if wanted and wanted not in palettes:
+        raise UsageError(f"--theme: there is no theme {wanted}", f"there are {', '.join(palettes)}")
+    fallback = theme.suited(palettes)
+    return palettes, wanted or (remembered if remembered in palettes else fallback), problems
 
 
 def check_terminal() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
@@ -101,8 +101,16 @@ def duration(seconds: float) -> str:
     return f"{whole}s"
 
 
+class Clock:
+    """How wall times are written, everywhere on the screen."""
+
+    utc = False
+
+
 def clock(at_ns: int) -> str:
-    """Wall time of day in the local zone: `14:03:22`."""
+    """Wall time of day, local or UTC as `Clock` says: `14:03:22`, `14:03:22Z`."""
+    if Clock.utc:
+        return datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%H:%M:%SZ")
     return datetime.fromtimestamp(at_ns / 1e9).strftime("%H:%M:%S")
 
 

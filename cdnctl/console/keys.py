@@ -1,7 +1,8 @@
 """Every key of the console, in one table a place.
 
 The tables feed the bindings, the footer, the help screen and the command palette; `changes` marks the
-keys that alter the edge, which the overview routes through one gate (read-only greys them all).
+keys that alter the edge, which every screen routes through one gate (read-only greys them all).
+`HOUSE` holds on every screen; `SCREENS` says which screens there are and what each adds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Group = Literal["Change the edge", "Look", "Move", "Session", "In a dialog"]
+Group = Literal["Change the edge", "Look", "Move", "Screens", "Session", "In a dialog"]
 
 CONFIRM = "ctrl+s"
 """Confirms in every dialog: neither Enter nor a key that opens one."""
@@ -23,6 +24,7 @@ class Key:
     """One binding: `keys` as Textual names them, `face` as the keyboard does."""
 
     keys: str
+    """Empty for what the palette alone offers."""
     action: str
     face: str
     label: str
@@ -40,28 +42,62 @@ class Key:
         return f"change({self.action!r})" if self.changes else self.action
 
 
-OVERVIEW = (
+@dataclass(frozen=True)
+class Place:
+    """One screen: its number is its key."""
+
+    number: int
+    name: str
+    title: str
+    help: str
+    keys: tuple[Key, ...] = ()
+    """What it adds to the house's."""
+
+    @property
+    def key(self) -> Key:
+        """What leads there."""
+        return Key(str(self.number), f"app.go('{self.name}')", str(self.number), self.title, self.help,
+                   "Screens")  # fmt: skip
+
+
+HOUSE = (
     Key("question_mark", "help", "?", "help", "this help", "Session", 9),
+    Key("colon", "command", ":", "command", "a command, as in a shell: block 192.0.2.0/24 --for 10m",
+        "Session", 8),
+    Key("slash", "filter", "/", "filter", "filter rows by words; ! before a word inverts it", "Look", 6),
     Key("b", "block", "b", "block",
-        "block the talker under the cursor, or the busiest one", "Change the edge", 8, True),
-    Key("u", "unblock", "u", "unblock", "lift a block: pick one from the list", "Change the edge", 6, True),
+        "block what is under the cursor, or the busiest talker", "Change the edge", 8, True),
+    Key("u", "unblock", "u", "unblock", "lift a block: that under the cursor, or pick one",
+        "Change the edge", 6, True),
     Key("w", "weights", "w", "weights",
         "weights and drains, with the shares they lead to", "Change the edge", 7, True),
     Key("d", "disarm", "d", "disarm",
         "disarm: nothing is dropped or ejected any more; arm again", "Change the edge", 5, True),
     Key("space", "freeze", "space", "freeze", "freeze the display; frames go on being kept", "Look", 4),
-    Key("s", "sort", "s", "sort", "sort the talkers by the next column", "Look", 3),
-    Key("r", "reverse", "r", "reverse", "reverse the order of the talkers", "Look"),
+    Key("s", "sort", "s", "sort", "sort by the next column", "Look", 3),
+    Key("r", "reverse", "r", "reverse", "reverse the order", "Look"),
+    Key("x", "export", "x", "export", "write what is seen to files: CSV of the table, SVG of the screen",
+        "Look", 3),
     Key("t", "app.theme", "t", "theme", "the next theme", "Look", 2),
-    Key("escape", "clear", "esc", "dismiss", "dismiss the message at the bottom", "Look"),
+    Key("c", "app.clock", "c", "clock", "times in UTC, or local", "Look"),
+    Key("", "app.bell_option", "", "bell", "ring the terminal's bell on alarms, or not", "Look"),
+    Key("", "app.glyphs", "", "glyphs", "draw with braille, blocks or ASCII alone", "Look"),
+    Key("escape", "back", "esc", "back", "dismiss the message, the filter, or go back a screen", "Move"),
+    Key("enter", "drill", "enter", "drill", "into what is under the cursor", "Move"),
     Key("tab", "focus_panel(1)", "tab", "next panel", "to the next panel", "Move"),
     Key("shift+tab", "focus_panel(-1)", "shift+tab", "previous panel", "to the panel before", "Move"),
     Key("j,down", "cursor(1)", "j ↓", "down", "the cursor one row down", "Move"),
     Key("k,up", "cursor(-1)", "k ↑", "up", "the cursor one row up", "Move"),
+    Key("pagedown,ctrl+f", "cursor(10)", "pgdn", "page down", "ten rows down", "Move"),
+    Key("pageup,ctrl+b", "cursor(-10)", "pgup", "page up", "ten rows up", "Move"),
     Key("g,home", "cursor_first", "g", "first", "to the first row; the cursor stays on top", "Move"),
     Key("G,end", "cursor_last", "G", "last", "to the last row", "Move"),
     Key("q", "leave", "q", "quit",
         "quit: leave the edge running, or detach", "Session", 10),
+)  # fmt: skip
+
+SCREENS = (
+    Place(1, "overview", "overview", "the edge at a glance"),
 )  # fmt: skip
 
 APP = (
@@ -74,6 +110,9 @@ DIALOG = (
     Key(CONFIRM, "confirm", "ctrl+s", "confirm", "do what the dialog says", "In a dialog"),
     Key("escape", "cancel", "esc", "cancel", "close it, nothing changes; so does Enter", "In a dialog"),
 )
+
+COPY = Key("y", "copy", "y", "copy", "copy the equivalent command line to the clipboard (OSC 52)",
+           "In a dialog")  # fmt: skip
 
 PICK = (
     Key("j,down", "move(1)", "j ↓", "down", "next row", "In a dialog"),
@@ -91,15 +130,38 @@ WEIGHTS = (
     Key("backspace", "erase", "0…9", "type", "weights: type the number; backspace erases", "In a dialog"),
 )
 
-HELP = (*OVERVIEW, *APP, *DIALOG, *WEIGHTS[2:])
-"""What the help screen lists, each key once."""
+
+def place(name: str) -> Place:
+    """The screen of that name."""
+    return next(place for place in SCREENS if place.name == name)
+
+
+def of(name: str) -> tuple[Key, ...]:
+    """All keys of a screen: its own come before the house's, of which they may replace some."""
+    own = place(name).keys
+    taken = {key.keys for key in own}
+    return (*own, *(key for key in HOUSE if not key.keys or key.keys not in taken))
+
+
+def help_of(name: str) -> tuple[Key, ...]:
+    """What the help of a screen lists, each key once."""
+    return (*of(name), *(place.key for place in SCREENS), *APP, *DIALOG, COPY, *WEIGHTS[2:])
 
 
 def bindings(table: Iterable[Key], priority: bool = False) -> list[BindingType]:
     """The table as Textual wants it."""
-    return [Binding(key.keys, key.bound_action, key.label, show=False, priority=priority) for key in table]
+    return [
+        Binding(key.keys, key.bound_action, key.label, show=False, priority=priority)
+        for key in table
+        if key.keys
+    ]
 
 
-def footer() -> list[Key]:
+def bindings_of(name: str) -> list[BindingType]:
+    """Those of a screen, and the ways to the others."""
+    return bindings((*of(name), *(place.key for place in SCREENS)))
+
+
+def footer(name: str) -> list[Key]:
     """The footer's keys in the order of the table."""
-    return [key for key in OVERVIEW if key.footer]
+    return [key for key in of(name) if key.footer]

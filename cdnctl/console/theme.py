@@ -7,9 +7,10 @@ the `Palette` turns it into a style. Textual's own widgets take theirs from the 
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,16 @@ def load(directories: Iterable[Path]) -> tuple[dict[str, Palette], list[str]]:
             else:
                 themes[palette.name] = palette
     return dict(sorted(themes.items(), key=lambda item: (item[0] != DEFAULT, item[0]))), problems
+
+
+def suited(themes: Mapping[str, Palette]) -> str:
+    """The theme to begin with: the default, but where there are no colours, or 16, one made for that."""
+    wanted = DEFAULT
+    if os.environ.get("NO_COLOR"):
+        wanted = "plain"
+    elif "COLORTERM" not in os.environ and "256" not in (term := os.environ.get("TERM", "")):
+        wanted = "ansi" if term in ("linux", "xterm", "xterm-16color", "vt220", "rxvt", "ansi") else DEFAULT
+    return wanted if wanted in themes else next(iter(themes))
 
 
 def palette_of(app: App[Any]) -> Palette:

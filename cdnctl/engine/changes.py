@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -42,6 +41,7 @@ from cdnctl.model import (
     Unblock,
     Undrain,
 )
+from cdnctl.model.lines import command_line, duration
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -392,41 +392,3 @@ def _refusal(error: Exception) -> Outcome:
     if isinstance(error, OSError):
         return Outcome(ok=False, text=f"the kernel refused: {error}; see `cdnctl check`")
     return Outcome(ok=False, text=str(error), remedy=getattr(error, "remedy", ""))
-
-
-def duration(seconds: float) -> str:
-    """`4h`, `90m`, `45s`: as the command line takes it."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
-
-
-def command_line(command: AnyCommand) -> str:
-    """The `cdnctl` line that does the same."""
-    words = ["cdnctl", str(type(command).__struct_config__.tag)]
-    match command:
-        case BlockPrefix():
-            lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
-            words += [command.prefix, "--for", lifetime]
-        case Unblock() | Allow() | Disallow():
-            words.append(command.prefix)
-        case SetWeights():
-            words += [f"{name}={weight}" for name, weight in command.weights.items()]
-        case Drain() | Undrain():
-            words.append(command.cdn)
-        case Bypass() | Detach():
-            words.append("--yes")
-        case Reload():
-            words += ["--program"] if command.program else []
-        case SetMode():
-            words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
-        case SetLimit():
-            words.append(command.customer)
-            for option in ("pps", "mbit", "flows_per_s"):
-                if (value := getattr(command, option)) is not None:
-                    words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
-            words += ["--clear"] if command.clear else []
-    if isinstance(command, Change) and command.reason:
-        words += ["--reason", command.reason]
-    return shlex.join(words)

@@ -103,7 +103,7 @@ async def test_help_lists_every_key_and_closes() -> None:
     async with console(size=(200, 50)) as desk:
         await desk.press("question_mark")
         assert isinstance(desk.app.screen, HelpDialog)
-        for key in keys.HELP:
+        for key in keys.help_of("overview"):
             assert key.help in desk.text
         await desk.press("escape")
         assert desk.app.screen is desk.overview
@@ -120,11 +120,11 @@ async def test_help_scrolls_where_it_does_not_fit() -> None:
 async def test_every_key_in_the_footer_is_bound_and_every_binding_is_in_the_help() -> None:
     async with console() as desk:
         bound = desk.overview._bindings.key_to_bindings
-        for key in keys.OVERVIEW:
-            for name in key.keys.split(","):
+        for key in keys.of("overview"):
+            for name in filter(None, key.keys.split(",")):
                 assert name in bound or len(name) == 1, name
-        for key in keys.footer():
-            assert key in keys.HELP
+        for key in keys.footer("overview"):
+            assert key in keys.help_of("overview")
 
 
 async def test_tab_goes_round_the_tables_and_the_cursor_moves_in_them() -> None:
@@ -221,7 +221,8 @@ async def test_t_goes_through_the_themes_and_everything_is_drawn_in_them() -> No
 async def test_the_palette_has_the_consoles_own_commands_only() -> None:
     async with console() as desk:
         commands = [command.title for command in desk.app.get_system_commands(desk.overview)]
-        assert commands == [key.label for key in keys.OVERVIEW if key.group != "Move"]
+        places = [place.title for place in keys.SCREENS]
+        assert commands == [*(key.label for key in keys.of("overview") if key.group != "Move"), *places]
         await desk.press("ctrl+p")
         await desk.press(*"weights")
         await desk.until(lambda: "with the shares they lead to" in desk.text)

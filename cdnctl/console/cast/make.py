@@ -13,7 +13,7 @@ from cdnctl.console.cast.asciicast import Asciicast, Version
 from cdnctl.console.cast.picture import Picture
 from cdnctl.console.cast.stage import Press, Script, Sight, Size, hold, moments, play, stage
 from cdnctl.console.cast.svg import svg
-from cdnctl.console.theme import Palette
+from cdnctl.console.theme import DEFAULT, Palette
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Frame
 
@@ -41,16 +41,17 @@ def cast(
     version: Version = 3,
     colors: Colors = "truecolor",
     title: str = "",
+    utc: bool = False,
 ) -> Made:
     """Write the recording as an asciicast; raises CdnctlError."""
-    palettes, name, _ = themes_for(theme_name)
+    palettes, name, _ = themes_for(theme_name or DEFAULT)
     edge, frames = _edge(frames)
     writer = _Writer(
         Asciicast(out, version), Pen(colors), palettes[name], title or f"cdnctl --edge {edge}", chapters
     )
 
     async def run() -> None:
-        async with stage(edge, script.size, palettes, name) as on:
+        async with stage(edge, script.size, palettes, name, utc=utc) as on:
             await play(on, moments(frames, script), script, writer.see)
 
     asyncio.run(run())
@@ -65,13 +66,14 @@ def still(
     keys: Sequence[Press] = (),
     theme_name: str | None = None,
     title: str = "",
+    utc: bool = False,
 ) -> str:
     """What the console shows at that second, as an SVG; raises CdnctlError."""
-    palettes, name, _ = themes_for(theme_name)
+    palettes, name, _ = themes_for(theme_name or DEFAULT)
     edge, frames = _edge(frames)
 
     async def run() -> Picture:
-        async with stage(edge, size, palettes, name) as on:
+        async with stage(edge, size, palettes, name, utc=utc) as on:
             return await hold(on, frames, at_s, keys)
 
     return svg(asyncio.run(run()), palettes[name], title or f"cdnctl --edge {edge}")

@@ -8,6 +8,7 @@ taken, at its seconds.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from textual.pilot import Pilot
 from cdnctl.console import theme
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
-from cdnctl.console.screens.overview import SMALLEST
+from cdnctl.console.screens.house import SMALLEST
+from cdnctl.console.settings import Settings
 from cdnctl.errors import UsageError
 from cdnctl.model import AnyCommand, Frame, Outcome
 
@@ -139,11 +141,13 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    edge: str, size: Size, palettes: Mapping[str, theme.Palette], theme_name: str
+    edge: str, size: Size, palettes: Mapping[str, theme.Palette], theme_name: str, *, utc: bool = False
 ) -> AsyncIterator[Stage]:
-    """A console of that size and theme, that has not seen a frame."""
+    """A console of that size and theme, that has not seen a frame; nothing is remembered of it."""
+    os.environ.pop("NO_COLOR", None)  # is about this terminal, not about the one that is played to
     reel = Reel(edge)
-    app = ConsoleApp(lambda: reel, palettes, theme_name=theme_name)
+    settings = Settings(glyphs="braille", utc=utc)
+    app = ConsoleApp(lambda: reel, palettes, theme_name=theme_name, settings=settings)
     async with app.run_test(size=(size.columns, size.rows)) as pilot:
         yield Stage(pilot, reel)
 

@@ -15,6 +15,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from cdnctl.console.glyphs import Table
 from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
@@ -91,5 +92,10 @@ class Lines(ScrollView, can_focus=False):
         style_of = self.palette.style
         if under := self.row_background(index):
             base += style_of(under)
-        segments = [Segment(text, base + style_of(role)) for text, role in self.rows[index] if text]
+        table: Table | None = getattr(self.app, "glyph_table", None)
+        segments = [
+            Segment(text.translate(table) if table else text, base + style_of(role))
+            for text, role in self.rows[index]
+            if text
+        ]
         return Strip(segments).crop_extend(0, width, base)

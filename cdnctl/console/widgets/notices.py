@@ -55,10 +55,13 @@ class AnswerLine(Lines):
         self.set_timer(ANSWER_S, partial(self._expire, self._answers))
         self._redraw()
 
-    def dismiss(self) -> None:
-        """Take the outcome away."""
+    def dismiss(self) -> bool:
+        """Take the outcome away; False when there is none."""
+        if not self._answer:
+            return False
         self._answer = []
         self._redraw()
+        return True
 
     def _expire(self, number: int) -> None:
         if number == self._answers:
@@ -90,10 +93,11 @@ def wrapped(mark: str, text: str, width: int, role: str) -> list[Row]:
 
 
 class Footer(Lines):
-    """The keys of the overview, from their table; those that may not be used are grey."""
+    """The keys of a screen, from their table; those that may not be used are grey."""
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, table: Sequence[keys.Key], *, id: str) -> None:
         super().__init__(id=id)
+        self._table = table
         self.read_only = False
         self.labels: dict[str, str] = {}
         """Labels that depend on the edge's state, by action."""
@@ -107,7 +111,7 @@ class Footer(Lines):
         self._redraw()
 
     def _redraw(self) -> None:
-        items = {key: self.labels.get(key.action, key.label) for key in keys.footer()}
+        items = {key: self.labels.get(key.action, key.label) for key in self._table}
         room = self.size.width - 1
         for key in sorted(items, key=lambda key: key.footer):
             if (
@@ -125,6 +129,25 @@ class Footer(Lines):
             ]
         if self.read_only:
             row.append(("read only", "warn"))
+        self.show([tuple(row)])
+
+
+class Tabs(Lines):
+    """The screens by number, the one that is shown among them; there only where a line can be spared."""
+
+    def __init__(self, name: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self._name = name
+
+    def on_mount(self) -> None:
+        row: list[Span] = [(" ", "")]
+        for place in keys.SCREENS:
+            here = place.name == self._name
+            row += [
+                (f" {place.number} ", "background on accent bold" if here else "accent on surface"),
+                (f" {place.title} ", "text bold on cursor" if here else "muted"),
+                (" ", ""),
+            ]
         self.show([tuple(row)])
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from textual import events
 
+from cdnctl.console.filters import Filter
 from cdnctl.console.format import fit
+from cdnctl.console.settings import Settings, sort_of
 from cdnctl.console.widgets.lines import Lines, Row, Span
 
 Cell = Span | Callable[[int], Row]
@@ -42,6 +44,14 @@ class Record:
 
     key: Key
     cells: Mapping[str, Cell]
+    words: str = ""
+    """What a filter finds it by, besides its key and its plain cells."""
+
+    @property
+    def text(self) -> str:
+        """All that a filter looks at."""
+        plain = [cell[0] for cell in self.cells.values() if not callable(cell)]
+        return " ".join((str(self.key), self.words, *plain))
 
 
 class LiveTable(Lines, can_focus=True):
@@ -50,14 +60,20 @@ class LiveTable(Lines, can_focus=True):
     COLUMNS: tuple[Column, ...] = ()
     EMPTY = ""
     """Said when there are no rows."""
+    SORTS: tuple[str, ...] = ()
+    """The columns that it can be sorted by, the first at first."""
 
     def __init__(self, title: str, *, id: str) -> None:
         super().__init__(pinned=1, id=id, classes="panel")
         self.border_title = title
         self.records: list[Record] = []
         self.cursor = 0
+        self.needle = Filter()
         self._held: Key | None = None
-        self._sorted_by = ""
+        self.sort = self.SORTS[0] if self.SORTS else ""
+        self.reverse = False
+        self._settings: Settings | None = None
+        self._all: list[Record] = []
 
     @property
     def header(self) -> bool:
@@ -70,11 +86,39 @@ class LiveTable(Lines, can_focus=True):
             self._pinned = int(shown)
             self._compose_rows()
 
+    # --- order ------------------------------------------------------------------------------------
+
+    def remember(self, settings: Settings) -> None:
+        """Sort as the user did the last time, and keep how it is sorted from now on."""
+        self._settings = settings
+        if self.SORTS:
+            self.sort, self.reverse = sort_of(settings, self.id or "", self.SORTS)
+
+    def next_sort(self) -> str:
+        """Sort by the next column; what that is."""
+        self.sort = self.SORTS[(self.SORTS.index(self.sort) + 1) % len(self.SORTS)]
+        return self._resorted()
+
+    def turn_round(self) -> str:
+        """Reverse the order; what that is."""
+        self.reverse = not self.reverse
+        return self._resorted()
+
+    def _resorted(self) -> str:
+        if self._settings is not None:
+            self._settings.sorts[self.id or ""] = ("-" if self.reverse else "") + self.sort
+        self.resort()
+        return ""
+
+    def resort(self) -> None:
+        """Fill anew, in the order that is wanted now."""
+
     # --- what is shown ----------------------------------------------------------------------------
 
     def fill(self, records: Sequence[Record]) -> None:
-        """Show these rows; the cursor stays with the row it holds."""
-        self.records = list(records)
+        """Show those of these rows that the filter keeps; the cursor stays with the row it holds."""
+        self._all = list(records)
+        self.records = [row for row in self._all if not self.needle or self.needle.keeps(row.text)]
         before = self.cursor
         if self._held is not None:
             keys = [record.key for record in self.records]
@@ -86,6 +130,12 @@ class LiveTable(Lines, can_focus=True):
             self.repaint(before + self._pinned)
             self.repaint(self.cursor + self._pinned)
             self._scroll_to_cursor()
+
+    def sift(self, needle: Filter) -> None:
+        """Keep what this filter keeps, from now on."""
+        if needle != self.needle:
+            self.needle = needle
+            self.fill(self._all)
 
     @property
     def current(self) -> Key | None:
@@ -119,7 +169,7 @@ class LiveTable(Lines, can_focus=True):
         columns = self._fitted()
         header: list[Span] = []
         for column, width in columns:
-            role = "text bold" if column.name == self._sorted_by else "muted"
+            role = "text bold" if column.name == self.sort else "muted"
             header += [(fit(column.title, width, column.right), role), (" ", "")]
         rows: list[Row] = [tuple(header)] if self.header else []
         for record in self.records:
@@ -130,9 +180,13 @@ class LiveTable(Lines, can_focus=True):
                     (" ", ""),
                 )
             rows.append(tuple(spans))
-        if not self.records and self.EMPTY:
-            rows.append(((self.EMPTY, "muted"),))
+        if not self.records and (empty := self.empty_text()):
+            rows.append(((empty, "muted"),))
         self.show(rows)
+
+    def empty_text(self) -> str:
+        """What to say instead of rows."""
+        return f"nothing of {len(self._all):,} matches /{self.needle.text}" if self._all else self.EMPTY
 
     def on_resize(self) -> None:
         self.refill()
@@ -155,6 +209,12 @@ class LiveTable(Lines, can_focus=True):
         self.repaint(before + self._pinned)
         self.repaint(self.cursor + self._pinned)
         self._scroll_to_cursor()
+
+    def hold(self, key: Key) -> None:
+        """Put the cursor on the row of that identity, if it is there."""
+        found = next((index for index, record in enumerate(self.records) if record.key == key), None)
+        if found is not None:
+            self.move_to(found)
 
     def _scroll_to_cursor(self) -> None:
         room = self.size.height - self._pinned

@@ -20,6 +20,7 @@ class TalkerTable(LiveTable):
     """One row a source; `prefix` is its identity."""
 
     EMPTY = "no traffic sampled yet"
+    SORTS = SORTS
     COLUMNS = (
         Column("prefix", "prefix", 14, right=False, flex=True, to_width=58),
         Column("prefix", "prefix", 18, right=False, from_width=58, grows=True),
@@ -37,9 +38,6 @@ class TalkerTable(LiveTable):
         super().__init__(title, id=id)
         self._talkers: Sequence[Talker] = ()
         self._roles: dict[str, str] = {}
-        self.sort = SORTS[0]
-        self.reverse = False
-        self._sorted_by = self.sort
 
     def update(self, talkers: Sequence[Talker], cdn_names: Sequence[str]) -> None:
         """Show these talkers; CDNs wear the colours of their place in `cdn_names`."""
@@ -47,14 +45,7 @@ class TalkerTable(LiveTable):
         self._roles = {name: f"s{index}" for index, name in enumerate(cdn_names)}
         self._refill()
 
-    def next_sort(self) -> None:
-        """Sort by the next column."""
-        self.sort = self._sorted_by = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
-        self._refill()
-
-    def turn_round(self) -> None:
-        """Reverse the order."""
-        self.reverse = not self.reverse
+    def resort(self) -> None:
         self._refill()
 
     def find(self, prefix: object) -> Talker | None:

@@ -23,7 +23,7 @@ class Ticker(LiveTable):
 
     EMPTY = "nothing happened yet"
     COLUMNS = (
-        Column("time", "time", 8, right=False),
+        Column("time", "time", 8, right=False, grows=True),
         Column("mark", "", 1, right=False),
         Column("kind", "kind", 8, right=False, from_width=56),
         Column("text", "event", 20, right=False, flex=True),
@@ -45,6 +45,10 @@ class Ticker(LiveTable):
             for number, event in numbered.items()
         }
         self.fill(list(reversed(self._records.values())))
+
+    def forget(self) -> None:
+        """Write every row anew at the next update."""
+        self._events, self._records = {}, {}
 
     def find(self, number: object) -> Event | None:
         """The event of that number, if it is kept."""

@@ -40,15 +40,16 @@ class BlockDialog(ChangeDialog):
     TITLE_TEXT = "Block a prefix"
     CONFIRM_TEXT = "Block"
 
-    def __init__(self, session: Session, talker: Talker | None) -> None:
+    def __init__(self, session: Session, talker: Talker | None, prefix: str = "") -> None:
+        """`prefix` is what was meant where that is no talker."""
         super().__init__(session)
         self._talker = talker
+        self._prefix = talker.prefix if talker else prefix
 
     def body(self) -> Sequence[Widget]:
-        prefix = self._talker.prefix if self._talker else ""
         return (
             Lines(id="about"),
-            Entry("prefix", "prefix", clean(prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"),
+            Entry("prefix", "prefix", clean(self._prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"),
             Entry("lifetime", "lifetime", DEFAULT_LIFETIME, "10m, 4h, 2d or forever"),
             Entry("reason", "reason", "", "for the journal and whoever is on call next"),
         )
@@ -58,6 +59,8 @@ class BlockDialog(ChangeDialog):
 
     def _about(self) -> Row:
         talker = self._talker
+        if talker is None and self._prefix:
+            return (("it sends too little to be among the talkers now", "muted"),)
         if talker is None:
             return (("no talker is known: tab to the prefix and type one", "muted"),)
         return (

@@ -44,6 +44,11 @@ class HelpDialog(ModalScreen[None]):
     )
     AUTO_FOCUS = "#help"
 
+    def __init__(self, name: str = "overview") -> None:
+        """`name` is the screen's whose keys are listed."""
+        super().__init__()
+        self._name = name
+
     def compose(self) -> ComposeResult:
         lines = Lines(id="help")
         lines.can_focus = True
@@ -53,7 +58,7 @@ class HelpDialog(ModalScreen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         lines = self.query_one("#help", Lines)
-        left, right = _keys(), _words()
+        left, right = _keys(self._name), _words()
         together = _width(left) + 4 + _width(right) + FRAME
         if together <= event.size.width:
             rows, width = _side_by_side(left, right, _width(left) + 4), together
@@ -75,10 +80,10 @@ class HelpDialog(ModalScreen[None]):
         self.dismiss(None)
 
 
-def _keys() -> list[Row]:
+def _keys(name: str) -> list[Row]:
     rows: list[Row] = []
     group = ""
-    for key in sorted(keys.HELP, key=lambda key: _GROUPS.index(key.group)):
+    for key in sorted(keys.help_of(name), key=lambda key: _GROUPS.index(key.group)):
         if key.group != group:
             group = key.group
             rows += [*([()] if rows else []), ((group, "accent bold"),)]
@@ -86,7 +91,7 @@ def _keys() -> list[Row]:
     return rows
 
 
-_GROUPS = ("Change the edge", "Look", "Move", "Session", "In a dialog")
+_GROUPS = ("Change the edge", "Look", "Move", "Screens", "Session", "In a dialog")
 
 
 def _words() -> list[Row]:

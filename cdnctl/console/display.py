@@ -1,0 +1,30 @@
+"""What all screens of one console share: the frame on display, and the way that led to this screen."""
+
+from __future__ import annotations
+
+from cdnctl.console.session import Session
+from cdnctl.console.settings import Settings
+from cdnctl.model import Frame
+
+
+class Display:
+    """The session's newest frame, or the one that the display was frozen at."""
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self.session = session
+        self.settings = settings
+        self.frozen: Frame | None = None
+        self.back: list[str] = []
+        """Names of the screens that were left by going to another, the last one last."""
+        self.cdn = ""
+        """The CDN that was drilled into."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """The frame on display; None before the first."""
+        return self.frozen or self.session.history.newest
+
+    @property
+    def newest(self) -> Frame | None:
+        """The last frame that came in, whatever is on display."""
+        return self.session.history.newest

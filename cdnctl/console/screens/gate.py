@@ -1,0 +1,90 @@
+"""The one gate before everything that changes the edge, and the dialogs behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual.screen import Screen
+
+from cdnctl.console.screens.dialogs.arm import ArmDialog
+from cdnctl.console.screens.dialogs.block import BlockDialog
+from cdnctl.console.screens.dialogs.change import PlanDialog
+from cdnctl.console.screens.dialogs.quit import QuitDialog
+from cdnctl.console.screens.dialogs.unblock import UnblockDialog
+from cdnctl.console.screens.dialogs.weights import WeightsDialog
+from cdnctl.console.widgets.table import LiveTable
+from cdnctl.model import AnyChange, Frame, Outcome, Talker
+
+if TYPE_CHECKING:
+    from cdnctl.console.display import Display
+    from cdnctl.console.session import Session
+
+
+class Gate:
+    """What of a screen changes the edge; mixed into `House`."""
+
+    if TYPE_CHECKING:
+        view: Display
+
+        @property
+        def session(self) -> Session: ...
+        @property
+        def frame(self) -> Frame | None: ...
+        @property
+        def focused(self) -> Any: ...
+        def answer(self, outcome: Outcome | None) -> None: ...
+        def _ask(self, dialog: Screen[Any]) -> None: ...
+
+    def may_change(self) -> bool:
+        """Whether anything may be changed from here; says why not."""
+        if reason := self.session.read_only:
+            self.answer(Outcome(ok=False, text=f"read only: {reason}"))
+            return False
+        if self.frame is None:
+            self.answer(Outcome(ok=False, text="no frame has come in yet"))
+            return False
+        return True
+
+    def action_change(self, name: str) -> None:
+        """Open the dialog behind a key that changes the edge."""
+        if self.may_change() and (newest := self.view.newest) is not None:
+            getattr(self, f"open_{name}")(newest)
+
+    def plan(self, *changes: AnyChange) -> None:
+        """Show what these changes would do, and do them when told to."""
+        if self.may_change():
+            self._ask(PlanDialog(self.session, changes))
+
+    def meant(self) -> str | Talker:
+        """The address or prefix under the cursor; empty when there is none."""
+        return ""
+
+    def open_block(self, newest: Frame) -> None:
+        """Block what is under the cursor, else the busiest talker."""
+        frame = self.frame or newest
+        meant = self.meant() or max(frame.talkers, key=lambda talker: talker.pps, default="")
+        if isinstance(meant, str):
+            self._ask(BlockDialog(self.session, None, meant))
+        else:
+            self._ask(BlockDialog(self.session, meant))
+
+    def open_unblock(self, newest: Frame) -> None:
+        """Pick one of the newest blocks."""
+        self._ask(UnblockDialog(self.session, newest.blocks, newest.blocks_wanted))
+
+    def open_weights(self, newest: Frame) -> None:
+        """Edit weights and drains."""
+        table = self.focused
+        at = str(table.current) if isinstance(table, LiveTable) else ""
+        if not newest.cdns:
+            self.answer(Outcome(ok=False, text="there is no CDN to weigh"))
+            return
+        self._ask(WeightsDialog(self.session, newest.cdns, at))
+
+    def open_disarm(self, newest: Frame) -> None:
+        """Disarm or arm."""
+        self._ask(ArmDialog(self.session, not newest.armed or newest.bypassed))
+
+    def action_leave(self) -> None:
+        """Ask how to quit."""
+        self._ask(QuitDialog(self.session))

@@ -1,0 +1,327 @@
+"""What all screens have in common: headline, banner, footer, the keys of the house, and the one gate.
+
+A screen adds its panels, says what they show of a frame, and what the row under the cursor means. What
+changes the edge goes through `action_change`, whatever asked for it: a key, the palette or the command
+line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widget import Widget
+
+from cdnctl.console import keys
+from cdnctl.console.display import Display
+from cdnctl.console.filters import Filter
+from cdnctl.console.format import clean, clock, duration
+from cdnctl.console.screens.gate import Gate
+from cdnctl.console.screens.speaking import Speaking
+from cdnctl.console.session import STALE_S, Session
+from cdnctl.console.widgets.headline import Headline
+from cdnctl.console.widgets.lines import Row, Span
+from cdnctl.console.widgets.notices import AnswerLine, Banner, Footer, Tabs, TooSmall
+from cdnctl.console.widgets.prompt import Prompt
+from cdnctl.console.widgets.table import LiveTable
+from cdnctl.console.widgets.ticker import Ticker
+from cdnctl.model import Frame, Outcome
+
+if TYPE_CHECKING:
+    from cdnctl.console.app import ConsoleApp
+
+SMALLEST = (80, 24)
+MEDIUM = (110, 34)
+LARGE = (170, 44)
+TICK_S = 0.5
+
+
+class House(Gate, Speaking, Screen[None]):
+    """A screen of the console; it shows the frame on display while it is the current one."""
+
+    NAME = ""
+    """As in `keys.SCREENS`."""
+    MAIN = ""
+    """The id of the table that sorts, filters and exports are about unless another has the focus."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self.view = display
+        self.needle = Filter()
+        self._due = False
+
+    @property
+    def session(self) -> Session:
+        """The line to the agent."""
+        return self.view.session
+
+    @property
+    def console_app(self) -> ConsoleApp:
+        """The app, by its own type."""
+        return cast("ConsoleApp", self.app)
+
+    # --- what a screen says of itself -------------------------------------------------------------
+
+    def panels(self) -> Iterable[Widget]:
+        """What stands between headline and footer."""
+        return ()
+
+    def show_frame(self, frame: Frame) -> None:
+        """Show this in the panels."""
+
+    def detail_of(self, table: LiveTable) -> Row:
+        """One line on the row under a table's cursor."""
+        return ()
+
+    def lay_out(self, width: int, height: int, size: str) -> None:
+        """Lay the panels out; `size` is `small`, `medium` or `large`."""
+
+    def drill(self, table: LiveTable) -> None:
+        """Enter was hit on a row."""
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        yield Headline(id="headline")
+        yield Tabs(self.NAME, id="tabs")
+        yield Banner(id="banner")
+        with Container(id="body"):
+            yield from self.panels()
+        yield TooSmall(id="too-small")
+        yield AnswerLine(id="answer")
+        yield Prompt(id="prompt")
+        yield Footer(keys.footer(self.NAME), id="footer")
+
+    def on_mount(self) -> None:
+        for table in self.query(LiveTable):
+            table.remember(self.view.settings)
+        self.set_interval(TICK_S, self._tick)
+        self._tick()
+        self._draw_footer()
+
+    def on_screen_resume(self) -> None:
+        """Back from a dialog, or from another screen: much may have come meanwhile."""
+        self._tick()
+        self.draw()
+
+    @property
+    def frame(self) -> Frame | None:
+        """The frame on display."""
+        return self.view.frame
+
+    def news(self) -> None:
+        """Something came in: draw it, once for all that came in together."""
+        if not self._due:
+            self._due = True
+            self.call_later(self._draw_news)
+
+    def _draw_news(self) -> None:
+        self._due = False
+        if self.is_mounted:
+            self._tick()
+            if self.view.frozen is None:
+                self.draw()
+
+    def draw(self) -> None:
+        """Show the frame on display, and what led to it."""
+        frame = self.frame
+        if frame is None or not self.is_mounted:
+            return
+        self.show_frame(frame)
+        self._draw_detail()
+        self._draw_footer()
+
+    # --- headline, banner, footer -----------------------------------------------------------------
+
+    def _tick(self) -> None:
+        frame = self.frame
+        edge = self.session.edge or (frame.edge if frame else "")
+        self.query_one(Headline).update(frame, edge, self._age_s(frame))
+        self.query_one(Banner).say(self._banner(frame))
+
+    def _age_s(self, frame: Frame | None) -> float:
+        newest = self.session.history.newest
+        if frame is None or newest is None:
+            return 0.0
+        return self.session.silent_s + (newest.monotonic_ns - frame.monotonic_ns) / 1e9
+
+    def _banner(self, frame: Frame | None) -> list[Span]:
+        spans: list[Span] = []
+        silent_s = self.session.silent_s
+        if self.session.lost and (frame is not None or silent_s > STALE_S):
+            spans.append((f"▲ AGENT LOST  {self.session.lost}; trying again", "background on bad bold"))
+        if frame is not None and silent_s >= STALE_S:
+            at = clock(self.session.history.newest.at_ns) if self.session.history.newest else ""
+            spans.append(
+                (f"▲ STALE  no frame for {duration(silent_s)}, since {at}", "background on bad bold")
+            )
+        if (frozen := self.view.frozen) is not None:
+            newer = (self.session.history.newest or frozen).seq - frozen.seq
+            text = f"❙❙ FROZEN at {clock(frozen.at_ns)}  {newer:,} newer frames · space goes on"
+            spans.append((text, "background on warn bold"))
+        if self.needle:
+            text = f"/ {clean(self.needle.text, 60)}  only rows that match · esc shows all"
+            spans.append((text, "background on accent bold"))
+        return spans
+
+    def _draw_footer(self) -> None:
+        frame = self.frame
+        armed = frame is None or (frame.armed and not frame.bypassed)
+        labels = {"disarm": "disarm" if armed else "arm", "freeze": "go on" if self.view.frozen else "freeze"}
+        self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels)
+
+    def _draw_detail(self) -> None:
+        table = self.focused
+        self.query_one(AnswerLine).detail(self.detail_of(table) if isinstance(table, LiveTable) else ())
+
+    def answer(self, outcome: Outcome | None) -> None:
+        """Show what became of a change."""
+        if outcome is not None:
+            self.query_one(AnswerLine).answer(outcome)
+
+    def said(self, text: str, *, ok: bool = True) -> None:
+        """Show a word of the console's own."""
+        self.answer(Outcome(ok=ok, text=text))
+
+    def redraw_times(self) -> None:
+        """The clock is another: write all times anew."""
+        for ticker in self.query(Ticker):
+            ticker.forget()
+        self._tick()
+        self.draw()
+
+    # --- layout -----------------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.rearrange()
+        self.call_after_refresh(self.draw)
+
+    def rearrange(self) -> None:
+        """Lay out for the terminal's size."""
+        width, height = self.app.size
+        small = width < MEDIUM[0] or height < MEDIUM[1]
+        large = width >= LARGE[0] and height >= LARGE[1]
+        tiny = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(tiny, "-tiny")
+        self.set_class(small, "-small")
+        self.set_class(not small and not large, "-medium")
+        self.set_class(large, "-large")
+        if tiny:
+            self.query_one(TooSmall).say(width, height, SMALLEST)
+            return
+        self.lay_out(width, height, "small" if small else "large" if large else "medium")
+
+    # --- keys that look ---------------------------------------------------------------------------
+
+    def action_help(self) -> None:
+        """All keys and words."""
+        from cdnctl.console.screens.dialogs.help import HelpDialog
+
+        self.app.push_screen(HelpDialog(self.NAME))
+
+    def action_freeze(self) -> None:
+        """Hold the display, or let it go on."""
+        self.view.frozen = None if self.view.frozen else self.session.history.newest
+        self._tick()
+        self.draw()
+
+    @property
+    def table(self) -> LiveTable | None:
+        """The table that a key is about: the focused one, else the screen's main one."""
+        if isinstance(self.focused, LiveTable):
+            return self.focused
+        return self.query_one(f"#{self.MAIN}", LiveTable) if self.MAIN else None
+
+    @property
+    def sorted_table(self) -> LiveTable | None:
+        """The focused table if it sorts, else the main one."""
+        if (table := self.table) is not None and table.SORTS:
+            return table
+        return self.query_one(f"#{self.MAIN}", LiveTable) if self.MAIN else None
+
+    def action_sort(self) -> None:
+        """Sort by the next column."""
+        if (table := self.sorted_table) is not None:
+            self._remember(table.next_sort())
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        if (table := self.sorted_table) is not None:
+            self._remember(table.turn_round())
+
+    def _remember(self, told: str) -> None:
+        if problem := self.view.settings.save():
+            self.said(problem, ok=False)
+        elif told:
+            self.said(told)
+
+    def action_back(self) -> None:
+        """Take the message away, else the filter, else this screen."""
+        if self.query_one(AnswerLine).dismiss():
+            return
+        if self.needle:
+            self.sift(Filter())
+        elif not self.leave_mode() and self.view.back:
+            self.console_app.action_go(self.view.back.pop(), back=True)
+
+    def leave_mode(self) -> bool:
+        """End what a screen was put into by a key; False when it was not."""
+        return False
+
+    def sift(self, needle: Filter) -> None:
+        """Keep the rows that match, from now on."""
+        self.needle = needle
+        for table in self.query(LiveTable):
+            table.sift(needle)
+        self._tick()
+        self._draw_detail()
+
+    def action_export(self) -> None:
+        """Write what is seen to files."""
+        from cdnctl.console.export import export
+
+        self.answer(export(self.console_app, self.NAME, self.table))
+
+    def action_drill(self) -> None:
+        """Into the row under the cursor."""
+        if (table := self.table) is not None and table.current is not None:
+            self.drill(table)
+
+    def action_focus_panel(self, step: int) -> None:
+        """The focus to the next table."""
+        shown = [table for table in self.query(LiveTable) if table.display]
+        if not shown:
+            return
+        at = (
+            shown.index(self.focused) if isinstance(self.focused, LiveTable) and self.focused in shown else -1
+        )
+        self.set_focus(shown[(at + step) % len(shown)])
+        self._draw_detail()
+
+    def action_cursor(self, step: int) -> None:
+        """The cursor of the focused table up or down."""
+        if isinstance(self.focused, LiveTable):
+            self.focused.move_to(self.focused.cursor + step)
+            self.cursor_moved(self.focused)
+            self._draw_detail()
+
+    def cursor_moved(self, table: LiveTable) -> None:
+        """The cursor of a table went to another row."""
+
+    def action_cursor_first(self) -> None:
+        """To the first row."""
+        self.action_cursor(-1_000_000_000)
+
+    def action_cursor_last(self) -> None:
+        """To the last row."""
+        self.action_cursor(1_000_000_000)
+
+    def on_descendant_focus(self) -> None:
+        self._draw_detail()
+
+    def _ask(self, dialog: Screen[Any]) -> None:
+        self.app.push_screen(dialog, self.answer)

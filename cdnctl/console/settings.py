@@ -1,0 +1,91 @@
+"""What a console remembers of its user: theme, clock, bell, glyphs, screen, and how tables were sorted.
+
+A small TOML file in the user's state directory (`paths.console_state_path`), written on each change. A
+file that cannot be read, or a key that means nothing, costs itself only and is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from cdnctl.console.glyphs import GLYPHS
+
+_KINDS: dict[str, type] = {"theme": str, "screen": str, "glyphs": str, "utc": bool, "bell": bool}
+
+
+@dataclass
+class Settings:
+    """One user's; `path` None remembers nothing."""
+
+    theme: str = ""
+    screen: str = ""
+    """The one to begin with."""
+    glyphs: str = "auto"
+    utc: bool = False
+    bell: bool = False
+    sorts: dict[str, str] = field(default_factory=dict)
+    """By table: a column's name, with `-` in front when reversed."""
+    path: Path | None = None
+
+    def save(self) -> str:
+        """Write them; what kept them from being written, or nothing."""
+        if self.path is None:
+            return ""
+        data = {key: value for key, value in asdict(self).items() if key != "path"}
+        beside = self.path.with_suffix(f".{os.getpid()}.new")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside.write_text(tomli_w.dumps(data), encoding="utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            return f"{self.path}: not remembered: {error.strerror or error}"
+        return ""
+
+
+def load(path: Path | None) -> tuple[Settings, list[str]]:
+    """What was remembered at `path`, and what is wrong with it, a sentence each."""
+    settings = Settings(path=path)
+    if path is None:
+        return settings, []
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return settings, []
+    except (OSError, ValueError) as error:
+        return settings, [f"{path}: {error}; delete it to begin anew"]
+    problems = []
+    for key, value in data.items():
+        if kind := _KINDS.get(key):
+            if isinstance(value, kind) and (key != "glyphs" or value in GLYPHS):
+                setattr(settings, key, value)
+                continue
+        elif key == "sorts" and isinstance(value, dict):
+            settings.sorts = {name: each for name, each in value.items() if isinstance(each, str)}
+            continue
+        problems.append(f"{path}: {key}: {value!r} means nothing here; {_expected(key)}")
+    return settings, problems
+
+
+def _expected(key: str) -> str:
+    if key == "glyphs":
+        return f"one of {', '.join(GLYPHS)}"
+    if kind := _KINDS.get(key):
+        return "true or false" if kind is bool else "a text"
+    return f"known are {', '.join((*_KINDS, 'sorts'))}"
+
+
+def sort_of(settings: Settings, table: str, columns: Sequence[str]) -> tuple[str, bool]:
+    """By which of its columns a table was sorted, and whether reversed; else by its first."""
+    remembered = settings.sorts.get(table, "")
+    name = remembered.removeprefix("-")
+    return (name, remembered.startswith("-")) if name in columns else (columns[0], False)
