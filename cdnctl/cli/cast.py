@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from cdnctl.cli import recordings, show
 from cdnctl.errors import CdnctlError, UsageError
 
 if TYPE_CHECKING:
-    from cdnctl.console.cast.stage import Press
+    from cdnctl.console.cast.stage import Press, Size
     from cdnctl.model import Frame
     from cdnctl.recording.reader import Reader
 
@@ -100,10 +100,10 @@ def run(options: argparse.Namespace) -> int:
     _refuse_what_is_ignored(options)
     keys = _keys(options)
     file = recordings.find(options.file)
-    from cdnctl.console.cast.stage import Size  # these take half a second
+    from cdnctl.console.cast import stage  # takes half a second
 
     try:
-        size = Size.parse(options.size)
+        size = stage.Size.parse(options.size)
     except ValueError as error:
         raise UsageError(f"--size {error}") from None
     from cdnctl.recording.reader import Reader
@@ -114,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Press]) -> int:
     from cdnctl.console.cast import Script, cast
+    from cdnctl.recording.chapters import chapters
 
     script = Script(
         size=size,
@@ -123,14 +124,13 @@ def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Pr
         idle_limit_s=options.idle_limit_s or float("inf"),
         keys=keys,
     )
+    version: Literal[2, 3] = 2 if options.v2 else 3
+    begun = [(chapter.position_ns / 1e9, chapter.title) for chapter in chapters(reader.stamps)]
+    colors = options.color or "truecolor"
     with _written(options, ".cast") as (out, name):
-        made = cast(
-            timed(reader), chapters_of(reader), script, out, theme_name=options.theme,
-            version=2 if options.v2 else 3, colors=options.color or "truecolor", title=options.title,
-            utc=options.utc,
-        )  # fmt: skip
+        made = cast(timed(reader), begun, script, out, version=version, colors=colors, **_looks(options))
     said = f"{name}: {made.duration_s:.1f} s, {made.pictures:,} pictures, {made.markers} markers"
-    _say(options, said, {"file": name, "version": 2 if options.v2 else 3, **made._asdict()})
+    _say(options, said, {"file": name, "version": version, **made._asdict()})
     return 0
 
 
@@ -143,12 +143,7 @@ def _still(options: argparse.Namespace, reader: Reader, size: Size, keys: list[P
             f"--at: the recording ends at {reader.duration_s:.1f} s", "`cdnctl replay FILE --info` tells more"
         )
     with _written(options, ".svg") as (out, name):
-        out.write(
-            still(
-                timed(reader), at_s, size, keys=keys, theme_name=options.theme, title=options.title,
-                utc=options.utc,
-            )  # fmt: skip
-        )
+        out.write(still(timed(reader), at_s, size, keys=keys, **_looks(options)))
     _say(options, name, {"file": name, "at_s": at_s})
     return 0
 
@@ -157,6 +152,11 @@ def timed(reader: Reader) -> Iterator[tuple[float, Frame]]:
     """The recording's frames, each with its second."""
     for number in range(reader.length):
         yield reader.position_ns(number) / 1e9, reader.frame(number)
+
+
+def _looks(options: argparse.Namespace) -> dict[str, Any]:
+    """What a cast and a still have in common."""
+    return {"theme_name": options.theme, "title": options.title, "utc": options.utc}
 
 
 def _refuse_what_is_ignored(options: argparse.Namespace) -> None:

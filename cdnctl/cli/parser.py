@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import trace, verbs
+from cdnctl.cli import cast, trace, verbs
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
 
@@ -37,6 +37,7 @@ examples:
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
+  cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -223,6 +224,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
     verb("who", "list who is connected to the agent", verbs.who)
+    made = verb("cast", "make an asciicast, or a picture, of a recording", cast.run, answers=False)
+    made.set_defaults(takes=("theme",))
+    cast.add_options(made)
     verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",

@@ -23,6 +23,6 @@ def find(text: str) -> Path:
     if not file.exists() and "/" not in text and not file.suffix:
         raise UsageError(
             f"there is no recording {text}",
-            f"name a file that `cdnctl record` made, or one of those that come with cdnctl: {', '.join(names)}",
+            f"name a file that `cdnctl record` made, or one that comes with cdnctl: {', '.join(names)}",
         )
     return file  # if it is not there, or is no recording, reading it says so

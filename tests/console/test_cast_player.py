@@ -18,7 +18,7 @@ from cdnctl.console.cast.stage import Sight
 
 PLAYER = Path(__file__).with_name("player.mjs")
 PACKAGES = ("asciinema-player@3.18.0", "jsdom@26.1.0")
-_DRAWN = re.compile("[─│╭╮╰╯┤━╸▌┈●▲▸✖\u2800-\u28ff]")
+_DRAWN = re.compile("[─│╭╮╰╯┤━╸▌┈●▲▸✖\u2580-\u259f\u2800-\u28ff]")
 """What the player draws on its canvas instead of writing it, or may."""
 
 pytestmark = [
