@@ -4,11 +4,12 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ARGS ?=
+PICTURES := cdnctl/share/pictures
 # a few wait more than they compute
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench bench-quick clean
+.PHONY: help setup demo test soak lint bench bench-quick pictures clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,6 +47,12 @@ bench: ## nanoseconds, drops, a request's cost, failover, starts; beside peers, 
 bench-quick: ## the same, fewer rounds
 	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench --quick $(ARGS)
+
+pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
+	@for line in "incident overview 120x40 55" "flood flood 120x40 20"; do \
+		read -r recording name size at <<<"$$line"; \
+		.venv/bin/cdnctl cast $$recording --svg --utc --size $$size --at $$at -o $(PICTURES)/$$name.svg; \
+	done
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist bench.json

@@ -16,6 +16,7 @@ from cdnctl.cli import recordings, show
 from cdnctl.errors import CdnctlError, UsageError
 
 if TYPE_CHECKING:
+    from cdnctl.console.cast.ansi import Colors
     from cdnctl.console.cast.stage import Press, Size
     from cdnctl.model import Frame
     from cdnctl.recording.reader import Reader
@@ -126,7 +127,7 @@ def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Pr
     )
     version: Literal[2, 3] = 2 if options.v2 else 3
     begun = [(chapter.position_ns / 1e9, chapter.title) for chapter in chapters(reader.stamps)]
-    colors = options.color or "truecolor"
+    colors: Colors = options.color or "truecolor"
     with _written(options, ".cast") as (out, name):
         made = cast(timed(reader), begun, script, out, version=version, colors=colors, **_looks(options))
     said = f"{name}: {made.duration_s:.1f} s, {made.pictures:,} pictures, {made.markers} markers"

@@ -21,7 +21,7 @@ from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
 from cdnctl.console.screens.house import SMALLEST
 from cdnctl.console.settings import Settings
-from cdnctl.errors import UsageError
+from cdnctl.errors import CdnctlError, UsageError
 from cdnctl.model import AnyCommand, Frame, Outcome
 
 LARGEST = (400, 160)
@@ -120,17 +120,23 @@ class Stage:
 
     async def give(self, frames: Iterable[Frame]) -> None:
         """Frames come in, and are drawn; raises what the app failed with."""
+        self._require_running()
         await self._reel.give(frames)
         await self._settle()
 
     async def press(self, names: Sequence[str]) -> None:
         """Keys are pressed, and do what they do."""
         await self._pilot.press(*names)
+        self._require_running()
         await self._settle()
 
     def look(self) -> Picture:
         """What is on the screen."""
         return self._camera.take(self._pilot.app)
+
+    def _require_running(self) -> None:
+        if self._pilot.app.return_code is not None or not self._pilot.app.is_running:
+            raise CdnctlError("a key ended the console", "leave it out of --press and --keys")
 
     async def _settle(self) -> None:
         for _ in range(2):  # what a message leads to is a message, too

@@ -1,0 +1,160 @@
+"""`cdnctl cast`: what it makes of a recording, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from frames import Edge
+
+from cdnctl import paths
+from cdnctl.cli import main, recordings
+from cdnctl.cli.cast import moment
+from cdnctl.recording.writer import Writer
+
+
+@pytest.fixture
+def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six seconds of an edge, in a directory that we are in."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "short.cdnrec"
+    edge = Edge()
+    with Writer(file) as writer:
+        for number in range(13):
+            if number == 4:
+                edge.say("step", "corona goes dark")
+            writer.add(edge.frame())
+    return file
+
+
+def lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_cast_beside_its_recording(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cast", "short.cdnrec", "--size", "80x24", "--utc"]) == 0
+    assert "short.cast: 6.0 s, 13 pictures, 1 markers" in capsys.readouterr().out
+    header, *events = lines(recording.with_suffix(".cast"))
+    assert header["version"] == 3
+    assert header["term"]["cols"] == 80
+    assert header["timestamp"] == 1_700_000_000
+    assert [0.5, "m", "corona goes dark"] in events  # after the picture before it
+    assert events[-1] == [0.0, "x", "0"]
+    assert "22:13:20" in recording.with_suffix(".cast").read_text()
+    assert sorted(os.listdir()) == ["short.cast", "short.cdnrec"]
+
+
+def test_options_of_casts(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("keys").write_text("# first\n1s question_mark\n\n2.5s escape # and away\n")
+    line = "--v2 --from 1s --to 5s --speed 2 --idle-limit 1 --theme daylight --color 256 --size 90x30"
+    assert main(["cast", str(recording), "-o", "out", *line.split(), "--keys", "keys", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {"file": "out", "version": 2, "duration_s": 2.0, "pictures": 9, "markers": 1}
+    header, *events = lines(Path("out"))
+    assert (header["version"], header["width"], header["height"]) == (2, 90, 30)
+    text = Path("out").read_text()
+    assert "into what is under the cursor" in text
+    assert ";48;5;" in text
+    assert ";2;" not in text
+    assert [event[0] for event in events] == sorted(event[0] for event in events)
+
+
+def test_a_still_stands_alone(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["cast", "short.cdnrec", "--svg", "--at", "2.5", "--size", "80x24", "--title", "<a> & b"]) == 0
+    )
+    svg = recording.with_suffix(".svg").read_text()
+    picture = ElementTree.fromstring(svg)
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "<a> & b" in texts
+    assert "corona goes dark" in texts
+    assert "frame" in texts
+    assert texts[texts.index("frame") + 1 :][:1] != ["13"]
+    for fetched in ("http://www.w3.org/1999", "url(", "@font-face", "href", "<script"):
+        assert fetched not in svg
+
+
+def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cast", "short.cdnrec", "--v2", "-o", "-"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["version"] == 2
+    assert os.listdir() == ["short.cdnrec"]
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("nothing.cdnrec", 1, "nothing.cdnrec"),
+        ("nothing", 2, "there is no recording nothing"),
+        ("short.cdnrec --size 20x5", 2, "'20x5': expected columns and rows as in 120x40, from 80x24"),
+        ("short.cdnrec --size big", 2, "expected columns and rows"),
+        ("short.cdnrec --theme none-such", 2, "there is no theme none-such"),
+        ("short.cdnrec --speed 0", 2, "'0': expected a number from 0.1"),
+        ("short.cdnrec --from yesterday", 2, "'yesterday': expected a time as in 90s"),
+        ("short.cdnrec --from 1h", 2, "no frame of the recording from --from to --to"),
+        ("short.cdnrec --from 3s --to 2s", 2, "no frame of the recording from --from to --to"),
+        ("short.cdnrec --at 1s", 2, "--at says nothing without --svg"),
+        ("short.cdnrec --svg --speed 2", 2, "--speed says nothing with --svg"),
+        ("short.cdnrec --svg --idle-limit 2", 2, "--idle-limit says nothing with --svg"),
+        ("short.cdnrec --svg --at 1m", 2, "the recording ends at 6.0 s"),
+        ("short.cdnrec -o - --json", 2, "both want stdout"),
+        ("short.cdnrec -o no/such/dir.cast", 1, "cannot write no/such/dir.cast: No such file"),
+        ("short.cdnrec --keys nowhere", 1, "--keys: nowhere: No such file"),
+        ("short.cdnrec --keys short.cdnrec", 1, "--keys: short.cdnrec"),
+        ("short.cdnrec --press ctrl+c", 1, "a key ended the console"),
+        ("/dev/null", 1, "/dev/null is no recording"),
+    ],
+)
+def test_refusals_name_the_place_and_leave_nothing(
+    recording: Path, capsys: pytest.CaptureFixture[str], line: str, status: int, message: str
+) -> None:
+    try:
+        ended = main(["cast", *line.split()])
+    except SystemExit as usage:
+        ended = usage.code  # type: ignore[assignment]
+    assert ended == status
+    assert message in " ".join("".join(capsys.readouterr()).split())
+    assert os.listdir() == ["short.cdnrec"]
+
+
+def test_times() -> None:
+    assert [moment(text) for text in ("90", "90s", "1m30s", "1h", "2.5", "1h1m1.5s")] == [
+        90.0, 90.0, 90.0, 3600.0, 2.5, 3661.5,
+    ]  # fmt: skip
+
+
+def test_nothing_of_it_costs_other_verbs() -> None:
+    code = (
+        "import sys; from cdnctl.cli.parser import parse; parse(['status']); print('textual' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+# --- those that come with the program -----------------------------------------------------------------
+
+
+def test_the_incident_comes_with_it() -> None:
+    assert {"incident", "flood"} <= set(recordings.shipped())
+    for name in recordings.shipped():
+        assert recordings.find(name).stat().st_size < 250_000
+
+
+@pytest.mark.parametrize("name", ["incident", "flood"])
+def test_what_is_shipped_plays_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["cast", name, "--speed", "8", "--size", "80x24"]) == 0
+    _header, *events = lines(Path(f"{name}.cast"))
+    assert sum(event[1] == "m" for event in events) >= 3
+
+
+def test_a_file_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recordings.find("incident").parent == paths.recordings_dir()
+    Path("incident").touch()
+    assert recordings.find("incident") == Path("incident")
