@@ -9,7 +9,7 @@ PICTURES := cdnctl/share/pictures
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench bench-quick pictures clean
+.PHONY: help setup demo test soak lint bench bench-quick recordings pictures clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ bench: ## nanoseconds, drops, a request's cost, failover, starts; beside peers, 
 bench-quick: ## the same, fewer rounds
 	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench --quick $(ARGS)
+
+recordings: setup ## record the incident anew, for those who have no root (4 minutes)
+	$(PYTHON) tests/console/recordings.py $(ARGS)
 
 pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
 	@for line in "incident overview 120x40 55" "flood flood 120x40 20"; do \

@@ -98,7 +98,7 @@ def share_dir() -> Path:
     return PACKAGE / "share"
 
 
-def recordings_dir() -> Path:
+def shipped_recordings_dir() -> Path:
     """Recordings that come with the program."""
     return share_dir() / "recordings"
 

@@ -12,14 +12,14 @@ SUFFIX = ".cdnrec"
 
 def shipped() -> list[str]:
     """The names of the recordings that come with the program."""
-    return sorted(file.stem for file in paths.recordings_dir().glob("*" + SUFFIX))
+    return sorted(file.stem for file in paths.shipped_recordings_dir().glob("*" + SUFFIX))
 
 
 def find(text: str) -> Path:
     """The file that `text` means: a file of that name, or a shipped one; raises UsageError."""
     file = Path(text)
     if not file.exists() and text in (names := shipped()):
-        return paths.recordings_dir() / (text + SUFFIX)
+        return paths.shipped_recordings_dir() / (text + SUFFIX)
     if not file.exists() and "/" not in text and not file.suffix:
         raise UsageError(
             f"there is no recording {text}",
