@@ -46,6 +46,14 @@ def state_dir(edge: str) -> Path:
     return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
 
 
+RECORDINGS = "recordings"
+
+
+def recordings_dir(edge: str) -> Path:
+    """Where the agent writes what operators have it record."""
+    return state_dir(edge) / RECORDINGS
+
+
 def cache_dir() -> Path:
     """Compiled data paths, which may be deleted at any time: of all edges, and root's alone."""
     return Path(os.environ.get("CDNCTL_CACHE_DIR") or "/var/cache/cdnctl")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from cdnctl.cli import recordings, show
+from cdnctl.cli.replay import moment
 from cdnctl.errors import CdnctlError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 COLORS = ("truecolor", "256", "16", "none")
 KEYS_LIMIT = 1_000
 """Lines of a file of keys."""
-_MOMENT = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8}(?:\.\d{1,3})?)s?)?", re.ASCII)
 _SLOWEST, _FASTEST = 0.1, 1_000.0
 _ONLY_CASTS = ("v2", "from_s", "to_s", "speed", "idle_limit_s", "color")
 """What a still has no use for."""
@@ -75,15 +74,6 @@ def add_options(made: argparse.ArgumentParser) -> None:
     still.add_argument("--at", dest="at_s", type=moment, metavar="TIME", help="of that moment (the end)")
 
 
-def moment(text: str) -> float:
-    """Seconds of `90`, `90s`, `1m30s` or `12.5`."""
-    found = _MOMENT.fullmatch(text)
-    if text and found:
-        hours, minutes, seconds = (float(part or 0) for part in found.groups())
-        return hours * 3600 + minutes * 60 + seconds
-    raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 90s, 1m30s or 12.5")
-
-
 def _speed(text: str) -> float:
     try:
         speed = float(text)
@@ -100,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     """Make it."""
     _refuse_what_is_ignored(options)
     keys = _keys(options)
-    file = recordings.find(options.file)
+    file = recordings.find(Path(options.file))
     from cdnctl.console.cast import stage  # takes half a second
 
     try:

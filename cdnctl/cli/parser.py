@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import cast, trace, verbs
+from cdnctl.cli import cast, replay, trace, verbs
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
+from cdnctl.recording.player import SPEEDS
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
@@ -37,6 +38,7 @@ examples:
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
+  cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
@@ -224,9 +226,33 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
     verb("who", "list who is connected to the agent", verbs.who)
+    record = change("record", "have the agent record every frame to a file", verbs.record)
+    record.add_argument(
+        "file",
+        nargs="?",
+        default="",
+        metavar="FILE",
+        help="a name, kept among the edge's recordings; root may give a path. A name is made if none is given",
+    )
+    record.add_argument(
+        "--for", dest="for_s", type=lifetime, metavar="TIME", help="as in 10m; else until stopped"
+    )
+    record.add_argument("--redact", action="store_true", help="replace addresses and users' names")
+    record.add_argument("--stop", action="store_true", help="end the recording that is being made")
+    change("mark", "set a mark: a chapter of what is recorded", verbs.mark).add_argument(
+        "text", metavar="TEXT"
+    )
+    _add_replay(
+        verb("replay", "show a recording in the console, or what is in it", replay.replay, answers=False)
+    )
+    redact = verb("redact", "write a recording again without addresses", replay.redact, answers=False)
+    redact.add_argument("file", type=Path, metavar="IN", help="a recording")
+    redact.add_argument("out", type=Path, metavar="OUT", help="the file to make")
+    redact.add_argument("--json", action="store_true", help="answer in JSON")
     made = verb("cast", "make an asciicast, or a picture, of a recording", cast.run, answers=False)
     made.set_defaults(takes=("theme",))
     cast.add_options(made)
+
     verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",
@@ -249,6 +275,28 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, or the name of one made here")
+    parser.add_argument(
+        "--at", type=replay.moment, metavar="TIME", help="begin there, as in 1m30s, 90 or 1:30"
+    )
+    parser.add_argument("--speed", type=float, choices=SPEEDS, default=1.0, metavar="N", help="0.25 to 16")
+    parser.add_argument("--pause", action="store_true", help="do not play yet")
+    parser.add_argument("--theme", metavar="NAME", default=argparse.SUPPRESS, help="the console's colours")
+    parser.set_defaults(takes=("theme",))
+    parser.add_argument(
+        "--info", action="store_true", help="say how long it is, of which edge, and its chapters"
+    )
+    parser.add_argument("--frames", action="store_true", help="write the frames instead, a line of JSON each")
+    parser.add_argument(
+        "--from", dest="from_s", type=replay.moment, metavar="TIME", help="with --frames: from there"
+    )
+    parser.add_argument(
+        "--to", dest="to_s", type=replay.moment, metavar="TIME", help="with --frames: until there"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as --frames; with --info in JSON")
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

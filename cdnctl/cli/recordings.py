@@ -1,7 +1,8 @@
-"""Which recording is meant: a file, or one of those that come with the program, by name."""
+"""Which recording is meant: a file, one made on this box, or one that comes with the program."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cdnctl import paths
@@ -15,14 +16,24 @@ def shipped() -> list[str]:
     return sorted(file.stem for file in paths.shipped_recordings_dir().glob("*" + SUFFIX))
 
 
-def find(text: str) -> Path:
-    """The file that `text` means: a file of that name, or a shipped one; raises UsageError."""
-    file = Path(text)
-    if not file.exists() and text in (names := shipped()):
-        return paths.shipped_recordings_dir() / (text + SUFFIX)
-    if not file.exists() and "/" not in text and not file.suffix:
+def find(file: Path) -> Path:
+    """The file meant: as named, else of that name among an edge's own on this box, else a shipped one.
+
+    A path that is nowhere is returned as it is: reading it says so. Raises UsageError for a name that is.
+    """
+    if file.exists() or len(file.parts) > 1:
+        return file
+    root = Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl")
+    found = sorted(root.glob(f"*/{paths.RECORDINGS}/{file.name}")) if file.name.isprintable() else []
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} edges have a recording {file}", f"name one by its path: {found[0]}")
+    if found:
+        return found[0]
+    if str(file) in (names := shipped()):
+        return paths.shipped_recordings_dir() / f"{file}{SUFFIX}"
+    if not file.suffix:
         raise UsageError(
-            f"there is no recording {text}",
+            f"there is no recording {file}",
             f"name a file that `cdnctl record` made, or one that comes with cdnctl: {', '.join(names)}",
         )
-    return file  # if it is not there, or is no recording, reading it says so
+    return file

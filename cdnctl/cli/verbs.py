@@ -29,12 +29,15 @@ from cdnctl.model import (
     GetFrame,
     ListBlocks,
     ListCustomers,
+    Mark,
     Outcome,
+    Record,
     Reload,
     SetLimit,
     SetMode,
     SetWeights,
     Stop,
+    StopRecording,
     Unblock,
     Undrain,
     Who,
@@ -206,6 +209,21 @@ def check(options: argparse.Namespace) -> int:
     from cdnctl.cli.check import run
 
     return run(options)
+
+
+def record(options: argparse.Namespace) -> int:
+    """Begin or end a recording."""
+    if options.stop:
+        if options.file or options.for_s or options.redact:
+            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
+        return _change(options, StopRecording())
+    path = os.path.abspath(options.file) if "/" in options.file else options.file
+    return _change(options, Record(path=path, for_s=options.for_s, redact=options.redact))
+
+
+def mark(options: argparse.Namespace) -> int:
+    """Set a mark."""
+    return _change(options, Mark(text=options.text))
 
 
 def trace(options: argparse.Namespace) -> int:

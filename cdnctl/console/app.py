@@ -20,6 +20,7 @@ from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
 from cdnctl.console.outside import Outside
+from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
 from cdnctl.console.screens.house import SMALLEST, House
 from cdnctl.console.session import Feed, Session
@@ -221,15 +222,24 @@ def run(
     theme: str | None = None,
     socket: Path | None = None,
     grammar: Grammar | None = None,
+    playback: Playback | None = None,
 ) -> int:
-    """Show the console for `edge` (or the agent at `socket`) until the operator quits; an exit status.
+    """Show the console for `edge` (the agent at `socket`, or a recording) until the operator quits; an exit
+    status.
 
     0 after quitting, 1 when there is no agent or the terminal will not do, 2 when the edge or the
     theme cannot be meant; what was wrong is then on standard error.
     """
     try:
         check(theme)
-        app = make_app(edge, read_only=read_only, theme_name=theme, socket=socket, grammar=grammar)
+        app = make_app(
+            edge,
+            read_only=read_only,
+            theme_name=theme,
+            socket=socket,
+            grammar=grammar,
+            playback=playback,
+        )
     except CdnctlError as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return error.exit_code
@@ -248,13 +258,14 @@ def make_app(
     theme_name: str | None = None,
     socket: Path | None = None,
     grammar: Grammar | None = None,
+    playback: Playback | None = None,
 ) -> ConsoleApp:
-    """The app for an edge's agent, with the themes found; raises CdnctlError."""
+    """The app for an edge's agent, or a recording, with the themes found; raises CdnctlError."""
     remembered, wrong = settings.load(paths.console_state_path())
     palettes, name, problems = themes_for(theme_name, remembered.theme)
-    path = socket or find_edge(edge)
+    path = socket or (Path() if playback else find_edge(edge))
     return ConsoleApp(
-        lambda: AsyncClient(path),
+        lambda: ReplayFeed(playback) if playback else AsyncClient(path),
         palettes,
         theme_name=name,
         read_only=read_only,

@@ -27,4 +27,4 @@ class Display:
     @property
     def newest(self) -> Frame | None:
         """The last frame that came in, whatever is on display."""
-        return self.session.history.newest
+        return self.session.live.newest or self.session.history.newest

@@ -107,6 +107,15 @@ class Clock:
     utc = False
 
 
+def position(seconds: float) -> str:
+    """A place on a tape: `1:23.5`, `1:02:03.0`."""
+    tenths = int(max(0.0, seconds) * 10 + 1e-6)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{minutes}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{minutes:02}:{shown.partition(':')[2]}" if hours else shown
+
+
 def clock(at_ns: int) -> str:
     """Wall time of day, local or UTC as `Clock` says: `14:03:22`, `14:03:22Z`."""
     if Clock.utc:

@@ -7,7 +7,7 @@ that comes twice, after a reconnect, counts once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cdnctl.model import FRAMES_KEPT, Event, Frame
 
@@ -26,6 +26,17 @@ class History:
         """Each with a number of the console's own, which holds over restarts of the agent."""
         self._events_seen = 0
         self._last_seq = -1
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame], events: Iterable[tuple[int, Event]]) -> History:
+        """These frames, and these events with their numbers: what led to the last frame."""
+        made = cls()
+        made.frames.extend(frames)
+        made.events.extend(events)
+        if made.events:
+            made._events_seen, newest = made.events[-1]
+            made._last_seq = newest.seq
+        return made
 
     @property
     def newest(self) -> Frame | None:

@@ -13,8 +13,10 @@ from typing import Protocol
 
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
-from cdnctl.errors import AgentUnreachable, CdnctlError
-from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, Outcome
+from cdnctl.console.playback import NOTHING_TO_CHANGE, Playback, ReplayFeed
+from cdnctl.errors import AgentUnreachable, CdnctlError, RecordingError
+from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, GetHistory, Outcome
+from cdnctl.recording.past import PastTape
 
 STALE_S = 4 * FRAME_INTERVAL_S
 """Without a new frame for so long the picture is called stale."""
@@ -22,6 +24,8 @@ FIRST_RETRY_S = 0.25
 PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 """What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
+NOW_WITHIN = 4
+"""Frames that the past may be behind and still be as good as now."""
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
 
@@ -48,7 +52,9 @@ class Session:
 
     def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
         """`connect` makes a feed that is not yet connected."""
-        self.history = History()
+        self.live = History()
+        self.playback: Playback | None = None
+        """What is on the screens instead of what comes in: a recording, or the past."""
         self.edge = ""
         self.lost = "connecting"
         """Why there is no connection; empty while there is one."""
@@ -62,8 +68,20 @@ class Session:
         self._role = ""
 
     @property
+    def history(self) -> History:
+        """What is on the screens, and what led to it."""
+        return self.playback.history if self.playback else self.live
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether there is no agent, but a recording."""
+        return self._role == "replay"
+
+    @property
     def read_only(self) -> str:
         """Why nothing may be changed from here; empty when it may."""
+        if self.is_replay:
+            return NOTHING_TO_CHANGE
         if self._read_only:
             return "this console was started with --read-only"
         if self._role == "view":
@@ -72,8 +90,8 @@ class Session:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last frame came in."""
-        return time.monotonic() - self.received_at
+        """Seconds since the last frame came in; 0 while something else is on the screens."""
+        return 0.0 if self.playback else time.monotonic() - self.received_at
 
     async def run(self, on_news: Callable[[], None]) -> None:
         """Collect until cancelled; `on_news` is called after each frame and each change of the line.
@@ -88,8 +106,10 @@ class Session:
                 await feed.connect()
                 self._feed, self.edge, self._role = feed, feed.edge, feed.role
                 self.lost, retry_s = "", FIRST_RETRY_S
+                if isinstance(feed, ReplayFeed):
+                    self.playback = feed.playback
                 async for frame in feed.frames():
-                    if self.history.add(frame):
+                    if self.is_replay or self.live.add(frame):
                         self.received_at = time.monotonic()
                         on_news()
                 error: CdnctlError = AgentUnreachable("the agent hung up")
@@ -106,6 +126,63 @@ class Session:
             on_news()
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    # --- the past -----------------------------------------------------------------------------------
+
+    async def visit_past(self, seq: int | None = None) -> str:
+        """Have what the agent keeps on the screens, at its end or at that frame; why not, or nothing."""
+        tape = PastTape(self.edge)
+        if problem := await self._fetch(tape):
+            return problem
+        if not tape.length:
+            return "the agent keeps no frames yet"
+        try:
+            number = tape.length - 1 if seq is None else tape.number_of(seq)
+            self.playback = Playback(tape, number=number)
+        except RecordingError as error:
+            return error.message
+        return ""
+
+    async def catch_up(self) -> None:
+        """At the end of what was fetched: go on with what has come since, or return to now."""
+        playback = self.playback
+        tape = playback.player.tape if playback else None
+        if playback is None or not isinstance(tape, PastTape):
+            return
+        before = tape.length
+        if await self._fetch(tape) or tape.length - before < NOW_WITHIN:
+            self.return_to_now()
+            return
+        playback.player.reindex()
+        playback.player.playing, playback.player.ran_out = True, False
+        playback.moved()
+
+    def return_to_now(self) -> None:
+        """Have what comes in on the screens again."""
+        if self.playback is not None:
+            self.playback.end()
+            self.playback = None
+
+    async def play(self, on_news: Callable[[], None]) -> None:
+        """Move on with the past that is on the screens, until there is none."""
+        if (playback := self.playback) is not None:
+            async for _frame in playback.shown():
+                on_news()
+
+    async def _fetch(self, tape: PastTape) -> str:
+        """Append what the agent keeps beyond the tape's end; what goes wrong comes back in words."""
+        while True:
+            outcome = await self.request(GetHistory(after_seq=tape.last_seq))
+            if not outcome.ok:
+                return outcome.text
+            if (part := outcome.history) is None:
+                return ""
+            try:
+                await asyncio.to_thread(tape.take, part)
+            except RecordingError as error:
+                return error.message
+            if part.is_last:
+                return ""
 
     async def request(self, command: AnyCommand) -> Outcome:
         """Send a command; what goes wrong on the way comes back as a refusal."""

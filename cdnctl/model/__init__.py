@@ -11,6 +11,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     base      what all have in common     commands   commands and outcomes
     frame     a frame                     packets    sampled packets, and filters
     picture   its parts                   actors     who watches, who asks
+    recordings  what is recorded, and the frames that are kept
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -39,15 +40,19 @@ from cdnctl.model.commands import Disallow as Disallow
 from cdnctl.model.commands import Disarm as Disarm
 from cdnctl.model.commands import Drain as Drain
 from cdnctl.model.commands import GetFrame as GetFrame
+from cdnctl.model.commands import GetHistory as GetHistory
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
+from cdnctl.model.commands import Mark as Mark
 from cdnctl.model.commands import Note as Note
 from cdnctl.model.commands import Outcome as Outcome
+from cdnctl.model.commands import Record as Record
 from cdnctl.model.commands import Reload as Reload
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
+from cdnctl.model.commands import StopRecording as StopRecording
 from cdnctl.model.commands import Unblock as Unblock
 from cdnctl.model.commands import Undrain as Undrain
 from cdnctl.model.commands import Who as Who
@@ -74,3 +79,5 @@ from cdnctl.model.picture import Interface as Interface
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
+from cdnctl.model.recordings import HistoryPart as HistoryPart
+from cdnctl.model.recordings import Recording as Recording

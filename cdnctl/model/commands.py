@@ -10,6 +10,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.picture import Allowed, Block, Customer
+from cdnctl.model.recordings import HistoryPart, Recording
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
@@ -126,6 +127,29 @@ class Note(Change, frozen=True, kw_only=True, tag="note"):
     severity: Severity = "info"
 
 
+class Mark(Change, frozen=True, kw_only=True, tag="mark"):
+    """Put a mark into the events: a chapter of whatever is recorded, and of the history."""
+
+    text: str
+
+
+class Record(Change, frozen=True, kw_only=True, tag="record"):
+    """Have the agent write every frame from now on to a file that is not there yet.
+
+    `path` is a bare name, of a file among the edge's recordings; root's may be absolute. Empty: a name
+    made of the time.
+    """
+
+    path: str = ""
+    for_s: float | None = None
+    """None: until stopped."""
+    redact: bool = False
+
+
+class StopRecording(Change, frozen=True, kw_only=True, tag="stop-recording"):
+    """End the recording that the agent makes."""
+
+
 class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
     """All wanted blocks: `Outcome.blocks`."""
 
@@ -139,12 +163,19 @@ class Who(Command, frozen=True, kw_only=True, tag="who"):
 
 
 class GetFrame(Command, frozen=True, kw_only=True, tag="status"):
-    """The newest frame, or that with number `seq` if it is among the last `FRAMES_KEPT`."""
+    """The newest frame, or that with number `seq` if it is among those of the last 15 minutes."""
 
     seq: int | None = None
 
 
+class GetHistory(Command, frozen=True, kw_only=True, tag="history"):
+    """The next part of the kept frames after number `after_seq`: `Outcome.history`, None at their end."""
+
+    after_seq: int = -1
+
+
 FRAMES_KEPT = 240
+"""What a console's plots reach back over, and a client's queue holds."""
 
 AnyChange = (
     BlockPrefix
@@ -164,8 +195,11 @@ AnyChange = (
     | Reload
     | Stop
     | Note
+    | Mark
+    | Record
+    | StopRecording
 )
-AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
+AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame | GetHistory
 
 
 class Outcome(Base, frozen=True, kw_only=True):
@@ -190,6 +224,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     allowed: list[Allowed] | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None
+    history: HistoryPart | None = None
+    recording: Recording | None = None
 
 
 def share_words(shares: Mapping[str, float]) -> str:

@@ -157,7 +157,7 @@ class Reader(PackedTape):
 
     def _stamp(self, group: int) -> None:
         try:
-            held = self._unpacked(group)
+            held = self.unpacked(group)
         except RecordingError:
             return  # playing will tell
         first = self.groups[group].first

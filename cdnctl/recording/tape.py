@@ -38,8 +38,10 @@ class Tape(Protocol):
     edge: str
     length: int
     duration_ns: int
-    stamps: Sequence[Stamp]
-    """Its events, the oldest first."""
+
+    @property
+    def stamps(self) -> Sequence[Stamp]:
+        """Its events, the oldest first."""
 
     def frame(self, number: int) -> Frame: ...
 
@@ -56,6 +58,8 @@ class PackedTape:
     edge: str = ""
     length: int = 0
     duration_ns: int = 0
+    zero_ns: int = 0
+    """Where the groups' own positions begin."""
 
     def __init__(self) -> None:
         self.groups: list[Group] = []
@@ -88,7 +92,7 @@ class PackedTape:
         if not self.groups:
             raise IndexError("a recording without frames")
         group = max(0, bisect_right(self.groups, position_ns, key=lambda each: each.position_ns) - 1)
-        positions = [position for position, _frame in self._unpacked(group)]
+        positions = [position for position, _frame in self.unpacked(group)]
         return self.groups[group].first + max(0, bisect_right(positions, position_ns) - 1)
 
     def frames(self, first: int = 0) -> Iterator[Frame]:
@@ -104,20 +108,27 @@ class PackedTape:
         if not 0 <= number < self.length:
             raise IndexError(f"frame {number} of {self.length}")
         group = bisect_right(self.groups, number, key=lambda each: each.first) - 1
-        held, place = self._unpacked(group), number - self.groups[group].first
+        held, place = self.unpacked(group), number - self.groups[group].first
         if place >= len(held):
             raise RecordingError(
                 f"damaged after frame {self.groups[group].first + len(held)} of {self.length}"
             )
         return held[place]
 
-    def _unpacked(self, group: int) -> list[tuple[int, Frame]]:
+    def forget(self, group: int) -> None:
+        """The group's bytes are other ones now."""
+        self._held.pop(group, None)
+
+    def unpacked(self, group: int) -> list[tuple[int, Frame]]:
+        """The frames of a group with their positions. Raises RecordingError when it has none."""
         held = self._held.get(group)
         if held is None:
             damage: list[RecordingError] = []
             held = group_frames(self.load(group), damage)
             if not held:
                 raise damage[0] if damage else RecordingError("frames are missing")
+            if self.zero_ns:
+                held = [(position_ns - self.zero_ns, frame) for position_ns, frame in held]
             self._held[group] = held
             if len(self._held) > GROUPS_HELD:
                 self._held.popitem(last=False)

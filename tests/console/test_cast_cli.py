@@ -15,7 +15,6 @@ from frames import Edge
 
 from cdnctl import paths
 from cdnctl.cli import main, recordings
-from cdnctl.cli.cast import moment
 from cdnctl.recording.chapters import chapters
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
@@ -97,7 +96,7 @@ def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("short.cdnrec --size big", 2, "expected columns and rows"),
         ("short.cdnrec --theme none-such", 2, "there is no theme none-such"),
         ("short.cdnrec --speed 0", 2, "'0': expected a number from 0.1"),
-        ("short.cdnrec --from yesterday", 2, "'yesterday': expected a time as in 90s"),
+        ("short.cdnrec --from yesterday", 2, "'yesterday': expected a time as in 1m30s"),
         ("short.cdnrec --from 1h", 2, "no frame of the recording from --from to --to"),
         ("short.cdnrec --from 3s --to 2s", 2, "no frame of the recording from --from to --to"),
         ("short.cdnrec --at 1s", 2, "--at says nothing without --svg"),
@@ -124,12 +123,6 @@ def test_refusals_name_the_place_and_leave_nothing(
     assert os.listdir() == ["short.cdnrec"]
 
 
-def test_times() -> None:
-    assert [moment(text) for text in ("90", "90s", "1m30s", "1h", "2.5", "1h1m1.5s")] == [
-        90.0, 90.0, 90.0, 3600.0, 2.5, 3661.5,
-    ]  # fmt: skip
-
-
 def test_nothing_of_it_costs_other_verbs() -> None:
     code = (
         "import sys; from cdnctl.cli.parser import parse; parse(['status']); print('textual' in sys.modules)"
@@ -144,14 +137,14 @@ def test_nothing_of_it_costs_other_verbs() -> None:
 def test_the_incident_comes_with_it() -> None:
     assert {"incident", "flood"} <= set(recordings.shipped())
     for name in recordings.shipped():
-        assert recordings.find(name).stat().st_size < 250_000
+        assert recordings.find(Path(name)).stat().st_size < 250_000
 
 
 @pytest.mark.parametrize("name", ["incident", "flood"])
 def test_what_is_shipped_plays_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["cast", name, "--svg", "--size", "80x24"]) == 0
-    with Reader(recordings.find(name)) as reader:
+    with Reader(recordings.find(Path(name))) as reader:
         assert not reader.damage
         assert reader.length == len(list(reader.frames())) > 100
         assert sum(chapter.kind == "step" for chapter in chapters(reader.stamps)) >= 2
@@ -159,6 +152,6 @@ def test_what_is_shipped_plays_whole(name: str, tmp_path: Path, monkeypatch: pyt
 
 def test_a_file_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert recordings.find("incident").parent == paths.shipped_recordings_dir()
+    assert recordings.find(Path("incident")).parent == paths.shipped_recordings_dir()
     Path("incident").touch()
-    assert recordings.find("incident") == Path("incident")
+    assert recordings.find(Path("incident")) == Path("incident")

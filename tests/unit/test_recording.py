@@ -264,7 +264,7 @@ class Full(io.FileIO):
 def test_a_full_disk_is_told_and_what_was_written_plays(tmp_path: Path) -> None:
     path, run = tmp_path / "full.rec", incident()
     made = Writer(Full(path, "w"))  # type: ignore[arg-type]
-    with pytest.raises(RecordingError, match="No space left"):
+    with pytest.raises(RecordingError, match="No space left"):  # noqa: PT012
         for frame in run:
             made.add(frame)
     count = made.frames

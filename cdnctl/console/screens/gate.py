@@ -32,6 +32,9 @@ class Gate:
         def frame(self) -> Frame | None: ...
         @property
         def focused(self) -> Any: ...
+
+        app: Any
+
         def answer(self, outcome: Outcome | None) -> None: ...
         def _ask(self, dialog: Screen[Any]) -> None: ...
 
@@ -86,5 +89,8 @@ class Gate:
         self._ask(ArmDialog(self.session, not newest.armed or newest.bypassed))
 
     def action_leave(self) -> None:
-        """Ask how to quit."""
+        """Ask how to quit; a recording needs no asking."""
+        if self.session.is_replay:
+            self.app.exit(0)
+            return
         self._ask(QuitDialog(self.session))

@@ -22,6 +22,7 @@ from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean, clock, duration
 from cdnctl.console.screens.gate import Gate
 from cdnctl.console.screens.speaking import Speaking
+from cdnctl.console.screens.travel import Travel
 from cdnctl.console.session import STALE_S, Session
 from cdnctl.console.widgets.headline import Headline
 from cdnctl.console.widgets.lines import Row, Span
@@ -29,6 +30,7 @@ from cdnctl.console.widgets.notices import AnswerLine, Banner, Footer, Tabs, Too
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
+from cdnctl.console.widgets.transport import TransportLine
 from cdnctl.model import Frame, Outcome
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ LARGE = (170, 44)
 TICK_S = 0.5
 
 
-class House(Gate, Speaking, Screen[None]):
+class House(Gate, Speaking, Travel, Screen[None]):
     """A screen of the console; it shows the frame on display while it is the current one."""
 
     NAME = ""
@@ -92,6 +94,7 @@ class House(Gate, Speaking, Screen[None]):
         with Container(id="body"):
             yield from self.panels()
         yield TooSmall(id="too-small")
+        yield TransportLine(id="transport")
         yield AnswerLine(id="answer")
         yield Prompt(id="prompt")
         yield Footer(keys.footer(self.NAME), id="footer")
@@ -140,8 +143,10 @@ class House(Gate, Speaking, Screen[None]):
     def _tick(self) -> None:
         frame = self.frame
         edge = self.session.edge or (frame.edge if frame else "")
-        self.query_one(Headline).update(frame, edge, self._age_s(frame))
+        place = "▷ replay " if self.session.is_replay else "◁ past " if self.session.playback else ""
+        self.query_one(Headline).update(frame, edge, self._age_s(frame), place)
         self.query_one(Banner).say(self._banner(frame))
+        self._draw_transport()
 
     def _age_s(self, frame: Frame | None) -> float:
         newest = self.session.history.newest
@@ -171,7 +176,10 @@ class House(Gate, Speaking, Screen[None]):
     def _draw_footer(self) -> None:
         frame = self.frame
         armed = frame is None or (frame.armed and not frame.bypassed)
-        labels = {"disarm": "disarm" if armed else "arm", "freeze": "go on" if self.view.frozen else "freeze"}
+        playback, hold = self.session.playback, "go on" if self.view.frozen else "freeze"
+        if playback:
+            hold = "pause" if playback.player.playing else "play"
+        labels = {"disarm": "disarm" if armed else "arm", "freeze": hold}
         self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels)
 
     def _draw_detail(self) -> None:
@@ -203,9 +211,10 @@ class House(Gate, Speaking, Screen[None]):
     def rearrange(self) -> None:
         """Lay out for the terminal's size."""
         width, height = self.app.size
+        tiny = width < SMALLEST[0] or height < SMALLEST[1]
+        height -= 1 if self.session.playback else 0  # its line: the panels are as they were without
         small = width < MEDIUM[0] or height < MEDIUM[1]
         large = width >= LARGE[0] and height >= LARGE[1]
-        tiny = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(tiny, "-tiny")
         self.set_class(small, "-small")
         self.set_class(not small and not large, "-medium")
@@ -225,6 +234,9 @@ class House(Gate, Speaking, Screen[None]):
 
     def action_freeze(self) -> None:
         """Hold the display, or let it go on."""
+        if self.session.playback:
+            self.action_travel("toggle")
+            return
         self.view.frozen = None if self.view.frozen else self.session.history.newest
         self._tick()
         self.draw()
@@ -265,7 +277,7 @@ class House(Gate, Speaking, Screen[None]):
             return
         if self.needle:
             self.sift(Filter())
-        elif not self.leave_mode() and self.view.back:
+        elif not self.leave_mode() and not self.end_travel() and self.view.back:
             self.console_app.action_go(self.view.back.pop(), back=True)
 
     def leave_mode(self) -> bool:

@@ -117,7 +117,7 @@ class Overview(House):
         grid = self.query_one("#body").styles
         self.query_one(Ticker).header = not small
         if small:
-            more = height - 24
+            more = max(0, height - 24)
             shown = min(cdn_rows, 6 + more // 3) + 1
             grid.grid_rows = f"{shown} 1fr {6 + more // 3} {3 + more // 4}"
         else:

@@ -118,6 +118,8 @@ class Speaking:
             return
         if isinstance(spoken.command, Change):
             self._change(spoken.command)
+        elif self.session.is_replay:
+            self.answer(Outcome(ok=False, text="this is a recording: there is no edge to ask"))
         elif spoken.verb in ELSEWHERE:
             text = f"`{spoken.words[0]}` is a program of its own: run it in a shell"
             self.answer(Outcome(ok=False, text=text))

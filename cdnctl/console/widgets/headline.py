@@ -24,10 +24,12 @@ class Headline(Lines):
         self._frame: Frame | None = None
         self._edge = ""
         self._age_s = 0.0
+        self._place = ""
 
-    def update(self, frame: Frame | None, edge: str, age_s: float) -> None:
-        """Show `frame`, taken `age_s` seconds ago; before the first one, just the name."""
-        self._frame, self._edge, self._age_s = frame, edge, age_s
+    def update(self, frame: Frame | None, edge: str, age_s: float, place: str = "") -> None:
+        """Show `frame`, taken `age_s` seconds ago; before the first one, just the name. `place` says
+        what it is when it is not live."""
+        self._frame, self._edge, self._age_s, self._place = frame, edge, age_s, place
         self._redraw()
 
     def on_resize(self) -> None:
@@ -44,12 +46,12 @@ class Headline(Lines):
     def _first(self, frame: Frame, name: Row, width: int) -> Row:
         """State and step on the left, frame and age on the right; then, if there is room, time and links."""
         old = self._age_s >= STALE_S
-        age = f"▲ {duration(self._age_s)} old " if old else "● live "
+        age = self._place or (f"▲ {duration(self._age_s)} old " if old else "● live ")
         right: Row = (
             ("frame ", "muted"),
             (count(frame.seq), "text"),
             GAP,
-            (age, "warn bold" if old else "good"),
+            (age, "warn bold" if old or self._place else "good"),
         )
         left: Row = (*name, (" ", ""), *_state(frame))
         room = width - _cells(left) - _cells(right) - 1

@@ -91,7 +91,7 @@ def _keys(name: str) -> list[Row]:
     return rows
 
 
-_GROUPS = ("Change the edge", "Look", "Move", "Screens", "Session", "In a dialog")
+_GROUPS = ("Change the edge", "Look", "Move", "Time", "Screens", "Session", "In a dialog")
 
 
 def _words() -> list[Row]:

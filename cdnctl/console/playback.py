@@ -1,0 +1,122 @@
+"""A tape on the console's screens: a recording, or what the agent keeps of the last minutes.
+
+The screens draw a `History`, and do not know whether it grows from a socket or from a tape: what is on is
+its newest frame, and before it are those that led there, so that plots and events are as they were live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable
+
+from cdnctl.console.format import clean
+from cdnctl.console.history import EVENTS_KEPT, History
+from cdnctl.errors import RecordingError
+from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
+from cdnctl.recording.player import Player
+from cdnctl.recording.tape import Tape
+
+NOTHING_TO_CHANGE = "this is a recording: nothing can be changed in it"
+_ON_BY_STEPS = 30
+"""Frames further on that are taken in one by one; beyond, what led there is read anew."""
+
+
+class Playback:
+    """A player, and the history of what it plays."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        *,
+        number: int = 0,
+        playing: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises RecordingError when that frame cannot be read."""
+        self.player = Player(tape, number=number, playing=playing)
+        self.history = History()
+        self.problem = ""
+        """Why it goes on no further."""
+        self._clock = clock
+        self._shown = -1
+        self._moved = asyncio.Event()
+        self._ended = False
+        self._read_anew()
+        self.player.advance(clock())
+
+    def moved(self) -> None:
+        """The player was told something."""
+        self.player.advance(self._clock())
+        self.follow()
+        self._moved.set()
+
+    def follow(self) -> None:
+        """Have the history end at the frame that is on."""
+        number = self.player.number
+        try:
+            if 0 < number - self._shown <= _ON_BY_STEPS:
+                for each in range(self._shown + 1, number + 1):
+                    self.history.add(self.player.tape.frame(each))
+                    self._shown = each
+            elif number != self._shown:
+                self._read_anew()
+            self.problem = ""
+        except RecordingError as error:
+            self.player.playing = False
+            self.player.go_to(max(0, self._shown))
+            self.problem = clean(error.message)
+
+    def _read_anew(self) -> None:
+        tape, number = self.player.tape, self.player.number
+        frames = tape.window(number, FRAMES_KEPT)
+        until = bisect_right(tape.stamps, number, key=lambda stamp: stamp.number)
+        first = max(0, until - EVENTS_KEPT)
+        events = [(first + place + 1, stamp.event) for place, stamp in enumerate(tape.stamps[first:until])]
+        self.history = History.of(frames, events)
+        self._shown = number
+
+    def end(self) -> None:
+        """Nobody looks any more."""
+        self._ended = True
+        self._moved.set()
+
+    async def shown(self) -> AsyncIterator[Frame]:
+        """The frame that is on, whenever that is another one, or something else is to be drawn anew."""
+        while not self._ended:
+            if self.history.newest is not None:
+                yield self.history.newest
+            while not self._moved.is_set():
+                try:
+                    await asyncio.wait_for(self._moved.wait(), self.player.due_s())
+                except TimeoutError:
+                    was_playing = self.player.playing
+                    if self.player.advance(self._clock()) or was_playing != self.player.playing:
+                        self.follow()
+                        break
+            self._moved.clear()
+
+
+class ReplayFeed:
+    """A recording in an agent's place."""
+
+    role = "replay"
+
+    def __init__(self, playback: Playback) -> None:
+        self.edge = playback.player.tape.edge
+        self.playback = playback
+
+    async def connect(self) -> None:
+        """There is no line that could be down."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """As they are played; never ends."""
+        return self.playback.shown()
+
+    async def request(self, command: AnyCommand) -> Outcome:
+        """Say that there is nobody to ask."""
+        return Outcome(ok=False, text=NOTHING_TO_CHANGE)
+
+    async def close(self) -> None:
+        """The file is its owner's."""

@@ -1,0 +1,272 @@
+"""Replay: every panel as it was live, the transport's keys, and a live console that goes into the past."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from driver import PALETTES, Desk, console
+from feeds import ScriptedFeed, default_answer
+from frames import Edge, incident
+
+from cdnctl.console import keys
+from cdnctl.console.app import ConsoleApp
+from cdnctl.console.commands import NoGrammar, Spoken
+from cdnctl.console.playback import Playback, ReplayFeed
+from cdnctl.console.widgets.notices import Footer
+from cdnctl.model import AnyCommand, Frame, GetHistory, Outcome
+from cdnctl.recording.past import Past
+from cdnctl.recording.reader import Reader
+from cdnctl.recording.writer import Writer
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+
+
+def recorded(path: Path, frames: Sequence[Frame]) -> Reader:
+    with Writer(path) as writer:
+        for frame in frames:
+            writer.add(frame)
+    return Reader(path)
+
+
+@asynccontextmanager
+async def replay(
+    frames: Sequence[Frame], path: Path, size: tuple[int, int] = (120, 41), *, number: int = 0
+) -> AsyncIterator[Desk]:
+    """The console over a recording of these frames, paused."""
+    with recorded(path, frames) as reader:
+        playback = Playback(reader, number=number)
+        app = ConsoleApp(lambda: ReplayFeed(playback), PALETTES)
+        async with app.run_test(size=size) as pilot:
+            desk = Desk(app, ScriptedFeed([frames[0]]), pilot)
+            await desk.settle()
+            yield desk
+
+
+class Words(NoGrammar):
+    """A grammar that takes anything for a question."""
+
+    def parse(self, line: str) -> Spoken:
+        return Spoken(line, (line,))
+
+
+def panels(text: str, *, of_replay: bool) -> list[str]:
+    """The screen without what says that it is a recording: the transport line, and two words."""
+    lines = text.splitlines()
+    if of_replay:
+        at = next(place for place, line in enumerate(lines) if re.match(r" (▶|❙❙) ", line))
+        del lines[at]
+        lines[0] = lines[0].replace("▷ replay", "● live")
+    return [re.sub(r" {2,}", "  ", line).rstrip() for line in lines[:-1]]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_replayed_screen_equals_the_live_one_in_every_panel(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Every screen there is, from the same frames through both feeds; the replay has a line more, its own."""
+    frames, count = incident(), 200
+    walks = [(), ("tab", "tab", "j"), *((str(place.number),) for place in keys.SCREENS)]
+    async with console(frames[:count], size) as desk:
+        live = [panels(await after(desk, walk), of_replay=False) for walk in walks]
+    async with replay(frames, tmp_path / "x.rec", (size[0], size[1] + 1), number=count - 1) as desk:
+        for walk, wanted in zip(walks, live, strict=True):
+            assert panels(await after(desk, walk), of_replay=True) == wanted
+    assert any("10.66.0.0/16" in line for line in live[0])
+
+
+async def after(desk: Desk, walk: tuple[str, ...]) -> str:
+    await desk.press(*walk)
+    return desk.text
+
+
+async def test_wherever_one_comes_from_the_screen_is_the_same(tmp_path: Path) -> None:
+    """Stepped to, skipped to from behind and from ahead, played up to."""
+    frames = incident()
+    async with replay(frames, tmp_path / "x.rec", number=150) as desk:
+        wanted = desk.text
+        player = desk.app.session.playback.player
+        for walk in (
+            [*["full_stop"] * 4, *["comma"] * 4],
+            ["shift+left", "shift+right"],
+            [*["right"] * 3, *["left"] * 3],
+            ["shift+right", "shift+left"] if player.tape.length > 270 else ["right", "left"],
+        ):
+            await desk.press(*walk)
+            assert player.number == 150
+            assert desk.text == wanted
+
+
+async def test_the_keys_of_the_transport(tmp_path: Path) -> None:
+    frames = incident()
+    async with replay(frames, tmp_path / "x.rec") as desk:
+        player = desk.app.session.playback.player
+        assert "❙❙ 0:00.0 of 1:54.5" in desk.text
+        assert "frame 1 " in desk.text
+        await desk.press("right")
+        assert "frame 11 " in desk.text
+        assert "0:05.0 of" in desk.text
+        await desk.press("full_stop", "full_stop", "comma")
+        assert "frame 12 " in desk.text
+        await desk.press("right_square_bracket")
+        assert "borealis is out: slow" in desk.text.splitlines()[-3]
+        assert frames[player.number].step == "2 of 6  borealis slows by 150 ms"
+        await desk.press("right_square_bracket", "left_square_bracket", "left_square_bracket")
+        assert player.number == 0
+        await desk.press("shift+left")
+        assert player.number == 0
+        await desk.press("shift+right", "shift+right")
+        assert player.at_end
+        await desk.press("greater_than_sign", "greater_than_sign")
+        assert "❙❙ 4×" in desk.text
+        await desk.press(*["less_than_sign"] * 9)
+        assert "❙❙ 0.25×" in desk.text
+
+
+async def test_it_plays_at_its_speed_and_pauses_at_the_end(tmp_path: Path) -> None:
+    frames = incident()[:60]
+    async with replay(frames, tmp_path / "x.rec") as desk:
+        player = desk.app.session.playback.player
+        await desk.press(*["greater_than_sign"] * 4)
+        began = time.monotonic()
+        await desk.press("space")
+        await desk.until(lambda: player.number >= 20)
+        taken = time.monotonic() - began
+        assert 0.5 < taken < 2.0, "10 s at 16 times the speed, and what a busy machine adds"
+        await desk.press("space")
+        held = player.number
+        await desk.pilot.pause(0.2)
+        assert player.number == held
+        await desk.press("space")
+        await desk.until(lambda: player.at_end)
+        assert not player.playing
+        await desk.until(lambda: "frame 60 " in desk.text)
+        await desk.press("space")
+        await desk.until(lambda: 0 < player.number < 30)
+
+
+async def test_nothing_can_be_changed_in_a_recording_and_q_leaves_at_once(tmp_path: Path) -> None:
+    async with replay(incident(), tmp_path / "x.rec") as desk:
+        assert desk.overview.query_one(Footer).read_only
+        for key in ("b", "u", "w", "d"):
+            await desk.press(key)
+            assert "this is a recording: nothing can be changed in it" in desk.text
+        desk.app.grammar = Words()
+        await desk.press("escape", "colon", *"who", "enter")
+        assert "this is a recording: there is no edge to ask" in desk.text
+        await desk.press("q")
+        assert desk.app.return_value == 0
+
+
+async def test_old_frames_are_not_called_stale(tmp_path: Path) -> None:
+    async with replay(incident(), tmp_path / "x.rec", number=50) as desk:
+        desk.app.session.received_at -= 60
+        await desk.press("full_stop")
+        assert "STALE" not in desk.text
+        assert "▷ replay" in desk.text
+
+
+async def test_a_damaged_recording_is_shown_up_to_there_and_says_so(tmp_path: Path) -> None:
+    path, frames = tmp_path / "bad.rec", incident()
+    recorded(path, frames).close()
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 1
+    path.write_bytes(data)
+    with Reader(path) as reader:
+        playback = Playback(reader)
+        app = ConsoleApp(lambda: ReplayFeed(playback), PALETTES)
+        async with app.run_test(size=(120, 41)) as pilot:
+            desk = Desk(app, ScriptedFeed([frames[0]]), pilot)
+            await desk.settle()
+            playback.player.change_speed(4)
+            await desk.press(*["shift+right"] * 3)
+            assert app.is_running
+            assert "damaged" in desk.text
+            await desk.press("comma")
+            assert app.is_running
+
+
+# --- a live console that looks back ---------------------------------------------------------------------
+
+
+def remembering(past: Past) -> object:
+    def answer(command: AnyCommand) -> Outcome:
+        if isinstance(command, GetHistory):
+            return Outcome(ok=True, text="", history=past.part(command.after_seq))
+        return default_answer(command)
+
+    return answer
+
+
+@asynccontextmanager
+async def looking_back(frames: Sequence[Frame], kept: Sequence[Frame]) -> AsyncIterator[tuple[Desk, Past]]:
+    past = Past()
+    for frame in kept:
+        past.add(frame)
+    async with console(frames, (120, 40)) as desk:
+        desk.feed.answer = remembering(past)  # type: ignore[assignment]
+        yield desk, past
+
+
+async def test_a_live_console_goes_back_and_returns_to_now() -> None:
+    edge = Edge()
+    old = incident(edge)
+    new = incident(edge)
+    async with looking_back(new, [*old, *new]) as (desk, past):
+        await desk.press("left")
+        await desk.until(lambda: "◁ past" in desk.text)
+        assert f"frame {new[-11].seq} " in desk.text
+        assert "1:54.5" not in desk.text, "the tape is longer than what this console saw"
+        await desk.press(*["shift+left"] * 3)
+        seen = desk.app.session.playback.history.newest
+        assert seen in old
+        assert "corona is out" not in desk.text or seen.seq > 136
+        fresh = edge.frame()
+        past.add(fresh)
+        await desk.send(fresh)
+        assert f"frame {fresh.seq} " not in desk.text, "what comes in meanwhile does not disturb"
+        await desk.press("escape")
+        assert "● live" in desk.text
+        assert f"frame {fresh.seq} " in desk.text
+        assert "◁ past" not in desk.text
+
+
+async def test_from_the_end_of_the_past_one_comes_to_now() -> None:
+    edge = Edge()
+    frames = incident(edge)
+    async with looking_back(frames, frames) as (desk, past):
+        await desk.press("comma")
+        await desk.until(lambda: f"frame {frames[-2].seq} " in desk.text)
+        later = [edge.frame() for _ in range(8)]
+        for frame in later:
+            past.add(frame)
+        await desk.send(*later)
+        await desk.press("full_stop")
+        await desk.press("full_stop")
+        await desk.until(lambda: "▶" in desk.text.splitlines()[-3])
+        desk.app.session.playback.player.change_speed(4)
+        await desk.until(lambda: "● live" in desk.text)
+
+
+async def test_what_was_frozen_is_where_the_past_begins() -> None:
+    edge = Edge()
+    frames = incident(edge)
+    async with looking_back(frames, frames) as (desk, past):
+        await desk.press("space")
+        later = [edge.frame() for _ in range(20)]
+        for frame in later:
+            past.add(frame)
+        await desk.send(*later)
+        await desk.press("comma")
+        await desk.until(lambda: f"frame {frames[-2].seq} " in desk.text)
+        assert "FROZEN" not in desk.text
+
+
+async def test_forward_from_now_says_that_this_is_now() -> None:
+    async with console() as desk:
+        await desk.press("right")
+        assert "this is now" in desk.text
