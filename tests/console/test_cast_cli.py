@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,11 @@ def test_a_still_stands_alone(recording: Path, capsys: pytest.CaptureFixture[str
     assert texts[texts.index("frame") + 1 :][:1] != ["13"]
     for fetched in ("http://www.w3.org/1999", "url(", "@font-face", "href", "<script"):
         assert fetched not in svg
+
+
+def test_a_terminal_without_colours(recording: Path) -> None:
+    assert main(["cast", "short.cdnrec", "--color", "none", "--size", "80x24"]) == 0
+    assert not re.search(r"\[[0-9;]*[34]8;", recording.with_suffix(".cast").read_text())
 
 
 def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class Asciicast:
         colors = {
             "fg": palette.colors["text"],
             "bg": palette.colors["background"],
-            "palette": ":".join(_sixteen(palette)),
+            "palette": ":".join(sixteen(palette)),
         }
         common: dict[str, Any] = {
             "timestamp": began_ns // 10**9,
@@ -71,7 +71,7 @@ class Asciicast:
         self._out.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _sixteen(palette: Palette) -> list[str]:
+def sixteen(palette: Palette) -> list[str]:
     """A terminal's own colours, made of the theme's: black, red, green, yellow, blue, magenta, cyan, white,
     and the same bright."""
     colors, series = palette.colors, palette.series

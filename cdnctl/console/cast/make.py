@@ -23,6 +23,10 @@ Chapter = tuple[float, str]
 """Second of the recording, and what begins there."""
 
 
+SUITED: dict[Colors, str] = {"16": "ansi", "none": "plain"}
+"""Themes made for terminals that can show no more."""
+
+
 class Made(NamedTuple):
     """What became of it."""
 
@@ -44,7 +48,7 @@ def cast(
     utc: bool = False,
 ) -> Made:
     """Write the recording as an asciicast; raises CdnctlError."""
-    palettes, name, _ = themes_for(theme_name or DEFAULT)
+    palettes, name, _ = themes_for(theme_name, SUITED.get(colors, DEFAULT))
     edge, frames = _edge(frames)
     writer = _Writer(
         Asciicast(out, version), Pen(colors), palettes[name], title or f"cdnctl --edge {edge}", chapters
@@ -69,7 +73,7 @@ def still(
     utc: bool = False,
 ) -> str:
     """What the console shows at that second, as an SVG; raises CdnctlError."""
-    palettes, name, _ = themes_for(theme_name or DEFAULT)
+    palettes, name, _ = themes_for(theme_name, DEFAULT)
     edge, frames = _edge(frames)
 
     async def run() -> Picture:

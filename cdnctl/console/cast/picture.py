@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rich.cells import get_character_cell_size
-from rich.color import Color
+from rich.color import Color, ColorType
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
@@ -20,7 +20,7 @@ BEHIND = ""
 
 
 class Look(NamedTuple):
-    """How a cell is drawn; colours are `#rrggbb`, None the terminal's own."""
+    """How a cell is drawn. A colour is `#rrggbb`, `color(4)` of the terminal's sixteen, or None: its own."""
 
     fg: str | None = None
     bg: str | None = None
@@ -112,4 +112,6 @@ def look_of(style: Style | None) -> Look:
 def _hex(color: Color | None) -> str | None:
     if color is None or color.is_default:
         return None
+    if color.type == ColorType.STANDARD:
+        return f"color({color.number})"
     return color.get_truecolor().hex

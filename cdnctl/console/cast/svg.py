@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html import escape
 from itertools import groupby
 
+from cdnctl.console.cast.asciicast import sixteen
 from cdnctl.console.cast.picture import BEHIND, Cells, Look, Picture
 from cdnctl.console.cast.shapes import HEIGHT, WIDTH, Shapes
 from cdnctl.console.theme import Palette
@@ -107,8 +108,15 @@ def _joins(before: str, char: str) -> bool:
 
 def _colors(look: Look, palette: Palette) -> tuple[str, str]:
     """Of the character, and of what is under it."""
-    front, back = look.fg or palette.colors["text"], look.bg or palette.colors["background"]
+    front = _color(look.fg, palette) or palette.colors["text"]
+    back = _color(look.bg, palette) or palette.colors["background"]
     return (back, front) if look.reverse else (front, back)
+
+
+def _color(color: str | None, palette: Palette) -> str | None:
+    if color is None or color.startswith("#"):
+        return color
+    return sixteen(palette)[int(color[6:-1])]
 
 
 def _attributes(paint: Paint) -> str:
