@@ -52,7 +52,7 @@ recordings: setup ## record the incident anew, for those who have no root (4 min
 	$(PYTHON) tests/console/recordings.py $(ARGS)
 
 pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
-	@for line in "incident overview 120x40 55" "flood flood 120x40 20"; do \
+	@for line in "incident overview 120x40 40" "flood flood 120x40 35"; do \
 		read -r recording name size at <<<"$$line"; \
 		.venv/bin/cdnctl cast $$recording --svg --utc --size $$size --at $$at -o $(PICTURES)/$$name.svg; \
 	done

@@ -93,6 +93,9 @@ def run(options: argparse.Namespace) -> int:
     file = recordings.find(Path(options.file))
     from cdnctl.console.cast import stage  # takes half a second
 
+    for _, names in keys:
+        for name in names:
+            stage.require_key(name)
     try:
         size = stage.Size.parse(options.size)
     except ValueError as error:
@@ -100,7 +103,10 @@ def run(options: argparse.Namespace) -> int:
     from cdnctl.recording.reader import Reader
 
     with Reader(file) as reader:
-        return (_still if options.svg else _cast)(options, reader, size, keys)
+        status = (_still if options.svg else _cast)(options, reader, size, keys)
+        if reader.damage:
+            print(f"cdnctl: {file}: {reader.damage}: used up to there", file=sys.stderr)
+        return status
 
 
 def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Press]) -> int:

@@ -44,6 +44,7 @@ def main(names: list[str]) -> int:
             with Reader(whole) as reader, Writer(file) as writer:
                 for frame in _part(reader) if name == "flood" else reader.frames():
                     writer.add(frame)
+        file.chmod(0o644)
         print(f"{file}: {writer.duration_s:.1f} s, {writer.frames} frames, {file.stat().st_size:,} bytes")
     return 0
 

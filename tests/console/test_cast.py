@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,17 @@ async def _in_a_thread(run: Any) -> None:
 def test_the_same_recording_gives_the_same_cast() -> None:
     frames, script = incident()[:40], Script(Size(80, 24))
     assert make(frames, script) == make(frames, script)
+
+
+@pytest.mark.soak
+def test_ten_minutes_take_less_than_one() -> None:
+    edge = Edge(slow="borealis", flood_pps=40_000.0)
+    frames = [edge.frame() for _ in range(1_200)]
+    began_s = time.process_time()
+    made, text = make(frames, Script(Size(120, 40)))
+    took_s = time.process_time() - began_s
+    print(f"{made.duration_s:.0f} s of frames in {took_s:.1f} s, {len(text) / 1e6:.1f} MB")
+    assert took_s < 60
 
 
 def test_speed_part_and_pauses(sights: list[Sight]) -> None:

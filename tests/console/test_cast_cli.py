@@ -87,6 +87,15 @@ def test_a_terminal_without_colours(recording: Path) -> None:
     assert not re.search(r"\[[0-9;]*[34]8;", recording.with_suffix(".cast").read_text())
 
 
+def test_a_recording_that_was_cut_off(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = recording.read_bytes()
+    recording.write_bytes(whole[: len(whole) // 2])
+    assert main(["cast", "short.cdnrec", "--size", "80x24"]) == 0
+    said = capsys.readouterr()
+    assert "short.cast: " in said.out
+    assert "used up to there" in said.err
+
+
 def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cast", "short.cdnrec", "--v2", "-o", "-"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["version"] == 2
@@ -113,6 +122,8 @@ def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("short.cdnrec -o no/such/dir.cast", 1, "cannot write no/such/dir.cast: No such file"),
         ("short.cdnrec --keys nowhere", 1, "--keys: nowhere: No such file"),
         ("short.cdnrec --keys short.cdnrec", 1, "--keys: short.cdnrec"),
+        ("short.cdnrec --press wait:9000", 2, "there is no key 'wait:9000'"),
+        ("short.cdnrec --press nonsense", 2, "there is no key 'nonsense'"),
         ("short.cdnrec --press ctrl+c", 1, "a key ended the console"),
         ("/dev/null", 1, "/dev/null is no recording"),
     ],

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from textual.keys import REPLACED_KEYS, Keys, key_to_character
 from textual.pilot import Pilot
 
 from cdnctl.console import theme
@@ -25,6 +26,7 @@ from cdnctl.errors import CdnctlError, UsageError
 from cdnctl.model import AnyCommand, Frame, Outcome
 
 LARGEST = (400, 160)
+_NAMED = {*(key.value for key in Keys), *REPLACED_KEYS.values()}
 SETTLE_S = 30.0
 """Real seconds within which the app draws a frame; it takes milliseconds."""
 LEAST_STEP_S = 0.05
@@ -33,6 +35,13 @@ LEAST_STEP_S = 0.05
 
 Press = tuple[float, Sequence[str]]
 """When keys are pressed, in seconds of the recording, and which: Textual's names of them."""
+
+
+def require_key(name: str) -> None:
+    """Raise UsageError for what is no key: pressed, it would do nothing."""
+    known = name in _NAMED or key_to_character(name) is not None
+    if len(name) != 1 and not known:
+        raise UsageError(f"there is no key {name!r}", "keys are as in `b`, `?`, `tab`, `escape`, `ctrl+p`")
 
 
 class Size(NamedTuple):
