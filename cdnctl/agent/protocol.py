@@ -56,7 +56,8 @@ class Request(Message, frozen=True, kw_only=True, tag="request"):
 class Watch(Message, frozen=True, kw_only=True, tag="watch"):
     """Send the sampled packets that match, from now on, with every frame's tick; the last one holds."""
 
-    filter: PacketFilter
+    filter: PacketFilter | None
+    """None: none any more."""
 
 
 class ServerHello(Message, frozen=True, kw_only=True, tag="hello"):

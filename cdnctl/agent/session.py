@@ -201,6 +201,9 @@ class Session:
             await asyncio.sleep(0)  # one busy client must not keep the others waiting
 
     def _watch(self, request: protocol.Watch) -> None:
+        if request.filter is None:
+            self.wants_packets = None
+            return
         if refusal := self._host.check_watch(request.filter, again=self.wants_packets is not None):
             raise protocol.ProtocolError(refusal)
         self.wants_packets = request.filter

@@ -12,9 +12,11 @@ from cdnctl.agent.blocking import refused, silent
 from cdnctl.agent.edge import no_agent, view_path
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentUnreachable, CdnctlError, NoAgent, NotPermitted, sudo_line
-from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
+from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 10.0
+SAMPLED_KEPT = 8
+"""Frames' worth of sampled packets that may wait."""
 
 
 class AsyncClient:
@@ -32,6 +34,7 @@ class AsyncClient:
         self._next_id = 1
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
+        self._sampled: deque[Sampled] = deque(maxlen=SAMPLED_KEPT)
         self._news = asyncio.Event()
         self._end: CdnctlError | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -73,6 +76,20 @@ class AsyncClient:
                 raise self._end
             self._news.clear()
             await self._news.wait()
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match from now on, or none; `take_sampled` gives them.
+
+        A filter that means nothing ends the connection: the console makes none of what is typed.
+        """
+        if self._end is None and self._writer is not None:
+            self._writer.write(protocol.encode(protocol.Watch(filter=wanted)))
+
+    def take_sampled(self) -> list[Sampled]:
+        """What came since the last time; a consumer that falls behind misses the oldest."""
+        taken = list(self._sampled)
+        self._sampled.clear()
+        return taken
 
     async def request(self, command: AnyCommand, timeout_s: float = TIMEOUT_S) -> Outcome:
         """Send one command and wait for its answer; a refusal is an outcome, not an error."""
@@ -124,6 +141,8 @@ class AsyncClient:
                 if isinstance(message, protocol.FrameMessage):
                     self._frames.append(message.frame)
                     self._news.set()
+                elif isinstance(message, protocol.SampledMessage):
+                    self._sampled.append(message.sampled)
                 elif isinstance(message, protocol.Answer):
                     answer = self._answers.get(message.id)
                     if answer is not None and not answer.done():

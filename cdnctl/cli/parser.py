@@ -51,6 +51,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
 
 
+def grammar() -> argparse.ArgumentParser:
+    """The parser itself, which raises UsageError for what is wrong."""
+    return _parser(_ForPrograms)
+
+
 class _ForPrograms(argparse.ArgumentParser):
     """Leaves it to others to say what is wrong."""
 
