@@ -67,7 +67,12 @@ def agent(options: argparse.Namespace) -> int:
 
     if options.no_cache:
         os.environ["CDNCTL_NO_CACHE"] = "1"
-    return run(options.config, netns=options.netns, detach_on_exit=options.detach_on_exit)
+    return run(
+        options.config,
+        netns=options.netns,
+        detach_on_exit=options.detach_on_exit,
+        log_style=options.log,
+    )
 
 
 def status(options: argparse.Namespace) -> int:

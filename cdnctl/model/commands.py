@@ -165,7 +165,9 @@ AnyChange = (
     | Stop
     | Note
 )
-AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
+AnyQuery = ListBlocks | ListCustomers | Who | GetFrame
+"""What only looks, and so is no command on the wire: whoever may watch may ask it."""
+AnyCommand = AnyChange | AnyQuery
 
 
 class Outcome(Base, frozen=True, kw_only=True):
