@@ -110,11 +110,11 @@ class Client:
         """What became of a request whose answer did not come."""
         self.close()
         try:
-            instance = self._open(deadline).instance
+            before, self._instance = self._instance, self._open(deadline).instance
+            is_same = self._instance == before
+            return self._ask(sent_again(self.path, asked, is_same_agent=is_same), deadline)
         except CdnctlError as error:
             raise once_more_failed(asked, lost, error) from None
-        before, self._instance = self._instance, instance
-        return self._ask(sent_again(self.path, asked, is_same_agent=instance == before), deadline)
 
     @property
     def newest(self) -> Frame | None:
@@ -228,7 +228,9 @@ def sent_again(
 def once_more_failed(
     asked: protocol.Request | protocol.Query, lost: CdnctlError, error: CdnctlError
 ) -> CdnctlError:
-    """What to raise when the second connection failed, too."""
+    """What to raise when the second try failed, too."""
+    if isinstance(error, Uncertain):
+        return error
     if isinstance(asked, protocol.Query) or asked.command.dry_run:
         return lost
     return type(error)(f"{error.message}; the change may or may not have been made", error.remedy)

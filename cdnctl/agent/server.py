@@ -7,6 +7,7 @@ command in turn, so neither needs a lock. A frame is encoded once and the same b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -44,6 +45,8 @@ MAX_VIEWERS = 48
 """Seats that clients of the view socket may take: watchers never lock the operators out."""
 MAX_WATCHES = 8
 """Clients that may watch packets at the same time: each costs a look at every sample."""
+FAREWELL_S = 0.2
+"""How long a client that is turned away may take to send its hello."""
 TERMS_LIMIT = 64
 """Conditions in one filter."""
 
@@ -200,8 +203,7 @@ class Server:
                 writer.close()
                 return
             if refusal := self._turned_away(who, role):
-                writer.write(protocol.encode(protocol.Refused(text=refusal)))
-                writer.close()
+                await _turn_away(reader, writer, refusal)
                 return
             session = Session(reader, writer, self, role, who, self._rates.client(role, who.uid))
             task = asyncio.current_task()
@@ -216,10 +218,12 @@ class Server:
 
     def _turned_away(self, who: peer.Credentials, role: Role) -> str:
         """Why a client gets no session; empty when it does."""
-        why, text = "group", self._gate.refusal(who, role, self.edge)
-        if not text and not self._rates.connects(role, who.uid):
+        why = text = ""
+        if not self._rates.connects(role, who.uid):
             why, text = "rate", f"too many connections of {who.user} in a short time; try again in a second"
-        if not text and self._is_full(role):
+        elif text := self._gate.refusal(who, role, self.edge):
+            why = "group"
+        elif self._is_full(role):
             why = "seats"
             text = f"all {MAX_CLIENTS} seats are taken; `cdnctl who` lists them: close one and try again"
         if text:
@@ -294,3 +298,11 @@ class Server:
                 return Outcome(ok=True, text=f"frame {number}", frame=found.frame)
         oldest, newest = self._past[0][0], self._past[-1][0]
         return Outcome(ok=False, text=f"frame {wanted} is not kept; {oldest} to {newest} are")
+
+
+async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+    """Say why, and hang up once the client has sent its hello: one that still writes would not read it."""
+    with contextlib.suppress(OSError):  # a time-out is one, too
+        writer.write(protocol.encode(protocol.Refused(text=text)))
+        await asyncio.wait_for(reader.read(protocol.MAX_UP), FAREWELL_S)
+    writer.close()

@@ -122,11 +122,10 @@ class AsyncClient:
         )
         try:
             await other.connect(timeout_s)
-        except CdnctlError as error:
-            raise once_more_failed(asked, lost, error) from None
-        try:
             same = other.instance == self.instance
             return await other._ask(sent_again(self.path, asked, is_same_agent=same))
+        except CdnctlError as error:
+            raise once_more_failed(asked, lost, error) from None
         finally:
             await other.close()
 
