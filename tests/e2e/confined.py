@@ -1,11 +1,10 @@
 """Runs a command as the unit has it run: its file system, its capabilities, its system calls.
 
-    python confined.py UNIT files COMMAND...    in a mount namespace of its own, where only those files may be
-                                                written that the unit lets be
-    python confined.py UNIT calls COMMAND...    killed at the first system call that the unit does not let pass
+    python confined.py UNIT files COMMAND...    where only those files may be written that the unit lets be
+    python confined.py UNIT calls COMMAND...    killed at the first system call that the unit lets not pass
 
-Where PID 1 is no systemd the unit's own lines are taken and done by hand, by the same means: mounts, `setpriv`
-in between, and a seccomp filter of the very sets that `systemd-analyze syscall-filter` prints. The
+Where PID 1 is no systemd the unit's own lines are taken and done by hand, by the same means: mounts,
+`setpriv` in between, and a seccomp filter of the very sets that `systemd-analyze syscall-filter` prints. The
 unit's directories (RuntimeDirectory= ...) are where CDNCTL_RUN_DIR and its like say.
 """
 

@@ -14,6 +14,7 @@ from cdnctl.agent.blocking import Client
 from cdnctl.agent.peer import Gate
 from cdnctl.agent.process import listening
 from cdnctl.agent.server import Server
+from cdnctl.engine import watching
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     Actor,
@@ -33,7 +34,9 @@ from cdnctl.model import (
     ListBlocks,
     ListCustomers,
     Outcome,
+    PacketFilter,
     Reload,
+    Sampled,
     SetMode,
     SetWeights,
     Talker,
@@ -122,6 +125,9 @@ class EngineDouble:
                 return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])
             case _:
                 return Outcome(ok=True, text=f"did {type(command).__name__}")
+
+    def sampled(self, wanted: PacketFilter) -> Sampled:
+        return watching.sampled([], wanted, {}, one_in=1, lost=0)
 
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         self.asked.append((command, actor))
