@@ -52,6 +52,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
 
 
+def grammar() -> argparse.ArgumentParser:
+    """The parser itself, which raises UsageError for what is wrong."""
+    return _parser(_ForPrograms)
+
+
 class _ForPrograms(argparse.ArgumentParser):
     """Leaves it to others to say what is wrong."""
 
@@ -171,6 +176,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         "agent", "load, attach and serve an edge, in the foreground", verbs.agent, answers=False, starts=True
     )
     agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
+    agent.add_argument(
+        "--log", choices=("text", "json"), default="text", help="for people, or an object a line for programs"
+    )
     agent.add_argument("--no-cache", action="store_true", help="compile, also what was compiled before")
     reload = change("reload", "put the changed configuration into force; no flow is reset", verbs.reload)
     reload.add_argument("--program", action="store_true", help="load and attach the program anew as well")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from cdnctl.cli import show
@@ -103,7 +103,7 @@ def _info(reader: Reader, as_json: bool) -> int:
         return 0
     from cdnctl.console.format import clean, position
 
-    began = datetime.fromtimestamp(header.began_ns / 1e9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    began = datetime.fromtimestamp(header.began_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     redacted = ", redacted" if header.redacted else ""
     print(f"edge      {clean(reader.edge)}{redacted}")
     print(f"began     {began}")

@@ -6,40 +6,18 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
 from cdnctl.cli import panic, show
+from cdnctl.cli.commands import change_of
 from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
 from cdnctl.model import (
-    Allow,
-    AnyChange,
     AnyCommand,
-    Arm,
-    Attach,
-    BlockPrefix,
-    Bypass,
-    Detach,
-    Disallow,
-    Disarm,
-    Drain,
     GetFrame,
     ListBlocks,
     ListCustomers,
-    Mark,
     Outcome,
-    Record,
-    Reload,
-    SetLimit,
-    SetMode,
-    SetWeights,
-    Stop,
-    StopRecording,
-    Unblock,
-    Undrain,
     Who,
 )
 
@@ -48,8 +26,6 @@ RELOAD_TIMEOUT_S = 150.0
 ATTACH_TIMEOUT_S = 30.0
 """Attaching may have to wait for a driver to reset its queues."""
 
-_Change = TypeVar("_Change", bound=AnyChange)
-
 
 def console(options: argparse.Namespace) -> int:
     """The full-screen console, with an agent started for it when none runs."""
@@ -57,11 +33,14 @@ def console(options: argparse.Namespace) -> int:
         raise UsageError(
             "the console needs a terminal", "`cdnctl status` answers without one, `--help` lists all"
         )
+    from cdnctl.cli.spoken import CommandLine
     from cdnctl.console.app import check, run
 
     check(options.theme)  # a console that cannot be shown must leave no agent behind
     path = _agent_to_watch(options) if options.read_only else _agent_for(options)
-    return run(path.stem, read_only=options.read_only, theme=options.theme, socket=path)
+    return run(
+        path.stem, read_only=options.read_only, theme=options.theme, socket=path, grammar=CommandLine()
+    )
 
 
 def agent(options: argparse.Namespace) -> int:
@@ -70,7 +49,12 @@ def agent(options: argparse.Namespace) -> int:
 
     if options.no_cache:
         os.environ["CDNCTL_NO_CACHE"] = "1"
-    return run(options.config, netns=options.netns, detach_on_exit=options.detach_on_exit)
+    return run(
+        options.config,
+        netns=options.netns,
+        detach_on_exit=options.detach_on_exit,
+        log_style=options.log,
+    )
 
 
 def status(options: argparse.Namespace) -> int:
@@ -107,36 +91,32 @@ def reload(options: argparse.Namespace) -> int:
     """Have the agent read its configuration again."""
     with Client(find_edge(options.edge)) as client:
         _require_operator(client)
-        command = _with_common(options, Reload(program=options.program))
-        return show.outcome(client.request(command, RELOAD_TIMEOUT_S), options.json)
+        return show.outcome(client.request(change_of(options), RELOAD_TIMEOUT_S), options.json)
 
 
 def block(options: argparse.Namespace) -> int:
     """Block a prefix."""
-    return _change(options, BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s))
+    return _change(options)
 
 
 def unblock(options: argparse.Namespace) -> int:
     """Lift a manual block."""
-    return _change(options, Unblock(prefix=options.prefix))
+    return _change(options)
 
 
 def weight(options: argparse.Namespace) -> int:
     """Set wanted weights."""
-    weights = dict(options.weights)
-    if len(weights) < len(options.weights):
-        raise UsageError("a CDN is named twice", "give each one weight")
-    return _change(options, SetWeights(weights=weights))
+    return _change(options)
 
 
 def drain(options: argparse.Namespace) -> int:
     """Drain a CDN."""
-    return _change(options, Drain(cdn=options.cdn))
+    return _change(options)
 
 
 def undrain(options: argparse.Namespace) -> int:
     """Undrain a CDN."""
-    return _change(options, Undrain(cdn=options.cdn))
+    return _change(options)
 
 
 def customers(options: argparse.Namespace) -> int:
@@ -150,27 +130,22 @@ def customers(options: argparse.Namespace) -> int:
 
 def limit(options: argparse.Namespace) -> int:
     """Set a customer's limits, or clear them."""
-    given = {name: getattr(options, name) for name in ("pps", "mbit", "flows_per_s")}
-    if options.clear and any(value is not None for value in given.values()):
-        raise UsageError("--clear and new limits", "give one or the other")
-    if not options.clear and all(value is None for value in given.values()):
-        raise UsageError("no limit given", f"as in: cdnctl limit {options.customer} --pps 50000")
-    return _change(options, SetLimit(customer=options.customer, clear=options.clear, **given))
+    return _change(options)
 
 
 def allow(options: argparse.Namespace) -> int:
     """Neither block nor limit a prefix."""
-    return _change(options, Allow(prefix=options.prefix))
+    return _change(options)
 
 
 def disallow(options: argparse.Namespace) -> int:
     """Take that back."""
-    return _change(options, Disallow(prefix=options.prefix))
+    return _change(options)
 
 
 def mode(options: argparse.Namespace) -> int:
     """Act, or only observe, after saying what that cuts."""
-    return panic.run(options, _with_common(options, SetMode(mode=options.mode)))
+    return panic.run(options, change_of(options))
 
 
 def attach(options: argparse.Namespace) -> int:
@@ -180,28 +155,27 @@ def attach(options: argparse.Namespace) -> int:
         return show.outcome(Outcome(ok=True, text="would start an agent, and attach"), options.json)
     with Client(path or _agent_for(options)) as client:
         _require_operator(client)
-        return show.outcome(client.request(_with_common(options, Attach()), ATTACH_TIMEOUT_S), options.json)
+        return show.outcome(client.request(change_of(options), ATTACH_TIMEOUT_S), options.json)
 
 
 def detach(options: argparse.Namespace) -> int:
     """Take the data path off, after saying what that cuts."""
-    command = Stop(detach=True) if options.stop else Detach()
-    return panic.run(options, _with_common(options, command))
+    return panic.run(options, change_of(options))
 
 
 def bypass(options: argparse.Namespace) -> int:
     """Pass everything untouched, after saying what that cuts."""
-    return panic.run(options, _with_common(options, Bypass()))
+    return panic.run(options, change_of(options))
 
 
 def disarm(options: argparse.Namespace) -> int:
     """Stop dropping and ejecting."""
-    return panic.run(options, _with_common(options, Disarm()))
+    return panic.run(options, change_of(options))
 
 
 def arm(options: argparse.Namespace) -> int:
     """Back from disarm or bypass."""
-    return panic.run(options, _with_common(options, Arm()))
+    return panic.run(options, change_of(options))
 
 
 def check(options: argparse.Namespace) -> int:
@@ -213,17 +187,12 @@ def check(options: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Begin or end a recording."""
-    if options.stop:
-        if options.file or options.for_s or options.redact:
-            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
-        return _change(options, StopRecording())
-    path = os.path.abspath(options.file) if "/" in options.file else options.file
-    return _change(options, Record(path=path, for_s=options.for_s, redact=options.redact))
+    return _change(options)
 
 
 def mark(options: argparse.Namespace) -> int:
     """Set a mark."""
-    return _change(options, Mark(text=options.text))
+    return _change(options)
 
 
 def trace(options: argparse.Namespace) -> int:
@@ -292,14 +261,11 @@ def _ask(options: argparse.Namespace, command: AnyCommand) -> Outcome:
         return client.request(command)
 
 
-def _change(options: argparse.Namespace, command: AnyChange) -> int:
+def _change(options: argparse.Namespace) -> int:
+    command = change_of(options)
     with Client(find_edge(options.edge)) as client:
         _require_operator(client)
-        return show.outcome(client.request(_with_common(options, command)), options.json)
-
-
-def _with_common(options: argparse.Namespace, command: _Change) -> _Change:
-    return msgspec.structs.replace(command, reason=options.reason, dry_run=options.dry_run)
+        return show.outcome(client.request(command), options.json)
 
 
 def _require_operator(client: Client) -> None:

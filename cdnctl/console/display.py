@@ -18,6 +18,8 @@ class Display:
         """Names of the screens that were left by going to another, the last one last."""
         self.cdn = ""
         """The CDN that was drilled into."""
+        self.packet = ""
+        """The packet that was drilled into, as `cdnctl trace` takes it."""
 
     @property
     def frame(self) -> Frame | None:

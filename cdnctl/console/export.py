@@ -6,11 +6,12 @@ import csv
 import io
 import re
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.model import Outcome
+from cdnctl.model import Frame, Outcome
 
 if TYPE_CHECKING:
     from cdnctl.console.app import ConsoleApp
@@ -24,9 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def export(app: ConsoleApp, name: str, table: LiveTable | None) -> Outcome:
     """Write both into the directory that the console was started in; where they are."""
-    frame = app.view.frame
-    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime((frame.at_ns if frame else time.time_ns()) / 1e9))
-    stem = Path.cwd() / f"cdnctl-{frame.edge if frame else 'edge'}-{name}-{at}"
+    stem = _stem(app.view.frame, name)
     files = {stem.with_suffix(".svg"): standalone(app.export_screenshot(title=f"cdnctl {name}"))}
     if table is not None:
         files[stem.with_suffix(".csv")] = csv_of(table)
@@ -37,6 +36,31 @@ def export(app: ConsoleApp, name: str, table: LiveTable | None) -> Outcome:
         return Outcome(ok=False, text=f"{stem}: {error.strerror or error}; start cdnctl where you may write")
     rows = f", {len(table.records)} rows of {table.id}" if table is not None else ""
     return Outcome(ok=True, text=f"written: {' and '.join(str(path) for path in files)}{rows}")
+
+
+def export_rows(
+    frame: Frame | None, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]
+) -> Outcome:
+    """Write rows that are not all on the screen."""
+    path = _stem(frame, name).with_suffix(".csv")
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header)
+    count = 0
+    for row in rows:
+        writer.writerow([_harmless(text) for text in row])
+        count += 1
+    try:
+        path.write_text(out.getvalue(), encoding="utf-8")
+    except OSError as error:
+        return Outcome(ok=False, text=f"{path}: {error.strerror or error}; start cdnctl where you may write")
+    return Outcome(ok=True, text=f"written: {path}, {count:,} rows")
+
+
+def _stem(frame: Frame | None, name: str) -> Path:
+    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime((frame.at_ns if frame else time.time_ns()) / 1e9))
+    edge = re.sub(r"[^a-zA-Z0-9-]", "_", frame.edge)[:32] if frame else "edge"
+    return Path.cwd() / f"cdnctl-{edge}-{name}-{at}"
 
 
 def csv_of(table: LiveTable) -> str:
@@ -54,9 +78,14 @@ def csv_of(table: LiveTable) -> str:
             cell = record.cells.get(name, ("", ""))
             text = "".join(span[0] for span in cell(WIDE)) if callable(cell) else cell[0]
             text = _DRAWN.sub("", text).strip()
-            row.append(f"'{text}" if text.startswith(_FORMULA) and not _number(text) else text)
+            row.append(_harmless(text))
         writer.writerow(row)
     return out.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """So that no spreadsheet takes a stranger's reason for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _number(text) else text
 
 
 def _number(text: str) -> bool:

@@ -108,9 +108,56 @@ HOUSE = (
         "quit: leave the edge running, or detach", "Session", 10),
 )  # fmt: skip
 
+TALKERS = (
+    Key(
+        "f", "follow", "f", "follow", "keep the row under the cursor on top, also when it is quiet", "Look", 5
+    ),
+    Key("v", "gather", "v", "gather", "by source, by /24, by /16, by CDN", "Look", 5),
+)
+
+LISTS = (
+    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 5),
+    Key("M", "mark_none", "M", "no marks", "mark nothing", "Look"),
+    Key(
+        "e",
+        "edit",
+        "e",
+        "edit",
+        "another lifetime or reason, for the marked rows",
+        "Change the edge",
+        6,
+        True,
+    ),
+    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 6, True),
+    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 5, True),
+)
+
+STEERING = (
+    Key(
+        "l", "limit", "l", "limit", "what the customer under the cursor may take", "Change the edge", 6, True
+    ),
+)
+
+JOURNAL = (
+    Key("y", "copy", "y", "copy", "copy the entry's command line to the clipboard (OSC 52)", "Look", 6),
+    Key("n", "older", "n", "older", "older entries", "Look", 5),
+)
+
+TRACE = (
+    Key("e", "ask", "e", "trace", "what would become of a packet: FROM[:PORT] TO:PORT", "Look", 8),
+    Key("D", "doctor", "D", "doctor", "look at the box again", "Look", 7),
+)
+
 SCREENS = (
     Place(1, "overview", "overview", "the edge at a glance"),
-)  # fmt: skip
+    Place(2, "cdns", "CDNs", "endpoints, latency over time, who was out, and why"),
+    Place(3, "talkers", "talkers", "who sends how much: sorted, gathered, followed", TALKERS),
+    Place(4, "drops", "drops", "every reason for a drop, and sampled packets of it"),
+    Place(5, "lists", "lists", "what is blocked and what is allowed", LISTS),
+    Place(6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING),
+    Place(7, "trace", "trace", "what would become of a packet, and what is wrong with the box", TRACE),
+    Place(8, "journal", "journal", "who changed what, when and why", JOURNAL),
+)
 
 APP = (
     Key("ctrl+p", "command_palette", "ctrl+p", "commands", "the same commands, by name", "Session"),

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from cdnctl.console.format import clean
 from cdnctl.console.history import EVENTS_KEPT, History
 from cdnctl.errors import RecordingError
-from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome
+from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 from cdnctl.recording.player import Player
 from cdnctl.recording.tape import Tape
 
@@ -117,6 +117,13 @@ class ReplayFeed:
     async def request(self, command: AnyCommand) -> Outcome:
         """Say that there is nobody to ask."""
         return Outcome(ok=False, text=NOTHING_TO_CHANGE)
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Single packets are not recorded."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """There are none."""
+        return []
 
     async def close(self) -> None:
         """The file is its owner's."""

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
-from cdnctl.console.playback import NOTHING_TO_CHANGE, Playback, ReplayFeed
-from cdnctl.errors import AgentUnreachable, CdnctlError, RecordingError
-from cdnctl.model import FRAME_INTERVAL_S, AnyCommand, Frame, GetHistory, Outcome
-from cdnctl.recording.past import PastTape
+from cdnctl.console.playback import NOTHING_TO_CHANGE, ReplayFeed
+from cdnctl.errors import AgentUnreachable, CdnctlError
+from cdnctl.model import (
+    FRAME_INTERVAL_S,
+    AnyCommand,
+    Frame,
+    Outcome,
+    PacketFilter,
+    Sampled,
+    SampledPacket,
+)
 
 STALE_S = 4 * FRAME_INTERVAL_S
 """Without a new frame for so long the picture is called stale."""
@@ -24,8 +33,7 @@ FIRST_RETRY_S = 0.25
 PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 """What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
-NOW_WITHIN = 4
-"""Frames that the past may be behind and still be as good as now."""
+PACKETS_KEPT = 500
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
 
@@ -44,17 +52,21 @@ class Feed(Protocol):
 
     async def request(self, command: AnyCommand) -> Outcome: ...
 
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match, or none, from now on."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """Those that came since the last time."""
+
     async def close(self) -> None: ...
 
 
-class Session:
+class Session(Backwards):
     """Frames into `history`, commands to the agent, over one feed after another."""
 
     def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
         """`connect` makes a feed that is not yet connected."""
         self.live = History()
-        self.playback: Playback | None = None
-        """What is on the screens instead of what comes in: a recording, or the past."""
         self.edge = ""
         self.lost = "connecting"
         """Why there is no connection; empty while there is one."""
@@ -63,6 +75,12 @@ class Session:
         self.received_at = time.monotonic()
         """When the last frame came in."""
         self._connect = connect
+        self.packets: deque[tuple[int, int, SampledPacket]] = deque(maxlen=PACKETS_KEPT)
+        """Sampled packets that were watched, the oldest first: a number, wall time in ns, the packet."""
+        self.missed = 0
+        """Packets that matched, but were too many or too quick."""
+        self._watched: PacketFilter | None = None
+        self._packets_seen = 0
         self._feed: Feed | None = None
         self._read_only = read_only
         self._role = ""
@@ -89,6 +107,11 @@ class Session:
         return ""
 
     @property
+    def is_at_agent(self) -> bool:
+        """Whether there is an agent at the other end now, on this box: a recording is none."""
+        return self._feed is not None and not self.lost and not self.is_replay
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last frame came in; 0 while something else is on the screens."""
         return 0.0 if self.playback else time.monotonic() - self.received_at
@@ -108,7 +131,10 @@ class Session:
                 self.lost, retry_s = "", FIRST_RETRY_S
                 if isinstance(feed, ReplayFeed):
                     self.playback = feed.playback
+                if self._watched is not None:
+                    feed.watch(self._watched)
                 async for frame in feed.frames():
+                    self._take(feed.take_sampled())
                     if self.is_replay or self.live.add(frame):
                         self.received_at = time.monotonic()
                         on_news()
@@ -127,62 +153,24 @@ class Session:
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
 
-    # --- the past -----------------------------------------------------------------------------------
-
-    async def visit_past(self, seq: int | None = None) -> str:
-        """Have what the agent keeps on the screens, at its end or at that frame; why not, or nothing."""
-        tape = PastTape(self.edge)
-        if problem := await self._fetch(tape):
-            return problem
-        if not tape.length:
-            return "the agent keeps no frames yet"
-        try:
-            number = tape.length - 1 if seq is None else tape.number_of(seq)
-            self.playback = Playback(tape, number=number)
-        except RecordingError as error:
-            return error.message
-        return ""
-
-    async def catch_up(self) -> None:
-        """At the end of what was fetched: go on with what has come since, or return to now."""
-        playback = self.playback
-        tape = playback.player.tape if playback else None
-        if playback is None or not isinstance(tape, PastTape):
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
+        if wanted == self._watched:
             return
-        before = tape.length
-        if await self._fetch(tape) or tape.length - before < NOW_WITHIN:
-            self.return_to_now()
-            return
-        playback.player.reindex()
-        playback.player.playing, playback.player.ran_out = True, False
-        playback.moved()
+        self._watched = wanted
+        self.packets.clear()
+        self.missed = 0
+        if self._feed is not None:
+            self._feed.watch(wanted)
 
-    def return_to_now(self) -> None:
-        """Have what comes in on the screens again."""
-        if self.playback is not None:
-            self.playback.end()
-            self.playback = None
-
-    async def play(self, on_news: Callable[[], None]) -> None:
-        """Move on with the past that is on the screens, until there is none."""
-        if (playback := self.playback) is not None:
-            async for _frame in playback.shown():
-                on_news()
-
-    async def _fetch(self, tape: PastTape) -> str:
-        """Append what the agent keeps beyond the tape's end; what goes wrong comes back in words."""
-        while True:
-            outcome = await self.request(GetHistory(after_seq=tape.last_seq))
-            if not outcome.ok:
-                return outcome.text
-            if (part := outcome.history) is None:
-                return ""
-            try:
-                await asyncio.to_thread(tape.take, part)
-            except RecordingError as error:
-                return error.message
-            if part.is_last:
-                return ""
+    def _take(self, sampled: Sequence[Sampled]) -> None:
+        if self._watched is None:
+            return  # what was on its way
+        for each in sampled:
+            self.missed += each.missed
+            for packet in each.packets:
+                self._packets_seen += 1
+                self.packets.append((self._packets_seen, each.at_ns, packet))
 
     async def request(self, command: AnyCommand) -> Outcome:
         """Send a command; what goes wrong on the way comes back as a refusal."""

@@ -24,6 +24,10 @@ COLORS = (
 )  # fmt: skip
 SERIES_AT_LEAST = 8
 DEFAULT = "midnight"
+HEAT = 8
+"""Steps of a heat map's colours above none; roles `h0` to `h8`."""
+_GLOW_FROM = 0.7
+"""The part of them at which the accent is reached."""
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -39,6 +43,8 @@ class Palette:
     dark: bool
     colors: dict[str, str]
     series: tuple[str, ...]
+    heat: tuple[str, ...] = ()
+    """From the background (nothing) to what glows; empty where colours cannot be mixed."""
     _styles: dict[str, Style] = field(default_factory=dict, compare=False, repr=False)
 
     def style(self, role: str) -> Style:
@@ -67,6 +73,8 @@ class Palette:
     def _color(self, word: str) -> str:
         if word[0] == "s" and word[1:].isdecimal():
             return self.series[int(word[1:]) % len(self.series)]
+        if word[0] == "h" and word[1:].isdecimal():
+            return self.heat[int(word[1:])]
         return self.colors[word]
 
     def textual_theme(self) -> Theme:
@@ -142,7 +150,27 @@ def parse(text: str, where: str) -> Palette:
         raise ThemeError("\n".join(problems))
     assert isinstance(name, str)
     assert isinstance(dark, bool)
-    return Palette(name=name, dark=dark, colors={key: colors[key] for key in COLORS}, series=tuple(series))
+    chosen = {key: colors[key] for key in COLORS}
+    return Palette(name=name, dark=dark, colors=chosen, series=tuple(series), heat=_heat(chosen))
+
+
+def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
+    """From the background over the accent to the text."""
+    ground, accent, text = (_rgb(colors[key]) for key in ("background", "accent", "text"))
+    found = [colors["background"]]
+    for step in range(1, HEAT + 1):
+        part = step / HEAT
+        if part <= _GLOW_FROM:
+            start, end, way = ground, accent, 0.18 + 0.82 * part / _GLOW_FROM
+        else:
+            start, end, way = accent, text, (part - _GLOW_FROM) / (1 - _GLOW_FROM)
+        mixed = (round(a + (b - a) * way) for a, b in zip(start, end, strict=True))
+        found.append("#" + "".join(f"{value:02x}" for value in mixed))
+    return tuple(found)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 def _color_problems(where: str, key: str, value: object) -> list[str]:

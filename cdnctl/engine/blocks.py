@@ -63,7 +63,11 @@ class Blocks:
     def newest(self, count: int | None = None) -> list[Block]:
         """The wanted ones, the newest first, with their hits."""
         chosen = self.wanted.newest(len(self.wanted) if count is None else count)
-        return [replace(block, hits=self._kernel.hits(parse_prefix(block.prefix))) for block in chosen]
+        return self.shown(chosen)
+
+    def shown(self, blocks: Iterable[Block]) -> list[Block]:
+        """These, with their hits."""
+        return [replace(block, hits=self._kernel.hits(parse_prefix(block.prefix))) for block in blocks]
 
     @property
     def enforced(self) -> int:

@@ -13,7 +13,7 @@ from cdnctl.datapath.tables import Tables
 from cdnctl.engine import explain
 from cdnctl.engine.layout import EndpointPlace, Layout
 from cdnctl.engine.ports import Ports
-from cdnctl.engine.window import Window, added, percentile_ms
+from cdnctl.engine.window import Window, added, coarse, percentile_ms
 from cdnctl.model import Cdn, CdnState, Endpoint, EndpointState, OutReason
 
 _BEST_FIRST: tuple[EndpointState, ...] = ("drained", "in", "probing", "out")
@@ -80,6 +80,7 @@ class CdnPictures:
             handshake_p95_ms=percentile_ms(handshakes, 0.95),
             handshake_p99_ms=percentile_ms(handshakes, 0.99),
             samples=sum(handshakes),
+            histogram=coarse(handshakes),
             first_byte_p50_ms=percentile_ms(first_bytes, 0.50),
             first_byte_p95_ms=percentile_ms(first_bytes, 0.95),
             first_byte_p99_ms=percentile_ms(first_bytes, 0.99),

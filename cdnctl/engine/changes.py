@@ -13,6 +13,7 @@ from cdnctl.datapath import abi
 from cdnctl.defence import blocklist, protected
 from cdnctl.engine import steering
 from cdnctl.engine.customers import CustomerChanges
+from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
@@ -77,6 +78,7 @@ class Changes:
             Disallow: customers.disallow,
             ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks.newest()),
             ListCustomers: customers.list,
+            **Queries(self._engine).table,
         }
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:

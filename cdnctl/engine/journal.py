@@ -12,36 +12,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from cdnctl.model import Actor, Command, Outcome
+from cdnctl.model import Actor, Command, JournalEntry, Outcome
 
 _TAIL = 64 * 1024
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """One line of the journal."""
-
-    seq: int
-    at: str
-    """UTC, as `2026-01-31T23:59:59.123456Z`."""
-    user: str
-    uid: int
-    pid: int
-    client: str
-    cli: str
-    """The same as a command line."""
-    command: dict[str, Any]
-    """The command with all its fields; `verb` says which."""
-    reason: str = ""
-    ok: bool
-    text: str
-    """What the operator was told."""
-    before: Any = None
-    after: Any = None
+_MOST_READ = 4 * 1024 * 1024
+"""Bytes that are read for one page, even if nothing in them is a line of ours."""
 
 
 class Journal:
@@ -69,7 +47,7 @@ class Journal:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # until close
             last, torn = _last(descriptor)
-            entry = Entry(
+            entry = JournalEntry(
                 seq=last + 1,
                 at=_utc(time.time_ns()),
                 user=actor.user,
@@ -90,7 +68,7 @@ class Journal:
             os.close(descriptor)
         return entry.seq
 
-    def read(self) -> Iterator[Entry]:
+    def read(self) -> Iterator[JournalEntry]:
         """Every whole line, the oldest first; damaged ones are skipped. Nothing if there is no file."""
         try:
             file = self.path.open("rb")
@@ -100,6 +78,42 @@ class Journal:
             for line in file:
                 if (entry := _entry(line)) is not None:
                     yield entry
+
+    def page(self, end: int | None, count: int) -> tuple[list[JournalEntry], int | None]:
+        """At most `count` whole lines before the byte `end` (None: of the file), the newest first, and the
+        byte to go on from; None when there is no more. Reads no more of the file than it must."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return [], None
+        try:
+            size = os.fstat(descriptor).st_size
+            end = size if end is None else max(0, min(end, size))
+            return _page(descriptor, end, count)
+        finally:
+            os.close(descriptor)
+
+
+def _page(descriptor: int, end: int, count: int) -> tuple[list[JournalEntry], int | None]:
+    found: list[JournalEntry] = []
+    start, looked_at = end, 0
+    data = b""
+    while start and len(found) < count and looked_at < _MOST_READ:
+        begin = max(0, start - _TAIL)
+        data = os.pread(descriptor, start - begin, begin) + data
+        looked_at += start - begin
+        start = begin
+        lines = data.split(b"\n")
+        # the first may be cut by where we started: it waits for what is before it
+        data, whole = (b"", lines) if start == 0 else (lines[0], lines[1:])
+        rest = start + len(data) + (1 if data or start else 0)
+        for at in reversed(range(len(whole))):
+            if (entry := _entry(whole[at])) is not None:
+                found.append(entry)
+                if len(found) == count:
+                    before = rest + sum(len(line) + 1 for line in whole[:at])
+                    return found, before if before > 0 else None
+    return found, start + len(data) + 1 if start else None
 
 
 def _last(descriptor: int) -> tuple[int, bool]:
@@ -120,9 +134,9 @@ def _last(descriptor: int) -> tuple[int, bool]:
     return 0, torn
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes) -> JournalEntry | None:
     try:
-        return msgspec.json.decode(line, type=Entry)
+        return msgspec.json.decode(line, type=JournalEntry)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

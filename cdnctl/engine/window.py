@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 
 from msgspec import Struct
 
@@ -11,7 +13,7 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.counters import CdnTotals, CustomerTotals
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import Layout
-from cdnctl.model import RATE_WINDOW_S
+from cdnctl.model import HISTOGRAM_STEPS, RATE_WINDOW_S, histogram_limits_ms
 
 Buckets = tuple[int, ...]
 _SWITCHES = abi.Mode.DISARMED | abi.Mode.BYPASS | abi.Mode.OBSERVE
@@ -141,6 +143,25 @@ def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:
 def added(rows: Sequence[Buckets]) -> Buckets:
     """Histograms, put together."""
     return tuple(map(sum, zip(*rows, strict=True)))
+
+
+def coarse(buckets: Sequence[int]) -> list[int]:
+    """A histogram as frames have it; empty when it is."""
+    if not any(buckets):
+        return []
+    steps = [0] * HISTOGRAM_STEPS
+    for bucket, count in enumerate(buckets):
+        if count:
+            steps[_step_of(bucket)] += count
+    return steps
+
+
+@cache
+def _step_of(bucket: int) -> int:
+    low, high = abi.bucket_limits_us(bucket)
+    first_ms = histogram_limits_ms(0)[0]
+    step = math.floor(2 * math.log2((low + high) / 2000 / first_ms))
+    return max(0, min(HISTOGRAM_STEPS - 1, step))
 
 
 def percentile_ms(buckets: Sequence[int], share: float) -> float | None:

@@ -12,6 +12,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     frame     a frame                     packets    sampled packets, and filters
     picture   its parts                   actors     who watches, who asks
     recordings  what is recorded, and the frames that are kept
+    lines     commands as command lines   pages      long lists, a page at a time
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -26,9 +27,11 @@ from cdnctl.model.base import OutReason as OutReason
 from cdnctl.model.base import Severity as Severity
 from cdnctl.model.base import Transport as Transport
 from cdnctl.model.commands import FRAMES_KEPT as FRAMES_KEPT
+from cdnctl.model.commands import PAGE_LIMIT as PAGE_LIMIT
 from cdnctl.model.commands import Allow as Allow
 from cdnctl.model.commands import AnyChange as AnyChange
 from cdnctl.model.commands import AnyCommand as AnyCommand
+from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
 from cdnctl.model.commands import Attach as Attach
 from cdnctl.model.commands import BlockPrefix as BlockPrefix
@@ -39,13 +42,16 @@ from cdnctl.model.commands import Detach as Detach
 from cdnctl.model.commands import Disallow as Disallow
 from cdnctl.model.commands import Disarm as Disarm
 from cdnctl.model.commands import Drain as Drain
+from cdnctl.model.commands import FindBlocks as FindBlocks
 from cdnctl.model.commands import GetFrame as GetFrame
 from cdnctl.model.commands import GetHistory as GetHistory
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
+from cdnctl.model.commands import ListTalkers as ListTalkers
 from cdnctl.model.commands import Mark as Mark
 from cdnctl.model.commands import Note as Note
 from cdnctl.model.commands import Outcome as Outcome
+from cdnctl.model.commands import ReadJournal as ReadJournal
 from cdnctl.model.commands import Record as Record
 from cdnctl.model.commands import Reload as Reload
 from cdnctl.model.commands import SetLimit as SetLimit
@@ -68,7 +74,10 @@ from cdnctl.model.packets import PacketFilter as PacketFilter
 from cdnctl.model.packets import Sampled as Sampled
 from cdnctl.model.packets import SampledPacket as SampledPacket
 from cdnctl.model.packets import Term as Term
+from cdnctl.model.pages import JournalEntry as JournalEntry
+from cdnctl.model.pages import Page as Page
 from cdnctl.model.picture import CUSTOMER_PREFIXES as CUSTOMER_PREFIXES
+from cdnctl.model.picture import HISTOGRAM_STEPS as HISTOGRAM_STEPS
 from cdnctl.model.picture import Allowed as Allowed
 from cdnctl.model.picture import Block as Block
 from cdnctl.model.picture import Cdn as Cdn
@@ -79,5 +88,6 @@ from cdnctl.model.picture import Interface as Interface
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
+from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording

@@ -9,7 +9,8 @@ from msgspec import Struct, field
 from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
-from cdnctl.model.picture import Allowed, Block, Customer
+from cdnctl.model.pages import JournalEntry, Page
+from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
 
 
@@ -154,6 +155,34 @@ class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
     """All wanted blocks: `Outcome.blocks`."""
 
 
+class FindBlocks(Command, frozen=True, kw_only=True, tag="find-blocks"):
+    """A page of the wanted blocks, those blocked first at the end: `Outcome.blocks` and `.page`."""
+
+    text: str = ""
+    """Words that prefix, reason or source must have; after a `!`, must not. An address or prefix finds what
+    covers it, too."""
+    cursor: int | None = None
+    """`Page.next` of the page before; None: the first."""
+    limit: int = 100
+
+
+class ReadJournal(Command, frozen=True, kw_only=True, tag="journal"):
+    """A page of the journal, the newest first: `Outcome.journal` and `.page`."""
+
+    cursor: int | None = None
+    limit: int = 100
+
+
+class ListTalkers(Command, frozen=True, kw_only=True, tag="talkers"):
+    """More of the busiest sources than a frame has: `Outcome.talkers`."""
+
+    limit: int = 200
+
+
+PAGE_LIMIT = 500
+"""Rows of a page at most."""
+
+
 class ListCustomers(Command, frozen=True, kw_only=True, tag="customers"):
     """All customers with their limits, and the allowed prefixes: `Outcome.customers`, `.allowed`."""
 
@@ -199,7 +228,11 @@ AnyChange = (
     | Record
     | StopRecording
 )
-AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame | GetHistory
+AnyQuery = (
+    ListBlocks | FindBlocks | ReadJournal | ListTalkers | ListCustomers | Who | GetFrame | GetHistory
+)
+"""What only looks, and so is no command on the wire: whoever may watch may ask it."""
+AnyCommand = AnyChange | AnyQuery
 
 
 class Outcome(Base, frozen=True, kw_only=True):
@@ -222,6 +255,9 @@ class Outcome(Base, frozen=True, kw_only=True):
     blocks: list[Block] | None = None
     customers: list[Customer] | None = None
     allowed: list[Allowed] | None = None
+    talkers: list[Talker] | None = None
+    journal: list[JournalEntry] | None = None
+    page: Page | None = None
     watchers: list[Watcher] | None = None
     frame: Frame | None = None
     history: HistoryPart | None = None

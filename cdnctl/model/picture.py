@@ -63,6 +63,8 @@ class Cdn(Base, frozen=True, kw_only=True):
     handshake_p99_ms: float | None = None
     samples: int = 0
     """Handshakes measured in the window."""
+    histogram: list[int] = field(default_factory=list)
+    """Those by time, two steps an octave: see `histogram_limits_ms`. Empty when there are none."""
     first_byte_p50_ms: float | None = None
     """From a request's last byte to its answer's first; None when the window holds no request."""
     first_byte_p95_ms: float | None = None
@@ -104,6 +106,16 @@ class Cdn(Base, frozen=True, kw_only=True):
     last_new_flow_ns: int = 0
     """Kernel clock of the last new flow that was not a probe."""
     endpoints: list[Endpoint] = field(default_factory=list)
+
+
+HISTOGRAM_STEPS = 32
+"""Entries of `Cdn.histogram` when there are any."""
+_HISTOGRAM_FROM_MS = 0.125
+
+
+def histogram_limits_ms(step: int) -> tuple[float, float]:
+    """Lower and upper bound of an entry; the first takes what is quicker too, the last what is slower."""
+    return _HISTOGRAM_FROM_MS * 2 ** (step / 2), _HISTOGRAM_FROM_MS * 2 ** ((step + 1) / 2)
 
 
 class Verdict(Base, frozen=True, kw_only=True):

@@ -6,7 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from cdnctl.errors import CdnctlError, NoAgent
-from cdnctl.model import AnyCommand, BlockPrefix, Drain, Frame, Outcome, SetWeights, Undrain
+from cdnctl.model import (
+    AnyCommand,
+    BlockPrefix,
+    Drain,
+    Frame,
+    Outcome,
+    PacketFilter,
+    Sampled,
+    SetWeights,
+    Undrain,
+)
 
 
 class ScriptedFeed:
@@ -22,6 +32,9 @@ class ScriptedFeed:
         self.answer: Callable[[AnyCommand], Outcome] = default_answer
         self.down: CdnctlError | None = None
         self.connects = 0
+        self.watched: list[PacketFilter | None] = []
+        self.sampled: list[Sampled] = []
+        """What the next frame brings."""
         self._frames = asyncio.Queue[Frame | None]()
         for frame in frames:
             self._frames.put_nowait(frame)
@@ -41,6 +54,13 @@ class ScriptedFeed:
             raise self.down
         (self.tried if getattr(command, "dry_run", False) else self.commands).append(command)
         return self.answer(command)
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        self.watched.append(wanted)
+
+    def take_sampled(self) -> list[Sampled]:
+        taken, self.sampled = self.sampled, []
+        return taken
 
     async def close(self) -> None:
         pass

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from cdnctl.console.screens.cdns import Cdns
+from cdnctl.console.screens.drops import Drops
 from cdnctl.console.screens.house import House
+from cdnctl.console.screens.journal import Journal
+from cdnctl.console.screens.lists import Lists
 from cdnctl.console.screens.overview import Overview
+from cdnctl.console.screens.steering import Steering
+from cdnctl.console.screens.talkers import Talkers
+from cdnctl.console.screens.trace import Trace
 
-made: dict[str, type[House]] = {screen.NAME: screen for screen in (Overview,)}
+made: dict[str, type[House]] = {
+    screen.NAME: screen for screen in (Overview, Cdns, Talkers, Drops, Lists, Steering, Trace, Journal)
+}
 """What makes each."""

@@ -42,7 +42,7 @@ LARGE = (170, 44)
 TICK_S = 0.5
 
 
-class House(Gate, Speaking, Travel, Screen[None]):
+class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they name what a screen has
     """A screen of the console; it shows the frame on display while it is the current one."""
 
     NAME = ""

@@ -105,6 +105,12 @@ class Overview(House):
     def _cdn(self, name: object) -> Cdn | None:
         return next((cdn for cdn in self.frame.cdns if cdn.name == name), None) if self.frame else None
 
+    def drill(self, table: LiveTable) -> None:
+        if isinstance(table, CdnTable):
+            self.view.cdn = str(table.current)
+        names = {"cdns": "cdns", "drops": "drops", "talkers": "talkers", "events": "journal"}
+        self.console_app.action_go(names[table.id or "cdns"])
+
     def meant(self) -> str | Talker:
         table = self.query_one(TalkerTable)
         return (table.find(table.current) if self.focused is table else None) or ""

@@ -137,12 +137,12 @@ class Tabs(Lines):
 
     def __init__(self, name: str, *, id: str) -> None:
         super().__init__(id=id)
-        self._name = name
+        self._screen_name = name
 
     def on_mount(self) -> None:
         row: list[Span] = [(" ", "")]
         for place in keys.SCREENS:
-            here = place.name == self._name
+            here = place.name == self._screen_name
             row += [
                 (f" {place.number} ", "background on accent bold" if here else "accent on surface"),
                 (f" {place.title} ", "text bold on cursor" if here else "muted"),

@@ -110,7 +110,7 @@ class Plot(Lines):
             + margin[row]
             for row in range(rows)
         ]
-        self.show([*above, *body, _time_axis(columns)])
+        self.show([*above, *body, time_axis(columns)])
 
     def _column(self, index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line]) -> Cells:
         kept = self._kept.get(index)
@@ -231,7 +231,8 @@ def _plot_row(columns: Sequence[Cells], row: int, grid: bool, series: Sequence[S
     return (*spans, (text, role)) if text else tuple(spans)
 
 
-def _time_axis(columns: int) -> Row:
+def time_axis(columns: int, margin: int = AXIS) -> Row:
+    """Seconds back from now under `columns` cells, which begin after the margin."""
     every = 30 if columns >= 40 else 60
     line = [" "] * columns
     for back in range(int(SPAN_S), -1, -every):
@@ -239,4 +240,4 @@ def _time_axis(columns: int) -> Row:
         at = round(columns * (1 - back / SPAN_S))
         at = max(0, min(at - len(label) // 2, columns - len(label)))
         line[at : at + len(label)] = label
-    return ((" " * AXIS, ""), ("".join(line), "muted"))
+    return ((" " * margin, ""), ("".join(line), "muted"))

@@ -54,7 +54,7 @@ class TalkerTable(LiveTable):
 
     def _refill(self) -> None:
         upward = (self.sort == "prefix") != self.reverse
-        ordered = sorted(self._talkers, key=lambda talker: _sort_key(talker, self.sort), reverse=not upward)
+        ordered = sorted(self._talkers, key=lambda talker: sort_key(talker, self.sort), reverse=not upward)
         most = max((talker.pps for talker in ordered), default=0.0) or 1.0
         self.fill([Record(talker.prefix, self._cells(talker, talker.pps / most)) for talker in ordered])
 
@@ -78,13 +78,16 @@ class TalkerTable(LiveTable):
         }
 
 
-def _sort_key(talker: Talker, by: str) -> tuple[float, ...]:
+def sort_key(talker: Talker, by: str) -> tuple[float, ...]:
+    """What a column sorts by."""
     if by == "prefix":
         try:
             network = ip_network(talker.prefix)
         except ValueError:
             return (math.inf,)
         return (network.version, int(network.network_address), network.prefixlen)
+    if by == "error":
+        return (talker.error, talker.pps)
     if by == "mbit":
         return (talker.bps, talker.pps)
     if by == "drop":

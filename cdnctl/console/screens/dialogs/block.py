@@ -16,6 +16,7 @@ from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.model import AnyChange, BlockPrefix, Talker
 
 DEFAULT_LIFETIME = "4h"
+HINT = "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"
 
 
 class Entry(Horizontal):
@@ -49,9 +50,7 @@ class BlockDialog(ChangeDialog):
     def body(self) -> Sequence[Widget]:
         return (
             Lines(id="about"),
-            Entry(
-                "prefix", "prefix", clean(self._prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"
-            ),
+            Entry("prefix", "prefix", clean(self._prefix, 64), HINT),
             Entry("lifetime", "lifetime", DEFAULT_LIFETIME, "10m, 4h, 2d or forever"),
             Entry("reason", "reason", "", "for the journal and whoever is on call next"),
         )

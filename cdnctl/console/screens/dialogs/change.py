@@ -43,7 +43,6 @@ class PlanDialog(ChangeDialog):
         about.styles.height = len(rows) + 1
         about.show(rows)
         self.query_one("#box").border_subtitle = "y copies the command line"
-        self.input_changed()
 
     def changes(self) -> list[AnyChange]:
         return self._wanted
@@ -51,11 +50,9 @@ class PlanDialog(ChangeDialog):
     def show_preview(self, outcome: Outcome | None) -> None:
         super().show_preview(outcome)
         if outcome is not None and outcome.ok and outcome.shares:
-            shares = ", ".join(
-                f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items()
-            )
-            self.say([*wrapped("→", outcome.text, self.WIDTH - 4, "text"),
-                      *wrapped("", f"shares of new flows then: {shares}", self.WIDTH - 4, "muted")])  # fmt: skip
+            then = ", ".join(f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items())
+            rows = wrapped("→", outcome.text, self.WIDTH - 4, "text")
+            self.say([*rows, *wrapped("", f"shares of new flows then: {then}", self.WIDTH - 4, "muted")])
 
     def action_copy(self) -> None:
         """The command lines to the terminal's clipboard."""

@@ -47,7 +47,7 @@ class HelpDialog(ModalScreen[None]):
     def __init__(self, name: str = "overview") -> None:
         """`name` is the screen's whose keys are listed."""
         super().__init__()
-        self._name = name
+        self._screen_name = name
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="help")
@@ -58,7 +58,7 @@ class HelpDialog(ModalScreen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         lines = self.query_one("#help", Lines)
-        left, right = _keys(self._name), _words()
+        left, right = _keys(self._screen_name), _words()
         together = _width(left) + 4 + _width(right) + FRAME
         if together <= event.size.width:
             rows, width = _side_by_side(left, right, _width(left) + 4), together

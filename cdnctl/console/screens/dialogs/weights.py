@@ -15,7 +15,7 @@ from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.cdns import STATES
-from cdnctl.console.widgets.lines import Row, Span
+from cdnctl.console.widgets.lines import Lines, Row, Span
 from cdnctl.console.widgets.table import Cell, Column, Record
 from cdnctl.model import AnyChange, Cdn, Drain, Outcome, SetWeights, Undrain
 
@@ -66,7 +66,7 @@ class WeightsDialog(ChangeDialog):
         table = WeightTable("", id="weights")
         table.can_focus = False
         table.styles.height = min(14, len(self._cdns) + 2)
-        return (table,)
+        return (table, Lines(id="about"))
 
     def on_mount(self) -> None:
         self.query_one("#box").border_subtitle = "← → by 5 · type a weight · space drains"
@@ -132,6 +132,7 @@ class WeightsDialog(ChangeDialog):
 
     def show_preview(self, outcome: Outcome | None) -> None:
         self._redraw()
+        self.query_one("#about", Lines).show(consequences(self._cdns, self._then))
         if outcome is not None and outcome.ok and outcome.service_shares:
             each = "; ".join(f"{name}: {_briefly(its)}" for name, its in outcome.service_shares.items())
             outcome = msgspec.structs.replace(outcome, text=f"by service: {each}")
@@ -203,6 +204,23 @@ class WeightsDialog(ChangeDialog):
             "then": (percent(then), "text bold"),
             "bar": lambda width: bar(then, width, series),
         }
+
+
+def consequences(cdns: Sequence[Cdn], then: Mapping[str, float]) -> list[Row]:
+    """What other shares mean: how much of the pick table moves, and who gets near its capacity."""
+    moved = sum(max(0.0, then.get(cdn.name, 0.0) - cdn.effective_share) for cdn in cdns)
+    rows: list[Row] = [
+        ((f"{percent(moved)} of the pick table moves; live flows stay where they are", "muted"),)
+    ]
+    loads: list[Span] = []
+    for cdn in cdns:
+        if cdn.capacity_use is not None and cdn.effective_share > 0:
+            load = cdn.capacity_use * then.get(cdn.name, 0.0) / cdn.effective_share
+            role = "bad bold" if load > 1 else "warn" if load >= 0.8 else "muted"
+            loads.append((f"{clean(cdn.name, 32)} {100 * load:.0f}%  ", role))
+    if loads:
+        rows.append((("of capacity then: ", "muted"), *loads))
+    return rows
 
 
 def _briefly(shares: Mapping[str, float]) -> str:

@@ -1,0 +1,89 @@
+"""From a command line's options to the change that they ask for: for the verbs here, and for the console."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from cdnctl.errors import UsageError
+from cdnctl.model import (
+    Allow,
+    AnyChange,
+    Arm,
+    Attach,
+    BlockPrefix,
+    Bypass,
+    Detach,
+    Disallow,
+    Disarm,
+    Drain,
+    Mark,
+    Record,
+    Reload,
+    SetLimit,
+    SetMode,
+    SetWeights,
+    Stop,
+    StopRecording,
+    Unblock,
+    Undrain,
+)
+
+
+def _weights(options: argparse.Namespace) -> AnyChange:
+    weights = dict(options.weights)
+    if len(weights) < len(options.weights):
+        raise UsageError("a CDN is named twice", "give each one weight")
+    return SetWeights(weights=weights)
+
+
+def _limit(options: argparse.Namespace) -> AnyChange:
+    given = {name: getattr(options, name) for name in ("pps", "mbit", "flows_per_s")}
+    if options.clear and any(value is not None for value in given.values()):
+        raise UsageError("--clear and new limits", "give one or the other")
+    if not options.clear and all(value is None for value in given.values()):
+        raise UsageError("no limit given", f"as in: cdnctl limit {options.customer} --pps 50000")
+    return SetLimit(customer=options.customer, clear=options.clear, **given)
+
+
+def _record(options: argparse.Namespace) -> AnyChange:
+    if options.stop:
+        if options.file or options.for_s or options.redact:
+            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
+        return StopRecording()
+    path = os.path.abspath(options.file) if "/" in options.file else options.file
+    return Record(path=path, for_s=options.for_s, redact=options.redact)
+
+
+_CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
+    "block": lambda options: BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s),
+    "unblock": lambda options: Unblock(prefix=options.prefix),
+    "weight": _weights,
+    "drain": lambda options: Drain(cdn=options.cdn),
+    "undrain": lambda options: Undrain(cdn=options.cdn),
+    "limit": _limit,
+    "allow": lambda options: Allow(prefix=options.prefix),
+    "disallow": lambda options: Disallow(prefix=options.prefix),
+    "mode": lambda options: SetMode(mode=options.mode),
+    "attach": lambda _options: Attach(),
+    "detach": lambda options: Stop(detach=True) if options.stop else Detach(),
+    "disarm": lambda _options: Disarm(),
+    "arm": lambda _options: Arm(),
+    "bypass": lambda _options: Bypass(),
+    "record": _record,
+    "mark": lambda options: Mark(text=options.text),
+    "reload": lambda options: Reload(program=options.program),
+}
+
+
+def is_change(verb: str) -> bool:
+    """Whether a verb changes the edge."""
+    return verb in _CHANGES
+
+
+def change_of(options: argparse.Namespace) -> AnyChange:
+    """The change, with its reason, tried or in earnest. Raises UsageError for options that contradict."""
+    return replace(_CHANGES[options.verb](options), reason=options.reason, dry_run=options.dry_run)

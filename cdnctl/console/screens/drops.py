@@ -1,0 +1,121 @@
+"""Drops: every reason with its explanation and its course, and real packets of it, sampled live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.widget import Widget
+
+from cdnctl.console import keys
+from cdnctl.console.format import clean, scaled
+from cdnctl.console.screens.house import House
+from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.notices import wrapped
+from cdnctl.console.widgets.table import LiveTable
+from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable, end, tcpdump
+from cdnctl.model import Frame, SampledPacket, Term
+
+
+class Drops(House):
+    """Which packets are watched follows the cursor in the reasons, once Enter said so."""
+
+    NAME = "drops"
+    MAIN = "reasons"
+    BINDINGS = keys.bindings_of(NAME)
+    AUTO_FOCUS = "#reasons"
+
+    chosen = ""
+    """The reason whose packets are shown; empty: of all drops."""
+
+    def panels(self) -> Iterable[Widget]:
+        yield VerdictTable("drops", id="reasons")
+        why = Lines(id="why", classes="panel")
+        why.border_title = "why"
+        yield why
+        yield PacketTable("sampled packets", id="packets")
+
+    def on_screen_resume(self) -> None:
+        """Somebody looks again."""
+        self._watch()
+
+    def on_screen_suspend(self) -> None:
+        """Nobody looks: let the agent sample for itself."""
+        if self.app.screen is not self:
+            self.session.watch(None)
+
+    def _watch(self) -> None:
+        self.session.watch([[Term("verdict", self.chosen or "dropped")]])
+
+    def show_frame(self, frame: Frame) -> None:
+        reasons = self.query_one(VerdictTable)
+        reasons.update(frame, self.session.history.frames)
+        roles = {cdn.name: f"s{index}" for index, cdn in enumerate(frame.cdns)}
+        packets = self.query_one(PacketTable)
+        packets.update(self.session.packets, roles)
+        what = self.chosen.replace("_", " ") or "all drops"
+        missed = f" · {scaled(self.session.missed)} more matched" if self.session.missed else ""
+        packets.border_title = f"sampled packets, 1 in {frame.sampling.one_in} · {what}{missed}"
+        self._explain()
+
+    def _explain(self) -> None:
+        reasons, why = self.query_one(VerdictTable), self.query_one("#why", Lines)
+        verdict = reasons.find(reasons.current)
+        if verdict is None:
+            why.show([])
+            return
+        width = max(20, why.size.width - 1)
+        rows: list[Row] = [((clean(verdict.name.replace("_", " "), 32), "text bold"),)]
+        rows += wrapped("", clean(verdict.explanation, 400), width, "text")
+        rows += [
+            ((f"{verdict.packets_total:,} packets and {verdict.bytes_total:,} bytes since load", "muted"),),
+            (("enter shows packets of this reason alone, again of all", "accent"),),
+        ]
+        why.show(rows)
+
+    def cursor_moved(self, table: LiveTable) -> None:
+        self._explain()
+
+    def drill(self, table: LiveTable) -> None:
+        if isinstance(table, VerdictTable):
+            name = str(table.current)
+            self.chosen = "" if self.chosen == name else name
+            self._watch()
+            self.draw()
+        elif isinstance(table, PacketTable) and (found := self._packet(table.current)):
+            self.view.packet = words_of(found[1])
+            self.console_app.action_go("trace")
+
+    def leave_mode(self) -> bool:
+        if not self.chosen:
+            return False
+        self.chosen = ""
+        self._watch()
+        self.draw()
+        return True
+
+    def detail_of(self, table: LiveTable) -> Row:
+        if isinstance(table, PacketTable) and (found := self._packet(table.current)):
+            return tcpdump(found[1], found[0])
+        if isinstance(table, VerdictTable) and (verdict := table.find(table.current)):
+            return ((clean(verdict.explanation, 300), "text"),)
+        return ()
+
+    def _packet(self, number: object) -> tuple[int, SampledPacket] | None:
+        return next(((at, packet) for each, at, packet in self.session.packets if each == number), None)
+
+    def meant(self) -> str:
+        table = self.query_one(PacketTable)
+        found = self._packet(table.current) if self.focused is table else None
+        return found[1].source if found else ""
+
+    def lay_out(self, width: int, height: int, size: str) -> None:
+        grid = self.query_one("#body").styles
+        grid.grid_rows = "1fr 5 1fr" if size == "small" else "1fr 1fr"
+
+
+def words_of(packet: SampledPacket) -> str:
+    """The packet as `cdnctl trace` takes it; empty for what it does not take."""
+    if packet.protocol not in ("tcp", "udp", "icmp") or not packet.source:
+        return ""
+    ends = f"{end(packet.source, packet.source_port)} {end(packet.target, packet.target_port)}"
+    return f"{ends} --proto {packet.protocol}"

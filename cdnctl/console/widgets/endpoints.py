@@ -1,0 +1,108 @@
+"""Every endpoint of every CDN, as the kernel's breaker sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cdnctl.console.format import clean, duration, fit, ms, percent, scaled
+from cdnctl.console.widgets.cdns import STATES
+from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
+from cdnctl.console.widgets.verdicts import end
+from cdnctl.model import Cdn, Endpoint
+
+
+class EndpointTable(LiveTable):
+    """One row an endpoint, in the order of the configuration."""
+
+    EMPTY = "no CDN is configured"
+    COLUMNS = (
+        Column("cdn", "CDN", 10, right=False, grows=True),
+        Column("endpoint", "endpoint", 18, right=False, grows=True),
+        Column("protocol", "proto", 5, right=False, from_width=100),
+        Column("regions", "regions", 8, right=False, from_width=120),
+        Column("state", "state", 16, right=False),
+        Column("now", "now", 5),
+        Column("usual", "usual", 5),
+        Column("limit", "limit", 5),
+        Column("silent", "silent", 6),
+        Column("ejected", "ejected", 7, from_width=90),
+        Column("back", "back in", 7, from_width=90),
+        Column("ports", "ports", 5, from_width=110),
+        Column("share", "share", 5, from_width=110),
+        Column("new", "new/s", 6, from_width=130),
+        Column("rest", "", 0, flex=True),
+    )
+
+    def __init__(self, title: str, *, id: str) -> None:
+        super().__init__(title, id=id)
+        self._found: dict[str, tuple[Cdn, Endpoint]] = {}
+
+    def update(self, cdns: Sequence[Cdn]) -> None:
+        """Show theirs."""
+        self._found = {}
+        records = []
+        for index, cdn in enumerate(cdns):
+            for endpoint in cdn.endpoints:
+                key = f"{cdn.name} {endpoint.address} {endpoint.port} {endpoint.protocol}"
+                self._found[key] = (cdn, endpoint)
+                records.append(Record(key, _cells(cdn, endpoint, index)))
+        inside = sum(endpoint.state == "in" for _, endpoint in self._found.values())
+        self.border_title = f"endpoints · {inside} of {len(self._found)} in · handshakes in ms"
+        self.fill(records)
+
+    def find(self, key: object) -> tuple[Cdn, Endpoint] | None:
+        """That endpoint, and whose it is."""
+        return self._found.get(key) if isinstance(key, str) else None
+
+    def go_to(self, name: str) -> None:
+        """The cursor to the first endpoint of a CDN."""
+        for record in self.records:
+            if (found := self._found.get(str(record.key))) and found[0].name == name:
+                self.hold(record.key)
+                return
+
+
+def _cells(cdn: Cdn, endpoint: Endpoint, index: int) -> dict[str, Cell]:
+    text, role = STATES.get(endpoint.state, (clean(endpoint.state, 12), "warn"))
+    if endpoint.reason and endpoint.reason != "operator":
+        text += f" {clean(endpoint.reason, 12)}"
+    name = clean(cdn.name, 32)
+
+    def named(width: int) -> Row:
+        return (("▌", f"s{index}"), (fit(name, width - 1), "text bold"))
+
+    slow = endpoint.limit_ms and endpoint.ewma_ms > endpoint.limit_ms
+    back_s = endpoint.back_in_s
+    gone = endpoint.ports_gone_in_s is not None
+    return {
+        "cdn": named,
+        "endpoint": (end(endpoint.address, endpoint.port), "text"),
+        "protocol": (clean(endpoint.protocol, 8), "muted"),
+        "regions": (clean(", ".join(endpoint.regions) or "all", 40), "muted"),
+        "state": (text, role),
+        "now": (ms(endpoint.ewma_ms), "bad" if slow else "text"),
+        "usual": (ms(endpoint.baseline_ms), "muted"),
+        "limit": (ms(endpoint.limit_ms), "muted"),
+        "silent": (scaled(endpoint.unanswered), "warn" if endpoint.unanswered else "muted"),
+        "ejected": (scaled(endpoint.ejections), "warn" if endpoint.ejections else "muted"),
+        "back": ((f"{math.ceil(back_s)}s" if back_s < 60 else duration(back_s)) if back_s else "", "warn"),
+        "ports": (percent(endpoint.ports_held), "bad" if gone else "muted"),
+        "share": (percent(cdn.share), "muted"),
+        "new": (scaled(cdn.new_flows_per_s), "muted"),
+    }
+
+
+def detail(cdn: Cdn, endpoint: Endpoint) -> Row:
+    """One line on what the breaker goes by."""
+    said: list[tuple[str, str]] = [
+        (f"{clean(cdn.name, 32)} {end(endpoint.address, endpoint.port)}", "text bold"),
+        (f"  now {ms(endpoint.ewma_ms)} ms (peak, falls slowly), usual {ms(endpoint.baseline_ms)}", "muted"),
+        (f", slow over {ms(endpoint.limit_ms)}", "muted"),
+    ]
+    if endpoint.unanswered:
+        said.append((f", {endpoint.unanswered} connects since its last answer", "warn"))
+    if endpoint.ports_gone_in_s is not None:
+        said.append((f", no port left in {duration(endpoint.ports_gone_in_s)}", "bad"))
+    return tuple(said)

@@ -1,0 +1,78 @@
+"""Who was in and who was out over the last two minutes: a line a CDN, a shape a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cdnctl.console.format import clean, fit
+from cdnctl.console.tracks import Tracks
+from cdnctl.console.widgets.lines import Lines, Row, Span
+from cdnctl.console.widgets.plot import SPAN_S, time_axis
+from cdnctl.model import Cdn, Frame
+
+SHAPES = {
+    "in": ("─", "good"),
+    "partly": ("◑", "warn"),
+    "probing": ("◐", "warn"),
+    "drained": ("◌", "warn"),
+    "out": ("✖", "bad"),
+}
+"""As in the table of CDNs; `in` is the quiet line that the others stand out from."""
+_WORST = ("out", "probing", "partly", "drained", "in")
+NAME, WIDE, WIDE_FROM = 10, 16, 70
+"""Cells for a CDN's name, and in panels from that width on."""
+
+
+class Timeline(Lines):
+    """The breaker of every CDN."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id, classes="panel")
+        self.border_title = "in ─  partly ◑  probing ◐  drained ◌  out ✖"
+        self._tracks = Tracks[str](_states)
+        self._cdns: Sequence[Cdn] = ()
+        self._now_s = 0.0
+
+    def update(self, frame: Frame, frames: Sequence[Frame]) -> None:
+        """Show the CDNs of this frame, up to it."""
+        self._tracks.follow(frames)
+        self._cdns, self._now_s = frame.cdns, frame.monotonic_ns / 1e9
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def _redraw(self) -> None:
+        name = NAME if self.size.width < WIDE_FROM else WIDE
+        columns = self.size.width - name
+        if columns < 8 or not self._cdns:
+            self.show([])
+            return
+        rows: list[Row] = []
+        for index, cdn in enumerate(self._cdns):
+            seen = self._tracks.columns(cdn.name, self._now_s, SPAN_S, columns)
+            rows.append(
+                (("▌", f"s{index}"), (fit(clean(cdn.name, 32), name - 2), "text"), (" ", ""), *_course(seen))
+            )
+        if len(rows) < self.size.height:
+            rows.append(time_axis(columns, name))
+        self.show(rows)
+
+
+def _states(frame: Frame) -> Iterable[tuple[str, str]]:
+    return ((cdn.name, cdn.state) for cdn in frame.cdns)
+
+
+def _course(seen: Iterable[Sequence[str]]) -> list[Span]:
+    """The worst of each part of the time."""
+    spans: list[Span] = []
+    last = ""
+    for states in seen:
+        state = min(states, key=lambda each: _WORST.index(each) if each in _WORST else 0, default=last)
+        last = state if states else last
+        text, role = SHAPES.get(state, (" ", ""))
+        if spans and spans[-1][1] == role:
+            spans[-1] = (spans[-1][0] + text, role)
+        else:
+            spans.append((text, role))
+    return spans
