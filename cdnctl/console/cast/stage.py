@@ -20,15 +20,16 @@ from textual.pilot import Pilot
 from cdnctl.console import theme
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
+from cdnctl.console.playback import NOTHING_TO_CHANGE
 from cdnctl.console.screens.house import SMALLEST
 from cdnctl.console.settings import Settings
 from cdnctl.errors import CdnctlError, UsageError
-from cdnctl.model import AnyCommand, Frame, Outcome
+from cdnctl.model import AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 LARGEST = (400, 160)
 _NAMED = {*(key.value for key in Keys), *REPLACED_KEYS.values()}
-SETTLE_S = 30.0
-"""Real seconds within which the app draws a frame; it takes milliseconds."""
+_LOOK_S = 0.2
+"""Real seconds after which it is asked whether the app still lives; it draws a frame in milliseconds."""
 LEAST_STEP_S = 0.05
 """Seconds between two pictures in the cast, at least: nobody sees more."""
 
@@ -110,11 +111,18 @@ class Reel:
         """Hand frames over, and wait until they are taken in."""
         for frame in frames:
             self._frames.put_nowait(frame)
-        await asyncio.wait_for(self._frames.join(), SETTLE_S)
+        await self._frames.join()
 
     async def request(self, command: AnyCommand) -> Outcome:
         """Say that nothing is there to be changed."""
-        return Outcome(ok=False, text="this is a recording: nothing can be changed in it")
+        return Outcome(ok=False, text=NOTHING_TO_CHANGE)
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Single packets are not recorded."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """There are none."""
+        return []
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -129,8 +137,11 @@ class Stage:
 
     async def give(self, frames: Iterable[Frame]) -> None:
         """Frames come in, and are drawn; raises what the app failed with."""
-        self._require_running()
-        await self._reel.give(frames)
+        taken = asyncio.ensure_future(self._reel.give(frames))
+        while not taken.done():
+            await asyncio.wait({taken}, timeout=_LOOK_S)
+            self._require_running()
+        taken.result()
         await self._settle()
 
     async def press(self, names: Sequence[str]) -> None:
@@ -144,14 +155,16 @@ class Stage:
         return self._camera.take(self._pilot.app)
 
     def _require_running(self) -> None:
-        if self._pilot.app.return_code is not None or not self._pilot.app.is_running:
+        app = self._pilot.app
+        if app._exception is not None:
+            raise app._exception
+        if app.return_code is not None or not app.is_running:
             raise CdnctlError("a key ended the console", "leave it out of --press and --keys")
 
     async def _settle(self) -> None:
         for _ in range(2):  # what a message leads to is a message, too
             await self._pilot.pause(0)
-        if self._pilot.app._exception is not None:
-            raise self._pilot.app._exception
+        self._require_running()
 
 
 @asynccontextmanager
