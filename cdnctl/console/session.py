@@ -109,7 +109,7 @@ class Session(Backwards):
     @property
     def is_at_agent(self) -> bool:
         """Whether there is an agent at the other end now, on this box: a recording is none."""
-        return self._feed is not None and not self.lost and not self.is_replay
+        return self._feed is not None and not self.lost and self._role not in ("replay", "cast")
 
     @property
     def silent_s(self) -> float:

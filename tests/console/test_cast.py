@@ -268,6 +268,16 @@ def test_keys_are_pressed_in_the_recording(sights: list[Sight]) -> None:
     assert "into what is under the cursor" not in texts[12.0]
 
 
+def test_screens_that_ask_the_edge_ask_nobody(sights: list[Sight], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cast shows a recording, and starts no program on the box where it is made."""
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
+    keys = [(1.0, ["7"]), (3.0, ["D"]), (5.0, ["8"])]
+    make(incident()[:16], Script(Size(120, 40), keys=keys))
+    texts = {sight.recorded_s: sight.picture.text for sight in sights}
+    assert "the doctor has not looked yet" in texts[2.0]
+    assert "the doctor looks at a live edge; this is none" in texts[3.0]
+
+
 def test_nothing_in_a_recording_speaks_to_the_terminal() -> None:
     edge = Edge()
     edge.say("note", "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m [bold]hello", "alarm")

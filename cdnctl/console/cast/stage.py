@@ -92,7 +92,7 @@ class Sight(NamedTuple):
 class Reel:
     """The feed of a console that is played to; it changes nothing, there is nobody to ask."""
 
-    role = "operate"  # nothing greyed: what is shown is what the operator saw
+    role = "cast"  # nothing is greyed, as what is shown is what the operator saw
 
     def __init__(self, edge: str) -> None:
         self.edge = edge
