@@ -243,7 +243,7 @@ def test_the_history_reaches_further_back_than_what_a_client_is_sent_at_first(
         assert "is not kept; 1 to " in missing.text
 
 
-# --- what is kept --------------------------------------------------------------------------------------------
+# --- what is kept ------------------------------------------------------------------------------------------
 
 
 def test_the_past_is_bounded_by_time_and_by_size() -> None:
