@@ -20,8 +20,10 @@ from cdnctl.agent import logs, noting, peer, protocol
 from cdnctl.agent.limits import Rates
 from cdnctl.agent.outcomes import Key, Outcomes
 from cdnctl.agent.protocol import Role
+from cdnctl.agent.recorder import Recorder
 from cdnctl.agent.service import Manager
 from cdnctl.agent.session import Session
+from cdnctl.errors import RecordingError
 from cdnctl.model import (
     FRAME_INTERVAL_S,
     FRAMES_KEPT,
@@ -31,14 +33,21 @@ from cdnctl.model import (
     Change,
     Frame,
     GetFrame,
+    GetHistory,
+    Mark,
+    Note,
     Outcome,
     PacketFilter,
+    Record,
     Reload,
     Sampled,
+    Severity,
     Stop,
+    StopRecording,
     Watcher,
     Who,
 )
+from cdnctl.recording.past import Past
 
 MAX_CLIENTS = 64
 MAX_VIEWERS = 48
@@ -49,6 +58,8 @@ FAREWELL_S = 0.2
 """How long a client that is turned away may take to send its hello."""
 TERMS_LIMIT = 64
 """Conditions in one filter."""
+
+AGENT = Actor(user="the agent", uid=0, pid=os.getpid(), client="agent", role="operate")
 
 log = logging.getLogger("cdnctl.agent")
 
@@ -78,7 +89,10 @@ class Server:
         """True once a `Stop` asked to detach."""
         self._engine = engine
         self._sessions: dict[Session, asyncio.Task[None]] = {}
-        self._past: deque[tuple[int, bytes]] = deque(maxlen=FRAMES_KEPT)
+        self._sent: deque[bytes] = deque(maxlen=FRAMES_KEPT)
+        """The last frames as they were sent, for clients that come: `_past` would have to unpack them."""
+        self._past = Past()
+        self._recorder = Recorder(edge)
         self._stopping = asyncio.Event()
         self._gate = gate or peer.Gate()
         self._manager = manager or Manager()
@@ -102,6 +116,7 @@ class Server:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._recorder.close()
 
     def stop(self) -> None:
         """End `serve`; safe to call again."""
@@ -137,6 +152,8 @@ class Server:
             if query.seq is None and self._is_stale:
                 self._take()  # who has just changed something asks what it did
             return self._find_frame(query.seq)
+        if isinstance(query, GetHistory):
+            return Outcome(ok=True, text="", history=self._past.part(query.after_seq))
         if isinstance(query, Who):
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
@@ -147,7 +164,7 @@ class Server:
         if refusal := noting.refusal(command, actor):
             return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         try:
-            outcome = self._engine.execute(command, actor)
+            outcome = self._do(command, actor)
         except Exception as error:
             outcome = noting.failure(error, command, actor)
         self._is_stale |= isinstance(command, Change) and not command.dry_run
@@ -156,6 +173,24 @@ class Server:
             # Not at once: the answer has to reach its client first.
             asyncio.get_running_loop().call_soon(self.stop)
         return noting.noted(command, actor, outcome)
+
+    def _do(self, command: AnyCommand, actor: Actor) -> Outcome:
+        if isinstance(command, Record | StopRecording):
+            outcome = (
+                self._recorder.start(command, actor)
+                if isinstance(command, Record)
+                else self._recorder.stop(dry_run=command.dry_run)
+            )
+            if not command.dry_run:
+                self._tell(f"{actor.user} {outcome.text}", actor)
+            return outcome
+        if isinstance(command, Mark):
+            command = msgspec.structs.replace(command, text=f"{actor.user}: {command.text}")
+        return self._engine.execute(command, actor)
+
+    def _tell(self, text: str, actor: Actor, severity: Severity = "info") -> None:
+        """An event in the next frame."""
+        self._engine.execute(Note(text=text, severity=severity), actor)
 
     def _start_reload(self, command: Reload, actor: Actor) -> asyncio.Task[Outcome]:
         task = asyncio.get_running_loop().create_task(self._reload(command, actor))
@@ -179,7 +214,7 @@ class Server:
 
     def past_frames(self, count: int) -> list[bytes]:
         """The last `count` frames as sent, the oldest first."""
-        return [message for _seq, message in list(self._past)[-count:]] if count > 0 else []
+        return list(self._sent)[-count:] if count > 0 else []
 
     def check_watch(self, wanted: PacketFilter, *, again: bool) -> str:
         """Why a client may not watch packets by this filter now, or nothing; `again`: it does already."""
@@ -254,7 +289,9 @@ class Server:
     def _tick(self) -> None:
         """Take a frame and offer it; a failure is logged once and the last frame stays the newest."""
         try:
-            frame = msgspec.structs.replace(self._engine.frame(), watchers=self._watchers())
+            frame = msgspec.structs.replace(
+                self._engine.frame(), watchers=self._watchers(), recording=self._recorder.picture
+            )
             message = protocol.encode(protocol.FrameMessage(frame=frame))
         except Exception as error:
             if (trouble := f"{type(error).__name__}: {error}") != self._frame_trouble:
@@ -268,10 +305,20 @@ class Server:
         if len(message) > protocol.MAX_DOWN:
             log.error("frame %d has %d bytes, too many to send", frame.seq, len(message))
             return
-        self._past.append((frame.seq, message))
+        self._sent.append(message)
+        self._keep(frame)
         for session in self._sessions:
             if session.wants_frames:
                 session.offer(message)
+
+    def _keep(self, frame: Frame) -> None:
+        """For those who look back, and in the recording if one is made."""
+        try:
+            self._past.add(frame)
+        except RecordingError as error:
+            log.error("not kept: %s", error.message)
+        if told := self._recorder.take(frame):
+            self._tell(told.text, AGENT, told.severity)
 
     def _show_packets(self) -> None:
         """What the frame's time brought, to those who watch it; nobody else pays."""
@@ -288,16 +335,13 @@ class Server:
         return [watcher for session in self._sessions if (watcher := session.watcher) is not None]
 
     def _find_frame(self, seq: int | None) -> Outcome:
-        if not self._past:
+        newest = self._past.newest
+        if newest is None:
             return Outcome(ok=False, text="no frame has been taken yet; ask again in a second")
-        wanted = self._past[-1][0] if seq is None else seq
-        for number, message in self._past:
-            if number == wanted:
-                found = protocol.decode_down(message[protocol.HEADER :])
-                assert isinstance(found, protocol.FrameMessage)
-                return Outcome(ok=True, text=f"frame {number}", frame=found.frame)
-        oldest, newest = self._past[0][0], self._past[-1][0]
-        return Outcome(ok=False, text=f"frame {wanted} is not kept; {oldest} to {newest} are")
+        if found := newest if seq is None else self._past.find(seq):
+            return Outcome(ok=True, text=f"frame {found.seq}", frame=found)
+        first, last = self._past.seqs
+        return Outcome(ok=False, text=f"frame {seq} is not kept; {first} to {last} are")
 
 
 async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:

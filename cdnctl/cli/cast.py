@@ -31,7 +31,7 @@ EXAMPLES = """\
 examples:
   cdnctl cast incident                          incident.cast, for asciinema and web pages
   cdnctl cast incident --speed 4 --idle-limit 2 --size 100x30 --theme daylight
-  cdnctl cast my.cdnrec --from 1m10s --to 2m -o flood.cast
+  cdnctl cast my.rec --from 1m10s --to 2m -o flood.cast
   cdnctl cast incident --v2 -o - | asciinema cat -
   cdnctl cast incident --svg --at 1m30s -o flood.svg
   cdnctl cast incident --svg --at 40s --press "tab tab j" -o talkers.svg

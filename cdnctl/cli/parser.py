@@ -240,7 +240,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         nargs="?",
         default="",
         metavar="FILE",
-        help="a name, kept among the edge's recordings; root may give a path. A name is made if none is given",
+        help="a name, kept among the edge's recordings; root may give a path. Without, one is made",
     )
     record.add_argument(
         "--for", dest="for_s", type=lifetime, metavar="TIME", help="as in 10m; else until stopped"

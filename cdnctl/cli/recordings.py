@@ -8,7 +8,7 @@ from pathlib import Path
 from cdnctl import paths
 from cdnctl.errors import UsageError
 
-SUFFIX = ".cdnrec"
+SUFFIX = ".rec"
 
 
 def shipped() -> list[str]:

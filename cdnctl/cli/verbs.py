@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
@@ -145,7 +146,7 @@ def disallow(options: argparse.Namespace) -> int:
 
 def mode(options: argparse.Namespace) -> int:
     """Act, or only observe, after saying what that cuts."""
-    return panic.run(options, change_of(options))
+    return panic.run(options, cast(panic.PanicCommand, change_of(options)))
 
 
 def attach(options: argparse.Namespace) -> int:
@@ -160,22 +161,22 @@ def attach(options: argparse.Namespace) -> int:
 
 def detach(options: argparse.Namespace) -> int:
     """Take the data path off, after saying what that cuts."""
-    return panic.run(options, change_of(options))
+    return panic.run(options, cast(panic.PanicCommand, change_of(options)))
 
 
 def bypass(options: argparse.Namespace) -> int:
     """Pass everything untouched, after saying what that cuts."""
-    return panic.run(options, change_of(options))
+    return panic.run(options, cast(panic.PanicCommand, change_of(options)))
 
 
 def disarm(options: argparse.Namespace) -> int:
     """Stop dropping and ejecting."""
-    return panic.run(options, change_of(options))
+    return panic.run(options, cast(panic.PanicCommand, change_of(options)))
 
 
 def arm(options: argparse.Namespace) -> int:
     """Back from disarm or bypass."""
-    return panic.run(options, change_of(options))
+    return panic.run(options, cast(panic.PanicCommand, change_of(options)))
 
 
 def check(options: argparse.Namespace) -> int:

@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from textual.app import App, SystemCommand
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from cdnctl import paths
@@ -19,6 +20,7 @@ from cdnctl.console import glyphs, keys, settings, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
+from cdnctl.console.glyphs import GlyphFilter
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
@@ -29,6 +31,7 @@ from cdnctl.console.widgets.lines import Lines
 from cdnctl.errors import CdnctlError, UsageError
 from cdnctl.model import Outcome
 
+THEMES_LOOKED_AT_S = 1.0
 HANGUP_GRACE_S = 2.0
 """A console whose terminal is gone has so long to end in order."""
 
@@ -69,6 +72,7 @@ class ConsoleApp(App[int]):
         for palette in self.palettes.values():
             self.register_theme(palette.textual_theme())
         self.theme = theme_name
+        self._theme_files = theme.signature(paths.theme_dirs())
         self._outside = Outside(self)
 
     @property
@@ -82,7 +86,7 @@ class ConsoleApp(App[int]):
     def on_mount(self) -> None:
         if not self.is_headless:
             self._heed_signals()
-        self._draw_glyphs()
+        self.set_interval(THEMES_LOOKED_AT_S, self._look_at_themes)
         names = [place.name for place in keys.SCREENS]
         first = self.settings.screen if self.settings.screen in names else names[0]
         self.push_screen(self._screen(first))
@@ -160,6 +164,21 @@ class ConsoleApp(App[int]):
                     lambda key=key: screen.call_later(_run, screen, key),
                 )
 
+    def _look_at_themes(self) -> None:
+        """Take up a theme file that was edited; what is wrong with it is said, and the old one stays."""
+        now = theme.signature(paths.theme_dirs())
+        if now == self._theme_files:
+            return
+        self._theme_files = now
+        palettes, problems = theme.load(paths.theme_dirs())
+        self.palettes |= palettes
+        for palette in palettes.values():
+            self.register_theme(palette.textual_theme())
+        self.refresh_css(animate=False)
+        self._redraw()
+        said = Outcome(ok=not problems, text="; ".join(problems) or "themes read again")
+        self._answer(said)
+
     # --- looks ------------------------------------------------------------------------------------
 
     def action_theme(self) -> None:
@@ -190,17 +209,18 @@ class ConsoleApp(App[int]):
         self.settings.glyphs = glyphs.GLYPHS[(now + 1) % len(glyphs.GLYPHS)]
         self.remember()
         self.glyph_table = glyphs.table(self.settings.glyphs)
-        self._draw_glyphs()
         self._redraw()
         self._answer(Outcome(ok=True, text=f"drawn with {self.settings.glyphs}"))
 
-    def _draw_glyphs(self) -> None:
-        name = glyphs.guess() if self.settings.glyphs == "auto" else self.settings.glyphs
-        self.set_class(name == "ascii", "-ascii")
-        self.set_class(name == "block", "-block")
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """The last step before the screen: other characters, where this terminal lacks some."""
+        filters = super().get_line_filters()
+        return [*filters, GlyphFilter(self.glyph_table)] if self.glyph_table else filters
 
     def _redraw(self) -> None:
         for screen in self.screen_stack:
+            for widget in screen.query():
+                widget.refresh()
             for lines in screen.query(Lines):
                 lines.repaint_all()
             if isinstance(screen, House):

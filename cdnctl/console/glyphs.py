@@ -12,6 +12,9 @@ import sys
 from collections.abc import Mapping
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 
 GLYPHS = ("auto", "braille", "block", "ascii")
 """What may be asked for; `auto` looks at the terminal."""
@@ -21,9 +24,10 @@ _ASCII = {
     "◌": "o", "✖": "x", "▲": "!", "▸": ">", "·": ".", "–": "-", "−": "-", "±": "~", "…": "~", "→": ">",
     "←": "<", "↓": "v", "↑": "^", "❙": "|", "✔": "+", "▁": "_", "▂": "_", "▃": ".", "▄": "-", "▅": "=",
     "▆": "+", "▇": "*", "█": "#", "▀": "'", "░": ".", "▒": ":", "▓": "%", "■": "#", "□": "-", "◆": "*",
-    "×": "x", "≤": "<", "≥": ">", "µ": "u",
+    "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┏": "+", "┓": "+", "┗": "+", "┛": "+", "┃": "|", "▏": "|",
+    "▕": "|", "▔": "-", "▊": "|", "▎": "|", "×": "x", "≤": "<", "≥": ">", "µ": "u",
 }  # fmt: skip
-"""Those that the console draws itself."""
+"""Those that the console and its frames are drawn with."""
 _TOP, _BOTTOM = 0x1 | 0x2 | 0x8 | 0x10, 0x4 | 0x20 | 0x40 | 0x80
 """Braille bits of the upper and the lower half of a cell."""
 _ROWS = (0x1 | 0x8, 0x2 | 0x10, 0x4 | 0x20, 0x40 | 0x80)
@@ -63,6 +67,18 @@ def table(name: str) -> Table | None:
     """What to translate with, for `str.translate`; None where everything can be shown."""
     name = guess() if name == "auto" else name
     return {"ascii": _PLAIN, "block": _BLOCK}.get(name)
+
+
+class GlyphFilter(LineFilter):
+    """Translates what a line says; its styles stay."""
+
+    def __init__(self, translation: Table) -> None:
+        super().__init__()
+        self._translation = translation
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same line in other characters."""
+        return [Segment(text.translate(self._translation), style, more) for text, style, more in segments]
 
 
 def guess() -> str:

@@ -7,6 +7,7 @@ the `Palette` turns it into a style. Textual's own widgets take theirs from the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -24,6 +25,9 @@ COLORS = (
 )  # fmt: skip
 SERIES_AT_LEAST = 8
 DEFAULT = "midnight"
+_NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+ANSI = frozenset(("default", *_NAMES, *(f"bright_{name}" for name in _NAMES)))
+"""The terminal's own colours, as a theme may name them."""
 HEAT = 8
 """Steps of a heat map's colours above none; roles `h0` to `h8`."""
 _GLOW_FROM = 0.7
@@ -57,7 +61,14 @@ class Palette:
             found = self._styles[role] = self._make(role)
         return found
 
+    @property
+    def mixes(self) -> bool:
+        """Whether all colours are exact; else they are the terminal's own, of which nothing is known."""
+        return bool(self.heat)
+
     def _make(self, role: str) -> Style:
+        if not self.mixes and " on " in f" {role}":
+            return self._reversed(role)
         color = background = None
         attributes: dict[str, bool] = {}
         words = iter(role.split())
@@ -70,6 +81,15 @@ class Palette:
                 color = self._color(word)
         return Style(color=color, bgcolor=background, **attributes)  # type: ignore[arg-type]
 
+    def _reversed(self, role: str) -> Style:
+        """What stands on a ground, where the terminal's own ground is not known: turned round."""
+        before, _, after = f" {role} ".partition(" on ")
+        ground, *attributes = after.split()
+        if ground in ("surface", "background"):
+            return self.style(" ".join((before.strip(), *attributes)))
+        color = None if ground == "cursor" else self._color(ground)
+        return Style(color=color, reverse=True, bold="bold" in attributes or None)
+
     def _color(self, word: str) -> str:
         if word[0] == "s" and word[1:].isdecimal():
             return self.series[int(word[1:]) % len(self.series)]
@@ -79,7 +99,7 @@ class Palette:
 
     def textual_theme(self) -> Theme:
         """This theme for Textual's own style sheet; ours are its variables `$line`, `$muted`, ..."""
-        colors = self.colors
+        colors = {key: _for_textual(color) for key, color in self.colors.items()}
         return Theme(
             name=self.name,
             dark=self.dark,
@@ -94,12 +114,15 @@ class Palette:
             surface=colors["surface"],
             panel=colors["surface"],
             variables=self.variables(),
+            ansi=not self.mixes,
         )
 
     def variables(self) -> dict[str, str]:
         """Style sheet variables that Textual does not derive."""
-        colors = self.colors
+        colors = {key: _for_textual(color) for key, color in self.colors.items()}
         return {
+            "ansi-background": "ansi_default",
+            "ansi-foreground": "ansi_default",
             "line": colors["line"],
             "faint": colors["faint"],
             "muted": colors["muted"],
@@ -146,6 +169,8 @@ def parse(text: str, where: str) -> Palette:
         series = []
     for index, color in enumerate(series):
         problems += _color_problems(where, f"colors.series[{index}]", color)
+    if not problems and _mixed([*(colors[key] for key in COLORS), *series]):
+        problems.append(f"{where}: colors: either all as #rrggbb, or all the terminal's own")
     if problems:
         raise ThemeError("\n".join(problems))
     assert isinstance(name, str)
@@ -155,7 +180,9 @@ def parse(text: str, where: str) -> Palette:
 
 
 def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
-    """From the background over the accent to the text."""
+    """From the background over the accent to the text; nothing where the colours are the terminal's own."""
+    if not colors["background"].startswith("#"):
+        return ()
     ground, accent, text = (_rgb(colors[key]) for key in ("background", "accent", "text"))
     found = [colors["background"]]
     for step in range(1, HEAT + 1):
@@ -174,9 +201,20 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 
 def _color_problems(where: str, key: str, value: object) -> list[str]:
-    if isinstance(value, str) and _HEX.fullmatch(value):
+    if isinstance(value, str) and (_HEX.fullmatch(value) or value in ANSI):
         return []
-    return [f'{where}: {key}: {value!r}; a colour is written as "#rrggbb"']
+    return [
+        f'{where}: {key}: {value!r}; a colour is written as "#rrggbb", or one of the terminal\'s own as "red"'
+    ]
+
+
+def _for_textual(color: str) -> str:
+    return color if color.startswith("#") else f"ansi_{color}"
+
+
+def _mixed(palette: Iterable[str]) -> bool:
+    kinds = {color.startswith("#") for color in palette}
+    return len(kinds) > 1
 
 
 def load(directories: Iterable[Path]) -> tuple[dict[str, Palette], list[str]]:
@@ -195,6 +233,17 @@ def load(directories: Iterable[Path]) -> tuple[dict[str, Palette], list[str]]:
             else:
                 themes[palette.name] = palette
     return dict(sorted(themes.items(), key=lambda item: (item[0] != DEFAULT, item[0]))), problems
+
+
+def signature(directories: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a theme file does."""
+    found = []
+    for directory in directories:
+        for path in sorted(directory.glob("*.toml")):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def suited(themes: Mapping[str, Palette]) -> str:

@@ -164,7 +164,7 @@ class Redactor:
         return _masked(_V6 | unit << 88 | site << 80 | low, bits, 128), bits
 
     def _slot(self, kind: str, within: int, real: int, count: int, wish: int | None = None) -> int:
-        """A place for `real` among `count`, its own while there are any: that of `wish`, or one by the key."""
+        """A place for `real` among `count`, its own while there are any: `wish`, or one by the key."""
         taken = self._slots.setdefault((kind, within), {})
         if real not in taken:
             first = self._random(f"{kind} {within} {real}") % count if wish is None else wish

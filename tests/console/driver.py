@@ -10,10 +10,13 @@ from frames import incident
 from textual.pilot import Pilot
 
 from cdnctl import paths
+from cdnctl.cli.spoken import CommandLine
 from cdnctl.console import theme
 from cdnctl.console.app import ConsoleApp
+from cdnctl.console.screens.house import House
 from cdnctl.console.screens.overview import Overview
-from cdnctl.model import Frame
+from cdnctl.console.settings import Settings
+from cdnctl.model import AnyCommand, Frame, Outcome
 
 PALETTES, PROBLEMS = theme.load(paths.theme_dirs()[:1])
 
@@ -27,6 +30,18 @@ class Desk:
     @property
     def overview(self) -> Overview:
         return next(screen for screen in self.app.screen_stack if isinstance(screen, Overview))
+
+    @property
+    def house(self) -> House:
+        """The screen that is shown, or under the dialog that is."""
+        house = self.app.house
+        assert house is not None
+        return house
+
+    async def go(self, name: str) -> None:
+        """To a screen."""
+        self.app.action_go(name)
+        await self.settle()
 
     @property
     def text(self) -> str:
@@ -66,10 +81,20 @@ async def console(
     role: str = "operate",
     read_only: bool = False,
     theme_name: str = theme.DEFAULT,
+    answer: Callable[[AnyCommand], Outcome] | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Desk]:
     """The console over these frames (the incident by default), past and drawn."""
     feed = ScriptedFeed(list(incident() if frames is None else frames), role)
-    app = ConsoleApp(lambda: feed, PALETTES, theme_name=theme_name, read_only=read_only)
+    feed.answer = answer or feed.answer
+    app = ConsoleApp(
+        lambda: feed,
+        PALETTES,
+        theme_name=theme_name,
+        read_only=read_only,
+        settings=settings or Settings(glyphs="braille"),
+        grammar=CommandLine(),
+    )
     async with app.run_test(size=size) as pilot:
         desk = Desk(app, feed, pilot)
         await desk.settle()

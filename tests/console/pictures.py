@@ -128,9 +128,10 @@ def answer(command: AnyCommand) -> Outcome:
     return default_answer(command)
 
 
+REASONS = ("scraper", "SYN flood, ticket 4711")
 BLOCKS = [
     Block(
-        prefix=f"198.51.{number // 250}.{number % 250}", reason=("scraper", "SYN flood, ticket 4711")[number % 2],
+        prefix=f"198.51.{number // 250}.{number % 250}", reason=REASONS[number % 2],
         source=("manual", "feed-a")[number % 3 == 0], created_ns=NOON_NS - number * 10**9,
         expires_ns=NOON_NS + (3600 + 77 * number) * 10**9 if number % 5 else 0, hits=17 * number % 4001,
     )
@@ -141,8 +142,8 @@ BLOCKS = [
 def _entry(seq: int, user: str, verb: str, cli: str, text: str, **more: object) -> JournalEntry:
     fields: dict[str, object] = {"ok": True, "before": {}, "after": {}, "reason": ""} | more
     return JournalEntry(
-        seq=seq, at=f"2023-11-14T22:{seq % 60:02}:07.123456Z", user=user, uid=0, pid=900 + seq, client="console",
-        cli=cli, command={"verb": verb}, text=text, **fields,  # type: ignore[arg-type]
+        seq=seq, at=f"2023-11-14T22:{seq % 60:02}:07.123456Z", user=user, uid=0, pid=900 + seq,
+        client="console", cli=cli, command={"verb": verb}, text=text, **fields,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

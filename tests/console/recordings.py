@@ -36,7 +36,7 @@ BEFORE_S, AFTER_S = 12.0, 12.0
 def main(names: list[str]) -> int:
     """Make those named, or all."""
     for name in names or ["incident", "flood"]:
-        file = paths.shipped_recordings_dir() / f"{name}.cdnrec"
+        file = paths.shipped_recordings_dir() / f"{name}.rec"
         with tempfile.TemporaryDirectory() as directory:
             whole = Path(directory) / "whole"
             asyncio.run({"incident": _incident, "flood": _flood}[name](whole))

@@ -25,7 +25,7 @@ from cdnctl.recording.writer import Writer
 def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six seconds of an edge, in a directory that we are in."""
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "short.cdnrec"
+    file = tmp_path / "short.rec"
     edge = Edge()
     with Writer(file) as writer:
         for number in range(13):
@@ -40,7 +40,7 @@ def lines(file: Path) -> list[Any]:
 
 
 def test_a_cast_beside_its_recording(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cast", "short.cdnrec", "--size", "80x24", "--utc"]) == 0
+    assert main(["cast", "short.rec", "--size", "80x24", "--utc"]) == 0
     assert "short.cast: 6.0 s, 13 pictures, 1 markers" in capsys.readouterr().out
     header, *events = lines(recording.with_suffix(".cast"))
     assert header["version"] == 3
@@ -49,7 +49,7 @@ def test_a_cast_beside_its_recording(recording: Path, capsys: pytest.CaptureFixt
     assert [0.5, "m", "corona goes dark"] in events  # after the picture before it
     assert events[-1] == [0.0, "x", "0"]
     assert "22:13:20" in recording.with_suffix(".cast").read_text()
-    assert sorted(os.listdir()) == ["short.cast", "short.cdnrec"]
+    assert sorted(os.listdir()) == ["short.cast", "short.rec"]
 
 
 def test_options_of_casts(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +68,7 @@ def test_options_of_casts(recording: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_still_stands_alone(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["cast", "short.cdnrec", "--svg", "--at", "2.5", "--size", "80x24", "--title", "<a> & b"]) == 0
-    )
+    assert main(["cast", "short.rec", "--svg", "--at", "2.5", "--size", "80x24", "--title", "<a> & b"]) == 0
     svg = recording.with_suffix(".svg").read_text()
     picture = ElementTree.fromstring(svg)
     texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
@@ -83,48 +81,48 @@ def test_a_still_stands_alone(recording: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_terminal_without_colours(recording: Path) -> None:
-    assert main(["cast", "short.cdnrec", "--color", "none", "--size", "80x24"]) == 0
+    assert main(["cast", "short.rec", "--color", "none", "--size", "80x24"]) == 0
     assert not re.search(r"\[[0-9;]*[34]8;", recording.with_suffix(".cast").read_text())
 
 
 def test_a_recording_that_was_cut_off(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = recording.read_bytes()
     recording.write_bytes(whole[: len(whole) // 2])
-    assert main(["cast", "short.cdnrec", "--size", "80x24"]) == 0
+    assert main(["cast", "short.rec", "--size", "80x24"]) == 0
     said = capsys.readouterr()
     assert "short.cast: " in said.out
     assert "used up to there" in said.err
 
 
 def test_stdout(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cast", "short.cdnrec", "--v2", "-o", "-"]) == 0
+    assert main(["cast", "short.rec", "--v2", "-o", "-"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["version"] == 2
-    assert os.listdir() == ["short.cdnrec"]
+    assert os.listdir() == ["short.rec"]
 
 
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
-        ("nothing.cdnrec", 1, "nothing.cdnrec"),
+        ("nothing.rec", 1, "nothing.rec"),
         ("nothing", 2, "there is no recording nothing"),
-        ("short.cdnrec --size 20x5", 2, "'20x5': expected columns and rows as in 120x40, from 80x24"),
-        ("short.cdnrec --size big", 2, "expected columns and rows"),
-        ("short.cdnrec --theme none-such", 2, "there is no theme none-such"),
-        ("short.cdnrec --speed 0", 2, "'0': expected a number from 0.1"),
-        ("short.cdnrec --from yesterday", 2, "'yesterday': expected a time as in 1m30s"),
-        ("short.cdnrec --from 1h", 2, "no frame of the recording from --from to --to"),
-        ("short.cdnrec --from 3s --to 2s", 2, "no frame of the recording from --from to --to"),
-        ("short.cdnrec --at 1s", 2, "--at says nothing without --svg"),
-        ("short.cdnrec --svg --speed 2", 2, "--speed says nothing with --svg"),
-        ("short.cdnrec --svg --idle-limit 2", 2, "--idle-limit says nothing with --svg"),
-        ("short.cdnrec --svg --at 1m", 2, "the recording ends at 6.0 s"),
-        ("short.cdnrec -o - --json", 2, "both want stdout"),
-        ("short.cdnrec -o no/such/dir.cast", 1, "cannot write no/such/dir.cast: No such file"),
-        ("short.cdnrec --keys nowhere", 1, "--keys: nowhere: No such file"),
-        ("short.cdnrec --keys short.cdnrec", 1, "--keys: short.cdnrec"),
-        ("short.cdnrec --press wait:9000", 2, "there is no key 'wait:9000'"),
-        ("short.cdnrec --press nonsense", 2, "there is no key 'nonsense'"),
-        ("short.cdnrec --press ctrl+c", 1, "a key ended the console"),
+        ("short.rec --size 20x5", 2, "'20x5': expected columns and rows as in 120x40, from 80x24"),
+        ("short.rec --size big", 2, "expected columns and rows"),
+        ("short.rec --theme none-such", 2, "there is no theme none-such"),
+        ("short.rec --speed 0", 2, "'0': expected a number from 0.1"),
+        ("short.rec --from yesterday", 2, "'yesterday': expected a time as in 1m30s"),
+        ("short.rec --from 1h", 2, "no frame of the recording from --from to --to"),
+        ("short.rec --from 3s --to 2s", 2, "no frame of the recording from --from to --to"),
+        ("short.rec --at 1s", 2, "--at says nothing without --svg"),
+        ("short.rec --svg --speed 2", 2, "--speed says nothing with --svg"),
+        ("short.rec --svg --idle-limit 2", 2, "--idle-limit says nothing with --svg"),
+        ("short.rec --svg --at 1m", 2, "the recording ends at 6.0 s"),
+        ("short.rec -o - --json", 2, "both want stdout"),
+        ("short.rec -o no/such/dir.cast", 1, "cannot write no/such/dir.cast: No such file"),
+        ("short.rec --keys nowhere", 1, "--keys: nowhere: No such file"),
+        ("short.rec --keys short.rec", 1, "--keys: short.rec"),
+        ("short.rec --press wait:9000", 2, "there is no key 'wait:9000'"),
+        ("short.rec --press nonsense", 2, "there is no key 'nonsense'"),
+        ("short.rec --press ctrl+c", 1, "a key ended the console"),
         ("/dev/null", 1, "/dev/null is no recording"),
     ],
 )
@@ -137,7 +135,7 @@ def test_refusals_name_the_place_and_leave_nothing(
         ended = usage.code  # type: ignore[assignment]
     assert ended == status
     assert message in " ".join("".join(capsys.readouterr()).split())
-    assert os.listdir() == ["short.cdnrec"]
+    assert os.listdir() == ["short.rec"]
 
 
 def test_nothing_of_it_costs_other_verbs() -> None:

@@ -191,7 +191,7 @@ def test_without_a_terminal_it_says_what_to_do() -> None:
 
 def test_an_unknown_theme_is_a_usage_error(terminal: Callable[..., Terminal]) -> None:
     window = terminal(code=RUN.replace("None", "None, theme='mauve'"))
-    window.shows("there is no theme mauve", "midnight, daylight", "ended with 2")
+    window.shows("there is no theme mauve", "there are midnight", "ended with 2")
 
 
 def test_the_picture_stands_alone(agent: Path, tmp_path: Path) -> None:

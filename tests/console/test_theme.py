@@ -29,19 +29,35 @@ def test_shipped_themes_are_valid_and_the_default_is_first() -> None:
     themes, problems = theme.load(paths.theme_dirs()[:1])
     assert problems == []
     assert next(iter(themes)) == "midnight"
-    assert {"midnight", "daylight"} <= themes.keys()
+    assert set(themes) == {
+        "midnight", "daylight", "high-contrast", "colour-blind", "amber", "ansi", "plain",
+    }  # fmt: skip
+
+
+def test_the_terminals_own_colours_are_all_or_none_and_grounds_are_turned_round() -> None:
+    text = TEXT.replace('good = "#67d391"', 'good = "green"')
+    with pytest.raises(theme.ThemeError, match="all as #rrggbb"):
+        theme.parse(text, "mine.toml")
+    plain = SHIPPED["plain"]
+    assert plain.style("on cursor").reverse
+    assert plain.style("background on bad bold").reverse
+    assert not plain.style("accent on surface").reverse
+    assert plain.heat == ()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_all_text_can_be_read(name: str) -> None:
-    colors = SHIPPED[name].colors
+    colors, least = SHIPPED[name].colors, 7.0 if name == "high-contrast" else 4.5
+    if not SHIPPED[name].mixes:
+        assert set(colors.values()) <= theme.ANSI  # the terminal's own: its user has chosen them
+        return
     for ground in ("background", "surface", "cursor"):
         for role in ("text", "muted", "accent", "good", "warn", "bad"):
-            assert contrast(colors[role], colors[ground]) >= 4.5, f"{role} on {ground}"
+            assert contrast(colors[role], colors[ground]) >= least, f"{role} on {ground}"
     for role in ("accent", "warn", "bad"):  # chips and banners
-        assert contrast(colors["background"], colors[role]) >= 4.5, f"background on {role}"
+        assert contrast(colors["background"], colors[role]) >= least, f"background on {role}"
     for color in SHIPPED[name].series:
-        assert contrast(color, colors["background"]) >= 4.5, color
+        assert contrast(color, colors["background"]) >= least, color
 
 
 def test_roles() -> None:
@@ -82,5 +98,6 @@ def test_a_users_theme_is_added_and_a_broken_one_costs_only_itself(tmp_path: Pat
     (tmp_path / "broken.toml").write_text("[colors]")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     themes, problems = theme.load([paths.theme_dirs()[0], tmp_path, tmp_path / "missing"])
-    assert list(themes) == ["midnight", "daylight", "mine"]
+    assert {*SHIPPED, "mine"} == set(themes)
+    assert next(iter(themes)) == "midnight"
     assert len(problems) >= 2

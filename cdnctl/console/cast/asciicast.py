@@ -27,22 +27,27 @@ class Asciicast:
         self._out = out
 
     def header(self, size: tuple[int, int], palette: Palette, *, title: str, began_ns: int) -> None:
-        """What the terminal is like; `began_ns` is the wall time of the first picture."""
+        """What the terminal is like; `began_ns` is the wall time of the first picture.
+
+        Its colours are the theme's; a theme that leaves them to the terminal leaves them to the player.
+        """
         width, height = size
-        colors = {
-            "fg": palette.colors["text"],
-            "bg": palette.colors["background"],
-            "palette": ":".join(sixteen(palette)),
-        }
+        colors: dict[str, Any] = {}
+        if palette.mixes:
+            colors["theme"] = {
+                "fg": palette.colors["text"],
+                "bg": palette.colors["background"],
+                "palette": ":".join(sixteen(palette)),
+            }
         common: dict[str, Any] = {
             "timestamp": began_ns // 10**9,
             "title": clean(title, 120),
             "env": {"TERM": "xterm-256color"},
         }
         terminal: dict[str, Any] = (
-            {"width": width, "height": height, "theme": colors}
+            {"width": width, "height": height, **colors}
             if self.version == 2
-            else {"term": {"cols": width, "rows": height, "type": "xterm-256color", "theme": colors}}
+            else {"term": {"cols": width, "rows": height, "type": "xterm-256color", **colors}}
         )
         self._line({"version": self.version, **terminal, **common})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple, TextIO
 
@@ -80,7 +80,16 @@ def still(
         async with stage(edge, size, palettes, name, utc=utc) as on:
             return await hold(on, frames, at_s, keys)
 
-    return svg(asyncio.run(run()), palettes[name], title or f"cdnctl --edge {edge}")
+    return svg(asyncio.run(run()), _exact(palettes, name), title or f"cdnctl --edge {edge}")
+
+
+def _exact(palettes: Mapping[str, Palette], name: str) -> Palette:
+    """That theme, or where it leaves colours to the terminal one that could be the terminal's."""
+    dark = palettes[name].dark
+    exact = [palette for palette in palettes.values() if palette.mixes]
+    return next(
+        (palette for palette in (palettes[name], *exact) if palette.mixes and palette.dark == dark), exact[0]
+    )
 
 
 class _Writer:

@@ -13,7 +13,7 @@ from cdnctl.console.widgets import endpoints, ticker
 from cdnctl.console.widgets.endpoints import EndpointTable
 from cdnctl.console.widgets.heat import HeatMap
 from cdnctl.console.widgets.histogram import Histogram, facts
-from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.lines import Lines, Row, heading
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
 from cdnctl.console.widgets.timeline import Timeline
@@ -70,7 +70,7 @@ class Cdns(House):
         self.query_one(HeatMap).update(cdn.name, shown, frame, self.session.history.frames)
         self.query_one(Histogram).update(cdn, role)
         about = self.query_one("#facts", Lines)
-        about.border_title = f"facts of {shown}"
+        about.border_title = heading(f"facts of {shown}")
         about.show(facts(cdn))
 
     def cursor_moved(self, table: LiveTable) -> None:

@@ -9,7 +9,7 @@ from textual.widget import Widget
 from cdnctl.console import keys
 from cdnctl.console.format import clean, scaled
 from cdnctl.console.screens.house import House
-from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.lines import Lines, Row, heading
 from cdnctl.console.widgets.notices import wrapped
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable, end, tcpdump
@@ -40,7 +40,7 @@ class Drops(House):
 
     def on_screen_suspend(self) -> None:
         """Nobody looks: let the agent sample for itself."""
-        if self.app.screen is not self:
+        if self.console_app.house is not self:
             self.session.watch(None)
 
     def _watch(self) -> None:
@@ -54,7 +54,7 @@ class Drops(House):
         packets.update(self.session.packets, roles)
         what = self.chosen.replace("_", " ") or "all drops"
         missed = f" · {scaled(self.session.missed)} more matched" if self.session.missed else ""
-        packets.border_title = f"sampled packets, 1 in {frame.sampling.one_in} · {what}{missed}"
+        packets.border_title = heading(f"sampled packets, 1 in {frame.sampling.one_in} · {what}{missed}")
         self._explain()
 
     def _explain(self) -> None:

@@ -55,6 +55,7 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self.view = display
         self.needle = Filter()
         self._due = False
+        self._composed = False
 
     @property
     def session(self) -> Session:
@@ -102,14 +103,16 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     def on_mount(self) -> None:
         for table in self.query(LiveTable):
             table.remember(self.view.settings)
+        self._composed = True
         self.set_interval(TICK_S, self._tick)
         self._tick()
         self._draw_footer()
 
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
-        self._tick()
-        self.draw()
+        if self._composed:
+            self._tick()
+            self.draw()
 
     @property
     def frame(self) -> Frame | None:
@@ -132,7 +135,7 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     def draw(self) -> None:
         """Show the frame on display, and what led to it."""
         frame = self.frame
-        if frame is None or not self.is_mounted:
+        if frame is None or not self._composed:
             return
         self.show_frame(frame)
         self._draw_detail()
@@ -140,7 +143,13 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
 
     # --- headline, banner, footer -----------------------------------------------------------------
 
+    def on_unmount(self) -> None:
+        """The panels are gone; a timer may still come."""
+        self._composed = False
+
     def _tick(self) -> None:
+        if not self._composed:
+            return
         frame = self.frame
         edge = self.session.edge or (frame.edge if frame else "")
         place = "▷ replay " if self.session.is_replay else "◁ past " if self.session.playback else ""
@@ -251,9 +260,8 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     @property
     def sorted_table(self) -> LiveTable | None:
         """The focused table if it sorts, else the main one."""
-        if (table := self.table) is not None and table.SORTS:
-            return table
-        return self.query_one(f"#{self.MAIN}", LiveTable) if self.MAIN else None
+        main = self.query_one(f"#{self.MAIN}", LiveTable)
+        return next((table for table in (self.table, main) if table is not None and table.SORTS), None)
 
     def action_sort(self) -> None:
         """Sort by the next column."""

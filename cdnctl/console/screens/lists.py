@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -17,7 +18,7 @@ from cdnctl.console.screens.dialogs.edit import AllowDialog, EditDialog, ImportD
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import blocked
 from cdnctl.console.widgets.blocked import AllowedTable, BlockedTable, key_of
-from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.lines import Row, heading
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import AnyChange, Block, Disallow, Frame, ListCustomers, Outcome, Unblock
 
@@ -39,7 +40,7 @@ class Lists(House):
         self._hits: dict[str, tuple[float, int]] = {}
         """When a block's hits were counted, on this process's clock, and how many."""
         self._rates: dict[str, float] = {}
-        self._asked_s = 0.0
+        self._asked_s = -math.inf
 
     def panels(self) -> Iterable[Widget]:
         yield BlockedTable("block list", id="blocked")
@@ -49,7 +50,7 @@ class Lists(House):
 
     def on_screen_resume(self) -> None:
         """Ask at once."""
-        self._asked_s = 0.0
+        self._asked_s = -math.inf
 
     def show_frame(self, frame: Frame) -> None:
         if self._found is None and frame.blocks:
@@ -104,7 +105,7 @@ class Lists(House):
             parts.append(f"none of {found.total:,}")
         if table.marked:
             parts.append(f"{len(table.marked):,} marked")
-        table.border_title = " · ".join(part.replace("[", "\\[") for part in parts)
+        table.border_title = heading(" · ".join(parts))
         table.border_subtitle = "j beyond the end: next page" if found.more else ""
         self._draw_detail()
 

@@ -19,7 +19,7 @@ from cdnctl.console.format import clean
 from cdnctl.console.screens.dialogs.ask import AskDialog
 from cdnctl.console.screens.house import House
 from cdnctl.console.screens.speaking import run_line
-from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.lines import Row, heading
 from cdnctl.console.widgets.table import Column, LiveTable, Record
 from cdnctl.model import Frame
 
@@ -124,12 +124,11 @@ class Trace(House):
 
     def action_ask(self) -> None:
         """Ask for two ends, then trace."""
-        vips = [service for service in (self.frame.services if self.frame else [])]
-        example = f"198.51.100.7 {vips[0].vip}:{vips[0].port}" if vips else EXAMPLE
+        service = next(iter(self.frame.services), None) if self.frame else None
+        example = f"198.51.100.7 {service.vip}:{service.port}" if service else EXAMPLE
+        how = "FROM[:PORT] TO:PORT [--proto udp]"
         self.app.push_screen(
-            AskDialog(
-                "Trace a packet", "packet", self._words or example, "FROM[:PORT] TO:PORT [--proto udp]"
-            ),
+            AskDialog("Trace a packet", "packet", self._words or example, how),
             self.trace,
         )
 
@@ -148,7 +147,7 @@ class Trace(House):
     async def _trace(self, words: tuple[str, ...]) -> None:
         answer = await ask_line(("trace", *words, "--json", *self.edge_words(words)))
         table = self.query_one(StepTable)
-        table.border_title = f"trace · {clean(' '.join(words), 80)}".replace("[", "\\[")
+        table.border_title = heading(f"trace · {clean(' '.join(words), 80)}")
         if problem := problem_of(answer):
             self.said(problem, ok=False)
             table.fill([])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from cdnctl.console.format import axis, fit
 from cdnctl.console.theme import HEAT
 from cdnctl.console.tracks import Tracks
-from cdnctl.console.widgets.lines import Lines, Row, Span
+from cdnctl.console.widgets.lines import Lines, Row, Span, heading
 from cdnctl.console.widgets.plot import AXIS, SPAN_S, time_axis
 from cdnctl.model import HISTOGRAM_STEPS, Frame, histogram_limits_ms
 
@@ -34,7 +34,7 @@ class HeatMap(Lines):
         """Show this CDN up to the frame; `shown` is its name, made safe."""
         self._tracks.follow(frames)
         self._cdn, self._now_s = name, frame.monotonic_ns / 1e9
-        self.border_title = f"handshakes of {shown} by time taken, ms"
+        self.border_title = heading(f"handshakes of {shown} by time taken, ms")
         self._redraw()
 
     def on_resize(self) -> None:

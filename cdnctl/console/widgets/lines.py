@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
+from textual.markup import escape
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from cdnctl.console.glyphs import Table
 from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+
+def heading(text: str) -> str:
+    """A panel's title, which Textual would read as markup: for all that has a name or a filter in it."""
+    return escape(text)
 
 
 class Lines(ScrollView, can_focus=False):
@@ -92,10 +97,5 @@ class Lines(ScrollView, can_focus=False):
         style_of = self.palette.style
         if under := self.row_background(index):
             base += style_of(under)
-        table: Table | None = getattr(self.app, "glyph_table", None)
-        segments = [
-            Segment(text.translate(table) if table else text, base + style_of(role))
-            for text, role in self.rows[index]
-            if text
-        ]
+        segments = [Segment(text, base + style_of(role)) for text, role in self.rows[index] if text]
         return Strip(segments).crop_extend(0, width, base)

@@ -16,6 +16,7 @@ from cdnctl.model import Outcome
 ANSWER_S = 5.0
 """How long an outcome stays; Esc takes it away earlier."""
 ANSWER_LINES = 3
+READ_ONLY = "read only"
 
 
 class Banner(Lines):
@@ -112,7 +113,7 @@ class Footer(Lines):
 
     def _redraw(self) -> None:
         items = {key: self.labels.get(key.action, key.label) for key in self._table}
-        room = self.size.width - 1
+        room = self.size.width - 1 - (len(READ_ONLY) if self.read_only else 0)
         for key in sorted(items, key=lambda key: key.footer):
             if (
                 sum(cell_len(item.face) + 1 + cell_len(label) + 2 for item, label in items.items())
@@ -128,7 +129,7 @@ class Footer(Lines):
                 (f" {label}  ", "muted" if allowed else "faint"),
             ]
         if self.read_only:
-            row.append(("read only", "warn"))
+            row.append((READ_ONLY, "warn"))
         self.show([tuple(row)])
 
 

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.base import Push
 from cdnctl.console.screens.dialogs.block import Entry
+from cdnctl.console.widgets.lines import heading
 
 
 class AskDialog(ModalScreen[str | None]):
@@ -26,7 +27,7 @@ class AskDialog(ModalScreen[str | None]):
         title, label, text, hint = self._parts
         with Vertical(id="box") as box:
             box.border_title = title
-            box.border_subtitle = hint.replace("[", "\\[")
+            box.border_subtitle = heading(hint)
             box.styles.width = 72
             yield Entry("asked", label, text, hint)
             with Horizontal(id="buttons"):

@@ -28,10 +28,19 @@ WORDS = (
     ("±", "relative standard error of a sampled rate"),
     ("1 in N", "every Nth packet is sampled; lost: samples that got lost"),
     ("blocks", "prefixes wanted, and enforced if that differs"),
+    ("◑ partly", "some of its endpoints are out"),
+    ("now, usual", "endpoints: handshake now (peak, falls slowly), and slow average"),
+    ("limit", "endpoints: a handshake over this counts as slow"),
+    ("silent", "endpoints: connects since the last answer"),
+    ("ports", "endpoints: share of the SNAT ports towards it that are held"),
+    ("95% sure", "talkers: the true rate lies between, 19 times in 20"),
+    ("full, spill", "share of a CDN's capacity in use; new flows that went elsewhere for it"),
+    ("hits", "packets that a block dropped, estimated from samples"),
     ("▲ DISARMED", "nothing is dropped or ejected"),
     ("✖ BYPASSED", "every packet passes untouched, nothing is translated"),
 )
 FACE, WORD = 11, 13
+GAP = 4
 FRAME = 8
 """Cells that border, padding and scroll bar take."""
 
@@ -59,11 +68,14 @@ class HelpDialog(ModalScreen[None]):
     def on_resize(self, event: events.Resize) -> None:
         lines = self.query_one("#help", Lines)
         left, right = _keys(self._screen_name), _words()
-        together = _width(left) + 4 + _width(right) + FRAME
-        if together <= event.size.width:
-            rows, width = _side_by_side(left, right, _width(left) + 4), together
-        else:
-            rows, width = [*left, (), *right], max(_width(left), _width(right)) + FRAME
+        rows = [*left, (), *right]
+        half = min((at for at, row in enumerate(rows) if not row), key=lambda at: max(at, len(rows) - at))
+        columns = ([rows[:half], rows[half + 1 :]], [rows])
+        fitting = (each for each in columns if _together(each) <= event.size.width)
+        chosen = next(fitting, columns[-1])
+        rows, width = chosen[0], _together(chosen)
+        for column in chosen[1:]:
+            rows = _side_by_side(rows, column, _width(rows) + GAP)
         lines.styles.width = min(width, event.size.width)
         lines.styles.max_height = event.size.height - 2
         lines.styles.height = len(rows) + 2
@@ -103,6 +115,10 @@ def _words() -> list[Row]:
 
 def _width(rows: list[Row]) -> int:
     return max(sum(cell_len(text) for text, _ in row) for row in rows)
+
+
+def _together(columns: list[list[Row]]) -> int:
+    return sum(_width(column) for column in columns) + GAP * (len(columns) - 1) + FRAME
 
 
 def _side_by_side(left: list[Row], right: list[Row], at: int) -> list[Row]:

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean
-from cdnctl.console.widgets.lines import Lines, Row
+from cdnctl.console.widgets.lines import Lines, Row, heading
 
 
 class OutputDialog(ModalScreen[None]):
@@ -34,7 +34,7 @@ class OutputDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         lines = Lines(id="help")
         lines.can_focus = True
-        lines.border_title = clean(self._title, 60).replace("[", "\\[")
+        lines.border_title = heading(clean(self._title, 60))
         lines.border_subtitle = "j k scroll · esc closes"
         yield lines
 

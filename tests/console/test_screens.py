@@ -1,0 +1,381 @@
+"""The screens beyond the overview: how they look, what their keys do, and what they ask of the agent."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pictures
+import pytest
+from driver import Desk, console
+from frames import Edge, incident
+
+from cdnctl.console import keys
+from cdnctl.console.screens import lists, trace
+from cdnctl.console.screens.drops import words_of
+from cdnctl.console.screens.journal import differences
+from cdnctl.console.widgets.blocked import BlockedTable
+from cdnctl.console.widgets.endpoints import EndpointTable
+from cdnctl.console.widgets.sources import SourceTable, around
+from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
+from cdnctl.model import (
+    Allow,
+    BlockPrefix,
+    Change,
+    Disallow,
+    FindBlocks,
+    SampledPacket,
+    SetLimit,
+    Term,
+    Unblock,
+)
+
+GOLDENS = Path(__file__).parent / "goldens"
+SIZES = [(80, 24), (120, 40), (200, 50)]
+NAMES = [place.name for place in keys.SCREENS]
+REPORT = (
+    '{"ok":false,"edge":"ams1","findings":[{"level":"ok","what":"kernel","text":"6.1 [/b] is new enough",'
+    '"remedy":""},{"level":"fail","what":"offload","text":"LRO is on on eth0",'
+    '"remedy":"ethtool -K eth0 lro off"}]}'
+)
+TRACED = (
+    '{"packet":"tcp 198.51.100.7:40000","steps":[{"what":"parse","found":"IPv4, TCP, SYN"},'
+    '{"what":"pick","found":"aurora, slot 17 [red]"}],"summary":"forwarded to aurora","warnings":["w [/x]"]}'
+)
+
+
+async def answer_line(words: tuple[str, ...]) -> tuple[bool, str]:
+    """What the command line's own programs would print."""
+    return True, TRACED if words[0] == "trace" else REPORT
+
+
+@asynccontextmanager
+async def at(
+    name: str, size: tuple[int, int] = (120, 40), count: int = 200, **options: Any
+) -> AsyncIterator[Desk]:
+    """The console at a screen, in the flood, with everything that a real edge has."""
+    frames = pictures.rich(incident()[:count])
+    async with console(frames, size, answer=options.pop("answer", pictures.answer), **options) as desk:
+        await desk.go(name)
+        await pictures.dress(desk)
+        desk.app.session.received_at += 1e6  # however slow this machine is, nothing is stale
+        yield desk
+
+
+@pytest.fixture(autouse=True)
+def _lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "run_line", answer_line)
+    monkeypatch.setattr(lists, "ASKED_EVERY_S", 1e12)  # once, when the screen is opened
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", NAMES[1:])
+async def test_golden(name: str, size: tuple[int, int]) -> None:
+    """The whole screen as text. `UPDATE_GOLDENS=1` writes it anew: look at the difference."""
+    async with at(name, size) as desk:
+        if name == "trace":
+            desk.house.trace("198.51.100.7 203.0.113.80:80")  # type: ignore[attr-defined]
+            await desk.settle()
+        shown = desk.text + "\n"
+    golden = GOLDENS / f"{name}-{size[0]}x{size[1]}.txt"
+    if os.environ.get("UPDATE_GOLDENS"):
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_nothing_vital_is_lost_at_any_size(size: tuple[int, int]) -> None:
+    """By the goldens, which the screens are held against above."""
+    vital = {
+        "cdns": ("198.51.100.30:80", "✖ out dark", "handshakes of aurora", "p95", "borealis", "✖✖"),
+        "talkers": ("10.66.0.0/16", "52.6k", "95% sure", "±", "drop"),
+        "drops": ("not a start", "pps", "A segment of a flow", "10.66.3.9", "sampled packets"),
+        "lists": ("198.51.0.1", "hits", "left", "1 to 200 of 1,000", "10.9.0.0/16"),
+        "steering": ("weight", "70%", "acme", "of limit", "203.0.113.80:80", "latency"),
+        "trace": ("LRO is on on eth0", "slot 17 [red]", "forwarded to aurora"),
+        "journal": ("alice as root", "drained corona", "drained: none → corona"),
+    }
+    for name, words in vital.items():
+        text = (GOLDENS / f"{name}-{size[0]}x{size[1]}.txt").read_text()
+        for word in (*words, "● ARMED", "● live", "q quit"):
+            assert word in text, (name, word)
+
+
+async def test_numbers_lead_to_the_screens_and_esc_back() -> None:
+    async with at("overview") as desk:
+        for number in "2345678":
+            await desk.press(number)
+            assert NAMES[int(number) - 1] == desk.house.NAME
+        for name in reversed(NAMES[1:7]):
+            await desk.press("escape")
+            assert name == desk.house.NAME
+        await desk.press("escape", "escape")
+        assert desk.house.NAME == "overview"
+
+
+async def test_enter_goes_into_what_is_under_the_cursor() -> None:
+    async with at("overview") as desk:
+        await desk.press("j", "enter")
+        assert desk.house.NAME == "cdns"
+        table = desk.house.query_one(EndpointTable)
+        assert str(table.current).startswith("borealis ")
+        assert "handshakes of borealis" in desk.text
+
+
+async def test_every_screen_lists_its_own_keys_in_help() -> None:
+    for place in keys.SCREENS:
+        async with at(place.name, (200, 50), 2) as desk:
+            await desk.press("question_mark")
+            for key in place.keys:
+                assert key.help in desk.text, (place.name, key)
+            await desk.press("escape")
+
+
+# --- talkers ----------------------------------------------------------------------------------------
+
+
+async def test_a_followed_source_stays_on_top_also_when_it_is_quiet() -> None:
+    async with at("talkers") as desk:
+        await desk.press("j", "j", "f")
+        table = desk.house.query_one(SourceTable)
+        assert table.records[0].key == "10.2.17.30"
+        newest = desk.app.session.history.newest
+        assert newest is not None
+        quiet = [each for each in newest.talkers if each.prefix != "10.2.17.30"]
+        await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1, talkers=quiet))
+        assert table.records[0].key == "10.2.17.30"
+        assert "quiet" in desk.text
+        await desk.press("escape", "escape")
+        assert "10.2.17.30" not in [record.key for record in table.records]
+
+
+async def test_sources_are_gathered_by_prefix_and_by_cdn() -> None:
+    async with at("talkers") as desk:
+        table = desk.house.query_one(SourceTable)
+        await desk.press("v")
+        assert "10.1.0.0/24" in [record.key for record in table.records]
+        await desk.press("v")
+        assert [record.key for record in table.records][:2] == ["10.66.0.0/16", "10.1.0.0/16"]
+        await desk.press("v")
+        assert {record.key for record in table.records} == {"aurora", "borealis"}
+        await desk.press("b")  # no CDN is blocked by its name
+        assert "10.66.0.0/16" in desk.text
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wider"),
+    [("10.1.2.3", "10.1.2.0/24"), ("10.0.0.0/8", "10.0.0.0/8"), ("2001:db8::7", "2001:db8::/48"), ("x", "x")],
+)
+def test_around(prefix: str, wider: str) -> None:
+    assert around(prefix, 24, 48) == wider
+
+
+# --- drops ------------------------------------------------------------------------------------------
+
+
+async def test_packets_are_watched_only_while_somebody_looks() -> None:
+    async with at("drops") as desk:
+        assert desk.feed.watched == [[[Term("verdict", "dropped")]]]
+        await desk.press("enter")
+        assert desk.feed.watched[-1] == [[Term("verdict", "not_a_start")]]
+        assert desk.house.query_one(VerdictTable).has_focus
+        await desk.press("1")
+        assert desk.feed.watched[-1] is None
+
+
+async def test_a_sampled_packet_can_be_blocked_and_traced() -> None:
+    async with at("drops") as desk:
+        await desk.press("tab", "j", "j")
+        assert desk.house.query_one(PacketTable).has_focus
+        assert "IP 10.66.3.9:1035 > 203.0.113.80:80: Flags [S], length 60  blocked" in desk.text
+        await desk.press("b")
+        assert "10.66.3.9" in desk.text
+        await desk.press("escape", "enter")
+        assert desk.house.NAME == "trace"
+        await desk.until(lambda: "aurora, slot 17 [red]" in desk.text)
+        assert "forwarded to aurora" in desk.text
+
+
+def test_a_packet_in_the_words_of_a_trace() -> None:
+    packet = SampledPacket("2001:db8::7", "2001:db8::80", 4, 443, "udp", "", 90, "blocked", True, "")
+    assert words_of(packet) == "[2001:db8::7]:4 [2001:db8::80]:443 --proto udp"
+    assert words_of(msgspec.structs.replace(packet, protocol="47")) == ""
+
+
+# --- lists ------------------------------------------------------------------------------------------
+
+
+async def test_the_block_list_is_searched_in_the_agent_and_paged() -> None:
+    async with at("lists") as desk:
+        table = desk.house.query_one(BlockedTable)
+        await desk.press("G", "j")
+        await desk.until(lambda: "201 to 400 of 1,000" in desk.text)
+        await desk.press("k")
+        await desk.until(lambda: "1 to 200 of 1,000" in desk.text)
+        await desk.press("slash", *"ticket", "enter")
+        await desk.until(lambda: "/ticket" in desk.text and "scraper" not in desk.text)
+        asked = [command.text for command in desk.feed.commands if isinstance(command, FindBlocks)]
+        assert asked[-1] == "ticket"
+        await desk.press("escape")
+        await desk.until(lambda: "scraper" in desk.text)
+        assert len(table.records) == 200
+
+
+async def test_marked_blocks_are_edited_and_lifted_together() -> None:
+    async with at("lists") as desk:
+        await desk.press("m", "m")
+        assert "2 marked" in desk.text
+        await desk.press("e")
+        assert "198.51.0.0, 198.51.0.1" in desk.text
+        await desk.press("ctrl+s")
+        sent = [command for command in desk.feed.commands if isinstance(command, BlockPrefix)]
+        assert [(each.prefix, each.lifetime_s) for each in sent] == [
+            ("198.51.0.0", 14400.0), ("198.51.0.1", 14400.0),
+        ]  # fmt: skip
+        await desk.press("u")
+        assert "cdnctl unblock 198.51.0.0" in desk.text
+        await desk.press("ctrl+s")
+        assert desk.feed.commands.count(Unblock(prefix="198.51.0.1")) == 1
+
+
+async def test_a_file_is_imported_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
+    good.write_text("# a feed\n192.0.2.0/24 ; spam\n\n2001:db8:66::/48\n192.0.2.0/24\n")
+    bad.write_text("192.0.2.1\nnonsense [/b]\n")
+    async with at("lists") as desk:
+        await desk.press("i", "tab", "tab", "tab", "tab", "tab")
+        field = desk.app.screen.query_one("#path")
+        field.focus()
+        field.value = str(bad)  # type: ignore[attr-defined]
+        await desk.until(lambda: "line 2: nonsense" in desk.text)
+        field.value = str(good)  # type: ignore[attr-defined]
+        await desk.until(lambda: "2 prefixes" in desk.text)
+        await desk.press("ctrl+s")
+        sent = [command for command in desk.feed.commands if isinstance(command, BlockPrefix)]
+        assert [each.prefix for each in sent] == ["192.0.2.0/24", "2001:db8:66::/48"]
+        assert sent[0].reason == "imported from good.txt"
+
+
+async def test_allowed_prefixes_come_and_go() -> None:
+    async with at("lists") as desk:
+        await desk.press("a")
+        assert "198.51.0.0" in desk.text
+        await desk.press("ctrl+s")
+        assert Allow(prefix="198.51.0.0") in desk.feed.commands
+        await desk.press("tab", "j", "u", "ctrl+s")
+        assert Disallow(prefix="192.0.2.7") in desk.feed.commands
+
+
+async def test_the_whole_block_list_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with at("lists") as desk:
+        await desk.press("x")
+        await desk.until(lambda: "1,000 rows" in desk.text)
+    [path] = tmp_path.glob("*block-list*.csv")
+    rows = list(csv.reader(path.open()))
+    assert rows[0] == ["prefix", "origin", "reason", "hits"]
+    assert len(rows) == 1_001
+
+
+# --- steering, journal ------------------------------------------------------------------------------
+
+
+async def test_a_customer_is_limited_from_its_row() -> None:
+    async with at("steering") as desk:
+        await desk.press("tab", "tab", "l")
+        field = desk.app.screen.query_one("#mbit")
+        field.value = "80"  # type: ignore[attr-defined]
+        await desk.press("ctrl+s")
+        assert SetLimit(customer="acme", mbit=80.0) in desk.feed.commands
+
+
+async def test_weights_say_what_moves_and_who_gets_full() -> None:
+    async with at("steering", (120, 40)) as desk:
+        await desk.press("w", "right", "right")
+        desk.feed.answer = lambda command: msgspec.structs.replace(
+            pictures.answer(command), shares={"aurora": 0.9, "borealis": 0.1, "corona": 0.0}
+        )
+        await desk.press("right")
+        await desk.until(lambda: "40% of the pick table moves" in desk.text)
+        assert "aurora 126%" in desk.text
+
+
+def test_differences_of_two_states() -> None:
+    before = {"weights": {"a": 1, "b": 2}, "drained": [], "armed": True}
+    after = {"weights": {"a": 1, "b": 3}, "drained": ["a"], "armed": True}
+    assert differences(before, after) == [("weights.b", "2", "3"), ("drained", "none", "a")]
+    assert differences(None, {"x": 1}) == [("it", "–", "{'x': 1}")]
+
+
+async def test_the_journal_copies_a_command_line() -> None:
+    async with at("journal") as desk:
+        copied: list[str] = []
+        desk.app.copy_to_clipboard = copied.append  # type: ignore[method-assign]
+        await desk.press("j", "y")
+        assert copied == ["cdnctl block 10.66.0.0/16 --for 4h --reason 'SYN flood, ticket 4711'"]
+
+
+# --- nothing is changed from a console that only watches ---------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_read_only_nothing_changes_anything(name: str) -> None:
+    """Every key, with what a dialog would take after it, and every entry of the palette; on the screens
+    after the first those that are their own, or change something."""
+    async with at(name, (80, 24), 2, read_only=True) as desk:
+        for key in keys.of(name) if name == NAMES[0] else (*keys.place(name).keys, *CHANGING):
+            if key.action not in ("leave", "command", "filter"):
+                for pressed in filter(None, key.keys.split(",")):
+                    await desk.pilot.press(pressed, "ctrl+s", "escape")
+                    desk.app.action_go(name)
+        for command in list(desk.app.get_system_commands(desk.house)):
+            if command.title != "quit":
+                command.callback()
+        await desk.settle()
+        await desk.pilot.press("ctrl+s", "escape")
+        for line in LINES:
+            desk.house.speak(line)
+            await desk.pilot.press("ctrl+s", "escape")
+        sent = [command for command in desk.feed.commands + desk.feed.tried if isinstance(command, Change)]
+        assert sent == []
+        assert desk.app.is_running
+        await desk.pilot.press("q", "j", "ctrl+s")  # to detach is refused; to leave is no change
+        assert not any(isinstance(command, Change) for command in desk.feed.commands)
+
+
+CHANGING = [key for key in keys.HOUSE if key.changes]
+LINES = ("block 192.0.2.1", "drain aurora", "disarm", "bypass --yes", "block 192.0.2.1 --dry-run")
+
+
+async def test_hostile_text_in_every_screen() -> None:
+    from test_robust import HOSTILE, harmless, poisoned
+
+    frame = poisoned(HOSTILE)
+    entries = [
+        msgspec.structs.replace(
+            each, user=HOSTILE, cli=HOSTILE, text=HOSTILE, reason=HOSTILE, at=HOSTILE,
+            command={"verb": HOSTILE}, before={HOSTILE: 1},
+        )
+        for each in pictures.JOURNAL
+    ]  # fmt: skip
+    for name in NAMES:
+        async with console([frame, msgspec.structs.replace(frame, seq=frame.seq + 1)], (80, 24)) as desk:
+            desk.feed.answer = lambda command: msgspec.structs.replace(
+                pictures.answer(command), text=HOSTILE, journal=entries, blocks=frame.blocks
+            )
+            await desk.go(name)
+            packet = SampledPacket(HOSTILE, HOSTILE, 1, 2, HOSTILE, HOSTILE, 3, HOSTILE, True, HOSTILE)
+            desk.feed.sampled = [msgspec.structs.replace(pictures.packets(), packets=[packet])]
+            await desk.send(
+                Edge(seq=frame.seq + 5).frame(), msgspec.structs.replace(frame, seq=frame.seq + 9)
+            )
+            for key in ["j", "tab", "j", "tab", "j", "slash", "x", "escape"]:
+                await desk.press(key)
+                assert harmless(desk.text), name
+                assert all(len(line) <= 80 for line in desk.text.splitlines())
+            assert desk.app.is_running
