@@ -80,5 +80,5 @@ def sixteen(palette: Palette) -> list[str]:
     """A terminal's own colours, made of the theme's: black, red, green, yellow, blue, magenta, cyan, white,
     and the same bright."""
     colors, series = palette.colors, palette.series
-    hues = [colors["bad"], colors["good"], colors["warn"], colors["accent"], series[1], series[2]]
+    hues = [colors["bad"], colors["good"], colors["warn"], colors["accent"], series[2], series[3]]
     return [colors["surface"], *hues, colors["muted"], colors["faint"], *hues, colors["text"]]
