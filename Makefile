@@ -52,9 +52,9 @@ recordings: setup ## record the incident anew, for those who have no root (4 min
 	$(PYTHON) tests/console/recordings.py $(ARGS)
 
 pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
-	@for line in "incident overview 120x40 40" "flood flood 120x40 35"; do \
-		read -r recording name size at <<<"$$line"; \
-		.venv/bin/cdnctl cast $$recording --svg --utc --size $$size --at $$at -o $(PICTURES)/$$name.svg; \
+	@set -e; for line in "overview incident 40 1" "flood flood 37 1" "cdns flood 24 2"; do \
+		read -r name recording at screen <<<"$$line"; \
+		.venv/bin/cdnctl cast $$recording --svg --utc --at $$at --press $$screen -o $(PICTURES)/$$name.svg; \
 	done
 
 clean: ## remove .venv and everything that was generated

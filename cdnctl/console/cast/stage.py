@@ -18,9 +18,10 @@ from textual.keys import REPLACED_KEYS, Keys, key_to_character
 from textual.pilot import Pilot
 
 from cdnctl.console import theme
+from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
-from cdnctl.console.playback import NOTHING_TO_CHANGE
+from cdnctl.console.history import History
 from cdnctl.console.screens.house import SMALLEST
 from cdnctl.console.settings import Settings
 from cdnctl.errors import CdnctlError, UsageError
@@ -96,6 +97,7 @@ class Reel:
 
     def __init__(self, edge: str) -> None:
         self.edge = edge
+        self._history = History()
         self._frames = asyncio.Queue[Frame]()
 
     async def connect(self) -> None:
@@ -104,7 +106,9 @@ class Reel:
     async def frames(self) -> AsyncIterator[Frame]:
         """Those given; it never ends, since a feed that ends is a lost agent."""
         while True:
-            yield await self._frames.get()
+            frame = await self._frames.get()
+            self._history.add(frame)
+            yield frame
             self._frames.task_done()
 
     async def give(self, frames: Iterable[Frame]) -> None:
@@ -114,8 +118,8 @@ class Reel:
         await self._frames.join()
 
     async def request(self, command: AnyCommand) -> Outcome:
-        """Say that nothing is there to be changed."""
-        return Outcome(ok=False, text=NOTHING_TO_CHANGE)
+        """What the newest frame has of it; of a change, that there is nothing to change."""
+        return answer(self._history, command)
 
     def watch(self, wanted: PacketFilter | None) -> None:
         """Single packets are not recorded."""
