@@ -200,19 +200,25 @@ def _written(options: argparse.Namespace, suffix: str) -> Iterator[tuple[TextIO,
     if options.output == "-":
         yield sys.stdout, "-"
         return
-    target = Path(options.output or Path(options.file).stem + suffix)
+    target = Path(options.output or Path(options.file).stem + suffix).resolve()
     made = ""
     try:
+        if target.exists() and not target.is_file():  # a device, a pipe: never to be replaced
+            with target.open("w", encoding="utf-8", newline="\n") as out:
+                yield out, str(target)
+            return
         handle, made = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-            yield out, str(target)
+            yield out, os.path.relpath(target)
             umask = os.umask(0)
             os.umask(umask)
             os.fchmod(out.fileno(), 0o666 & ~umask)
         os.replace(made, target)
         made = ""
     except OSError as error:
-        raise CdnctlError(f"cannot write {target}: {error.strerror}", "name another place with -o") from None
+        raise CdnctlError(
+            f"cannot write {options.output or target}: {error.strerror}", "name another place with -o"
+        ) from None
     finally:
         if made:
             os.unlink(made)

@@ -85,6 +85,24 @@ def test_a_terminal_without_colours(recording: Path) -> None:
     assert not re.search(r"\[[0-9;]*[34]8;", recording.with_suffix(".cast").read_text())
 
 
+def test_what_is_there_is_kept_until_there_is_more_and_devices_for_good(recording: Path) -> None:
+    """A directory entry that is no file must not be replaced: it may be /dev/null."""
+    kept, linked, pipe = Path("kept.svg"), Path("linked.svg"), Path("pipe")
+    kept.write_text("before")
+    linked.symlink_to(kept)
+    with pytest.raises(SystemExit):
+        main(["cast", "short.rec", "--svg", "--at", "never", "-o", "linked.svg"])
+    assert kept.read_text() == "before"
+    assert main(["cast", "short.rec", "--svg", "--size", "80x24", "-o", "linked.svg"]) == 0
+    assert linked.is_symlink()
+    assert kept.read_text().startswith("<svg")
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert main(["cast", "short.rec", "--svg", "--size", "80x24", "-o", "pipe"]) == 0
+        assert reader.communicate(timeout=10)[0].startswith(b"<svg")
+    assert pipe.is_fifo()
+
+
 def test_a_recording_that_was_cut_off(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = recording.read_bytes()
     recording.write_bytes(whole[: len(whole) // 2])
