@@ -52,9 +52,9 @@ recordings: setup ## record the incident anew, for those who have no root (4 min
 	$(PYTHON) tests/console/recordings.py $(ARGS)
 
 pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
-	@set -e; for line in "overview incident 40 1" "flood flood 37 1" "cdns flood 24 2"; do \
-		read -r name recording at screen <<<"$$line"; \
-		.venv/bin/cdnctl cast $$recording --svg --utc --at $$at --press $$screen -o $(PICTURES)/$$name.svg; \
+	@set -e; for line in "overview incident 36 1" "flood flood 37 1" "cdns incident 36 2 j j"; do \
+		read -r name recording at keys <<<"$$line"; \
+		.venv/bin/cdnctl cast $$recording --svg --utc --at $$at --press "$$keys" -o $(PICTURES)/$$name.svg; \
 	done
 
 clean: ## remove .venv and everything that was generated
