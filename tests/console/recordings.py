@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ BEFORE_S, AFTER_S = 12.0, 12.0
 
 def main(names: list[str]) -> int:
     """Make those named, or all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the demo is ended, and cleans up
     for name in names or ["incident", "flood"]:
         file = paths.shipped_recordings_dir() / f"{name}.rec"
         with tempfile.TemporaryDirectory() as directory:
@@ -89,6 +91,7 @@ async def _flood(file: Path) -> None:
             while tmux("has-session"):
                 await asyncio.sleep(0.2)  # the demo cleans up
         finally:
+            tmux("send-keys", "C-c")
             tmux("kill-server")
 
 
