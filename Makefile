@@ -4,11 +4,12 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ARGS ?=
+PICTURES := cdnctl/share/pictures
 # a few wait more than they compute
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench bench-quick clean
+.PHONY: help setup demo test soak lint bench bench-quick recordings pictures clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -48,6 +49,15 @@ bench: ## nanoseconds, drops, a request's cost, failover, starts; beside peers, 
 bench-quick: ## the same, fewer rounds
 	@.ci/setup.sh bench
 	$(PYTHON) -m tests.bench --quick $(ARGS)
+
+recordings: setup ## record the incident anew, for those who have no root (4 minutes)
+	$(PYTHON) tests/console/recordings.py $(ARGS)
+
+pictures: setup ## draw the README's pictures anew, from the recordings that come with cdnctl
+	@set -e; for line in "overview incident 36 1" "flood flood 37 1" "cdns incident 36 2 j j"; do \
+		read -r name recording at keys <<<"$$line"; \
+		.venv/bin/cdnctl cast $$recording --svg --utc --at $$at --press "$$keys" -o $(PICTURES)/$$name.svg; \
+	done
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist bench.json

@@ -21,6 +21,7 @@ missing_packages() {
 	command -v ethtool >/dev/null || echo ethtool   # the lab turns checksum offload off
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
+	command -v asciinema >/dev/null || echo asciinema # reads our casts in the tests
 	command -v ps >/dev/null || echo procps
 }
 

@@ -56,6 +56,10 @@ class AgentRefused(AgentUnreachable):
     """An agent is there and well, but does not take this client: protocol version, or no seat left."""
 
 
+class Uncertain(AgentUnreachable):
+    """The connection was lost in the middle of a change, and nobody can say any more whether it was made."""
+
+
 class AgentRuns(CdnctlError):
     """Another agent holds this edge; a status of its own, so that whoever started us waits for it."""
 

@@ -106,6 +106,11 @@ def share_dir() -> Path:
     return PACKAGE / "share"
 
 
+def shipped_recordings_dir() -> Path:
+    """Recordings that come with the program."""
+    return share_dir() / "recordings"
+
+
 def theme_dirs() -> tuple[Path, ...]:
     """Directories of theme files; a theme in a later one replaces its namesake in an earlier one."""
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

@@ -5,6 +5,7 @@ Cheap to import (no asyncio): the command line has a tenth of a second to start 
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from types import TracebackType
 from cdnctl.agent import protocol
 from cdnctl.agent.edge import agent_pid, no_agent, view_path
 from cdnctl.agent.protocol import Role
-from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, sudo_line
+from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPermitted, Uncertain, sudo_line
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 5.0
@@ -27,6 +28,9 @@ class Client:
     Falls back to the view socket when this user may only watch (`role` tells). `timeout_s` bounds
     each wait. Raises NoAgent, AgentSilent, AgentRefused or NotPermitted when connecting, and any time
     the first two.
+
+    When the connection is lost in the middle of a request, it connects once more and asks what became of
+    it: only when nobody can say any more Uncertain is raised.
     """
 
     def __init__(
@@ -42,21 +46,31 @@ class Client:
         self.timeout_s = timeout_s
         self._next_id = 1
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
-        self._sock = _connect(path, timeout_s)
+        self._hello = protocol.ClientHello(
+            client=client, session=new_session(), frames=frames, history=history
+        )
+        hello = self._open(time.monotonic() + timeout_s)
+        self.edge = hello.edge
+        self.role: Role = hello.role
+        self._instance = hello.instance
+
+    def _open(self, deadline: float) -> protocol.ServerHello:
+        """Connect and say hello."""
+        self._sock = _connect(self.path, self.timeout_s)
         try:
-            self._send(protocol.ClientHello(client=client, frames=frames, history=history))
-            hello = self._receive(time.monotonic() + timeout_s)
+            self._send(self._hello)
+            hello = self._receive(deadline)
+            if isinstance(hello, protocol.ServerHello):
+                return hello
         except BaseException:
             self.close()
             raise
+        self.close()
         if isinstance(hello, protocol.Refused):
-            self.close()
-            raise refused(path, hello)
-        if not isinstance(hello, protocol.ServerHello):
-            self.close()
-            raise CdnctlError(f"{path}: the agent did not say hello", "restart it: it may be another version")
-        self.edge = hello.edge
-        self.role: Role = hello.role
+            raise refused(self.path, hello)
+        raise CdnctlError(
+            f"{self.path}: the agent did not say hello", "restart it: it may be another version"
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -74,14 +88,33 @@ class Client:
         """Send one command and wait for its answer; a refusal is an outcome, not an error."""
         number, self._next_id = self._next_id, self._next_id + 1
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
-        self._send(protocol.Request(id=number, command=command))
+        message = protocol.asked(number, command)
+        try:
+            return self._ask(message, deadline)
+        except _HungUp as lost:
+            return self._ask_again(message, deadline, lost)
+
+    def _ask(self, asked: protocol.Request | protocol.Query, deadline: float) -> Outcome:
+        self._send(asked)
         while True:
             message = self._receive(deadline)
-            if isinstance(message, protocol.Answer) and message.id == number:
-                return message.outcome
+            if isinstance(message, protocol.Answer) and message.id == asked.id:
+                return known(self.path, message)
             if isinstance(message, protocol.FrameMessage):
                 self._frames.append(message.frame)
             _heed_farewell(message)
+
+    def _ask_again(
+        self, asked: protocol.Request | protocol.Query, deadline: float, lost: CdnctlError
+    ) -> Outcome:
+        """What became of a request whose answer did not come."""
+        self.close()
+        try:
+            before, self._instance = self._instance, self._open(deadline).instance
+            is_same = self._instance == before
+            return self._ask(sent_again(self.path, asked, is_same_agent=is_same), deadline)
+        except CdnctlError as error:
+            raise once_more_failed(asked, lost, error) from None
 
     @property
     def newest(self) -> Frame | None:
@@ -126,7 +159,7 @@ class Client:
         except TimeoutError:
             raise silent(self.path, self.timeout_s) from None
         except (EOFError, ConnectionError):
-            raise NoAgent(f"{self.path}: the agent hung up", "its log says why; start it again") from None
+            raise _HungUp(f"{self.path}: the agent hung up", "its log says why; start it again") from None
         except protocol.ProtocolError as error:
             raise CdnctlError(
                 f"{self.path}: the agent sent {error}", "restart the agent after an upgrade"
@@ -163,6 +196,52 @@ def silent(path: Path, waited_s: float) -> AgentSilent:
 def refused(path: Path, answer: protocol.Refused) -> AgentRefused:
     """The error for an agent that answered a hello with a refusal: it runs, so none must be started."""
     return AgentRefused(f"the agent of edge {path.name.partition('.')[0]} refuses: {answer.text}")
+
+
+class _HungUp(NoAgent):
+    """The connection ended without a last word."""
+
+
+def new_session() -> str:
+    """A token that makes this client's request numbers its own."""
+    return os.urandom(16).hex()
+
+
+def known(path: Path, answer: protocol.Answer) -> Outcome:
+    """Its outcome; raises Uncertain when it has none any more."""
+    if answer.outcome is None:
+        raise uncertain(path, "too much was asked since")
+    return answer.outcome
+
+
+def sent_again(
+    path: Path, asked: protocol.Request | protocol.Query, *, is_same_agent: bool
+) -> protocol.Request | protocol.Query:
+    """The message that asks a second time. Raises Uncertain for a change that another agent was asked for."""
+    if isinstance(asked, protocol.Query):
+        return asked
+    if not is_same_agent:
+        raise uncertain(path, "the agent was started anew")
+    return protocol.Request(id=asked.id, command=asked.command, again=True)
+
+
+def once_more_failed(
+    asked: protocol.Request | protocol.Query, lost: CdnctlError, error: CdnctlError
+) -> CdnctlError:
+    """What to raise when the second try failed, too."""
+    if isinstance(error, Uncertain):
+        return error
+    if isinstance(asked, protocol.Query) or asked.command.dry_run:
+        return lost
+    return type(error)(f"{error.message}; the change may or may not have been made", error.remedy)
+
+
+def uncertain(path: Path, why: str) -> Uncertain:
+    """The error for a change of which nothing is known."""
+    return Uncertain(
+        f"{path}: the connection was lost and {why}: the change may or may not have been made",
+        "`cdnctl status` shows what is in force; the journal has what was carried out",
+    )
 
 
 def _heed_farewell(message: protocol.Down) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import socket
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from cdnctl import paths
-from cdnctl.agent import process
+from cdnctl.agent import logs, process
 from cdnctl.agent.protocol import Role
 from cdnctl.agent.server import Server
+from cdnctl.agent.service import Manager, notify
 from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor
@@ -31,31 +32,39 @@ _SIGNALLED = Actor(user="root", uid=0, pid=0, client="SIGHUP", role="operate")
 log = logging.getLogger("cdnctl.agent")
 
 
-def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_exit: bool = False) -> int:
+def run(
+    config_path: Path | None = None,
+    *,
+    netns: str | None = None,
+    detach_on_exit: bool = False,
+    log_style: logs.Style = "text",
+) -> int:
     """Load, attach and serve until SIGTERM, SIGINT or a `Stop`; returns the exit status.
 
     On SIGHUP the configuration is read again. The data path stays in force afterwards, unless
     `detach_on_exit` or the `Stop` say otherwise. Raises CdnctlError for what keeps it from starting.
     """
-    _log_to_stderr()
+    faulthandler.enable()  # a watchdog's SIGABRT: the log then shows where it hung
     for number in _ENDING:  # until the server takes over, so that an early end cleans up too
         signal.signal(number, _end_early)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_RELOADING})  # it waits until we serve
     config = read((config_path or paths.config_path()).absolute())
+    logs.to_stderr(log_style, config.edge.name)
     process.require_privileges()
     if netns:
         process.enter_netns(netns)
     with process.sole_agent(config.edge.name):
         engine = _start_engine(config)
-        server = Server(engine, config.edge.name)
+        manager = Manager()
+        server = Server(engine, config.edge.name, manager=manager)
         process.note_start(config.edge.name, config.path)
         try:
             with process.listening(config.edge.name) as sockets:
-                asyncio.run(_serve(server, sockets))
+                asyncio.run(_serve(server, sockets, manager))
         finally:
             for number in (*_ENDING, _RELOADING):  # asked twice to end, it must still end in order
                 signal.signal(number, signal.SIG_IGN)
-            process.notify("STOPPING=1")
+            notify("STOPPING=1", "STATUS=ending")
             detach = detach_on_exit or server.detach_wanted
             engine.close(detach=detach)
             if detach:
@@ -64,7 +73,7 @@ def run(config_path: Path | None = None, *, netns: str | None = None, detach_on_
     return 0
 
 
-async def _serve(server: Server, sockets: dict[Role, socket.socket]) -> None:
+async def _serve(server: Server, sockets: dict[Role, socket.socket], manager: Manager) -> None:
     loop = asyncio.get_running_loop()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -83,7 +92,7 @@ async def _serve(server: Server, sockets: dict[Role, socket.socket]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {_RELOADING})
     serving = asyncio.create_task(server.serve(sockets))
     log.info("serving edge %s on %s", server.edge, paths.socket_path(server.edge))
-    process.notify("READY=1")
+    manager.ready()
     await serving
 
 
@@ -105,11 +114,3 @@ def _start_engine(config: Config) -> Engine:
 
 def _end_early(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    root = logging.getLogger("cdnctl")
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)

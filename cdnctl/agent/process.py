@@ -1,4 +1,4 @@
-"""What surrounds the server in its process: privileges, namespace, lock, sockets, systemd."""
+"""What surrounds the server in its process: privileges, namespace, lock, sockets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cdnctl.agent.edge import Start
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
 
-# linux/capability.h; BPF may be covered by SYS_ADMIN, as before Linux 5.8.
-_NET_ADMIN, _SYS_ADMIN, _BPF = 12, 21, 39
+# linux/capability.h; the last two may be covered by SYS_ADMIN, as before Linux 5.8.
+_NET_ADMIN, _SYS_ADMIN, _PERFMON, _BPF = 12, 21, 38, 39
 _CLONE_NEWNET = 0x40000000
 _BACKLOG = 64
 _NETNS = Path("/run/netns")
@@ -32,8 +32,10 @@ def missing_privileges() -> str:
     lacks = []
     if not effective >> _NET_ADMIN & 1:
         lacks.append("CAP_NET_ADMIN")
-    if not effective >> _BPF & 1 and not effective >> _SYS_ADMIN & 1:
-        lacks.append("CAP_BPF")
+    if not effective >> _SYS_ADMIN & 1:
+        lacks += [
+            name for name, bit in (("CAP_BPF", _BPF), ("CAP_PERFMON", _PERFMON)) if not effective >> bit & 1
+        ]
     return " and ".join(lacks)
 
 
@@ -167,13 +169,3 @@ def _listen(path: Path, group: str) -> socket.socket:
     sock.listen(_BACKLOG)
     sock.setblocking(False)
     return sock
-
-
-def notify(state: str) -> None:
-    """Tell the service manager, if there is one, that we are `READY=1` or `STOPPING=1`."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-        sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        sock.sendall(state.encode())

@@ -7,51 +7,62 @@ command in turn, so neither needs a lock. A frame is encoded once and the same b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 from collections import deque
 from typing import Protocol
 
 import msgspec
 
-from cdnctl.agent import protocol
+from cdnctl.agent import logs, noting, peer, protocol
 from cdnctl.agent.exporter import Exporter
+from cdnctl.agent.limits import Rates
+from cdnctl.agent.outcomes import Key, Outcomes
 from cdnctl.agent.protocol import Role
+from cdnctl.agent.recorder import Recorder
+from cdnctl.agent.service import Manager
 from cdnctl.agent.session import Session
-from cdnctl.errors import CdnctlError
+from cdnctl.errors import RecordingError
 from cdnctl.metrics.times import Times
 from cdnctl.model import (
     FRAME_INTERVAL_S,
     FRAMES_KEPT,
     Actor,
     AnyCommand,
+    AnyQuery,
     Change,
-    Event,
     Frame,
     GetFrame,
+    GetHistory,
     GetMetrics,
+    Mark,
+    Note,
     Outcome,
     PacketFilter,
+    Record,
     Reload,
     Sampled,
+    Severity,
     Stop,
+    StopRecording,
     Watcher,
     Who,
 )
+from cdnctl.recording.past import Past
 
 MAX_CLIENTS = 64
 MAX_VIEWERS = 48
 """Seats that clients of the view socket may take: watchers never lock the operators out."""
-TEXT_LIMIT = 300
-"""Characters of any text in a command (a reason, a note)."""
 MAX_WATCHES = 8
 """Clients that may watch packets at the same time: each costs a look at every sample."""
+FAREWELL_S = 0.2
+"""How long a client that is turned away may take to send its hello."""
 TERMS_LIMIT = 64
 """Conditions in one filter."""
-NAMES_LIMIT = 1024
-"""Entries of any mapping in a command (weights by CDN)."""
 
-_LEVELS = {"info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING, "alarm": logging.ERROR}
+AGENT = Actor(user="the agent", uid=0, pid=os.getpid(), client="agent", role="operate")
 
 log = logging.getLogger("cdnctl.agent")
 
@@ -75,15 +86,26 @@ class Engine(Protocol):
 class Server:
     """Serves `engine` on listening sockets until stopped."""
 
-    def __init__(self, engine: Engine, edge: str) -> None:
+    def __init__(
+        self, engine: Engine, edge: str, *, gate: peer.Gate | None = None, manager: Manager | None = None
+    ) -> None:
         self.edge = edge
+        self.instance = os.urandom(8).hex()
+        """Of this server alone."""
         self.detach_wanted = False
         """True once a `Stop` asked to detach."""
         self._engine = engine
         self._sessions: dict[Session, asyncio.Task[None]] = {}
-        self._past: deque[tuple[int, bytes]] = deque(maxlen=FRAMES_KEPT)
+        self._sent: deque[bytes] = deque(maxlen=FRAMES_KEPT)
+        """The last frames as they were sent, for clients that come: `_past` would have to unpack them."""
+        self._past = Past()
+        self._recorder = Recorder(edge)
         self._stopping = asyncio.Event()
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._gate = gate or peer.Gate()
+        self._manager = manager or Manager()
+        self._rates = Rates()
+        self._outcomes = Outcomes()
+        self._reloads: set[asyncio.Task[Outcome]] = set()
         self._frame_trouble = ""
         self._exporter = Exporter(self.metrics)
         self._newest: Frame | None = None
@@ -107,6 +129,7 @@ class Server:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._recorder.close()
 
     def stop(self) -> None:
         """End `serve`; safe to call again."""
@@ -114,54 +137,98 @@ class Server:
 
     def reload(self, actor: Actor) -> None:
         """Have the engine reload, for somebody who waits for no answer."""
-
-        async def run() -> None:
-            outcome = await self.execute(Reload(), actor)
-            for line in (outcome.text, *outcome.warnings):
-                log.log(logging.INFO if outcome.ok else logging.ERROR, "%s", line)
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        self._start_reload(Reload(), actor).add_done_callback(noting.log_warnings)
 
     # --- what sessions ask for --------------------------------------------------------------------
 
-    async def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
-        """Answer one command; never raises: trouble becomes an outcome that says so.
+    async def change(self, request: protocol.Request, session: str, actor: Actor) -> Outcome | None:
+        """Carry it out, the first time; after that answer what became of it then. None: not known any more.
 
-        Only a reload gives way to frames and to others' commands before it is done.
+        Only a reload gives way to frames and to others' commands before it is done. It goes on when its
+        client has gone.
         """
-        if refusal := _refusal(command, actor):
-            return Outcome(ok=False, text=refusal)
-        if isinstance(command, GetFrame):
-            if command.seq is None and self._is_stale:
+        command, key = request.command, Key(actor.uid, session, request.id)
+        first = self._outcomes.find(key)
+        if first is None and request.again and not self._outcomes.is_whole:
+            return None
+        if first is None and isinstance(command, Reload):
+            first = self._outcomes.keep(key, command, self._start_reload(command, actor))
+        elif first is None:
+            first = self._outcomes.keep(key, command, self.execute(command, actor))
+        elif first.command != command:
+            return Outcome(ok=False, text=f"request {request.id} of this session was another command before")
+        return await first.wait()
+
+    async def query(self, query: AnyQuery, actor: Actor) -> Outcome:
+        """Answer a look at the edge."""
+        if isinstance(query, GetFrame):
+            if query.seq is None and self._is_stale:
                 self._take()  # who has just changed something asks what it did
-            return self._find_frame(command.seq)
-        if isinstance(command, GetMetrics):
+            return self._find_frame(query.seq)
+        if isinstance(query, GetHistory):
+            return Outcome(ok=True, text="", history=self._past.part(query.after_seq))
+        if isinstance(query, GetMetrics):
             found = self.metrics()
             text = "" if found else "no frame has been taken yet; ask again in a second"
             return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
-        if isinstance(command, Who):
+        if isinstance(query, Who):
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
+        return self.execute(query, actor)
+
+    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        """Have the engine do it; never raises: trouble becomes an outcome that says so."""
+        if refusal := noting.refusal(command, actor):
+            return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         try:
-            if isinstance(command, Reload):
-                outcome = await self._engine.reload(command, actor)
-                self._exporter.follow(self._engine.metrics_listen())
-            else:
-                outcome = self._engine.execute(command, actor)
-        except CdnctlError as error:
-            return Outcome(ok=False, text=str(error), remedy=error.remedy)
+            outcome = self._do(command, actor)
         except Exception as error:
-            log.exception("internal error in %s by %s", type(command).__name__, actor.user)
-            text = f"internal error: {type(error).__name__}: {error}; the agent's log has the details"
-            return Outcome(ok=False, text=text)
+            outcome = noting.failure(error, command, actor)
         self._is_stale |= isinstance(command, Change) and not command.dry_run
         if isinstance(command, Stop) and outcome.ok and not command.dry_run:
             self.detach_wanted = command.detach
             # Not at once: the answer has to reach its client first.
             asyncio.get_running_loop().call_soon(self.stop)
-        return outcome
+        return noting.noted(command, actor, outcome)
+
+    def _do(self, command: AnyCommand, actor: Actor) -> Outcome:
+        if isinstance(command, Record | StopRecording):
+            outcome = (
+                self._recorder.start(command, actor)
+                if isinstance(command, Record)
+                else self._recorder.stop(dry_run=command.dry_run)
+            )
+            if not command.dry_run:
+                self._tell(f"{actor.user} {outcome.text}", actor)
+            return outcome
+        if isinstance(command, Mark):
+            command = msgspec.structs.replace(command, text=f"{actor.user}: {command.text}")
+        return self._engine.execute(command, actor)
+
+    def _tell(self, text: str, actor: Actor, severity: Severity = "info") -> None:
+        """An event in the next frame."""
+        self._engine.execute(Note(text=text, severity=severity), actor)
+
+    def _start_reload(self, command: Reload, actor: Actor) -> asyncio.Task[Outcome]:
+        task = asyncio.get_running_loop().create_task(self._reload(command, actor))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+        return task
+
+    async def _reload(self, command: Reload, actor: Actor) -> Outcome:
+        if refusal := noting.refusal(command, actor):
+            return noting.noted(command, actor, Outcome(ok=False, text=refusal))
+        if not command.dry_run:
+            self._manager.reloading()
+        try:
+            outcome = await self._engine.reload(command, actor)
+            self._exporter.follow(self._engine.metrics_listen())
+        except Exception as error:
+            outcome = noting.failure(error, command, actor)
+        if not command.dry_run:
+            self._manager.ready()
+            self._is_stale = True
+        return noting.noted(command, actor, outcome)
 
     def metrics(self) -> tuple[str, bytes] | None:
         """The page for Prometheus: content type and text; None before the first frame."""
@@ -175,7 +242,7 @@ class Server:
 
     def past_frames(self, count: int) -> list[bytes]:
         """The last `count` frames as sent, the oldest first."""
-        return [message for _seq, message in list(self._past)[-count:]] if count > 0 else []
+        return list(self._sent)[-count:] if count > 0 else []
 
     def check_watch(self, wanted: PacketFilter, *, again: bool) -> str:
         """Why a client may not watch packets by this filter now, or nothing; `again`: it does already."""
@@ -193,10 +260,15 @@ class Server:
 
     async def _listen(self, sock: socket.socket, role: Role) -> asyncio.AbstractServer:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._is_full(role):
-                await _turn_away(writer)
+            try:
+                who = peer.credentials(writer.get_extra_info("socket"))
+            except OSError:  # it has gone already
+                writer.close()
                 return
-            session = Session(reader, writer, self, role)
+            if refusal := self._turned_away(who, role):
+                await _turn_away(reader, writer, refusal)
+                return
+            session = Session(reader, writer, self, role, who, self._rates.client(role, who.uid))
             task = asyncio.current_task()
             assert task is not None
             self._sessions[session] = task
@@ -206,6 +278,23 @@ class Server:
                 del self._sessions[session]
 
         return await asyncio.start_unix_server(connected, sock=sock)
+
+    def _turned_away(self, who: peer.Credentials, role: Role) -> str:
+        """Why a client gets no session; empty when it does."""
+        why = text = ""
+        if not self._rates.connects(role, who.uid):
+            why, text = "rate", f"too many connections of {who.user} in a short time; try again in a second"
+        elif text := self._gate.refusal(who, role, self.edge):
+            why = "group"
+        elif self._is_full(role):
+            why = "seats"
+            text = f"all {MAX_CLIENTS} seats are taken; `cdnctl who` lists them: close one and try again"
+        if text:
+            said = logs.fields(
+                few=f"{role} {why}", user=who.user, uid=who.uid, pid=who.pid, role=role, refused=why
+            )
+            log.warning("a client at the %s socket was refused: %s", role, text, extra=said)
+        return text
 
     def _is_full(self, role: Role) -> bool:
         viewers = sum(session.role == "view" for session in self._sessions)
@@ -228,7 +317,9 @@ class Server:
     def _tick(self) -> None:
         """Take a frame and offer it; a failure is logged once and the last frame stays the newest."""
         try:
-            frame = msgspec.structs.replace(self._engine.frame(), watchers=self._watchers())
+            frame = msgspec.structs.replace(
+                self._engine.frame(), watchers=self._watchers(), recording=self._recorder.picture
+            )
             message = protocol.encode(protocol.FrameMessage(frame=frame))
         except Exception as error:
             if (trouble := f"{type(error).__name__}: {error}") != self._frame_trouble:
@@ -237,15 +328,26 @@ class Server:
             return
         self._frame_trouble = ""
         self._newest, self._metrics = frame, None
+        self._manager.frame(frame)
         for event in frame.events:
-            _log_event(event)
+            noting.log_event(event)
         if len(message) > protocol.MAX_DOWN:
             log.error("frame %d has %d bytes, too many to send", frame.seq, len(message))
             return
-        self._past.append((frame.seq, message))
+        self._sent.append(message)
+        self._keep(frame)
         for session in self._sessions:
             if session.wants_frames:
                 session.offer(message)
+
+    def _keep(self, frame: Frame) -> None:
+        """For those who look back, and in the recording if one is made."""
+        try:
+            self._past.add(frame)
+        except RecordingError as error:
+            log.error("not kept: %s", error.message)
+        if told := self._recorder.take(frame):
+            self._tell(told.text, AGENT, told.severity)
 
     def _show_packets(self) -> None:
         """What the frame's time brought, to those who watch it; nobody else pays."""
@@ -262,37 +364,18 @@ class Server:
         return [watcher for session in self._sessions if (watcher := session.watcher) is not None]
 
     def _find_frame(self, seq: int | None) -> Outcome:
-        if not self._past:
+        newest = self._past.newest
+        if newest is None:
             return Outcome(ok=False, text="no frame has been taken yet; ask again in a second")
-        wanted = self._past[-1][0] if seq is None else seq
-        for number, message in self._past:
-            if number == wanted:
-                found = protocol.decode_down(message[protocol.HEADER :])
-                assert isinstance(found, protocol.FrameMessage)
-                return Outcome(ok=True, text=f"frame {number}", frame=found.frame)
-        oldest, newest = self._past[0][0], self._past[-1][0]
-        return Outcome(ok=False, text=f"frame {wanted} is not kept; {oldest} to {newest} are")
+        if found := newest if seq is None else self._past.find(seq):
+            return Outcome(ok=True, text=f"frame {found.seq}", frame=found)
+        first, last = self._past.seqs
+        return Outcome(ok=False, text=f"frame {seq} is not kept; {first} to {last} are")
 
 
-def _refusal(command: AnyCommand, actor: Actor) -> str:
-    """Why this command is not even tried, or nothing."""
-    if isinstance(command, Change) and actor.role != "operate":
-        return "the view socket only watches; a change needs root or a member of group cdnctl"
-    for name in command.__struct_fields__:
-        value = getattr(command, name)
-        if isinstance(value, str) and (len(value) > TEXT_LIMIT or not value.isprintable()):
-            return f"{name}: at most {TEXT_LIMIT} printable characters, on one line"
-        if isinstance(value, dict) and len(value) > NAMES_LIMIT:
-            return f"{name}: at most {NAMES_LIMIT} entries"
-    return ""
-
-
-async def _turn_away(writer: asyncio.StreamWriter) -> None:
-    text = f"all {MAX_CLIENTS} seats are taken; `cdnctl who` lists them: close one and try again"
-    writer.write(protocol.encode(protocol.Refused(text=text)))
+async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+    """Say why, and hang up once the client has sent its hello: one that still writes would not read it."""
+    with contextlib.suppress(OSError):  # a time-out is one, too
+        writer.write(protocol.encode(protocol.Refused(text=text)))
+        await asyncio.wait_for(reader.read(protocol.MAX_UP), FAREWELL_S)
     writer.close()
-
-
-def _log_event(event: Event) -> None:
-    where = f" [{event.cdn}]" if event.cdn else ""
-    log.log(_LEVELS[event.severity], "%s%s: %s", event.kind, where, event.text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections import deque
@@ -18,9 +19,11 @@ from typing import Protocol
 
 import msgspec
 
-from cdnctl.agent import peer, protocol
+from cdnctl.agent import logs, peer, protocol
+from cdnctl.agent.limits import ClientRate
+from cdnctl.agent.noting import ONLY_WATCHES
 from cdnctl.agent.protocol import Role
-from cdnctl.model import Actor, AnyCommand, Outcome, PacketFilter, Sampled, Watcher
+from cdnctl.model import Actor, AnyQuery, Outcome, PacketFilter, Sampled, Watcher
 
 HELLO_TIMEOUT_S = 5.0
 FAREWELL_TIMEOUT_S = 1.0
@@ -32,15 +35,21 @@ SEND_BUFFER = 64 << 10
 BLOCKS_IN_ANSWER = 20_000
 """What a list of blocks is cut to when it does not fit into one message."""
 
+TOO_MANY = "too many requests from {user} at once: this one was not looked at"
+
 log = logging.getLogger("cdnctl.agent")
+log.addFilter(logs.Few())
 
 
 class Host(Protocol):
     """What a session needs from its server."""
 
     edge: str
+    instance: str
 
-    async def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
+    async def change(self, request: protocol.Request, session: str, actor: Actor) -> Outcome | None: ...
+
+    async def query(self, query: AnyQuery, actor: Actor) -> Outcome: ...
 
     def past_frames(self, count: int) -> list[bytes]: ...
 
@@ -50,10 +59,21 @@ class Host(Protocol):
 class Session:
     """A client from its connection to its end; `run` never raises for what the client does."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host, role: Role):
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        host: Host,
+        role: Role,
+        who: peer.Credentials,
+        rate: ClientRate,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._host = host
+        self._who = who
+        self._rate = rate
+        self._token = ""
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._frame: bytes | None = None
@@ -86,6 +106,7 @@ class Session:
             client=self.actor.client,
             role=self.role,
             since_ns=self.since_ns,
+            uid=self.actor.uid,
         )
 
     async def run(self) -> None:
@@ -103,7 +124,7 @@ class Session:
         for end in ends:
             if isinstance(end, protocol.ProtocolError):
                 last_word = f"refused: {end}"
-                log.warning("%s: %s", self._name(), last_word)
+                self._tell_refused("protocol", str(end))
             elif isinstance(end, Exception) and not isinstance(end, (OSError, EOFError)):
                 log.error("%s: internal error", self._name(), exc_info=end)
         await self._hang_up(last_word)
@@ -162,25 +183,21 @@ class Session:
         self._writer.write(message)
         await self._writer.drain()
 
-    async def _receive(self) -> protocol.Up:
+    async def _receive(self) -> bytes:
         header = await self._reader.readexactly(protocol.HEADER)
-        length = protocol.body_length(header, protocol.MAX_UP)
-        return protocol.decode_up(await self._reader.readexactly(length))
+        return await self._reader.readexactly(protocol.body_length(header, protocol.MAX_UP))
 
     async def _greet(self) -> Actor:
         try:
-            hello = await asyncio.wait_for(self._receive(), HELLO_TIMEOUT_S)
+            hello = protocol.decode_hello(await asyncio.wait_for(self._receive(), HELLO_TIMEOUT_S))
         except TimeoutError:
             raise protocol.ProtocolError(f"no hello within {HELLO_TIMEOUT_S:.0f} s") from None
-        if not isinstance(hello, protocol.ClientHello):
-            raise protocol.ProtocolError("the first message must be a hello")
-        if hello.version != protocol.VERSION:
-            raise protocol.ProtocolError(
-                f"this agent speaks protocol {protocol.VERSION}, the client {hello.version}; "
-                "restart the agent after an upgrade (the data path stays in force meanwhile)"
-            )
-        actor = self.actor = peer.actor(self._socket, hello.client, self.role)
-        self._post(protocol.encode(protocol.ServerHello(edge=self._host.edge, role=self.role)))
+        actor = self.actor = peer.actor(self._who, hello.client, self.role)
+        self._token = hello.session or f"{actor.pid} {os.urandom(8).hex()}"
+        host = self._host
+        self._post(
+            protocol.encode(protocol.ServerHello(edge=host.edge, role=self.role, instance=host.instance))
+        )
         if hello.frames:
             for frame in self._host.past_frames(max(1, hello.history)):
                 self._post(frame)
@@ -190,15 +207,55 @@ class Session:
     async def _serve(self) -> None:
         actor = await self._greet()
         while True:
-            request = await self._receive()
-            if isinstance(request, protocol.Watch):
-                self._watch(request)
-                continue
-            if not isinstance(request, protocol.Request):
-                raise protocol.ProtocolError("a second hello")
-            self._post(_answer(request.id, await self._host.execute(request.command, actor)))
+            body = await self._receive()
+            await self._take(body, protocol.peek(body), actor)
             await self._has_room.wait()
             await asyncio.sleep(0)  # one busy client must not keep the others waiting
+
+    async def _take(self, body: bytes, tag: protocol.Tag, actor: Actor) -> None:
+        """One message; what may not be sent is refused before more than its tag is decoded."""
+        if tag.type not in ("request", "query", "watch"):
+            raise protocol.ProtocolError(f"a message of type {tag.type!r} after the hello")
+        if wait_s := self._rate.wait_s(len(body)):
+            text = TOO_MANY.format(user=actor.user)
+            self._refuse(tag, "rate", text, f"try again in {max(wait_s, 0.1):.1f} s")
+            await asyncio.sleep(wait_s)
+        elif tag.type == "request" and self.role != "operate":
+            self._refuse(tag, "view", ONLY_WATCHES)
+        else:
+            await self._answer(body, tag, actor)
+
+    async def _answer(self, body: bytes, tag: protocol.Tag, actor: Actor) -> None:
+        try:
+            message = protocol.decode_up(body)
+        except protocol.ProtocolError as error:
+            self._refuse(tag, "unread", str(error), "client and agent may be of different versions")
+            return
+        if isinstance(message, protocol.Request):
+            self._post(_answer(message.id, await self._host.change(message, self._token, actor)))
+        elif isinstance(message, protocol.Query):
+            self._post(_answer(message.id, await self._host.query(message.query, actor)))
+        elif isinstance(message, protocol.Watch):
+            self._watch(message)
+
+    def _refuse(self, tag: protocol.Tag, why: str, text: str, remedy: str = "") -> None:
+        """Say no to one message, and go on; to one that has no answer by ending the connection."""
+        if tag.id is None or tag.type == "watch":
+            raise protocol.ProtocolError(text)
+        self._tell_refused(why, text)
+        text = f"{text}\n{remedy}" if remedy else text
+        self._post(_answer(tag.id, Outcome(ok=False, text=text, remedy=remedy)))
+
+    def _tell_refused(self, why: str, text: str) -> None:
+        who = self._who
+        log.warning(
+            "%s: refused: %s",
+            self._name(),
+            text,
+            extra=logs.fields(
+                few=f"{self.role} {why}", user=who.user, uid=who.uid, pid=who.pid, role=self.role, refused=why
+            ),
+        )
 
     def _watch(self, request: protocol.Watch) -> None:
         if request.filter is None:
@@ -210,13 +267,13 @@ class Session:
 
     def _name(self) -> str:
         if self.actor is None:
-            return "a client before its hello"
+            return f"a client of {self._who.user} (pid {self._who.pid}) before its hello"
         return f"{self.actor.client} of {self.actor.user} (pid {self.actor.pid})"
 
 
-def _answer(number: int, outcome: Outcome) -> bytes:
+def _answer(number: int, outcome: Outcome | None) -> bytes:
     message = protocol.encode(protocol.Answer(id=number, outcome=outcome))
-    if len(message) <= protocol.MAX_DOWN:
+    if len(message) <= protocol.MAX_DOWN or outcome is None:
         return message
     kept = (outcome.blocks or [])[:BLOCKS_IN_ANSWER]
     short = f"too long for one answer: the first {len(kept)} of {len(outcome.blocks or [])} blocks"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cdnctl.agent import protocol
-from cdnctl.agent.blocking import refused, silent
+from cdnctl.agent.blocking import known, new_session, once_more_failed, refused, sent_again, silent
 from cdnctl.agent.edge import no_agent, view_path
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentUnreachable, CdnctlError, NoAgent, NotPermitted, sudo_line
@@ -23,14 +23,26 @@ class AsyncClient:
     """A connection to the agent at `path`; `connect`, then `frames` in one task, `request` in any.
 
     Falls back to the view socket when this user may only watch (`role` tells). After the connection
-    is lost make a new client.
+    is lost make a new client; a request that was under way asks over a connection of its own what became of
+    it, and only raises Uncertain when nobody can say.
     """
 
-    def __init__(self, path: Path, *, client: str = "console", history: int = FRAMES_KEPT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        client: str = "console",
+        history: int = FRAMES_KEPT,
+        frames: bool = True,
+        session: str = "",
+    ) -> None:
         self.path = path
         self.edge = path.stem
         self.role: Role = "operate"
-        self._hello = protocol.ClientHello(client=client, frames=True, history=history)
+        self.instance = ""
+        self._hello = protocol.ClientHello(
+            client=client, session=session or new_session(), frames=frames, history=history
+        )
         self._next_id = 1
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
@@ -61,7 +73,7 @@ class AsyncClient:
             raise CdnctlError(
                 f"{self.path}: the agent did not say hello", "restart it: it may be another version"
             )
-        self.edge, self.role = hello.edge, hello.role
+        self.edge, self.role, self.instance = hello.edge, hello.role, hello.instance
         self._reading = asyncio.create_task(self._read(reader))
 
     async def frames(self) -> AsyncIterator[Frame]:
@@ -96,19 +108,43 @@ class AsyncClient:
         if self._end is not None or self._writer is None:
             raise self._end or NoAgent("not connected")
         number, self._next_id = self._next_id, self._next_id + 1
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
+        asked = protocol.asked(number, command)
         try:
             async with asyncio.timeout(timeout_s):
-                self._writer.write(protocol.encode(protocol.Request(id=number, command=command)))
-                await self._writer.drain()
-                return await answer
+                try:
+                    return await self._ask(asked)
+                except _HungUp as lost:
+                    return await self._ask_again(asked, lost, timeout_s)
         except TimeoutError:
             raise silent(self.path, timeout_s) from None
+
+    async def _ask(self, asked: protocol.Request | protocol.Query) -> Outcome:
+        assert self._writer is not None
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._answers[asked.id] = answer
+        try:
+            self._writer.write(protocol.encode(asked))
+            await self._writer.drain()
+            return await answer
         except OSError:
-            raise self._end or NoAgent(f"{self.path}: the agent hung up") from None
+            raise self._end or self._hung_up() from None
         finally:
-            self._answers.pop(number, None)
+            self._answers.pop(asked.id, None)
+
+    async def _ask_again(
+        self, asked: protocol.Request | protocol.Query, lost: CdnctlError, timeout_s: float
+    ) -> Outcome:
+        other = AsyncClient(
+            self.path, client=self._hello.client, frames=False, history=0, session=self._hello.session
+        )
+        try:
+            await other.connect(timeout_s)
+            same = other.instance == self.instance
+            return await other._ask(sent_again(self.path, asked, is_same_agent=same))
+        except CdnctlError as error:
+            raise once_more_failed(asked, lost, error) from None
+        finally:
+            await other.close()
 
     async def close(self) -> None:
         """Hang up; ends `frames`."""
@@ -146,7 +182,7 @@ class AsyncClient:
                 elif isinstance(message, protocol.Answer):
                     answer = self._answers.get(message.id)
                     if answer is not None and not answer.done():
-                        answer.set_result(message.outcome)
+                        _settle(self.path, answer, message)
                 elif isinstance(message, protocol.Refused):
                     raise NoAgent(f"the agent hung up: {message.text}")
         except CdnctlError as error:
@@ -160,15 +196,29 @@ class AsyncClient:
             if not answer.done():
                 answer.set_exception(self._end)
 
+    def _hung_up(self) -> NoAgent:
+        return _HungUp(f"{self.path}: the agent hung up", "its log says why; start it again")
+
     async def _receive(self, reader: asyncio.StreamReader) -> protocol.Down:
         try:
             header = await reader.readexactly(protocol.HEADER)
             length = protocol.body_length(header, protocol.MAX_DOWN)
             message = protocol.decode_down(await reader.readexactly(length))
         except (EOFError, OSError):
-            raise NoAgent(f"{self.path}: the agent hung up", "its log says why; start it again") from None
+            raise self._hung_up() from None
         except protocol.ProtocolError as error:
             raise AgentUnreachable(
                 f"{self.path}: the agent sent {error}", "restart the agent after an upgrade"
             ) from None
         return message
+
+
+class _HungUp(NoAgent):
+    """The connection ended without a last word."""
+
+
+def _settle(path: Path, waiting: asyncio.Future[Outcome], answer: protocol.Answer) -> None:
+    try:
+        waiting.set_result(known(path, answer))
+    except CdnctlError as error:
+        waiting.set_exception(error)

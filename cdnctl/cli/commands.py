@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -19,11 +20,14 @@ from cdnctl.model import (
     Disallow,
     Disarm,
     Drain,
+    Mark,
+    Record,
     Reload,
     SetLimit,
     SetMode,
     SetWeights,
     Stop,
+    StopRecording,
     Unblock,
     Undrain,
 )
@@ -45,6 +49,15 @@ def _limit(options: argparse.Namespace) -> AnyChange:
     return SetLimit(customer=options.customer, clear=options.clear, **given)
 
 
+def _record(options: argparse.Namespace) -> AnyChange:
+    if options.stop:
+        if options.file or options.for_s or options.redact:
+            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
+        return StopRecording()
+    path = os.path.abspath(options.file) if "/" in options.file else options.file
+    return Record(path=path, for_s=options.for_s, redact=options.redact)
+
+
 _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "block": lambda options: BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s),
     "unblock": lambda options: Unblock(prefix=options.prefix),
@@ -60,6 +73,8 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "disarm": lambda _options: Disarm(),
     "arm": lambda _options: Arm(),
     "bypass": lambda _options: Bypass(),
+    "record": _record,
+    "mark": lambda options: Mark(text=options.text),
     "reload": lambda options: Reload(program=options.program),
 }
 

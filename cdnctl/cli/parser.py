@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import replay, trace, verbs
+from cdnctl.cli import cast, replay, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
@@ -42,6 +42,7 @@ examples:
   cdnctl report -o incident.tar.gz          all that is known, for those who look into it later
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
   cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
+  cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -178,6 +179,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         "agent", "load, attach and serve an edge, in the foreground", verbs.agent, answers=False, starts=True
     )
     agent.add_argument("--detach-on-exit", action="store_true", help="take the data path off at the end")
+    agent.add_argument(
+        "--log", choices=("text", "json"), default="text", help="for people, or an object a line for programs"
+    )
     agent.add_argument("--no-cache", action="store_true", help="compile, also what was compiled before")
     reload = change("reload", "put the changed configuration into force; no flow is reset", verbs.reload)
     reload.add_argument("--program", action="store_true", help="load and attach the program anew as well")
@@ -244,7 +248,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         nargs="?",
         default="",
         metavar="FILE",
-        help="a name, kept among the edge's recordings; root may give a path. Default: a name by the time",
+        help="a name, kept among the edge's recordings; root may give a path. Without, one is made",
     )
     record.add_argument(
         "--for", dest="for_s", type=lifetime, metavar="TIME", help="as in 10m; else until stopped"
@@ -261,6 +265,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     redact.add_argument("file", type=Path, metavar="IN", help="a recording")
     redact.add_argument("out", type=Path, metavar="OUT", help="the file to make")
     redact.add_argument("--json", action="store_true", help="answer in JSON")
+    made = verb("cast", "make an asciicast, or a picture, of a recording", cast.run, answers=False)
+    made.set_defaults(takes=("theme",))
+    cast.add_options(made)
 
     verb(
         "demo",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from cdnctl import paths
 from cdnctl.cli import show
+from cdnctl.cli.recordings import find
 from cdnctl.errors import UsageError
 from cdnctl.recording.chapters import chapters
 from cdnctl.recording.reader import Reader
@@ -28,17 +26,6 @@ def moment(text: str) -> float:
     if re.fullmatch(r"\d{1,7}(\.\d{1,3})?", text, re.ASCII):
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 1m30s, 90 or 1:30")
-
-
-def find(file: Path) -> Path:
-    """The file meant: as named, else of that name among an edge's own recordings on this box."""
-    if file.exists() or len(file.parts) > 1:
-        return file
-    root = Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl")
-    found = sorted(root.glob(f"*/{paths.RECORDINGS}/{file.name}")) if file.name.isprintable() else []
-    if len(found) > 1:
-        raise UsageError(f"{len(found)} edges have a recording {file}", f"name one by its path: {found[0]}")
-    return found[0] if found else file
 
 
 def replay(options: argparse.Namespace) -> int:

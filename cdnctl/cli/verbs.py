@@ -20,10 +20,7 @@ from cdnctl.model import (
     GetMetrics,
     ListBlocks,
     ListCustomers,
-    Mark,
     Outcome,
-    Record,
-    StopRecording,
     Who,
 )
 
@@ -55,7 +52,12 @@ def agent(options: argparse.Namespace) -> int:
 
     if options.no_cache:
         os.environ["CDNCTL_NO_CACHE"] = "1"
-    return run(options.config, netns=options.netns, detach_on_exit=options.detach_on_exit)
+    return run(
+        options.config,
+        netns=options.netns,
+        detach_on_exit=options.detach_on_exit,
+        log_style=options.log,
+    )
 
 
 def status(options: argparse.Namespace) -> int:
@@ -214,17 +216,12 @@ def check(options: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Begin or end a recording."""
-    if options.stop:
-        if options.file or options.for_s or options.redact:
-            raise UsageError("--stop takes neither file nor options", "cdnctl record --stop")
-        return _ask_for(options, StopRecording())
-    path = os.path.abspath(options.file) if "/" in options.file else options.file
-    return _ask_for(options, Record(path=path, for_s=options.for_s, redact=options.redact))
+    return _change(options)
 
 
 def mark(options: argparse.Namespace) -> int:
     """Set a mark."""
-    return _ask_for(options, Mark(text=options.text))
+    return _change(options)
 
 
 def trace(options: argparse.Namespace) -> int:

@@ -282,7 +282,7 @@ def make_app(
 ) -> ConsoleApp:
     """The app for an edge's agent, or a recording, with the themes found; raises CdnctlError."""
     remembered, wrong = settings.load(paths.console_state_path())
-    palettes, name, problems = _themes(theme_name, remembered.theme)
+    palettes, name, problems = themes_for(theme_name, remembered.theme)
     path = socket or (Path() if playback else find_edge(edge))
     return ConsoleApp(
         lambda: ReplayFeed(playback) if playback else AsyncClient(path),
@@ -298,10 +298,12 @@ def make_app(
 def check(theme_name: str | None = None) -> None:
     """Raise CdnctlError if the console cannot be shown here, whatever the agent: ask before starting one."""
     check_terminal()
-    _themes(theme_name)
+    themes_for(theme_name)
 
 
-def _themes(wanted: str | None, remembered: str = "") -> tuple[Mapping[str, theme.Palette], str, list[str]]:
+def themes_for(
+    wanted: str | None, remembered: str = ""
+) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
     """The themes found, the name of the one to start with, and what is wrong with theme files."""
     palettes, problems = theme.load(paths.theme_dirs())
     if not palettes:

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 
+from cdnctl.console.answers import answer
 from cdnctl.console.format import clean
 from cdnctl.console.history import EVENTS_KEPT, History
 from cdnctl.errors import RecordingError
@@ -18,7 +19,6 @@ from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, 
 from cdnctl.recording.player import Player
 from cdnctl.recording.tape import Tape
 
-NOTHING_TO_CHANGE = "this is a recording: nothing can be changed in it"
 _ON_BY_STEPS = 30
 """Frames further on that are taken in one by one; beyond, what led there is read anew."""
 
@@ -115,8 +115,15 @@ class ReplayFeed:
         return self.playback.shown()
 
     async def request(self, command: AnyCommand) -> Outcome:
-        """Say that there is nobody to ask."""
-        return Outcome(ok=False, text=NOTHING_TO_CHANGE)
+        """What the frame that is on has of it; of a change, that there is nothing to change."""
+        return answer(self.playback.history, command)
+
+    def watch(self, wanted: PacketFilter | None) -> None:
+        """Single packets are not recorded."""
+
+    def take_sampled(self) -> list[Sampled]:
+        """There are none."""
+        return []
 
     def watch(self, wanted: PacketFilter | None) -> None:
         """No packets were recorded."""

@@ -12,21 +12,21 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from cdnctl.console.answers import NOTHING_TO_CHANGE
+from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
-from cdnctl.console.playback import NOTHING_TO_CHANGE, Playback, ReplayFeed
-from cdnctl.errors import AgentUnreachable, CdnctlError, RecordingError
+from cdnctl.console.playback import ReplayFeed
+from cdnctl.errors import AgentUnreachable, CdnctlError
 from cdnctl.model import (
     FRAME_INTERVAL_S,
     AnyCommand,
     Frame,
-    GetHistory,
     Outcome,
     PacketFilter,
     Sampled,
     SampledPacket,
 )
-from cdnctl.recording.past import PastTape
 
 STALE_S = 4 * FRAME_INTERVAL_S
 """Without a new frame for so long the picture is called stale."""
@@ -34,8 +34,6 @@ FIRST_RETRY_S = 0.25
 PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 """What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
-NOW_WITHIN = 4
-"""Frames that the past may be behind and still be as good as now."""
 PACKETS_KEPT = 500
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
@@ -64,14 +62,12 @@ class Feed(Protocol):
     async def close(self) -> None: ...
 
 
-class Session:
+class Session(Backwards):
     """Frames into `history`, commands to the agent, over one feed after another."""
 
     def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
         """`connect` makes a feed that is not yet connected."""
         self.live = History()
-        self.playback: Playback | None = None
-        """What is on the screens instead of what comes in: a recording, or the past."""
         self.edge = ""
         self.lost = "connecting"
         """Why there is no connection; empty while there is one."""
@@ -114,7 +110,7 @@ class Session:
     @property
     def is_at_agent(self) -> bool:
         """Whether there is an agent at the other end now, on this box: a recording is none."""
-        return self._feed is not None and not self.lost
+        return self._feed is not None and not self.lost and self._role not in ("replay", "cast")
 
     @property
     def silent_s(self) -> float:
@@ -157,63 +153,6 @@ class Session:
             on_news()
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
-
-    # --- the past -----------------------------------------------------------------------------------
-
-    async def visit_past(self, seq: int | None = None) -> str:
-        """Have what the agent keeps on the screens, at its end or at that frame; why not, or nothing."""
-        tape = PastTape(self.edge)
-        if problem := await self._fetch(tape):
-            return problem
-        if not tape.length:
-            return "the agent keeps no frames yet"
-        try:
-            number = tape.length - 1 if seq is None else tape.number_of(seq)
-            self.playback = Playback(tape, number=number)
-        except RecordingError as error:
-            return error.message
-        return ""
-
-    async def catch_up(self) -> None:
-        """At the end of what was fetched: go on with what has come since, or return to now."""
-        playback = self.playback
-        tape = playback.player.tape if playback else None
-        if playback is None or not isinstance(tape, PastTape):
-            return
-        before = tape.length
-        if await self._fetch(tape) or tape.length - before < NOW_WITHIN:
-            self.return_to_now()
-            return
-        playback.player.reindex()
-        playback.player.playing, playback.player.ran_out = True, False
-        playback.moved()
-
-    def return_to_now(self) -> None:
-        """Have what comes in on the screens again."""
-        if self.playback is not None:
-            self.playback.end()
-            self.playback = None
-
-    async def play(self, on_news: Callable[[], None]) -> None:
-        """Move on with the past that is on the screens, until there is none."""
-        if (playback := self.playback) is not None:
-            async for _frame in playback.shown():
-                on_news()
-
-    async def _fetch(self, tape: PastTape) -> str:
-        """Append what the agent keeps beyond the tape's end; what goes wrong comes back in words."""
-        while True:
-            outcome = await self.request(GetHistory(after_seq=tape.last_seq))
-            if not outcome.ok:
-                return outcome.text
-            if (part := outcome.history) is None:
-                return ""
-            try:
-                await asyncio.to_thread(tape.take, part)
-            except RecordingError as error:
-                return error.message
-            if part.is_last:
-                return ""
 
     def watch(self, wanted: PacketFilter | None) -> None:
         """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""

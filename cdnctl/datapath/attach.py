@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from cdnctl.datapath import holders, host, kernel, said
+from cdnctl.datapath import holders, host, kernel, opening, said
 from cdnctl.datapath.loading import SINGLE
 from cdnctl.errors import CdnctlError
 
@@ -78,8 +78,9 @@ def _own_program(ifindex: int, maps: frozenset[int]) -> Iterator[int | None]:
     identity = kernel.xdp_program_id(ifindex)
     fd = -1
     if identity:
-        with contextlib.suppress(FileNotFoundError):  # taken off just now
-            fd = kernel.program_fd(identity)
+        # taken off just now, or no edge's: ours are pinned
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            fd = opening.program_fd(identity)
     try:
         yield fd if fd >= 0 and maps & kernel.program_map_ids(fd) else None
     finally:

@@ -9,7 +9,7 @@ import contextlib
 import os
 
 from cdnctl import paths
-from cdnctl.datapath import kernel
+from cdnctl.datapath import kernel, opening
 
 _TELLING = ("mode", "settings")
 """Maps that only an edge's own programs use."""
@@ -37,7 +37,7 @@ def holder(ifindex: int) -> str:
 
 def edge_of_program(identity: int) -> str:
     """The edge that a loaded program is of. Raises OSError when it cannot be opened."""
-    fd = kernel.program_fd(identity)
+    fd = opening.program_fd(identity)
     try:
         return edge_with(kernel.program_map_ids(fd))
     finally:

@@ -19,7 +19,18 @@ from pyroute2 import IPRoute
 
 from cdnctl import paths
 from cdnctl.config import Config
-from cdnctl.datapath import attach, ethtool, holders, host, kernel, links, peers, program, toolchain
+from cdnctl.datapath import (
+    attach,
+    ethtool,
+    holders,
+    host,
+    kernel,
+    links,
+    opening,
+    peers,
+    program,
+    toolchain,
+)
 from cdnctl.datapath.box import Box, Interface, NeighbourState, Ownership, Socket, Way
 from cdnctl.datapath.routes import entry_to, route_to
 from cdnctl.datapath.standing import standing
@@ -192,7 +203,7 @@ def _attached(ifindex: int, maps: frozenset[int] | None) -> tuple[str, bool | No
         if identity := kernel.xdp_program_id(ifindex):
             if maps is None:
                 return f"program {identity}", None
-            fd = kernel.program_fd(identity)
+            fd = opening.program_fd(identity)
             try:
                 return kernel.program_name(identity), bool(maps & kernel.program_map_ids(fd))
             finally:

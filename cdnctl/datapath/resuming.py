@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cdnctl.datapath import attach, kernel
+from cdnctl.datapath import attach, kernel, opening
 from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.hold import Hold
 from cdnctl.datapath.moving import let_go
@@ -50,7 +50,7 @@ def _swap(before: Path, after: Path) -> None:
     there = [name for name, _ in attach.attached_to(maps_of(after))]
     if not names:
         return
-    program = kernel.program_fd(kernel.xdp_program_id(attach.interface_index(there[0])))
+    program = opening.program_fd(kernel.xdp_program_id(attach.interface_index(there[0])))
     try:
         attach.attach_all(names, program, "auto", maps_of(before) | maps_of(after))
     finally:

@@ -177,15 +177,19 @@ def ssh_peers() -> set[str]:
 
 
 def _sockets_of(names: frozenset[str]) -> set[int]:
-    """Inodes of the sockets that processes of these names hold. Needs root to see others' processes."""
+    """Inodes of the sockets that processes of these names hold.
+
+    Raises PermissionError where they may not be seen: that takes root, with CAP_SYS_PTRACE where its other
+    capabilities are less than theirs.
+    """
     inodes: set[int] = set()
     for process in Path("/proc").iterdir():
-        # A process may end while it is looked at, and others' are closed to us without root.
-        with contextlib.suppress(OSError):
+        # A process may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if not process.name.isdigit() or (process / "comm").read_text().rstrip("\n") not in names:
                 continue
             for descriptor in (process / "fd").iterdir():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(FileNotFoundError):
                     target = os.readlink(descriptor)
                     if target.startswith("socket:["):
                         inodes.add(int(target[8:-1]))

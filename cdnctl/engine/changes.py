@@ -32,6 +32,7 @@ from cdnctl.model import (
     Drain,
     ListBlocks,
     ListCustomers,
+    Mark,
     Note,
     Outcome,
     Reload,
@@ -72,6 +73,7 @@ class Changes:
             Detach: self._detach,
             Stop: self._stop,
             Note: self._note,
+            Mark: self._mark,
             SetMode: self._mode,
             SetLimit: customers.limit,
             Allow: customers.allow,
@@ -89,12 +91,12 @@ class Changes:
         before = self._picture()
         try:
             _check_reason(command)
-            if isinstance(command, Change) and not isinstance(command, Stop | Note):
+            if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
                 self._engine.attachment.check_loaded()
             outcome = run(command)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
-        if not isinstance(command, Change) or command.dry_run or isinstance(command, Note):
+        if not isinstance(command, Change) or command.dry_run or isinstance(command, Note | Mark):
             return outcome
         return self._record(command, actor, self._idle(command, outcome), before)
 
@@ -383,6 +385,14 @@ class Changes:
         if command.text:
             self._engine.tell("step" if command.step is not None else "note", command.text, command.severity)
         return Outcome(ok=True, text="noted")
+
+    def _mark(self, command: Mark) -> Outcome:
+        if not command.text.strip():
+            raise CdnctlError("a mark without a text", "say what it marks: cdnctl mark 'before the change'")
+        if command.dry_run:
+            return Outcome(ok=True, text="would set a mark")
+        self._engine.tell("mark", command.text, "notice")
+        return Outcome(ok=True, text="marked")
 
 
 def _check_reason(command: AnyCommand) -> None:

@@ -25,6 +25,7 @@ from cdnctl.lab import report
 from cdnctl.lab.lab import Lab, require_root
 from cdnctl.lab.processes import LabError
 from cdnctl.lab.scenario import Incident
+from cdnctl.model import Record, StopRecording
 from cdnctl.python import environment, python_module
 
 NAME = "demo"
@@ -36,6 +37,7 @@ examples:
   cdnctl demo                         in a terminal: watch it live, press b to block the flood
   cdnctl demo --headless              print a report instead
   cdnctl demo --headless --json r.json
+  cdnctl demo --record incident.rec   keep it; `cdnctl replay incident.rec` plays it without root
 
 The exit status is 0 when every gated claim of the report holds, 1 when one does not.
 """
@@ -66,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     )
     this.add_argument("--headless", action="store_true", help="no console: print the steps and a report")
     this.add_argument("--json", metavar="FILE", type=Path, help="write the report to FILE, too")
+    this.add_argument(
+        "--record", metavar="FILE", type=Path, help="record the edge to FILE, which must be new"
+    )
     this.add_argument("--name", default=NAME, help=f"name of the lab and its edge (default: {NAME})")
     return this
 
@@ -79,8 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_root()
         if options.json:
             _check_writable(options.json)
+        if options.record:
+            _check_new(options.record)
         with Signals() as signals:
-            return Demo(options.name, options.json, signals).play(headless)
+            return Demo(options.name, options.json, signals, options.record).play(headless)
     except Ended as ended:
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             print("ended by a signal; everything is removed", file=sys.stderr)
@@ -97,6 +104,13 @@ def _check_writable(file: Path) -> None:
         pass
     if fresh:
         file.unlink()
+
+
+def _check_new(file: Path) -> None:
+    """CdnctlError now, not when the lab stands, when `file` is there or cannot be made."""
+    if file.exists() or file.is_symlink():
+        raise CdnctlError(f"{file} is there already", "name another file, or remove it")
+    _check_writable(file)
 
 
 class Signals:
@@ -131,10 +145,12 @@ class Signals:
 class Demo:
     """One run."""
 
-    def __init__(self, name: str, json_path: Path | None, signals: Signals) -> None:
+    def __init__(
+        self, name: str, json_path: Path | None, signals: Signals, recording: Path | None = None
+    ) -> None:
         from rich.console import Console
 
-        self.name, self.json_path = name, json_path
+        self.name, self.json_path, self._recording = name, json_path, recording
         # Where there is no terminal there is no width: a report in a file is not folded.
         self.out = Console(highlight=False, width=None if sys.stdout.isatty() else REPORT_COLUMNS)
         self._signals = signals
@@ -157,12 +173,14 @@ class Demo:
                         say=self._say if headless else lambda text: None,
                     )
                     try:
+                        self._record(client)
                         self._run(lab, incident, headless)
                     except CdnctlError as error:
                         failure = error
                         failure.add_note(lab.log("agent"))
                     finally:
                         self._end_console()
+                        self._end_recording(client)
                 lines = report.claims(incident)
         finally:
             if lab.left:
@@ -193,6 +211,21 @@ class Demo:
         if lab.traffic is not None:
             self._say("waiting for the last answers")
             lab.traffic.settle()
+
+    # --- the recording -------------------------------------------------------------------------
+
+    def _record(self, client: Client) -> None:
+        """Have the agent record, from here to the end."""
+        if self._recording is not None:
+            outcome = client.request(Record(path=str(self._recording.absolute())))
+            if not outcome.ok:
+                raise CdnctlError(outcome.text, outcome.remedy)
+
+    def _end_recording(self, client: Client) -> None:
+        """The file as it is to stay; an agent that is gone has closed it."""
+        if self._recording is not None:
+            with contextlib.suppress(CdnctlError):
+                self.out.print(client.request(StopRecording()).text, markup=False)
 
     # --- the console ---------------------------------------------------------------------------
 

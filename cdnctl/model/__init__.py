@@ -31,6 +31,7 @@ from cdnctl.model.commands import PAGE_LIMIT as PAGE_LIMIT
 from cdnctl.model.commands import Allow as Allow
 from cdnctl.model.commands import AnyChange as AnyChange
 from cdnctl.model.commands import AnyCommand as AnyCommand
+from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
 from cdnctl.model.commands import Attach as Attach
 from cdnctl.model.commands import BlockPrefix as BlockPrefix

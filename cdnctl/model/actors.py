@@ -16,6 +16,8 @@ class Watcher(Base, frozen=True, kw_only=True):
     """`console`, `cli`, `demo`, ..."""
     role: Literal["operate", "view"]
     since_ns: int
+    uid: int = 0
+    """As the kernel told it when they connected."""
 
 
 class Actor(Base, frozen=True, kw_only=True):

@@ -232,9 +232,8 @@ AnyChange = (
     | Record
     | StopRecording
 )
-AnyCommand = (
-    AnyChange
-    | ListBlocks
+AnyQuery = (
+    ListBlocks
     | FindBlocks
     | ReadJournal
     | ListTalkers
@@ -244,6 +243,8 @@ AnyCommand = (
     | GetHistory
     | GetMetrics
 )
+"""What only looks, and so is no command on the wire: whoever may watch may ask it."""
+AnyCommand = AnyChange | AnyQuery
 
 
 class Outcome(Base, frozen=True, kw_only=True):

@@ -13,10 +13,13 @@ from cdnctl.model.commands import (
     Detach,
     Disallow,
     Drain,
+    Mark,
+    Record,
     Reload,
     SetLimit,
     SetMode,
     SetWeights,
+    StopRecording,
     Unblock,
     Undrain,
 )
@@ -55,6 +58,14 @@ def command_line(command: AnyCommand) -> str:
                 if (value := getattr(command, option)) is not None:
                     words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
             words += ["--clear"] if command.clear else []
+        case Mark():
+            words.append(command.text)
+        case Record():
+            words += [command.path] if command.path else []
+            words += [] if command.for_s is None else ["--for", duration(command.for_s)]
+            words += ["--redact"] if command.redact else []
+        case StopRecording():
+            words[1:] = ["record", "--stop"]
     if isinstance(command, Change) and command.reason:
         words += ["--reason", command.reason]
     return shlex.join(words)

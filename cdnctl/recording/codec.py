@@ -23,6 +23,8 @@ RECORD_LIMIT = 2 << 20
 """Bytes of one frame or difference, unpacked."""
 GROUP_LIMIT = 32 << 20
 """Bytes of a group, unpacked."""
+PACKED_LIMIT = 4 << 20
+"""Bytes of a group after which it ends: one goes to a client in one message."""
 LEVEL = 6
 
 HEADER, KEY, DELTA, INDEX = 1, 2, 3, 4
@@ -108,12 +110,8 @@ class Encoder:
         position_ns = max(self._position_ns, min(frame.monotonic_ns - self._first_ns, (1 << 63) - 1))
         begins = self._left == 0
         if begins:
-            self._names, self._packing, self._left, self._unpacked = (
-                Names(),
-                zlib.compressobj(LEVEL),
-                GROUP,
-                0,
-            )
+            self._names, self._packing = Names(), zlib.compressobj(LEVEL)
+            self._left, self._unpacked, self._packed = GROUP, 0, 0
             record = _encoder.encode(tree)
         else:
             patch = diff(self._tree, tree, self._names)
@@ -123,7 +121,9 @@ class Encoder:
             raise RecordingError(f"frame {frame.seq} has {len(record):,} bytes; {RECORD_LIMIT:,} are taken")
         payload = self._packing.compress(record) + self._packing.flush(zlib.Z_SYNC_FLUSH)
         self._unpacked += len(record)
-        self._left = 0 if self._unpacked > GROUP_LIMIT - RECORD_LIMIT else self._left - 1
+        self._packed += len(payload)
+        full = self._unpacked > GROUP_LIMIT - RECORD_LIMIT or self._packed > PACKED_LIMIT
+        self._left = 0 if full else self._left - 1
         self._tree, self._position_ns = tree, position_ns
         self.frames += 1
         kind = (KEY if begins else DELTA) | (EVENTS if frame.events else 0)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from driver import PALETTES, Desk, console
 from feeds import ScriptedFeed, default_answer
 from frames import Edge, incident
 
+from cdnctl.cli import main
 from cdnctl.console import keys
+from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.commands import NoGrammar, Spoken
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.widgets.notices import Footer
-from cdnctl.model import AnyCommand, Frame, GetHistory, Outcome
+from cdnctl.model import (
+    AnyCommand,
+    Frame,
+    GetHistory,
+    Mark,
+    Outcome,
+    Record,
+    Recording,
+    StopRecording,
+)
 from cdnctl.recording.past import Past
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
 
-SIZES = [(80, 24), (120, 40), (200, 50)]
+SIZES = [(80, 24), (120, 40)]
+OF_THE_BOX = ("trace",)
+"""Screens that ask the box itself, not the frames; in a replay they do not."""
 
 
 def recorded(path: Path, frames: Sequence[Frame]) -> Reader:
@@ -68,10 +83,13 @@ def panels(text: str, *, of_replay: bool) -> list[str]:
 async def test_a_replayed_screen_equals_the_live_one_in_every_panel(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    """Every screen there is, from the same frames through both feeds; the replay has a line more, its own."""
+    """Every screen, from the same frames through both feeds; the replay has a line more, its own."""
     frames, count = incident(), 200
-    walks = [(), ("tab", "tab", "j"), *((str(place.number),) for place in keys.SCREENS)]
+    walks: list[tuple[str, ...]] = [(), ("tab", "tab", "j")]
+    if size == (120, 40):
+        walks += [(str(place.number),) for place in keys.SCREENS if place.name not in OF_THE_BOX]
     async with console(frames[:count], size) as desk:
+        desk.feed.answer = lambda command: answer(desk.app.session.history, command)
         live = [panels(await after(desk, walk), of_replay=False) for walk in walks]
     async with replay(frames, tmp_path / "x.rec", (size[0], size[1] + 1), number=count - 1) as desk:
         for walk, wanted in zip(walks, live, strict=True):
@@ -80,6 +98,7 @@ async def test_a_replayed_screen_equals_the_live_one_in_every_panel(
 
 
 async def after(desk: Desk, walk: tuple[str, ...]) -> str:
+    desk.app.session.received_at = time.monotonic() + 60  # else what is live grows old meanwhile
     await desk.press(*walk)
     return desk.text
 
@@ -270,3 +289,73 @@ async def test_forward_from_now_says_that_this_is_now() -> None:
     async with console() as desk:
         await desk.press("right")
         assert "this is now" in desk.text
+
+
+# --- recording, from the console ------------------------------------------------------------------------
+
+
+async def test_a_mark_is_set_and_a_recording_begun_and_ended() -> None:
+    edge = Edge()
+    async with console([edge.frame()], (120, 40)) as desk:
+        await desk.press("M")
+        assert "Mark this moment" in desk.text
+        await desk.press("ctrl+s")
+        assert "say what the mark is of" in desk.text
+        await desk.press(*"now", "ctrl+s")
+        await desk.press("R")
+        assert "cdnctl record" in desk.text
+        await desk.press("ctrl+s")
+        assert desk.feed.commands == [Mark(text="now"), Record()]
+        assert "rec" not in desk.text.splitlines()[0]
+        recording = Recording(path="/x.rec", frames=9, bytes=1_234_567)
+        await desk.send(msgspec.structs.replace(edge.frame(), recording=recording))
+        assert "◉ rec 1.2 MB" in desk.text.splitlines()[0]
+        await desk.press("R")
+        assert "cdnctl record --stop" in desk.text
+        await desk.press("ctrl+s")
+        assert desk.feed.commands[-1] == StopRecording()
+
+
+# --- the command line -----------------------------------------------------------------------------------
+
+
+def test_info_and_frames_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, frames = tmp_path / "x.rec", incident()
+    recorded(path, frames).close()
+    assert main(["replay", str(path), "--info"]) == 0
+    said = capsys.readouterr().out
+    assert "1:54.5, 230 frames" in said
+    assert "   0:25.0  borealis is out: slow" in said
+    assert main(["replay", str(path), "--info", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["edge"], told["frames"], told["duration_s"]) == ("ams1", 230, 114.5)
+    assert [each["kind"] for each in told["chapters"]][:3] == ["attach", "eject", "reopen"]
+    assert main(["replay", str(path), "--frames", "--from", "1m30s", "--to", "1:31.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [msgspec.json.decode(line, type=Frame) for line in lines] == frames[180:184]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["nothing.rec"], 1, "No such file"),
+        (["x.rec"], 2, "needs a terminal"),
+        (["x.rec", "--at", "soon"], 2, "expected a time"),
+        (["x.rec", "--from", "3"], 2, "go with --frames"),
+        (["x.rec", "--speed", "3"], 2, "invalid choice"),
+        (["pyproject.toml", "--info"], 1, "no recording"),
+    ],
+)
+def test_what_cannot_be_played_is_said(
+    words: list[str], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    recorded(tmp_path / "x.rec", incident()[:3]).close()
+    (tmp_path / "pyproject.toml").write_text("[tool]")
+    try:
+        ended = main(["replay", *words])
+    except SystemExit as error:
+        ended = error.code  # type: ignore[assignment]
+    assert ended == status
+    assert said in capsys.readouterr().err

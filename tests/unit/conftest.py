@@ -24,7 +24,9 @@ def run_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def served(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedDouble]:
-    """A served test double, with frames 25 times as fast as usual."""
+    """A served test double, with frames 25 times as fast as usual, and clients that may be as fast."""
     monkeypatch.setattr("cdnctl.agent.server.FRAME_INTERVAL_S", 0.02)
+    for name in ("CLIENT_RATE", "CLIENT_BURST", "USER_RATE", "USER_BURST"):
+        monkeypatch.setattr(f"cdnctl.agent.limits.{name}", 1e9)
     with serving() as double:
         yield double

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cdnctl.agent.blocking import Client
+from cdnctl.agent.peer import Gate
 from cdnctl.agent.process import listening
 from cdnctl.agent.server import Server
+from cdnctl.engine import watching
 from cdnctl.errors import CdnctlError
 from cdnctl.metrics.times import Times
 from cdnctl.model import (
@@ -33,7 +35,9 @@ from cdnctl.model import (
     ListBlocks,
     ListCustomers,
     Outcome,
+    PacketFilter,
     Reload,
+    Sampled,
     SetMode,
     SetWeights,
     Talker,
@@ -129,6 +133,9 @@ class EngineDouble:
             case _:
                 return Outcome(ok=True, text=f"did {type(command).__name__}")
 
+    def sampled(self, wanted: PacketFilter) -> Sampled:
+        return watching.sampled([], wanted, {}, one_in=1, lost=0)
+
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         self.asked.append((command, actor))
         await asyncio.sleep(self.reload_s)
@@ -138,9 +145,9 @@ class EngineDouble:
 class ServedDouble:
     """The double, its server, and the thread they run in."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate | None = None) -> None:
         self.engine = EngineDouble()
-        self.server = Server(self.engine, EDGE)
+        self.server = Server(self.engine, EDGE, gate=gate)
         self.path = Path()
         self.view_path = Path()
         self.thread = threading.Thread()
@@ -157,9 +164,9 @@ class ServedDouble:
 
 
 @contextmanager
-def serving() -> Iterator[ServedDouble]:
+def serving(gate: Gate | None = None) -> Iterator[ServedDouble]:
     """The double behind the real server, on the sockets of `CDNCTL_RUN_DIR`."""
-    served = ServedDouble()
+    served = ServedDouble(gate)
     with listening(EDGE) as sockets:
         served.path = Path(sockets["operate"].getsockname())
         served.view_path = Path(sockets["view"].getsockname())

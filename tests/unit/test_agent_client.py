@@ -95,7 +95,7 @@ def test_left_over_sockets_do_not_make_the_edge_ambiguous(
 def test_an_agent_of_another_version_is_no_reason_to_start_one(
     served: ServedDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdnctl.agent.protocol.VERSION", 2)
+    monkeypatch.setattr("cdnctl.agent.protocol.VERSION", 3)
     monkeypatch.setattr(start, "_start", lambda *_: pytest.fail("started a second agent"))
     hello = protocol.encode(protocol.ClientHello(version=1, client="old"))
     monkeypatch.setattr(
@@ -106,7 +106,7 @@ def test_an_agent_of_another_version_is_no_reason_to_start_one(
         ),
     )
     paths.config_path().write_text(f'[edge]\nname = "{EDGE}"\n')
-    with pytest.raises(AgentRefused, match="speaks protocol 2, the client 1"):
+    with pytest.raises(AgentRefused, match="speaks protocol 3, the client 1"):
         start.ensure_agent()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cdnctl import paths
-from cdnctl.agent import edge, main, peer, process
+from cdnctl.agent import edge, main, peer, process, service
 from cdnctl.agent.client import Client, ensure_agent, find_edge
 from cdnctl.agent.start import log_path
 from cdnctl.errors import AgentRuns, CdnctlError, NoAgent, sudo_line
@@ -101,11 +101,11 @@ def test_the_service_manager_is_told(run_dir: Path, monkeypatch: pytest.MonkeyPa
         manager.bind(name)
         manager.settimeout(5)
         monkeypatch.setenv("NOTIFY_SOCKET", name.replace("\0", "@"))
-        process.notify("READY=1")
+        service.notify("READY=1")
         assert manager.recv(100) == b"READY=1"
-    process.notify("READY=1")  # nobody listens: no matter
+    service.notify("READY=1")  # nobody listens: no matter
     monkeypatch.delenv("NOTIFY_SOCKET")
-    process.notify("READY=1")
+    service.notify("READY=1")
 
 
 def test_a_namespace_that_is_missing() -> None:
@@ -116,7 +116,7 @@ def test_a_namespace_that_is_missing() -> None:
 def test_the_peer_is_named_by_the_kernel() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        found = peer.actor(ours, "", "operate")
+        found = peer.actor(peer.credentials(ours), "", "operate")
     assert (found.uid, found.pid, found.client) == (os.getuid(), os.getpid(), "unnamed")
 
 

@@ -191,8 +191,8 @@ def test_garbage_ends_only_its_sender(served: ServedDouble, data: bytes, greeted
         (b"\x00\x00\x00\x00", "0 bytes"),
         (b"\x00\x00\x00\x01\xc1", "cannot be read"),
         (protocol.encode(protocol.Request(id=1, command=Arm())), "must be a hello"),
-        (protocol.encode(protocol.ClientHello(version=99)), "protocol 1, the client 99"),
-        (protocol.encode(protocol.ClientHello()) * 2, "second hello"),
+        (protocol.encode(protocol.ClientHello(version=99)), "protocol 2, the client 99"),
+        (protocol.encode(protocol.ClientHello()) * 2, "'hello' after the hello"),
     ],
 )
 def test_garbage_is_refused_with_the_reason(served: ServedDouble, data: bytes, reason: str) -> None:
@@ -234,7 +234,7 @@ def test_who_asks_without_reading_is_not_read_on(
     served: ServedDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "QUEUE_LIMIT", 10_000)
-    request = protocol.encode(protocol.Request(id=1, command=GetFrame()))
+    request = protocol.encode(protocol.Query(id=1, query=GetFrame()))
     with served.raw() as greedy, served.client() as other:
         newest(other)
         greedy.sendall(protocol.encode(protocol.ClientHello()))

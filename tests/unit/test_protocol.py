@@ -31,7 +31,7 @@ COMMANDS: list[model.AnyCommand] = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_commands_go_up_as_they_are(command: model.AnyCommand) -> None:
-    message = protocol.Request(id=7, command=command)
+    message = protocol.asked(7, command)
     data = protocol.encode(message)
     assert protocol.body_length(data[:4], protocol.MAX_UP) == len(data) - 4
     assert protocol.decode_up(data[4:]) == message
@@ -57,7 +57,7 @@ def test_up_and_down_are_not_mixed() -> None:
     with pytest.raises(protocol.ProtocolError):
         protocol.decode_up(protocol.encode(protocol.Refused(text=""))[4:])
     with pytest.raises(protocol.ProtocolError):
-        protocol.decode_down(protocol.encode(protocol.Request(id=1, command=model.Who()))[4:])
+        protocol.decode_down(protocol.encode(protocol.asked(1, model.Who()))[4:])
 
 
 @given(st.binary(max_size=200))

@@ -9,11 +9,12 @@ from textual.screen import Screen
 from cdnctl.console.screens.dialogs.arm import ArmDialog
 from cdnctl.console.screens.dialogs.block import BlockDialog
 from cdnctl.console.screens.dialogs.change import PlanDialog
+from cdnctl.console.screens.dialogs.mark import MarkDialog
 from cdnctl.console.screens.dialogs.quit import QuitDialog
 from cdnctl.console.screens.dialogs.unblock import UnblockDialog
 from cdnctl.console.screens.dialogs.weights import WeightsDialog
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.model import AnyChange, Frame, Outcome, Talker
+from cdnctl.model import AnyChange, Frame, Outcome, Record, StopRecording, Talker
 
 if TYPE_CHECKING:
     from cdnctl.console.display import Display
@@ -82,6 +83,14 @@ class Gate:
             self.answer(Outcome(ok=False, text="there is no CDN to weigh"))
             return
         self._ask(WeightsDialog(self.session, newest.cdns, at))
+
+    def open_mark(self, newest: Frame) -> None:
+        """Name the present."""
+        self._ask(MarkDialog(self.session))
+
+    def open_record(self, newest: Frame) -> None:
+        """Begin a recording, or end the one there is."""
+        self.plan(StopRecording() if newest.recording else Record())
 
     def open_disarm(self, newest: Frame) -> None:
         """Disarm or arm."""

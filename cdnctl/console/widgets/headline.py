@@ -55,6 +55,9 @@ class Headline(Lines):
         )
         left: Row = (*name, (" ", ""), *_state(frame))
         room = width - _cells(left) - _cells(right) - 1
+        if frame.recording is not None:
+            size = f" ◉ rec {frame.recording.bytes / 1e6:.1f} MB"
+            left, room = (*left, (size, "bad bold")), room - cell_len(size)
         if step := clean(frame.step, 120):
             shown = fit(f"  ▸ {step}", max(0, min(room, cell_len(step) + 4)))
             left = (*left, (shown, "accent bold"))

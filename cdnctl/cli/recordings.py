@@ -1,0 +1,39 @@
+"""Which recording is meant: a file, one made on this box, or one that comes with the program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cdnctl import paths
+from cdnctl.errors import UsageError
+
+SUFFIX = ".rec"
+
+
+def shipped() -> list[str]:
+    """The names of the recordings that come with the program."""
+    return sorted(file.stem for file in paths.shipped_recordings_dir().glob("*" + SUFFIX))
+
+
+def find(file: Path) -> Path:
+    """The file meant: as named, else of that name among an edge's own on this box, else a shipped one.
+
+    A path that is nowhere is returned as it is: reading it says so. Raises UsageError for a name that is.
+    """
+    if file.exists() or len(file.parts) > 1:
+        return file
+    root = Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl")
+    found = sorted(root.glob(f"*/{paths.RECORDINGS}/{file.name}")) if file.name.isprintable() else []
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} edges have a recording {file}", f"name one by its path: {found[0]}")
+    if found:
+        return found[0]
+    if str(file) in (names := shipped()):
+        return paths.shipped_recordings_dir() / f"{file}{SUFFIX}"
+    if not file.suffix:
+        raise UsageError(
+            f"there is no recording {file}",
+            f"name a file that `cdnctl record` made, or one that comes with cdnctl: {', '.join(names)}",
+        )
+    return file
