@@ -227,6 +227,12 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
+        "unit",
+        "print the systemd unit that starts agents, with this installation's paths",
+        verbs.unit,
+        answers=False,
+    )
+    verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",
         _demo_late,
