@@ -22,6 +22,7 @@ missing_packages() {
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
 	command -v ps >/dev/null || echo procps
+	command -v systemd-analyze >/dev/null || echo systemd # tests of the unit; nothing of it is started
 }
 
 # What is measured beside ours; `setup.sh bench` asks for it.
