@@ -22,7 +22,7 @@ from cdnctl.agent import logs, service
 from cdnctl.cli import main, unit
 from cdnctl.model import Reload
 
-WATCHDOG_S = 0.4
+WATCHDOG_S = 0.3
 
 
 @pytest.fixture
