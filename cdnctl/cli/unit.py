@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cdnctl import paths
+from cdnctl.python import python_module
 
 UNIT = "cdnctl@.service"
 _PROGRAM = "/usr/local/bin/cdnctl"
@@ -51,7 +52,7 @@ def unit(script: str | None = None) -> str:
 
 def _command(called: str) -> str:
     if _is_module(called):
-        return f"{_quoted(sys.executable)} -P -m cdnctl"
+        return " ".join(map(_quoted, python_module("cdnctl")))
     return _quoted(os.path.abspath(shutil.which(called) or called))
 
 
