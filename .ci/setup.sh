@@ -23,6 +23,7 @@ missing_packages() {
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
 	command -v asciinema >/dev/null || echo asciinema # reads our casts in the tests
 	command -v ps >/dev/null || echo procps
+	command -v systemd-analyze >/dev/null || echo systemd # tests of the unit; nothing of it is started
 }
 
 # What looks at ours in the tests; `setup.sh test` asks for it.

@@ -32,6 +32,9 @@ QUEUE_LIMIT = 1 << 20
 SEND_BUFFER = 64 << 10
 """Bytes the kernel may hold for a slow reader: little, for they are old frames."""
 
+_PAST_FRAME_BYTES = 256
+"""What one costs its client of what it may ask: a console's whole history is 16 requests' worth."""
+
 BLOCKS_IN_ANSWER = 20_000
 """What a list of blocks is cut to when it does not fit into one message."""
 
@@ -199,7 +202,9 @@ class Session:
             protocol.encode(protocol.ServerHello(edge=host.edge, role=self.role, instance=host.instance))
         )
         if hello.frames:
-            for frame in self._host.past_frames(max(1, hello.history)):
+            past = host.past_frames(max(1, hello.history))
+            await asyncio.sleep(self._rate.wait_s(len(past) * _PAST_FRAME_BYTES))
+            for frame in past:
                 self._post(frame)
             self.wants_frames = True
         return actor

@@ -270,6 +270,12 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     cast.add_options(made)
 
     verb(
+        "unit",
+        "print the systemd unit that starts agents, with this installation's paths",
+        verbs.unit,
+        answers=False,
+    )
+    verb(
         "demo",
         "build an edge with traffic and faults on this machine, and play an incident",
         _demo_late,

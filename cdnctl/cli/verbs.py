@@ -238,6 +238,13 @@ def doctor(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def unit(options: argparse.Namespace) -> int:
+    """The systemd unit."""
+    from cdnctl.cli.unit import run
+
+    return run(options)
+
+
 def _running_agent(options: argparse.Namespace) -> Path | None:
     """The socket of the agent meant, if it runs and answers."""
     if options.config is not None:

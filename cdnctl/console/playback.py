@@ -125,12 +125,5 @@ class ReplayFeed:
         """There are none."""
         return []
 
-    def watch(self, wanted: PacketFilter | None) -> None:
-        """No packets were recorded."""
-
-    def take_sampled(self) -> list[Sampled]:
-        """None, ever."""
-        return []
-
     async def close(self) -> None:
         """The file is its owner's."""

@@ -5,6 +5,7 @@ loading     compiled programs into the kernel, for frames in several buffers
 build       the short-lived child that compiles, loads and pins; it takes the compiler with it
 program     are the pinned programs the ones wanted? else build them
 kernel      the BPF system calls, through libbpf; `said` hears what that says
+opening     a loaded program by its number, or by its pin where the kernel's list is closed
 abi         mirrors of bpf/abi.h
 tables      the pinned maps of an edge, typed: with choice, clients, counters, flows
 blocks      the block list's tables in the kernel; `hints` says where to look at all

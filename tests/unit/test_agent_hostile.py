@@ -23,8 +23,8 @@ from cdnctl.agent.blocking import Client
 
 MESSAGES = 50
 """In one example."""
-PART, ALL = 60, 1000
-"""Examples that gate a change, and those of the soak: 3,000 messages, and 50,000."""
+PART, ALL = 40, 1000
+"""Examples that gate a change, and those of the soak: 2,000 messages, and 50,000."""
 SENTINEL = (1 << 62) - 1
 HELLO = protocol.encode(protocol.ClientHello(client="hostile"))
 

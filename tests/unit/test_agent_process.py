@@ -211,6 +211,16 @@ def test_a_signal_ends_the_agent_and_leaves_the_data_path(run_dir: Path, number:
 
 
 @needs_root
+def test_a_watchdogs_abort_shows_where_it_hung(run_dir: Path) -> None:
+    with running_agent(run_dir) as process:
+        process.send_signal(signal.SIGABRT)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGABRT
+    assert "Current thread" in log
+    assert "in run_forever" in log
+
+
+@needs_root
 def test_a_hangup_has_it_reload(run_dir: Path) -> None:
     with running_agent(run_dir) as process:
         process.send_signal(signal.SIGHUP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import statistics
 import time
 
 import pytest
@@ -228,6 +229,28 @@ def test_a_stalled_reader_blocks_nobody_and_loses_no_answer(served: ServedDouble
     assert len(frames) < 20, "old frames are replaced, not queued"
     assert frames == sorted(frames)
     assert frames[0] < missed_until
+
+
+def test_one_of_twenty_that_stalls_delays_no_other(
+    served: ServedDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FRAME_INTERVAL_S", 0.15)
+    served.engine.padding = "x" * 50_000
+    clients = [served.client(frames=True) for _ in range(19)]
+    with served.raw() as stalled:
+        stalled.sendall(protocol.encode(protocol.ClientHello(frames=True, history=240)))
+        first = [next(client.frames()).seq for client in clients]
+        late_ms = []
+        for _ in range(12):
+            for client in clients:
+                frame = next(client.frames())
+                late_ms.append((time.time_ns() - frame.at_ns) / 1e6)
+        seen = [next(client.frames()).seq for client in clients]
+    for client in clients:
+        client.close()
+    # 12 frames, 600 kB, have long filled what the kernel keeps for the one that does not read.
+    assert [last - begin for begin, last in zip(first, seen, strict=True)] == [13] * 19, "nobody misses one"
+    assert statistics.median(late_ms) < 75
 
 
 def test_who_asks_without_reading_is_not_read_on(

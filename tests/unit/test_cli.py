@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import model, paths
+from cdnctl.agent.peer import Gate
 from cdnctl.cli import check, main
 from cdnctl.cli.parser import lifetime, weight
 from cdnctl.datapath import host
@@ -558,6 +559,7 @@ def test_who_is_not_in_the_group_gets_the_line_to_type(served: ServedDouble) -> 
 @needs_root
 def test_a_member_of_the_group_operates_a_viewer_watches(served: ServedDouble) -> None:
     operators, viewers = 64_000, 64_001
+    served.server._gate = Gate({"operate": operators, "view": viewers})
     for path, group in ((served.path, operators), (served.view_path, viewers)):
         os.chown(path, -1, group)
         path.chmod(0o660)
