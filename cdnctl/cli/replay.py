@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _info(reader: Reader, as_json: bool) -> int:
         return 0
     from cdnctl.console.format import clean, position
 
-    began = datetime.fromtimestamp(header.began_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    began = datetime.fromtimestamp(header.began_ns / 1e9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     redacted = ", redacted" if header.redacted else ""
     print(f"edge      {clean(reader.edge)}{redacted}")
     print(f"began     {began}")

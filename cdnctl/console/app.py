@@ -112,7 +112,7 @@ class ConsoleApp(App[int]):
     def action_go(self, name: str, back: bool = False) -> None:
         """To another screen; `back` when it is the one that was left before."""
         house = self.house
-        if house is None or house is not self.screen or name == house.NAME:
+        if house is None or house is not self.screen or house.NAME == name:
             return
         if not back:
             self.view.back.append(house.NAME)

@@ -49,9 +49,7 @@ class BlockDialog(ChangeDialog):
     def body(self) -> Sequence[Widget]:
         return (
             Lines(id="about"),
-            Entry(
-                "prefix", "prefix", clean(self._prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"
-            ),
+            Entry("prefix", "prefix", clean(self._prefix, 64), "198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"),
             Entry("lifetime", "lifetime", DEFAULT_LIFETIME, "10m, 4h, 2d or forever"),
             Entry("reason", "reason", "", "for the journal and whoever is on call next"),
         )

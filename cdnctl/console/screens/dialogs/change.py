@@ -51,9 +51,7 @@ class PlanDialog(ChangeDialog):
     def show_preview(self, outcome: Outcome | None) -> None:
         super().show_preview(outcome)
         if outcome is not None and outcome.ok and outcome.shares:
-            shares = ", ".join(
-                f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items()
-            )
+            shares = ", ".join(f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items())
             self.say([*wrapped("→", outcome.text, self.WIDTH - 4, "text"),
                       *wrapped("", f"shares of new flows then: {shares}", self.WIDTH - 4, "muted")])  # fmt: skip
 
