@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -87,8 +88,8 @@ class Server:
         self._frame_trouble = ""
         self._exporter = Exporter(self.metrics)
         self._newest: Frame | None = None
-        self._metrics: bytes | None = None
-        """Of the newest frame, once somebody has asked."""
+        self._page: asyncio.Task[tuple[str, bytes]] | None = None
+        """For Prometheus, of the newest frame, once somebody has asked."""
         self._is_stale = False
         """Something was changed since the newest frame."""
 
@@ -129,7 +130,7 @@ class Server:
     async def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
         """Answer one command; never raises: trouble becomes an outcome that says so.
 
-        Only a reload gives way to frames and to others' commands before it is done.
+        Only a reload, and the page for Prometheus, give way to frames and others' commands meanwhile.
         """
         if refusal := _refusal(command, actor):
             return Outcome(ok=False, text=refusal)
@@ -138,7 +139,7 @@ class Server:
                 self._take()  # who has just changed something asks what it did
             return self._find_frame(command.seq)
         if isinstance(command, GetMetrics):
-            found = self.metrics()
+            found = await self.metrics()
             text = "" if found else "no frame has been taken yet; ask again in a second"
             return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
         if isinstance(command, Who):
@@ -163,15 +164,14 @@ class Server:
             asyncio.get_running_loop().call_soon(self.stop)
         return outcome
 
-    def metrics(self) -> tuple[str, bytes] | None:
+    async def metrics(self) -> tuple[str, bytes] | None:
         """The page for Prometheus: content type and text; None before the first frame."""
         if self._newest is None:
             return None
-        from cdnctl.metrics.text import CONTENT_TYPE, text
-
-        if self._metrics is None:
-            self._metrics = text(self._newest, self._engine.times())
-        return CONTENT_TYPE, self._metrics
+        if self._page is None:
+            making = asyncio.to_thread(_page, self._newest, self._engine.times())
+            self._page = asyncio.create_task(making)
+        return await asyncio.shield(self._page)  # others may wait for it, too
 
     def past_frames(self, count: int) -> list[bytes]:
         """The last `count` frames as sent, the oldest first."""
@@ -236,7 +236,7 @@ class Server:
                 log.exception("no frame: %s", trouble)
             return
         self._frame_trouble = ""
-        self._newest, self._metrics = frame, None
+        self._newest, self._page = frame, None
         for event in frame.events:
             _log_event(event)
         if len(message) > protocol.MAX_DOWN:
@@ -272,6 +272,13 @@ class Server:
                 return Outcome(ok=True, text=f"frame {number}", frame=found.frame)
         oldest, newest = self._past[0][0], self._past[-1][0]
         return Outcome(ok=False, text=f"frame {wanted} is not kept; {oldest} to {newest} are")
+
+
+def _page(frame: Frame, times: Mapping[str, Times]) -> tuple[str, bytes]:
+    """Prometheus' library is loaded when somebody first asks."""
+    from cdnctl.metrics.text import CONTENT_TYPE, text
+
+    return CONTENT_TYPE, text(frame, times)
 
 
 def _refusal(command: AnyCommand, actor: Actor) -> str:
