@@ -1,7 +1,8 @@
 """The agent's page for Prometheus: one GET, one answer, and the connection is closed.
 
-In the agent's own loop, since that is where frames are: a page is made at most once a frame, whoever asks
-how often, and a reader that is slow holds one of `MAX_READERS` places for `PATIENCE_S` at the most.
+In the agent's own loop, since that is where frames are; but the page, which takes tens of milliseconds on
+a large edge, is made by a thread, so that the next frame is not late, and at most once a frame, whoever asks
+how often. A reader that is slow holds one of `MAX_READERS` places for `PATIENCE_S` at the most.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 MAX_READERS = 8
 """Connections at the same time; more are closed at once."""
@@ -23,7 +24,7 @@ AGAIN_S = 5.0
 
 log = logging.getLogger("cdnctl.agent")
 
-Page = Callable[[], tuple[str, bytes] | None]
+Page = Callable[[], Awaitable[tuple[str, bytes] | None]]
 """Content type and text of now; None before the first frame."""
 
 
@@ -78,7 +79,7 @@ class Exporter:
         self._readers += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
-                writer.write(self._response(await _request_line(reader)))
+                writer.write(await self._response(await _request_line(reader)))
                 writer.write_eof()
                 await writer.drain()
                 # until all of it has gone; what comes meanwhile is of no interest
@@ -91,7 +92,7 @@ class Exporter:
             with contextlib.suppress(OSError):
                 writer.transport.abort()
 
-    def _response(self, request: str) -> bytes:
+    async def _response(self, request: str) -> bytes:
         method, _, rest = request.partition(" ")
         target = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
@@ -99,7 +100,7 @@ class Exporter:
         if target != "/metrics":
             return _response("404 Not Found", b"metrics are at /metrics\n")
         try:
-            page = self._page()
+            page = await self._page()
         except Exception:  # the clock goes on, and so must the page
             log.exception("no metrics")
             return _response("500 Internal Server Error", b"the agent's log says why\n")

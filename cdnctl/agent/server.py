@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -109,8 +110,8 @@ class Server:
         self._frame_trouble = ""
         self._exporter = Exporter(self.metrics)
         self._newest: Frame | None = None
-        self._metrics: bytes | None = None
-        """Of the newest frame, once somebody has asked."""
+        self._page: asyncio.Task[tuple[str, bytes]] | None = None
+        """For Prometheus, of the newest frame, once somebody has asked."""
         self._is_stale = False
         """Something was changed since the newest frame."""
 
@@ -168,7 +169,7 @@ class Server:
         if isinstance(query, GetHistory):
             return Outcome(ok=True, text="", history=self._past.part(query.after_seq))
         if isinstance(query, GetMetrics):
-            found = self.metrics()
+            found = await self.metrics()
             text = "" if found else "no frame has been taken yet; ask again in a second"
             return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
         if isinstance(query, Who):
@@ -230,15 +231,14 @@ class Server:
             self._is_stale = True
         return noting.noted(command, actor, outcome)
 
-    def metrics(self) -> tuple[str, bytes] | None:
+    async def metrics(self) -> tuple[str, bytes] | None:
         """The page for Prometheus: content type and text; None before the first frame."""
         if self._newest is None:
             return None
-        from cdnctl.metrics.text import CONTENT_TYPE, text
-
-        if self._metrics is None:
-            self._metrics = text(self._newest, self._engine.times())
-        return CONTENT_TYPE, self._metrics
+        if self._page is None:
+            making = asyncio.to_thread(_page, self._newest, self._engine.times())
+            self._page = asyncio.create_task(making)
+        return await asyncio.shield(self._page)  # others may wait for it, too
 
     def past_frames(self, count: int) -> list[bytes]:
         """The last `count` frames as sent, the oldest first."""
@@ -327,7 +327,7 @@ class Server:
                 log.exception("no frame: %s", trouble)
             return
         self._frame_trouble = ""
-        self._newest, self._metrics = frame, None
+        self._newest, self._page = frame, None
         self._manager.frame(frame)
         for event in frame.events:
             noting.log_event(event)
@@ -379,3 +379,10 @@ async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         writer.write(protocol.encode(protocol.Refused(text=text)))
         await asyncio.wait_for(reader.read(protocol.MAX_UP), FAREWELL_S)
     writer.close()
+
+
+def _page(frame: Frame, times: Mapping[str, Times]) -> tuple[str, bytes]:
+    """Prometheus' library is loaded when somebody first asks."""
+    from cdnctl.metrics.text import CONTENT_TYPE, text
+
+    return CONTENT_TYPE, text(frame, times)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import socket
-import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from live import Figure, Kernel, ask, cdnctl, command_line, run, wait_for
+from live import Figure, Kernel, ask, cdnctl, wait_for
 
-from cdnctl import paths
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.topology import VIP, VIP6
 from cdnctl.lab.traffic import Traffic
@@ -30,7 +27,6 @@ ALWAYS = {
     "doctor.json",
     "journal.jsonl",
     "configuration.toml",
-    "state/state.toml",
     "tables.json",
     "versions.json",
     *(f"network/{name}.json" for name in ("addresses", "routes", "routes6", "rules", "neighbours")),
@@ -89,6 +85,7 @@ def test_it_has_everything_and_names_nobody(lab: Lab, kernel: Kernel, tmp_path: 
     assert files.keys() >= ALWAYS | FROM_AGENT
     figure("files, bytes packed", (len(files), (tmp_path / "incident.tar.gz").stat().st_size))
     assert_nobody_is_known(files, tmp_path)
+    assert any(name.startswith("state/") for name in files)
     about = json.loads(files["about.json"])
     assert about["redacted"]
     assert about["files"] == {name: len(data) for name, data in files.items() if name != "about.json"}
@@ -131,31 +128,3 @@ def test_without_an_agent_it_says_what_is_missing(lab: Lab, kernel: Kernel, tmp_
     assert_nobody_is_known(files, tmp_path)
     tables = json.loads(files["tables.json"])
     assert set(tables["cdns"]) == set(lab.sites), "names are the configuration's then"
-
-
-def test_of_an_edge_that_is_nowhere_there_is_a_report_too(tmp_path: Path) -> None:
-    """Nothing but the box: every part that cannot be had is named."""
-    file = tmp_path / "x.tar.gz"
-    environment = {**os.environ, "CDNCTL_STATE_DIR": str(tmp_path), "CDNCTL_RUN_DIR": str(tmp_path)}
-    command = command_line("report", "--edge", "nowhere", "-o", str(file))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    for part in ("frames", "journal.jsonl", "configuration.toml", "tables.json"):
-        assert f"without {part}: " in done.stdout
-
-
-def test_what_is_there_is_not_written_over(lab: Lab, tmp_path: Path) -> None:
-    file = tmp_path / "x.tar.gz"
-    file.write_bytes(b"precious")
-    for words, status in (
-        (("-o", str(file)), 1),
-        (("-o", str(tmp_path / "x.zip")), 2),
-        (("-o", str(tmp_path / "no" / "x.tar.gz")), 1),
-        ((), 2),
-    ):
-        assert run(lab, command_line("report", "--edge", lab.name, *words)).returncode == status, words
-    assert file.read_bytes() == b"precious"
-    assert run(lab, command_line("report", "--edge", lab.name, "-o", str(file), "--force")).returncode == 0
-    tarfile.open(fileobj=io.BytesIO(file.read_bytes())).close()
-    assert [path.name for path in tmp_path.iterdir()] == ["x.tar.gz"], "no draft is left"
-    assert paths.socket_path(lab.name).exists()

@@ -24,7 +24,7 @@ class Page:
         self.text = text
         self.asked = 0
 
-    def __call__(self) -> tuple[str, bytes] | None:
+    async def __call__(self) -> tuple[str, bytes] | None:
         self.asked += 1
         return None if self.text is None else ("text/plain; version=0.0.4", self.text)
 
@@ -147,8 +147,8 @@ async def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_page_that_fails_is_said_and_not_the_end() -> None:
     page = Page()
 
-    def failing() -> tuple[str, bytes] | None:
-        if page() and page.asked == 1:
+    async def failing() -> tuple[str, bytes] | None:
+        if await page() and page.asked == 1:
             raise RuntimeError("a bug")
         return "text/plain", TEXT
 
