@@ -228,9 +228,7 @@ AnyChange = (
     | Record
     | StopRecording
 )
-AnyQuery = (
-    ListBlocks | FindBlocks | ReadJournal | ListTalkers | ListCustomers | Who | GetFrame | GetHistory
-)
+AnyQuery = ListBlocks | FindBlocks | ReadJournal | ListTalkers | ListCustomers | Who | GetFrame | GetHistory
 """What only looks, and so is no command on the wire: whoever may watch may ask it."""
 AnyCommand = AnyChange | AnyQuery
 
