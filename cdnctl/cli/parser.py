@@ -26,6 +26,7 @@ _TOP_LEVEL = ("edge", "config", "netns", "read_only", "theme")
 _EXAMPLES = """\
 examples:
   cdnctl                                    the console; starts an agent when none runs
+  cdnctl init                               a few questions, and a configuration
   cdnctl check                              is the configuration right, and what does it cost?
   cdnctl status                             one look, as tables; --json for scripts
   cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
@@ -224,6 +225,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     change("arm", "back from disarm or bypass", verbs.arm)
     change("bypass", "pass every packet untouched: cuts every translated flow", verbs.bypass, cuts=True)
 
+    _add_init(
+        verb("init", "ask a few questions, probe, and write a configuration", verbs.init, answers=False)
+    )
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
@@ -250,6 +254,31 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(takes=("config",))
+    parser.add_argument(
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the file to write"
+    )
+    parser.add_argument("--name", metavar="NAME", help="of the edge; the host's if not said")
+    for option, metavar, text in (
+        ("--interface", "IF", "packets come and go by it; else those with a default route"),
+        ("--snat", "ADDR", "an address of this box that CDNs see; else the interfaces' own"),
+        ("--management", "PREFIX", "the box is always reached from there; else who is logged in by SSH"),
+        ("--service", "NAME=VIP:PORT", "as www=203.0.113.80:443, or .../tcp+udp"),
+        (
+            "--cdn",
+            "NAME=HOST:PORT",
+            "as aurora=198.51.100.10:443, more endpoints by commas, @60 for a weight",
+        ),
+    ):
+        parser.add_argument(option, action="append", metavar=metavar, help=f"{text}; may be said again")
+    parser.add_argument(
+        "-y", "--yes", action="store_true", help="ask nothing: what is not said is the default"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file that is there")
+    parser.add_argument("--dry-run", action="store_true", help="print the file instead of writing it")
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:
