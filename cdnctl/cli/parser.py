@@ -13,7 +13,6 @@ from cdnctl.cli import cast, replay, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
-from cdnctl.recording.player import SPEEDS
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
@@ -28,6 +27,7 @@ _TOP_LEVEL = ("edge", "config", "netns", "read_only", "theme")
 _EXAMPLES = """\
 examples:
   cdnctl                                    the console; starts an agent when none runs
+  cdnctl init                               a few questions, and a configuration
   cdnctl check                              is the configuration right, and what does it cost?
   cdnctl status                             one look, as tables; --json for scripts
   cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
@@ -233,6 +233,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     change("arm", "back from disarm or bypass", verbs.arm)
     change("bypass", "pass every packet untouched: cuts every translated flow", verbs.bypass, cuts=True)
 
+    _add_init(
+        verb("init", "ask a few questions, probe, and write a configuration", verbs.init, answers=False)
+    )
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
@@ -258,7 +261,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     change("mark", "set a mark: a chapter of what is recorded", verbs.mark).add_argument(
         "text", metavar="TEXT"
     )
-    _add_replay(
+    replay.add_arguments(
         verb("replay", "show a recording in the console, or what is in it", replay.replay, answers=False)
     )
     redact = verb("redact", "write a recording again without addresses", replay.redact, answers=False)
@@ -299,26 +302,29 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, or the name of one made here")
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(takes=("config",))
     parser.add_argument(
-        "--at", type=replay.moment, metavar="TIME", help="begin there, as in 1m30s, 90 or 1:30"
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="the file to write"
     )
-    parser.add_argument("--speed", type=float, choices=SPEEDS, default=1.0, metavar="N", help="0.25 to 16")
-    parser.add_argument("--pause", action="store_true", help="do not play yet")
-    parser.add_argument("--theme", metavar="NAME", default=argparse.SUPPRESS, help="the console's colours")
-    parser.set_defaults(takes=("theme",))
+    parser.add_argument("--name", metavar="NAME", help="of the edge; the host's if not said")
+    for option, metavar, text in (
+        ("--interface", "IF", "packets come and go by it; else those with a default route"),
+        ("--snat", "ADDR", "an address of this box that CDNs see; else the interfaces' own"),
+        ("--management", "PREFIX", "the box is always reached from there; else who is logged in by SSH"),
+        ("--service", "NAME=VIP:PORT", "as www=203.0.113.80:443, or .../tcp+udp"),
+        (
+            "--cdn",
+            "NAME=HOST:PORT",
+            "as aurora=198.51.100.10:443, more endpoints by commas, @60 for a weight",
+        ),
+    ):
+        parser.add_argument(option, action="append", metavar=metavar, help=f"{text}; may be said again")
     parser.add_argument(
-        "--info", action="store_true", help="say how long it is, of which edge, and its chapters"
+        "-y", "--yes", action="store_true", help="ask nothing: what is not said is the default"
     )
-    parser.add_argument("--frames", action="store_true", help="write the frames instead, a line of JSON each")
-    parser.add_argument(
-        "--from", dest="from_s", type=replay.moment, metavar="TIME", help="with --frames: from there"
-    )
-    parser.add_argument(
-        "--to", dest="to_s", type=replay.moment, metavar="TIME", help="with --frames: until there"
-    )
-    parser.add_argument("--json", action="store_true", help="the same as --frames; with --info in JSON")
+    parser.add_argument("--force", action="store_true", help="replace the file that is there")
+    parser.add_argument("--dry-run", action="store_true", help="print the file instead of writing it")
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

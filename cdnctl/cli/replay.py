@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from cdnctl.cli import show
 from cdnctl.cli.recordings import find
 from cdnctl.errors import UsageError
 from cdnctl.recording.chapters import chapters
+from cdnctl.recording.player import SPEEDS
 from cdnctl.recording.reader import Reader
 
 _MOMENT = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,7}(?:\.\d{1,3})?)s)?", re.ASCII)
@@ -26,6 +28,25 @@ def moment(text: str) -> float:
     if re.fullmatch(r"\d{1,7}(\.\d{1,3})?", text, re.ASCII):
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 1m30s, 90 or 1:30")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `replay` takes."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="a recording's path, the name of one made here, or `incident`, `flood`")
+    parser.add_argument("--at", type=moment, metavar="TIME", help="begin there, as in 1m30s, 90 or 1:30")
+    parser.add_argument("--speed", type=float, choices=SPEEDS, default=1.0, metavar="N", help="0.25 to 16")
+    parser.add_argument("--pause", action="store_true", help="do not play yet")
+    parser.add_argument("--theme", metavar="NAME", default=argparse.SUPPRESS, help="the console's colours")
+    parser.set_defaults(takes=("theme",))
+    parser.add_argument(
+        "--info", action="store_true", help="say how long it is, of which edge, and its chapters"
+    )
+    parser.add_argument("--frames", action="store_true", help="write the frames instead, a line of JSON each")
+    parser.add_argument(
+        "--from", dest="from_s", type=moment, metavar="TIME", help="with --frames: from there"
+    )
+    parser.add_argument("--to", dest="to_s", type=moment, metavar="TIME", help="with --frames: until there")
+    parser.add_argument("--json", action="store_true", help="the same as --frames; with --info in JSON")
 
 
 def replay(options: argparse.Namespace) -> int:

@@ -36,6 +36,12 @@ def console(options: argparse.Namespace) -> int:
         raise UsageError(
             "the console needs a terminal", "`cdnctl status` answers without one, `--help` lists all"
         )
+    from cdnctl.cli import first
+
+    if first.nothing_is_here(options):
+        from cdnctl.cli import main
+
+        return first.offer(main)
     from cdnctl.cli.spoken import CommandLine
     from cdnctl.console.app import check, run
 
@@ -205,6 +211,13 @@ def disarm(options: argparse.Namespace) -> int:
 def arm(options: argparse.Namespace) -> int:
     """Back from disarm or bypass."""
     return panic.run(options, cast(panic.PanicCommand, change_of(options)))
+
+
+def init(options: argparse.Namespace) -> int:
+    """Make a configuration."""
+    from cdnctl.cli.init import run
+
+    return run(options)
 
 
 def check(options: argparse.Namespace) -> int:

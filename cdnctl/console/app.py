@@ -160,7 +160,7 @@ class ConsoleApp(App[int]):
             if key.group != "Move":
                 yield SystemCommand(
                     key.label,
-                    f"{key.help} ({key.face})" if key.face else key.help,
+                    f"{key.help or key.label} ({key.face})" if key.face else key.help,
                     lambda key=key: screen.call_later(_run, screen, key),
                 )
 

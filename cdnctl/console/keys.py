@@ -30,7 +30,7 @@ class Key:
     label: str
     """One or two words for the footer."""
     help: str
-    """What it does, a clause for the help screen and the palette."""
+    """What it does, a clause for the help screen and the palette; empty: said with the key before it."""
     group: Group
     footer: int = 0
     """0: not in the footer; else the higher, the later it is dropped when there is no room."""
@@ -74,9 +74,9 @@ HOUSE = (
     Key("d", "disarm", "d", "disarm",
         "disarm: nothing is dropped or ejected any more; arm again", "Change the edge", 5, True),
     Key("space", "freeze", "space", "freeze", "freeze the display; in the past: play, pause", "Look", 4),
-    Key("M", "mark", "M", "mark", "set a mark: a chapter of what is recorded", "Change the edge", 0, True),
-    Key("R", "record", "R", "record",
-        "have the agent record every frame, or end that", "Change the edge", 0, True),
+    Key("R", "record", "R M", "record",
+        "have the agent record, or end that; set a mark in it", "Change the edge", 0, True),
+    Key("M", "mark", "M", "mark", "", "Change the edge", 0, True),
     Key("s", "sort", "s", "sort", "sort by the next column", "Look", 3),
     Key("r", "reverse", "r", "reverse", "reverse the order", "Look"),
     Key("x", "export", "x", "export", "write what is seen to files: CSV of the table, SVG of the screen",
@@ -85,18 +85,18 @@ HOUSE = (
     Key("c", "app.clock", "c", "clock", "times in UTC, or local", "Look"),
     Key("", "app.bell_option", "", "bell", "ring the terminal's bell on alarms, or not", "Look"),
     Key("", "app.glyphs", "", "glyphs", "draw with braille, blocks or ASCII alone", "Look"),
-    Key("left", "travel('skip', -5)", "←", "5 s back",
-        "5 s back: in a recording, or into the last 15 minutes", "Time"),
-    Key("right", "travel('skip', 5)", "→", "5 s on", "5 s on; from the end of the past to now", "Time"),
-    Key("shift+left", "travel('skip', -60)", "shift+←", "1 min back", "a minute back", "Time"),
-    Key("shift+right", "travel('skip', 60)", "shift+→", "1 min on", "a minute on", "Time"),
-    Key("left_square_bracket", "travel('chapter', -1)", "[", "chapter before",
-        "to the chapter before: an ejection, a command, a mark", "Time"),
-    Key("right_square_bracket", "travel('chapter', 1)", "]", "next chapter", "to the next chapter", "Time"),
-    Key("comma", "travel('step', -1)", ",", "frame before", "one frame back", "Time"),
-    Key("full_stop", "travel('step', 1)", ".", "next frame", "one frame on", "Time"),
-    Key("less_than_sign", "travel('speed', -1)", "<", "slower", "slower, down to a quarter", "Time"),
-    Key("greater_than_sign", "travel('speed', 1)", ">", "faster", "faster, up to 16 times", "Time"),
+    Key("left", "travel('skip', -5)", "← →", "5 s back", "5 s (shift: a minute) back, on",
+        "Time"),
+    Key("right", "travel('skip', 5)", "→", "5 s on", "", "Time"),
+    Key("shift+left", "travel('skip', -60)", "shift+←", "1 min back", "", "Time"),
+    Key("shift+right", "travel('skip', 60)", "shift+→", "1 min on", "", "Time"),
+    Key("left_square_bracket", "travel('chapter', -1)", "[ ] , .", "chapter before",
+        "a chapter (an event that matters), or a frame, back, on", "Time"),
+    Key("right_square_bracket", "travel('chapter', 1)", "]", "next chapter", "", "Time"),
+    Key("comma", "travel('step', -1)", ",", "frame before", "", "Time"),
+    Key("full_stop", "travel('step', 1)", ".", "next frame", "", "Time"),
+    Key("less_than_sign", "travel('speed', -1)", "< >", "slower", "slower, faster: to 16 times", "Time"),
+    Key("greater_than_sign", "travel('speed', 1)", ">", "faster", "", "Time"),
     Key("escape", "back", "esc", "back", "dismiss the message, the filter, or go back a screen", "Move"),
     Key("enter", "drill", "enter", "drill", "into what is under the cursor", "Move"),
     Key("tab", "focus_panel(1)", "tab", "next panel", "to the next panel", "Move"),

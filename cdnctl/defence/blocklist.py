@@ -107,13 +107,6 @@ class Blocklist:
         """Every prefix that is wanted, in the order in which they were first: quick, also of a million."""
         return list(self._by_prefix)
 
-    def around(self, network: Network) -> Iterator[Network]:
-        """The prefixes that cover all of `network`, itself included, the widest first."""
-        for length in range(SHORTEST[network.version], network.prefixlen + 1):
-            wider = network.supernet(new_prefix=length)
-            if wider in self._by_prefix:
-                yield wider
-
     def newest(self, count: int) -> list[Block]:
         """The `count` blocks made last, the newest first."""
         return heapq.nlargest(count, self, key=lambda block: block.created_ns)

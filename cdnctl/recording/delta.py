@@ -35,6 +35,9 @@ _LARGEST = 1 << 62
 """Whole numbers beyond this are given as they are: MessagePack has 64 bits for a step."""
 
 
+_NOTHING: list[list[Any]] = [[]] * 8
+
+
 class BadPatch(ValueError):
     """A patch that does not fit."""
 
@@ -44,15 +47,16 @@ class Names:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._names: list[str] = []
+        self.known: list[str] = []
+        """By number."""
         self._fresh: list[str] = []
 
     def number(self, name: str) -> int:
         """The name's number; a new name gets the next one."""
         found = self._numbers.get(name)
         if found is None:
-            found = self._numbers[name] = len(self._names)
-            self._names.append(name)
+            found = self._numbers[name] = len(self.known)
+            self.known.append(name)
             self._fresh.append(name)
         return found
 
@@ -66,13 +70,7 @@ class Names:
         for name in names:
             if not isinstance(name, str):
                 raise BadPatch("a field without a name")
-            self._names.append(name)
-
-    def name(self, number: object) -> str:
-        """The name with that number."""
-        if type(number) is not int or not 0 <= number < len(self._names):
-            raise BadPatch("a field that was never named")
-        return self._names[number]
+            self.known.append(name)
 
 
 # --- the difference --------------------------------------------------------------------------------
@@ -161,7 +159,7 @@ def _cut(parts: Patch) -> Patch | None:
 
 
 def patched(old: Tree, patch: object, names: Names) -> Tree:
-    """What `diff` had as `new`; raises BadPatch, TypeError or another ValueError when that cannot be."""
+    """What `diff` had as `new`; raises ValueError, TypeError or LookupError when that cannot be."""
     if not isinstance(patch, list):
         raise BadPatch("no patch")
     if isinstance(old, dict):
@@ -173,25 +171,24 @@ def patched(old: Tree, patch: object, names: Names) -> Tree:
 
 def _patched_map(old: dict[str, Tree], patch: Patch, names: Names) -> dict[str, Tree]:
     fields, values, grown, steps, inner, patches, gone = _parts(patch, 7)
-    new = dict(old)
-    name = names.name
+    known, new = names.known, dict(old)  # a number that was never given raises: no need to look first
     for number, value in zip(fields, values, strict=True):
-        new[name(number)] = value
+        new[known[number]] = value
     for number, step in zip(grown, steps, strict=True):
-        field = name(number)
-        new[field] = _whole(old.get(field)) + _whole(step)
+        field = known[number]
+        new[field] = _whole(new.get(field)) + _whole(step)
     for number, part in zip(inner, patches, strict=True):
-        field = name(number)
-        new[field] = patched(old.get(field), part, names)
+        field = known[number]
+        new[field] = patched(new.get(field), part, names)
     for number in gone:
-        new.pop(name(number), None)
+        new.pop(known[number], None)
     return new
 
 
 def _patched_list(old: list[Tree], patch: Patch, names: Names) -> list[Tree]:
-    order, fresh, inner, patches = _parts(patch, 4)
-    # Cut off, an empty part means nothing; but an empty order is that of an empty list.
-    new = list(old) if not patch or patch[0] is None else _ordered(old, order, fresh)
+    as_before = not patch or patch[0] is None  # but an empty order is that of an empty list
+    order, fresh, inner, patches = _parts([[], *patch[1:]] if as_before else patch, 4)
+    new = list(old) if as_before else _ordered(old, order, fresh)
     for place, part in zip(inner, patches, strict=True):
         if not 0 <= _whole(place) < len(new):
             raise BadPatch("a patch of an item that is not there")
@@ -213,10 +210,12 @@ def _ordered(old: list[Tree], order: list[object], fresh: list[Tree]) -> list[Tr
 
 
 def _parts(patch: Patch, count: int) -> list[list[Any]]:
-    parts = [[] if part is None else part for part in patch]
-    if len(parts) > count or not all(isinstance(part, list) for part in parts):
+    for part in patch:
+        if type(part) is not list:
+            raise BadPatch("a patch of another form")
+    if len(patch) > count:
         raise BadPatch("a patch of another form")
-    return parts + [[]] * (count - len(parts))
+    return patch + _NOTHING[len(patch) - count :] if len(patch) < count else patch
 
 
 def _whole(value: object) -> int:

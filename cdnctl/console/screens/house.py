@@ -110,6 +110,8 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
 
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
+        if not self.is_mounted:
+            return  # it comes on for the first time, and draws itself then
         if self._composed:
             self._tick()
             self.draw()

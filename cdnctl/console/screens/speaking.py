@@ -26,7 +26,7 @@ RUN_TIMEOUT_S = 60.0
 """A trace may have to be compiled first."""
 AT_HOME = {"blocks": "lists", "customers": "steering"}
 """Verbs that only ask, and the screens that show the answer live."""
-ELSEWHERE = frozenset({"agent", "demo", ""})
+ELSEWHERE = frozenset({"agent", "demo", "init", ""})
 """Verbs that are programs of their own."""
 SHOWN = 12
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cdnctl.console.widgets.transport import TransportLine
@@ -45,12 +46,12 @@ class Travel:
             if how == "speed" or amount >= 0:
                 self.answer(Outcome(ok=False, text="this is now: ← and [ lead into the past"))
             else:
-                self.run_worker(self._depart(how, amount), exclusive=True, group="travel")
+                self.run_worker(partial(self._depart, how, amount), exclusive=True, group="travel")
             return
         was_at_end = playback.player.at_end
         _MOVES[how](playback.player, amount)
         if was_at_end and amount > 0 and how != "speed" and not self.session.is_replay:
-            self.run_worker(self._go_on(), exclusive=True, group="travel")
+            self.run_worker(self._go_on, exclusive=True, group="travel")
             return
         playback.moved()
         self._moved()
@@ -74,7 +75,7 @@ class Travel:
         _MOVES[how](self.session.playback.player, amount)
         self.session.playback.moved()
         self._moved()
-        self.run_worker(self.session.play(self._played), exclusive=True, group="play")
+        self.run_worker(partial(self.session.play, self._played), exclusive=True, group="play")
 
     async def _go_on(self) -> None:
         """Beyond the end of what was fetched: what has come since, or now."""
@@ -84,7 +85,7 @@ class Travel:
     def _played(self) -> None:
         playback = self.session.playback
         if playback is not None and playback.player.ran_out:
-            self.run_worker(self._go_on(), exclusive=True, group="travel")
+            self.run_worker(self._go_on, exclusive=True, group="travel")
         self.news()
 
     def _moved(self) -> None:

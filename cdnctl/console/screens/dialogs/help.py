@@ -96,6 +96,8 @@ def _keys(name: str) -> list[Row]:
     rows: list[Row] = []
     group = ""
     for key in sorted(keys.help_of(name), key=lambda key: _GROUPS.index(key.group)):
+        if not key.help:
+            continue
         if key.group != group:
             group = key.group
             rows += [*([()] if rows else []), ((group, "accent bold"),)]
