@@ -32,7 +32,12 @@ def moment(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `replay` takes."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording's path, the name of one made here, or `incident`, `flood`")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a recording, or a name: of one made here, or a shipped one",
+    )
     parser.add_argument("--at", type=moment, metavar="TIME", help="begin there, as in 1m30s, 90 or 1:30")
     parser.add_argument("--speed", type=float, choices=SPEEDS, default=1.0, metavar="N", help="0.25 to 16")
     parser.add_argument("--pause", action="store_true", help="do not play yet")
