@@ -110,8 +110,6 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
 
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
-        if not self.is_mounted:
-            return  # it comes on for the first time, and draws itself then
         if self._composed:
             self._tick()
             self.draw()
@@ -150,6 +148,8 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self._composed = False
 
     def _tick(self) -> None:
+        if not self.query(Headline):
+            return  # its panels are being made, or taken away
         if not self._composed:
             return
         frame = self.frame
