@@ -87,9 +87,7 @@ class ConsoleApp(App[int]):
         if not self.is_headless:
             self._heed_signals()
         self.set_interval(THEMES_LOOKED_AT_S, self._look_at_themes)
-        names = [place.name for place in keys.SCREENS]
-        first = self.settings.screen if self.settings.screen in names else names[0]
-        self.push_screen(self._screen(first))
+        self.push_screen(self._screen(keys.SCREENS[0].name))
         self.run_worker(self._collect(), name="collect")
         if self._problems:
             said = Outcome(ok=True, text="themes and settings read", warnings=list(self._problems))
@@ -122,8 +120,6 @@ class ConsoleApp(App[int]):
             self.view.back.append(house.NAME)
             del self.view.back[:-20]
         self.switch_screen(self._screen(name))
-        self.settings.screen = name
-        self.remember()
 
     def remember(self) -> None:
         """Write the settings; what keeps them from being written is said."""

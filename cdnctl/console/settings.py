@@ -1,6 +1,7 @@
-"""What a console remembers of its user: theme, clock, bell, glyphs, screen, and how tables were sorted.
+"""What a console remembers of its user: theme, clock, bell, glyphs, and how tables were sorted.
 
-A small TOML file in the user's state directory (`paths.console_state_path`), written on each change. A
+Not the screen: whoever opens a console in a bad hour wants the overview, wherever they left the last one. A
+small TOML file in the user's state directory (`paths.console_state_path`), written on each change. A
 file that cannot be read, or a key that means nothing, costs itself only and is said once.
 """
 
@@ -18,7 +19,7 @@ import tomli_w
 
 from cdnctl.console.glyphs import GLYPHS
 
-_KINDS: dict[str, type] = {"theme": str, "screen": str, "glyphs": str, "utc": bool, "bell": bool}
+_KINDS: dict[str, type] = {"theme": str, "glyphs": str, "utc": bool, "bell": bool}
 
 
 @dataclass
@@ -26,8 +27,6 @@ class Settings:
     """One user's; `path` None remembers nothing."""
 
     theme: str = ""
-    screen: str = ""
-    """The one to begin with."""
     glyphs: str = "auto"
     utc: bool = False
     bell: bool = False

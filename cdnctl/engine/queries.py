@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cdnctl.defence.blocklist import Network, covers, parse_prefix
+from cdnctl.defence.blocklist import Network, parse_prefix
 from cdnctl.model import PAGE_LIMIT, Block, FindBlocks, ListTalkers, Outcome, Page, ReadJournal
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
 
-LOOKED_AT = 10_000
-"""Blocks that are looked at for one page: some 15 ms."""
+LOOKED_AT = 4_000
+"""Blocks that are looked at for one page: some 10 ms."""
 FRESH_S = 2.0
 """The order of the list is kept so long while it changes, so that pages fit together."""
 MOST_TALKERS = 500
@@ -81,10 +81,21 @@ def _word_tests(text: str) -> Iterator[Callable[[Network, Block], bool]]:
 
 
 def _overlaps(meant: Network, inverted: bool) -> Callable[[Network, Block], bool]:
-    return lambda network, _block: (covers(network, meant) or covers(meant, network)) != inverted
+    """Whether one covers the other; by numbers, as it is asked a million times."""
+    wanted, length, bits = int(meant.network_address), meant.prefixlen, meant.max_prefixlen
+
+    def test(network: Network, _block: Block) -> bool:
+        if network.max_prefixlen != bits:
+            return inverted
+        shift = bits - min(length, network.prefixlen)
+        return (int(network.network_address) >> shift == wanted >> shift) != inverted
+
+    return test
 
 
 def _says(word: str, inverted: bool) -> Callable[[Network, Block], bool]:
-    return lambda _network, block: (
-        (word in f"{block.prefix} {block.reason} {block.source}".lower()) != inverted
-    )
+    def test(_network: Network, block: Block) -> bool:
+        said = word in block.reason.lower() or word in block.prefix or word in block.source
+        return said != inverted
+
+    return test

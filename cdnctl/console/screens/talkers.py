@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.display import Display
+from cdnctl.console.format import axis, clean, scaled
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import sources
 from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.plot import Plot, Series
+from cdnctl.console.widgets.scale import logarithmic
 from cdnctl.console.widgets.sources import SourceTable
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import Frame, ListTalkers, Outcome, Talker
 
+DRAWN = 5
 ASKED_EVERY = 4
 """Frames between two questions for more talkers than a frame has."""
 MORE = 200
@@ -36,6 +41,8 @@ class Talkers(House):
 
     def panels(self) -> Iterable[Widget]:
         yield SourceTable("talkers", id="sources")
+        title = "the busiest, and the followed, in packets/s, logarithmic"
+        yield Plot(title, "pps", axis, partial(logarithmic, least_top=100.0), id="course")
 
     def show_frame(self, frame: Frame) -> None:
         if not self.is_current:
@@ -47,6 +54,30 @@ class Talkers(House):
         known = {talker.prefix for talker in frame.talkers}
         more = [talker for talker in self._more if talker.prefix not in known] if live else []
         self.query_one(SourceTable).update([*frame.talkers, *more], frame, self.session.history.frames)
+
+        self._draw_course(frame)
+
+    def _draw_course(self, frame: Frame) -> None:
+        plot, table = self.query_one(Plot), self.query_one(SourceTable)
+        if not plot.display:
+            return
+        busiest = sorted(frame.talkers, key=lambda talker: -talker.pps)[:DRAWN]
+        names = [talker.prefix for talker in busiest]
+        if table.followed and table.followed not in names:
+            names.append(table.followed)
+        history = self.session.history
+        plot.draw(
+            frame.monotonic_ns / 1e9,
+            [
+                Series(
+                    clean(name, 32),
+                    f"s{index}",
+                    list(history.series(partial(_pps, name))),
+                    scaled(_pps(name, frame) or 0.0),
+                )
+                for index, name in enumerate(names)
+            ],
+        )
 
     async def _ask_more(self) -> None:
         outcome = await self.session.request(ListTalkers(limit=MORE))
@@ -85,3 +116,10 @@ class Talkers(House):
         if isinstance(table, SourceTable) and (source := table.find(table.current)):
             return sources.detail(source)
         return ()
+
+    def lay_out(self, width: int, height: int, size: str) -> None:
+        self.query_one("#body").styles.grid_rows = "1fr" if size == "small" else f"1fr {height // 3}"
+
+
+def _pps(name: str, frame: Frame) -> float | None:
+    return next((talker.pps for talker in frame.talkers if talker.prefix == name), None)

@@ -116,7 +116,7 @@ class SourceTable(LiveTable):
             return (("▌", role), (fit(cdn, width - 1), "text")) if cdn else ((fit("  –", width), "muted"),)
 
         def course(width: int) -> Row:
-            values = highest(self._tracks.columns(talker.prefix, self._now_s, SPAN_S, width))
+            values = highest(self._tracks.columns(talker.prefix, self._now_s, SPAN_S, 2 * width))
             return spark(values, "bad" if bad else "accent")
 
         return {

@@ -69,8 +69,8 @@ class ServiceTable(LiveTable):
     COLUMNS = (
         Column("name", "service", 8, right=False, grows=True),
         Column("vip", "VIP", 16, right=False, grows=True),
-        Column("protocol", "proto", 5, right=False),
-        Column("flows", "new/s", 6),
+        Column("protocol", "proto", 5, right=False, from_width=52),
+        Column("flows", "new/s", 6, from_width=60),
         Column("policy", "policy", 8, right=False, grows=True),
         Column("cdns", "CDNs", 10, right=False, flex=True),
     )

@@ -20,6 +20,9 @@ from cdnctl.console.widgets.lines import Lines, Row, Span
 Cell = Span | Callable[[int], Row]
 """A span that the table fits into its column, or what draws exactly that many cells."""
 Key = str | int
+AROUND = 4
+"""Rows beyond those in sight that are composed with them; of thousands, the others wait until they are."""
+_UNSEEN: Row = (("", "unseen"),)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,12 @@ class LiveTable(Lines, can_focus=True):
             role = "text bold" if column.name == self.sort else "muted"
             header += [(fit(column.title, width, column.right), role), (" ", "")]
         rows: list[Row] = [tuple(header)] if self.header else []
-        for record in self.records:
+        top = round(self.scroll_offset.y)
+        seen = range(top - AROUND, top + self.size.height + AROUND)
+        for index, record in enumerate(self.records):
+            if index not in seen:
+                rows.append(_UNSEEN)
+                continue
             spans: list[Span] = []
             for column, width in columns:
                 spans += (
@@ -183,6 +191,12 @@ class LiveTable(Lines, can_focus=True):
         if not self.records and (empty := self.empty_text()):
             rows.append(((empty, "muted"),))
         self.show(rows)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Rows that come into sight are composed now."""
+        super().watch_scroll_y(old_value, new_value)
+        if len(self.records) > self.size.height:
+            self._compose_rows()
 
     def empty_text(self) -> str:
         """What to say instead of rows."""

@@ -67,7 +67,7 @@ class VerdictTable(LiveTable):
         name = verdict.name
 
         def course(width: int) -> Row:
-            values = highest(self._tracks.columns(name, self._now_s, SPAN_S, width))
+            values = highest(self._tracks.columns(name, self._now_s, SPAN_S, 2 * width))
             return spark(values, "bad" if now else "muted")
 
         return {
