@@ -30,8 +30,10 @@ from cdnctl.model import (
     Outcome,
     PacketFilter,
     Reload,
+    Revert,
     Sampled,
     Stop,
+    Undo,
     Watcher,
     Who,
 )
@@ -60,7 +62,7 @@ class Engine(Protocol):
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
-    async def reload(self, command: Reload, actor: Actor) -> Outcome: ...
+    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome: ...
 
     def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
@@ -116,7 +118,7 @@ class Server:
     async def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
         """Answer one command; never raises: trouble becomes an outcome that says so.
 
-        Only a reload gives way to frames and to others' commands before it is done.
+        Only what puts a configuration into force gives way to frames and others' commands before it is done.
         """
         if refusal := _refusal(command, actor):
             return Outcome(ok=False, text=refusal)
@@ -128,7 +130,7 @@ class Server:
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
         try:
-            if isinstance(command, Reload):
+            if isinstance(command, Reload | Revert | Undo):
                 outcome = await self._engine.reload(command, actor)
             else:
                 outcome = self._engine.execute(command, actor)

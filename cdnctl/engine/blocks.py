@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.blocks import Differences, KernelBlocks
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
 from cdnctl.model import Block
@@ -29,6 +29,15 @@ class Blocks:
         self.wanted.expire(time.time_ns())
         self._kernel.load(self.wanted.kernel_view())
         self._tables.bump_generation()
+
+    def reload(self) -> None:
+        """Have the kernel hold exactly what is wanted, whatever it holds."""
+        self._kernel.load(self.wanted.kernel_view())
+        self._tables.bump_generation()
+
+    def differences(self) -> Differences:
+        """How the kernel's tables differ from what is wanted."""
+        return self._kernel.differences(self.wanted.kernel_view())
 
     def block(self, block: Block) -> None:
         """Want `block`, and enforce it. Raises OSError or ValueError; then all is as it was."""

@@ -7,6 +7,7 @@ one shows. A crash can tear the last line; it is then closed by the next one and
 
 from __future__ import annotations
 
+import calendar
 import fcntl
 import os
 import time
@@ -15,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from cdnctl.model import Actor, Command, Outcome
+from cdnctl.state import files
+from cdnctl.state.intents import Record
 
 _TAIL = 64 * 1024
+RECENT = 4 << 20
+"""Bytes of it that are looked at for what can be undone: an operator waits for it, and the frames do."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -42,6 +47,24 @@ class Entry(Struct, frozen=True, kw_only=True):
     """What the operator was told."""
     before: Any = None
     after: Any = None
+    revision: int = 0
+    """Of the state with this change; 0 when it changed nothing."""
+    changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What each thing that it touched was and is: see cdnctl.engine.objects."""
+    undoes: list[int] = field(default_factory=list)
+    """Numbers of the lines that it takes back."""
+    expires_ns: int = 0
+    """Wall time at which it reverts unless it is confirmed; 0: never."""
+    reverts: int = 0
+    """The revision of the change that it takes back because nobody confirmed it."""
+
+    @property
+    def at_ns(self) -> int:
+        """`at` as wall time in nanoseconds; 0 if it is none."""
+        try:
+            return calendar.timegm(time.strptime(self.at[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000
+        except ValueError:
+            return 0
 
 
 class Journal:
@@ -53,13 +76,16 @@ class Journal:
     def append(
         self,
         actor: Actor,
-        command: Command,
+        command: Command | dict[str, Any],
         outcome: Outcome,
         before: object = None,
         after: object = None,
         cli: str = "",
+        record: Record | None = None,
     ) -> int:
         """Write one line and return its number; `before` and `after` are any plain values or Structs.
+
+        `record` is of what it changed, if it did. What a crash or a full disk has torn is skipped.
 
         Raises OSError if it cannot be written (no space, read-only): the change may be in force, but
         nobody will know why.
@@ -77,18 +103,37 @@ class Journal:
                 pid=actor.pid,
                 client=actor.client,
                 cli=cli,
-                command=msgspec.to_builtins(command),
-                reason=getattr(command, "reason", ""),
+                command=command if isinstance(command, dict) else msgspec.to_builtins(command),
+                reason=_reason(command),
                 ok=outcome.ok,
                 text=outcome.text,
                 before=before,
                 after=after,
+                revision=record.revision if record else 0,
+                changes={what: (record.before[what], record.after[what]) for what in record.after}
+                if record
+                else {},
+                undoes=record.undoes if record else [],
+                expires_ns=record.ends_at_ns if record else 0,
+                reverts=record.reverts if record else 0,
             )
-            _write(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
+            files.write_all(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return entry.seq
+
+    def recent(self) -> list[Entry]:
+        """The whole lines of the last `RECENT` bytes, the oldest first."""
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - RECENT))
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found = (_entry(line) for line in (lines if size <= RECENT else lines[1:]) if line)
+        return [entry for entry in found if entry is not None]
 
     def read(self) -> Iterator[Entry]:
         """Every whole line, the oldest first; damaged ones are skipped. Nothing if there is no file."""
@@ -127,10 +172,9 @@ def _entry(line: bytes) -> Entry | None:
         return None
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _reason(command: Command | dict[str, Any]) -> str:
+    said = command.get("reason") if isinstance(command, dict) else getattr(command, "reason", "")
+    return said if isinstance(said, str) else ""
 
 
 def _utc(ns: int) -> str:

@@ -11,6 +11,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     base      what all have in common     commands   commands and outcomes
     frame     a frame                     packets    sampled packets, and filters
     picture   its parts                   actors     who watches, who asks
+    transactions  what can be taken back
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -34,21 +35,27 @@ from cdnctl.model.commands import BlockPrefix as BlockPrefix
 from cdnctl.model.commands import Bypass as Bypass
 from cdnctl.model.commands import Change as Change
 from cdnctl.model.commands import Command as Command
+from cdnctl.model.commands import Confirm as Confirm
 from cdnctl.model.commands import Detach as Detach
+from cdnctl.model.commands import Diff as Diff
 from cdnctl.model.commands import Disallow as Disallow
 from cdnctl.model.commands import Disarm as Disarm
 from cdnctl.model.commands import Drain as Drain
 from cdnctl.model.commands import GetFrame as GetFrame
+from cdnctl.model.commands import GetState as GetState
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
 from cdnctl.model.commands import Note as Note
 from cdnctl.model.commands import Outcome as Outcome
 from cdnctl.model.commands import Reload as Reload
+from cdnctl.model.commands import Repair as Repair
+from cdnctl.model.commands import Revert as Revert
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
 from cdnctl.model.commands import Unblock as Unblock
+from cdnctl.model.commands import Undo as Undo
 from cdnctl.model.commands import Undrain as Undrain
 from cdnctl.model.commands import Who as Who
 from cdnctl.model.commands import share_words as share_words
@@ -74,3 +81,6 @@ from cdnctl.model.picture import Interface as Interface
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
+from cdnctl.model.transactions import Difference as Difference
+from cdnctl.model.transactions import Pending as Pending
+from cdnctl.model.transactions import Revision as Revision

@@ -10,6 +10,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.picture import Allowed, Block, Customer
+from cdnctl.model.transactions import Difference, Revision
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
@@ -21,6 +22,10 @@ class Change(Command, frozen=True, kw_only=True):
 
     reason: str = ""
     dry_run: bool = False
+    confirm_s: float = 0.0
+    """Revert it after so many seconds, unless a `Confirm` comes before; 0: it stays."""
+    expect: int | None = None
+    """The state's version that it was planned on: if what it touches has changed since, it is refused."""
 
 
 class BlockPrefix(Change, frozen=True, kw_only=True, tag="block"):
@@ -126,6 +131,37 @@ class Note(Change, frozen=True, kw_only=True, tag="note"):
     severity: Severity = "info"
 
 
+class Confirm(Change, frozen=True, kw_only=True, tag="confirm"):
+    """Keep the change that waits for it."""
+
+
+class Revert(Change, frozen=True, kw_only=True, tag="revert"):
+    """Take that change back at once."""
+
+
+class Undo(Change, frozen=True, kw_only=True, tag="undo"):
+    """Take back the last change, or another one, if what it touched is still as it left it."""
+
+    seq: int | None = None
+    """Its number in the journal; None: the last that can be undone."""
+    to: int | None = None
+    """Instead: back to the state of this revision, all at once; blocks stay as they are."""
+
+
+class Repair(Change, frozen=True, kw_only=True, tag="repair"):
+    """Have the kernel hold what configuration and operators want."""
+
+
+class Diff(Command, frozen=True, kw_only=True, tag="diff"):
+    """What the kernel holds otherwise than it is wanted: `Outcome.differences`."""
+
+
+class GetState(Command, frozen=True, kw_only=True, tag="state"):
+    """The kept revisions of the state: `Outcome.revisions`, or with `revision` its text: `Outcome.state`."""
+
+    revision: int | None = None
+
+
 class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
     """All wanted blocks: `Outcome.blocks`."""
 
@@ -162,10 +198,14 @@ AnyChange = (
     | Allow
     | Disallow
     | Reload
+    | Confirm
+    | Revert
+    | Undo
+    | Repair
     | Stop
     | Note
 )
-AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame
+AnyCommand = AnyChange | ListBlocks | ListCustomers | Who | GetFrame | GetState | Diff
 
 
 class Outcome(Base, frozen=True, kw_only=True):
@@ -185,6 +225,13 @@ class Outcome(Base, frozen=True, kw_only=True):
     """The same by service, when services have different CDNs: `shares` is right for none of them then."""
     changed: list[str] | None = None
     """For a reload: what of the configuration is different, a sentence each."""
+    risk: str = ""
+    """Why a change should be made with `confirm_s`; empty: it need not."""
+    state_version: int = 0
+    """Of the state that this was planned on, or that it led to."""
+    revisions: list[Revision] | None = None
+    state: str | None = None
+    differences: list[Difference] | None = None
     blocks: list[Block] | None = None
     customers: list[Customer] | None = None
     allowed: list[Allowed] | None = None

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from cdnctl.config import CustomerConfig
 from cdnctl.datapath import abi
+from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.choice import Choice
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
@@ -166,7 +167,8 @@ def test_bypass_acts_first_and_counts_afterwards(engine: Engine, monkeypatch: py
 def test_an_operators_detach_is_remembered_until_an_attach(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "detach_all", lambda self: ["clients"])
+    monkeypatch.setattr(Engine, "detach_all", lambda self: self.attachment.attached.clear())
+    engine.attachment.attached["clients"] = Attached("clients", "native")
     monkeypatch.setattr(Engine, "attach_all", lambda self: None)
     assert do(engine, Detach(dry_run=True)).ok
     assert not engine.store.load().detached

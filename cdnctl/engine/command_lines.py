@@ -1,0 +1,66 @@
+"""Commands as the `cdnctl` lines that do the same: for the journal, and for people who ask who did what."""
+
+from __future__ import annotations
+
+import shlex
+
+from cdnctl.model import (
+    Allow,
+    AnyCommand,
+    BlockPrefix,
+    Bypass,
+    Change,
+    Detach,
+    Disallow,
+    Drain,
+    Reload,
+    SetLimit,
+    SetMode,
+    SetWeights,
+    Unblock,
+    Undo,
+    Undrain,
+)
+
+
+def duration(seconds: float) -> str:
+    """`4h`, `90m`, `45s`: as the command line takes it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def command_line(command: AnyCommand) -> str:
+    """The `cdnctl` line that does the same."""
+    words = ["cdnctl", str(type(command).__struct_config__.tag)]
+    match command:
+        case BlockPrefix():
+            lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
+            words += [command.prefix, "--for", lifetime]
+        case Unblock() | Allow() | Disallow():
+            words.append(command.prefix)
+        case SetWeights():
+            words += [f"{name}={weight}" for name, weight in command.weights.items()]
+        case Drain() | Undrain():
+            words.append(command.cdn)
+        case Bypass() | Detach():
+            words.append("--yes")
+        case Reload():
+            words += ["--program"] if command.program else []
+        case SetMode():
+            words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
+        case SetLimit():
+            words.append(command.customer)
+            for option in ("pps", "mbit", "flows_per_s"):
+                if (value := getattr(command, option)) is not None:
+                    words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
+            words += ["--clear"] if command.clear else []
+        case Undo():
+            words += ["--to", str(command.to)] if command.to is not None else []
+            words += [str(command.seq)] if command.seq is not None else []
+    if isinstance(command, Change) and command.confirm_s:
+        words += ["--confirm", f"{command.confirm_s:g}"]
+    if isinstance(command, Change) and command.reason:
+        words += ["--reason", command.reason]
+    return shlex.join(words)
