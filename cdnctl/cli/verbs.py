@@ -12,8 +12,8 @@ import msgspec
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import panic, show
-from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
+from cdnctl.cli import panic, show, taking_back
+from cdnctl.errors import CdnctlError, NoAgent, UsageError
 from cdnctl.model import (
     Allow,
     AnyChange,
@@ -40,8 +40,6 @@ from cdnctl.model import (
     Who,
 )
 
-RELOAD_TIMEOUT_S = 150.0
-"""A new version is compiled, which takes seconds, and more on a busy box."""
 ATTACH_TIMEOUT_S = 30.0
 """Attaching may have to wait for a driver to reset its queues."""
 
@@ -102,20 +100,17 @@ def who(options: argparse.Namespace) -> int:
 
 def reload(options: argparse.Namespace) -> int:
     """Have the agent read its configuration again."""
-    with Client(find_edge(options.edge)) as client:
-        _require_operator(client)
-        command = _with_common(options, Reload(program=options.program))
-        return show.outcome(client.request(command, RELOAD_TIMEOUT_S), options.json)
+    return taking_back.change(options, Reload(program=options.program), taking_back.SLOW_S)
 
 
 def block(options: argparse.Namespace) -> int:
     """Block a prefix."""
-    return _change(options, BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s))
+    return taking_back.change(options, BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s))
 
 
 def unblock(options: argparse.Namespace) -> int:
     """Lift a manual block."""
-    return _change(options, Unblock(prefix=options.prefix))
+    return taking_back.change(options, Unblock(prefix=options.prefix))
 
 
 def weight(options: argparse.Namespace) -> int:
@@ -123,17 +118,17 @@ def weight(options: argparse.Namespace) -> int:
     weights = dict(options.weights)
     if len(weights) < len(options.weights):
         raise UsageError("a CDN is named twice", "give each one weight")
-    return _change(options, SetWeights(weights=weights))
+    return taking_back.change(options, SetWeights(weights=weights))
 
 
 def drain(options: argparse.Namespace) -> int:
     """Drain a CDN."""
-    return _change(options, Drain(cdn=options.cdn))
+    return taking_back.change(options, Drain(cdn=options.cdn))
 
 
 def undrain(options: argparse.Namespace) -> int:
     """Undrain a CDN."""
-    return _change(options, Undrain(cdn=options.cdn))
+    return taking_back.change(options, Undrain(cdn=options.cdn))
 
 
 def customers(options: argparse.Namespace) -> int:
@@ -152,17 +147,17 @@ def limit(options: argparse.Namespace) -> int:
         raise UsageError("--clear and new limits", "give one or the other")
     if not options.clear and all(value is None for value in given.values()):
         raise UsageError("no limit given", f"as in: cdnctl limit {options.customer} --pps 50000")
-    return _change(options, SetLimit(customer=options.customer, clear=options.clear, **given))
+    return taking_back.change(options, SetLimit(customer=options.customer, clear=options.clear, **given))
 
 
 def allow(options: argparse.Namespace) -> int:
     """Neither block nor limit a prefix."""
-    return _change(options, Allow(prefix=options.prefix))
+    return taking_back.change(options, Allow(prefix=options.prefix))
 
 
 def disallow(options: argparse.Namespace) -> int:
     """Take that back."""
-    return _change(options, Disallow(prefix=options.prefix))
+    return taking_back.change(options, Disallow(prefix=options.prefix))
 
 
 def mode(options: argparse.Namespace) -> int:
@@ -176,8 +171,10 @@ def attach(options: argparse.Namespace) -> int:
     if path is None and options.dry_run:
         return show.outcome(Outcome(ok=True, text="would start an agent, and attach"), options.json)
     with Client(path or _agent_for(options)) as client:
-        _require_operator(client)
-        return show.outcome(client.request(_with_common(options, Attach()), ATTACH_TIMEOUT_S), options.json)
+        taking_back.require_operator(client)
+        command = _with_common(options, Attach())
+        command = msgspec.structs.replace(command, confirm_s=options.confirm or 0.0)
+        return show.outcome(client.request(command, ATTACH_TIMEOUT_S), options.json)
 
 
 def detach(options: argparse.Namespace) -> int:
@@ -274,18 +271,5 @@ def _ask(options: argparse.Namespace, command: AnyCommand) -> Outcome:
         return client.request(command)
 
 
-def _change(options: argparse.Namespace, command: AnyChange) -> int:
-    with Client(find_edge(options.edge)) as client:
-        _require_operator(client)
-        return show.outcome(client.request(_with_common(options, command)), options.json)
-
-
 def _with_common(options: argparse.Namespace, command: _Change) -> _Change:
     return msgspec.structs.replace(command, reason=options.reason, dry_run=options.dry_run)
-
-
-def _require_operator(client: Client) -> None:
-    if client.role != "operate":
-        raise NotPermitted(
-            f"this user may only watch edge {client.edge}; a change needs root or group cdnctl", sudo_line()
-        )

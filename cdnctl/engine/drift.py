@@ -48,6 +48,7 @@ class Drift:
         if command.dry_run:
             return Outcome(ok=True, text=f"would repair {words}", differences=found)
         objects.put(engine, {objects.switch(name): wanted for name, wanted in _switches(engine)})
+        engine.tables.choice.reread()
         engine.blocks.reload()
         engine.put_config()
         if not engine.state.detached:
@@ -108,7 +109,8 @@ class Drift:
 
     def _of_services(self) -> Iterator[Difference]:
         engine, choice = self._engine, self._engine.tables.choice
-        known, held = choice.services(), dict[int, array[int]]()
+        known = choice.services()
+        held: dict[int, array[int]] = {}
         for place, rows in engine.pick_rows():
             number = known.get(place.kernel_key)
             if number != place.id:

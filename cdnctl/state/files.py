@@ -12,38 +12,42 @@ def replace(path: Path, data: bytes, *, keep_as: Path | None = None) -> None:
 
     `keep_as` gives what is replaced a second name, which stays.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft, before = (path.with_name(f".{path.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if keep_as is not None:
-            with contextlib.suppress(FileNotFoundError):  # there is nothing to keep
-                _link(path, keep_as)
+        is_new = not _link(path, before)
+        if keep_as is not None and not is_new:
+            _link(path, keep_as)
         draft.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-    try:
-        sync(path.parent)
-    except OSError:
-        # In force for whoever reads it now, but perhaps not after a power cut: nobody is to be told both.
-        if keep_as is not None:
+        try:
+            sync(path.parent)
+        except OSError:
+            # In force for whoever reads it now, but perhaps not after a power cut: nobody is told both.
+            if is_new:
+                path.unlink()
+            else:
+                before.rename(path)
+            raise
+    finally:
+        for left in (draft, before):
             with contextlib.suppress(OSError):
-                _link(keep_as, draft)
-                draft.rename(path)
-        raise
+                left.unlink()
 
 
-def _link(path: Path, name: Path) -> None:
-    """Give a file a second name; one that was left there by an interrupted save goes."""
-    with contextlib.suppress(FileExistsError):
+def _link(path: Path, name: Path) -> bool:
+    """Give a file a second name, in place of what has it now; False when there is no such file."""
+    try:
+        with contextlib.suppress(FileExistsError):  # left there by a save that was interrupted
+            os.link(path, name)
+            return True
+        name.unlink()
         os.link(path, name)
-        return
-    name.unlink(missing_ok=True)
-    os.link(path, name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def remove(path: Path) -> None:

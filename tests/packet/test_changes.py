@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import Any
 
 import pytest
+from changing import do
 from harness import AURORA, DataPath
 from msgspec.structs import replace
 
@@ -19,13 +18,11 @@ from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.choice import Choice
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
-from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import FlowCount, Tables
 from cdnctl.engine.engine import Engine
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
-    Actor,
     Allow,
     AnyCommand,
     Arm,
@@ -36,7 +33,6 @@ from cdnctl.model import (
     Disallow,
     Disarm,
     Drain,
-    Outcome,
     SetLimit,
     SetMode,
     SetWeights,
@@ -45,29 +41,7 @@ from cdnctl.model import (
 )
 from cdnctl.state import CustomerLimit, State
 
-OPERATOR = Actor(user="root", uid=0, pid=1, role="operate")
 PREFIX = "10.1.2.0/24"
-
-
-@pytest.fixture
-def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """One that was started on the shared data path."""
-    monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path))
-    # the other tests' neighbours are permanent ones, and stay
-    monkeypatch.setattr(Neighbours, "keep", lambda self: None)
-    monkeypatch.setattr(Neighbours, "release", lambda self: None)
-    engine = Engine(path.config)
-    engine.use(path.tables, path.blocks)
-    engine.layout = path.layout
-    yield engine
-    path.tables.clients.load({})
-    path.tables.clients.set_limits({})
-    engine.close()
-
-
-def do(engine: Engine, command: AnyCommand) -> Outcome:
-    return engine.execute(command, OPERATOR)
 
 
 class Failing:
