@@ -8,6 +8,7 @@ one shows. A crash can tear the last line; it is then closed by the next one and
 from __future__ import annotations
 
 import calendar
+import contextlib
 import fcntl
 import os
 import time
@@ -117,10 +118,17 @@ class Journal:
                 expires_ns=record.ends_at_ns if record else 0,
                 reverts=record.reverts if record else 0,
             )
-            files.write_all(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            try:
+                files.write_all(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
+                os.fsync(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, size)  # who is told that it is not there must not find it later
+                raise
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # what is on the disk stays there
+                os.close(descriptor)
         return entry.seq
 
     def recent(self) -> list[Entry]:

@@ -213,8 +213,8 @@ class StateStore:
         return sorted((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), reverse=True)
 
     def _prune(self) -> None:
-        for number in self._numbers()[KEPT - 1 :]:
-            with contextlib.suppress(OSError):  # one too many does no harm
+        with contextlib.suppress(OSError):  # one too many does no harm
+            for number in self._numbers()[KEPT - 1 :]:
                 (self.kept / f"{number}.toml").unlink()
 
     def _keep_damaged(self) -> None:

@@ -51,12 +51,19 @@ def _link(path: Path, name: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove the file for good, if it is there. Raises OSError."""
+    """Remove the file for good, if it is there. Raises OSError; then it is still there."""
+    before = path.with_name(f".{path.name}.old.{os.getpid()}")
+    if not _link(path, before):
+        return
     try:
         path.unlink()
-    except FileNotFoundError:
-        return
-    sync(path.parent)
+        sync(path.parent)
+    except OSError:
+        before.rename(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            before.unlink()
 
 
 def write_all(descriptor: int, data: bytes) -> None:
