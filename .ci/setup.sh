@@ -21,6 +21,9 @@ missing_packages() {
 	command -v ethtool >/dev/null || echo ethtool   # the lab turns checksum offload off
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
+	command -v strace >/dev/null || echo strace     # tests of what a save leaves that is interrupted
+	[[ -x /usr/sbin/sshd ]] || echo openssh-server # tests of the lock-out guard: a daemon of their own
+	command -v sudo >/dev/null || echo sudo         # the same
 	command -v ps >/dev/null || echo procps
 }
 

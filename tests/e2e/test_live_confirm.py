@@ -115,6 +115,7 @@ def test_an_overdue_one_reverts_when_a_killed_agent_is_started_again(
     assert frame(lab).pending is None
 
 
+@pytest.mark.soak
 def test_one_that_is_not_due_yet_goes_on_counting(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
     drained_ns = ask(lab, Drain(cdn="borealis", confirm_s=3)).applied_monotonic_ns
     lab.stop_agent(kill=True)
@@ -151,6 +152,7 @@ def cdnctl_list(lab: Lab, *words: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.soak
 def test_a_reloaded_configuration_reverts_and_does_not_come_back(lab: Lab, traffic: Traffic) -> None:
     """The file is the operator's and says what it says; but what nobody confirmed is not in force."""
     config = lab.config()
