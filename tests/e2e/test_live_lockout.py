@@ -45,7 +45,8 @@ class Sshd:
         config = self.home / "sshd_config"
         config.write_text(
             f"ListenAddress {HOST}:{PORT}\nHostKey {self.home}/host\n"
-            f"AuthorizedKeysFile {self.home}/user.pub\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\n"
+            f"AuthorizedKeysFile {self.home}/user.pub\nPidFile none\n"
+            "UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\n"
         )
         self.process = lab.run_beside([SSHD, "-D", "-e", "-f", str(config)], lab.topology.edge, "sshd")
 
@@ -151,9 +152,6 @@ def test_nor_in_a_tmux_that_was_begun_from_elsewhere(lab: Lab, sshd: Sshd, tmp_p
         sshd.run(ELSEWHERE, *socket, "new-session", "-d", "-s", "op", "-x", "200", "-y", "50").returncode == 0
     )
     try:
-        env = subprocess.run(
-            [*socket, "show-environment", "-t", "op"], capture_output=True, text=True, check=False
-        )
         attach = ["env", "TERM=xterm", *socket, "attach", "-t", "op"]
         with attached(sshd, ALICE, attach):
             said = tmp_path / "said"

@@ -13,6 +13,7 @@ from textual.screen import Screen
 from cdnctl.console import keys
 from cdnctl.console.format import NONE, axis, clean, clock, duration, ms, scaled
 from cdnctl.console.screens.dialogs.arm import ArmDialog
+from cdnctl.console.screens.dialogs.back import BackDialog
 from cdnctl.console.screens.dialogs.block import BlockDialog
 from cdnctl.console.screens.dialogs.help import HelpDialog
 from cdnctl.console.screens.dialogs.quit import QuitDialog
@@ -30,7 +31,7 @@ from cdnctl.console.widgets.scale import linear, logarithmic
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.talkers import TalkerTable
 from cdnctl.console.widgets.ticker import Ticker
-from cdnctl.model import Cdn, Frame, Outcome
+from cdnctl.model import Cdn, Confirm, Frame, Outcome, Pending, Revert, Undo
 
 SMALLEST = (80, 24)
 MEDIUM = (110, 34)
@@ -170,6 +171,9 @@ class Overview(Screen[None]):
             spans.append(
                 (f"▲ STALE  no frame for {duration(silent_s)}, since {at}", "background on bad bold")
             )
+        newest = self.session.history.newest
+        if newest is not None and newest.pending is not None:
+            spans.append((_waiting(newest.pending, silent_s), "background on warn bold"))
         if self.frozen is not None:
             newer = (self.session.history.newest or self.frozen).seq - self.frozen.seq
             text = f"❙❙ FROZEN at {clock(self.frozen.at_ns)}  {newer:,} newer frames · space goes on"
@@ -319,6 +323,13 @@ class Overview(Screen[None]):
         newest = self.session.history.newest or frame
         self.app.push_screen(ArmDialog(self.session, not newest.armed or newest.bypassed), self.answer)
 
+    def _open_confirm(self, frame: Frame) -> None:
+        self.app.push_screen(BackDialog(self.session, Confirm()), self.answer)
+
+    def _open_undo(self, frame: Frame) -> None:
+        newest = self.session.history.newest or frame
+        self.app.push_screen(BackDialog(self.session, Revert() if newest.pending else Undo()), self.answer)
+
     def action_leave(self) -> None:
         """Ask how to quit."""
         self.app.push_screen(QuitDialog(self.session), self.answer)
@@ -327,6 +338,16 @@ class Overview(Screen[None]):
         """Show what became of a change."""
         if outcome is not None:
             self.query_one(AnswerLine).answer(outcome)
+
+
+def _waiting(pending: Pending, silent_s: float) -> str:
+    left_s = max(0.0, pending.left_s - silent_s)
+    if pending.trouble:
+        return f"▲ CANNOT REVERT  {clean(pending.cli, 60)}: {clean(pending.trouble, 80)}"
+    return (
+        f"▲ CONFIRM  reverts in {duration(left_s)}: {clean(pending.cli, 60)} by {clean(pending.by, 20)}"
+        " · c keeps it · z takes it back"
+    )
 
 
 def _p95(frame: Frame, name: str) -> float | None:
