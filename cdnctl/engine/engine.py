@@ -101,6 +101,7 @@ class Engine:
         for clash in host.port_clashes(self.config):
             raise CdnctlError(str(clash), f"set {clash.remedy}")
         self.state = self.store.load()
+        self.state.revision = max(1, self.state.revision)
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
         if not fresh and (said := resuming.finish(self.program)):

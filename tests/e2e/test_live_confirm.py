@@ -75,6 +75,7 @@ def test_what_nobody_confirms_reverts_on_time(
     assert not failures(requests_of(traffic, drained_ns, back_ns))
 
 
+@pytest.mark.soak
 def test_it_reverts_although_the_session_was_cut(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
     """The command is killed with its whole session as soon as its change is in force."""
     command = subprocess.Popen(

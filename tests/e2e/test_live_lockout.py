@@ -60,7 +60,7 @@ class Sshd:
             "-o",
             "LogLevel=ERROR",
         ]
-        options += ["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5", "-i", str(self.home / "user")]
+        options += ["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=1", "-i", str(self.home / "user")]
         inside = ["nsenter", f"--net={netns.path(self.lab.topology.clients)}"]
         line = " ".join(map(shlex.quote, words))
         return [*inside, "ssh", "-F", "none", "-b", source, "-p", str(PORT), *options, f"root@{HOST}", line]
@@ -136,6 +136,7 @@ def test_nor_under_sudo_which_forgets_the_environment(sshd: Sshd) -> None:
     assert_refused(sshd.run(ALICE, "sudo", "-n", *sshd.cdnctl("block", ALICE)), ALICE)
 
 
+@pytest.mark.soak
 def test_nor_another_operators(lab: Lab, sshd: Sshd) -> None:
     with sshd.session(BOB):
         assert_refused(sshd.run(ALICE, *sshd.cdnctl("block", BOB)), BOB)
@@ -146,6 +147,7 @@ def test_nor_another_operators(lab: Lab, sshd: Sshd) -> None:
     cdnctl(lab, "unblock", BOB)
 
 
+@pytest.mark.soak
 def test_nor_in_a_tmux_that_was_begun_from_elsewhere(lab: Lab, sshd: Sshd, tmp_path: Path) -> None:
     socket = ["tmux", "-f", "/dev/null", "-S", str(sshd.home / "tmux")]
     assert (
@@ -181,6 +183,7 @@ def attached(sshd: Sshd, source: str, words: list[str]) -> Iterator[None]:
         end(process)
 
 
+@pytest.mark.soak
 def test_a_change_that_cuts_the_operators_own_session_reverts(lab: Lab, sshd: Sshd) -> None:
     """The guard does not know an operator who has just gone; the confirmation does not need to."""
     answer = cdnctl(lab, "block", ALICE, "--confirm", "3")

@@ -160,8 +160,8 @@ class ChangeDialog(Dialog):
         self._risk = ""
         """Why what was tried out last should be confirmed."""
         newest = session.history.newest
-        self._version = newest.state_version if newest else None
-        """Of the state that the operator looks at."""
+        self._version = (newest.state_version if newest else 0) or None
+        """Of the state that the operator looks at; an agent of an earlier version says 0."""
 
     def changes(self) -> list[AnyChange]:
         """What ctrl+s would send, in this order; ValueError says what is wrong with the input."""
