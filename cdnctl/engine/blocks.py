@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterable
 
@@ -12,6 +13,9 @@ from cdnctl.datapath.blocks import Differences, KernelBlocks
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
 from cdnctl.model import Block
+from cdnctl.state.blocks import undisturbed
+
+MANY = 10_000
 
 
 class Blocks:
@@ -24,10 +28,13 @@ class Blocks:
 
     def load(self, blocks: Iterable[Block]) -> None:
         """Have exactly these, but for those that have ended."""
-        for block in blocks:
-            self.wanted.add(block)
-        self.wanted.expire(time.time_ns())
-        self._kernel.load(self.wanted.kernel_view())
+        with undisturbed():
+            for block in blocks:
+                self.wanted.add(block)
+            self.wanted.expire(time.time_ns())
+            self._kernel.load(self.wanted.kernel_view())
+        if len(self.wanted) > MANY:
+            gc.freeze()  # they live as long as we do: nobody need look at each of them again and again
         self._tables.bump_generation()
 
     def reload(self) -> None:

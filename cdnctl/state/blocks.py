@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -89,18 +90,19 @@ class BlockLog:
         self._check(head)
         whole = data.rfind(b"\n") + 1
         self._size = whole
-        edits = self._edits(rest[: max(0, whole - len(head) - 1)])
-        self._lines = len(edits)
-        found: dict[tuple[str, str], Block] = {}
-        for edit in edits:
-            if edit.add is not None:
-                found[edit.add.prefix, edit.add.source] = edit.add
-            elif edit.remove is not None:
-                found.pop(edit.remove, None)
-        if edits:
-            self.revision = max(self.revision, edits[-1].revision)
-        now_ns = time.time_ns()
-        return [block for block in found.values() if not 0 < block.expires_ns <= now_ns]
+        with undisturbed():
+            edits = self._edits(rest[: max(0, whole - len(head) - 1)])
+            self._lines = len(edits)
+            found: dict[tuple[str, str], Block] = {}
+            for edit in edits:
+                if edit.add is not None:
+                    found[edit.add.prefix, edit.add.source] = edit.add
+                elif edit.remove is not None:
+                    found.pop(edit.remove, None)
+            if edits:
+                self.revision = max(self.revision, edits[-1].revision)
+            now_ns = time.time_ns()
+            return [block for block in found.values() if not 0 < block.expires_ns <= now_ns]
 
     def _check(self, head: bytes) -> None:
         try:
@@ -192,6 +194,18 @@ class BlockLog:
         self._size += len(data)
         self._lines += 1
         self.revision = max(self.revision, edit.revision)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """A million objects are made in half the time when nobody looks for cycles among them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _kept(block: Block) -> Block:
