@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from msgspec import Struct, field
@@ -129,6 +129,20 @@ class Blocklist:
             self._ties += 1
             heapq.heappush(self._ends, (block.expires_ns, self._ties, block.source, network))
         return self._delta(network, before)
+
+    def fill(self, blocks: Iterable[Block]) -> None:
+        """Want all of these, as by `add`, in half the time: nothing is in force yet. Raises ValueError."""
+        for block in blocks:
+            network = parse_prefix(block.prefix)
+            if not block.prefix.replace(".", "").isdigit():  # a bare address is shown as it is
+                block = replace(block, prefix=show_prefix(network))
+            sources = self._by_prefix.setdefault(network, {})
+            self._count += block.source not in sources
+            sources[block.source] = block
+            if block.expires_ns:
+                self._ties += 1
+                self._ends.append((block.expires_ns, self._ties, block.source, network))
+        heapq.heapify(self._ends)
 
     def remove(self, prefix: str, source: str) -> Delta:
         """No longer want the block of this prefix and source. Raises ValueError if there is none."""

@@ -29,8 +29,7 @@ class Blocks:
     def load(self, blocks: Iterable[Block]) -> None:
         """Have exactly these, but for those that have ended."""
         with undisturbed():
-            for block in blocks:
-                self.wanted.add(block)
+            self.wanted.fill(blocks)
             self.wanted.expire(time.time_ns())
             self._kernel.load(self.wanted.kernel_view())
         if len(self.wanted) > MANY:

@@ -249,3 +249,34 @@ class DeltasKeepTheKernelRight(RuleBasedStateMachine):
 
 
 TestDeltasKeepTheKernelRight = DeltasKeepTheKernelRight.TestCase
+
+
+@given(
+    st.lists(
+        st.builds(
+            Block,
+            prefix=st.sampled_from(
+                [
+                    "10.0.0.1",
+                    " 10.0.0.1",
+                    "10.0.0.0/24",
+                    "::ffff:10.0.0.1",
+                    "2001:DB8::1",
+                    "2001:db8::/48",
+                    "10.0.0.1/32",
+                ]
+            ),
+            source=st.sampled_from(["manual", "feed"]),
+            expires_ns=st.sampled_from([0, 50, 90]),
+        ),
+        max_size=8,
+    )
+)
+def test_filled_is_as_added(blocks: list[Block]) -> None:
+    filled, added = Blocklist(), Blocklist()
+    filled.fill(blocks)
+    for block in blocks:
+        added.add(block)
+    assert sorted(filled, key=repr) == sorted(added, key=repr)
+    assert (len(filled), filled.kernel_view()) == (len(added), added.kernel_view())
+    assert sorted(filled.expire(60)[0], key=repr) == sorted(added.expire(60)[0], key=repr)
