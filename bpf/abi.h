@@ -223,6 +223,7 @@ struct settings {
 	__u32 busy_share;   /* and what one CPU must see of them: their part, were all CPUs alike */
 	__u32 weight_total[POOLS]; /* of all endpoints in rotation by the operator's will */
 	struct address snat[2][MAX_SNAT];
+	__u32 block_line_shift; /* what of a hash of 64 bits is no line's number */
 	__u32 dark_connects;
 	__u32 refused_connects;
 	__u32 slow_connects;
@@ -456,6 +457,20 @@ struct block {
 #define BLOCK6_WORDS (1 << 15)		    /* 32 cells a word */
 #define BLOCK_EXACT 1
 #define BLOCK_PREFIX 2
+
+/*
+ * Single IPv4 addresses, so that a flood from a million of them costs a cache miss a packet: an address can only be
+ * in the line that its hash leads to. In a cell are, above, the address as in the packet, and below when it
+ * ends, in ticks of 2^BLOCK_TICK_LOG ns; a cell of 0 is free. Addresses whose line was full are in block_exact,
+ * and `elsewhere` counts them.
+ */
+#define BLOCK_CELLS 7
+#define BLOCK_TICK_LOG 26
+#define BLOCK_FOR_EVER 0xffffffff
+struct block_line {
+	__u64 cells[BLOCK_CELLS];
+	__u64 elsewhere;
+};
 
 enum client_flag {
 	CLIENT_ALLOWED = 1, /* not blocked, not limited */

@@ -50,27 +50,64 @@ static __always_inline bool in_force(struct packet *pkt, struct block *block)
 	return !block->expires_ns || block->expires_ns > coarse_now(pkt);
 }
 
-static __always_inline struct block *exact_block(struct packet *pkt, struct prefix_key *key)
+/*
+ * Is a single IPv4 address blocked by its line? If not, `elsewhere` says whether it may be in the table. All cells
+ * are compared without a branch, for nothing foretells which one it is: only of its own does nothing but the end
+ * remain. An end is rounded up by a tick at most; nobody but the agent frees a cell.
+ */
+static __always_inline bool in_line(struct packet *pkt, __u32 address, __u64 *elsewhere)
+{
+	__u32 index = (address * HINT_FACTOR) >> (pkt->set->block_line_shift & 63);
+	struct block_line *line = block_lines.lookup(&index);
+	__u64 wanted = (__u64)address << 32, end = 0;
+
+	if (!line)
+		return false;
+	*elsewhere = line->elsewhere;
+#pragma unroll
+	for (int i = 0; i < BLOCK_CELLS; i++) {
+		__u64 rest = line->cells[i] ^ wanted;
+		__s64 own = (__s64)((rest >> 32) - 1) >> 63;
+
+		asm volatile("" : "+r"(own)); /* or the compiler makes a branch of it */
+		end |= rest & own;
+	}
+	if (!end || (end != BLOCK_FOR_EVER && end <= coarse_now(pkt) >> BLOCK_TICK_LOG))
+		return false;
+	NOTE(NOTED_BLOCK, WHOLE_ADDRESS, end == BLOCK_FOR_EVER ? 0 : end << BLOCK_TICK_LOG);
+	return true;
+}
+
+/* The hits of a single address in the table, if it is blocked by that. */
+static __always_inline __u64 *hits_in_table(struct packet *pkt, struct prefix_key *key)
 {
 	struct block *block = block_exact.lookup(&key->address);
 
-	if (!block || in_force(pkt, block))
-		return block;
+	if (!block)
+		return 0;
+	if (in_force(pkt, block)) {
+		NOTE(NOTED_BLOCK, block->length, block->expires_ns);
+		return &block->hits;
+	}
 	NOTE(NOTED_EXPIRED, block->length, 0);
 	if (WRITES)
 		block_exact.delete(&key->address);
 	return 0;
 }
 
-/* The longest prefix around the address that has not expired. */
-static __always_inline struct block *prefix_block(struct packet *pkt, struct prefix_key *key)
+/* The hits of the longest prefix around the address that has not expired. */
+static __always_inline __u64 *hits_of_prefix(struct packet *pkt, struct prefix_key *key)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i <= EXPIRED_PREFIXES_MAX; i++) {
 		struct block *block = block_prefix.lookup(key);
 
-		if (!block || in_force(pkt, block))
-			return block;
+		if (!block)
+			return 0;
+		if (in_force(pkt, block)) {
+			NOTE(NOTED_BLOCK, block->length, block->expires_ns);
+			return &block->hits;
+		}
 		NOTE(NOTED_EXPIRED, block->length, 0);
 		/* the trie deletes by exact prefix, so the entry says how long its own is */
 		key->length = block->length;
@@ -97,7 +134,7 @@ static __always_inline bool allowed(const struct address *who)
 	return true;
 }
 
-/* A blocked prefix counts one of so many hits; a shared counter for each would cost more than the drop. */
+/* A block counts one of so many hits; a shared counter for each would cost more than the drop. */
 #define HITS_PER_SAMPLE 64
 
 /* One in HITS_PER_SAMPLE, scrambled (Fibonacci hashing), so that it does not beat with what is counted. */
@@ -106,36 +143,44 @@ static __always_inline bool hit_counts(__u64 packets)
 	return ((__u32)packets * 0x9e3779b1u) >> 26 == 0;
 }
 
-static __always_inline void count_hit(struct block *block)
+/* Hits of a block in the tables are in its entry, those of an address in a line are not: see maps.h. */
+static __always_inline void count_hit(__u64 *hits, __u32 address)
 {
+	__u64 first = HITS_PER_SAMPLE;
 	__u32 key = BLOCKED;
 	struct count *count = verdicts.lookup(&key);
 
-	if (count && hit_counts(count->packets))
-		ATOMIC_ADD(&block->hits, HITS_PER_SAMPLE);
+	if (!count || !hit_counts(count->packets))
+		return;
+	if (!hits)
+		hits = block_hits.lookup(&address);
+	if (hits)
+		ATOMIC_ADD(hits, HITS_PER_SAMPLE);
+	else if (WRITES)
+		block_hits.update(&address, &first);
 }
 
 static __always_inline bool blocked(struct packet *pkt, const struct address *who)
 {
 	__u32 tables = hint(who);
-	struct block *block = 0;
 	struct prefix_key key;
+	__u64 *hits = 0, elsewhere = 1;
+	bool held = false;
 
 	NOTE(NOTED_HINT, tables, 0);
 	if (!tables || (pkt->its->mode & MODE_DISARMED))
 		return false;
 	key.length = WHOLE_ADDRESS;
 	key.address = *who;
-	if (tables & BLOCK_EXACT)
-		block = exact_block(pkt, &key);
-	if (!block && (tables & BLOCK_PREFIX))
-		block = prefix_block(pkt, &key);
-	if (!block)
+	if ((tables & BLOCK_EXACT) && is_ipv4(who))
+		held = in_line(pkt, who->word[3], &elsewhere);
+	if (!held && (tables & BLOCK_EXACT) && elsewhere)
+		hits = hits_in_table(pkt, &key);
+	if (!held && !hits && (tables & BLOCK_PREFIX))
+		hits = hits_of_prefix(pkt, &key);
+	if ((!held && !hits) || allowed(who))
 		return false;
-	NOTE(NOTED_BLOCK, block->length, block->expires_ns);
-	if (allowed(who))
-		return false;
-	count_hit(block);
+	count_hit(hits, who->word[3]);
 	return true;
 }
 

@@ -13,7 +13,7 @@
 #define DATAGRAMS 1
 #define SLOTS 1
 #define BLOCK_ENTRIES 1
-#define BLOCK_ADDRESSES 1 /* twice that, so that hardly any share a bucket */
+#define BLOCK_LINES 1 /* a power of two, so many that hardly any is full */
 
 /*
  * A map as BCC wants to read it: `key`, `leaf`, `max_entries` and `flags` by their names. For the first two
@@ -66,10 +66,13 @@ PINNED("lpm_trie", struct prefix_key, __u32, management, 256, BPF_F_NO_PREALLOC)
 PINNED("array", __u32, __u64, block_bits, BLOCK_WORDS, BPF_F_MMAPABLE);
 PINNED("array", __u32, __u64, block6_bits, BLOCK6_WORDS, BPF_F_MMAPABLE);
 PINNED("array", __u32, __u32, block_wide, 1, 0);
+PINNED("array", __u32, struct block_line, block_lines, BLOCK_LINES, BPF_F_MMAPABLE);
 
 /* -- what both write: the agent adds, the kernel deletes what has expired and counts hits -- */
 
-PINNED("hash", struct address, struct block, block_exact, BLOCK_ADDRESSES, BPF_F_NO_PREALLOC);
+/* of single IPv4 addresses that are in lines, by the address */
+PINNED("lru_hash", __u32, __u64, block_hits, 1 << 16, 0);
+PINNED("hash", struct address, struct block, block_exact, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
 PINNED("lpm_trie", struct prefix_key, struct block, block_prefix, BLOCK_ENTRIES, BPF_F_NO_PREALLOC);
 
 /* -- the kernel's own; the agent reads, and empties none -- */

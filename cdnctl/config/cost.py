@@ -11,7 +11,11 @@ from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, Config
 _OVERHEAD = 72
 FLOW_BYTES = 24 + 56 + _OVERHEAD
 REVERSE_SLOT_BYTES = 64
-BLOCK_BYTES = 16 + 24 + _OVERHEAD + 16  # and another bucket
+BLOCK_BYTES = 16 + 24 + _OVERHEAD  # nothing, if they are single addresses of IPv4: those are in lines
+BLOCK_LINE_BYTES = 64
+_BLOCK_HITS_BYTES = 65536 * (8 + 8 + _OVERHEAD)
+_BLOCKS_A_LINE = 4
+"""Of seven: hardly any line is full."""
 QUIC_ID_BYTES = 24 + 8 + _OVERHEAD  # a value takes a multiple of 8
 BLOCK_FILTER_BYTES = 2**22 * 2 // 8 + 2**18  # two bits for each IPv4 /22; of IPv6 a hash of the /48
 PICK_TABLE_BYTES = 2 * 16384
@@ -69,6 +73,11 @@ def bindings(config: Config, family: int) -> int:
     return len(config.edge.snat_of(family)) * translated(config, family) * ports(config)
 
 
+def block_lines(config: Config) -> int:
+    """Lines of cells for blocked single addresses, a power of two."""
+    return 1 << max(1, (config.limits.block_entries // _BLOCKS_A_LINE - 1).bit_length())
+
+
 def translated(config: Config, family: int) -> int:
     """Endpoints of a family that are translated to, each once a protocol."""
     return sum(
@@ -89,6 +98,7 @@ def memory(config: Config) -> dict[str, int]:
         "reverse slots": slots(config) * REVERSE_SLOT_BYTES,
         "QUIC connection ids": (limits.flows + limits.half_open) * QUIC_ID_BYTES,
         "block list": limits.block_entries * BLOCK_BYTES,
+        "block lines": block_lines(config) * BLOCK_LINE_BYTES + _BLOCK_HITS_BYTES,
         "block filter": BLOCK_FILTER_BYTES,
         "pick tables": MAX_TABLES * PICK_TABLE_BYTES,
         "busy sources": _SOURCES_BYTES,

@@ -1,8 +1,8 @@
 """The block list in the kernel: two tables, and the hints in front of them.
 
-`block_exact` has single addresses, `block_prefix` everything shorter, of both families; the hints
-(cdnctl.datapath.hints) keep packets of networks in which nothing is blocked away from either. Hints are
-set before an entry is written and cleared after it is gone: at worst a packet looks in vain.
+Single addresses are in lines and a hash (cdnctl.datapath.lines), everything shorter in `block_prefix`; the
+hints (cdnctl.datapath.hints) keep packets of networks in which nothing is blocked away from either. Hints
+are set before an entry is written and cleared after it is gone: at worst a packet looks in vain.
 
 In here a prefix is its key in the kernel's trie: a list may have a million, and bytes are made, hashed
 and compared many times faster than networks.
@@ -14,7 +14,7 @@ import errno
 import heapq
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -22,14 +22,17 @@ from typing import NamedTuple
 from cdnctl.datapath import abi, packing
 from cdnctl.datapath.hints import Hints
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.lines import Addresses
 from cdnctl.datapath.packing import BLOCK, WHOLE, Entries
 
 _FULL = (errno.E2BIG, errno.ENOSPC)
-_SAME_END_NS = 10_000_000
-"""An end is the same if it is this close: wall time and the kernel's clock drift apart a little."""
+_SAME_END_NS = 100_000_000
+"""An end is the same if it is this close: it may be rounded up by a tick (abi.BLOCK_TICK_LOG), and wall time
+and the kernel's clock drift apart a little."""
 _LAPSING_NS = 100_000_000
 """An entry that ends this soon may be over for the kernel by now, or gone."""
 _LENGTH = struct.Struct("=I")
+_Write = Callable[[], None]
 
 
 def to_monotonic_ns(wall_ns: int) -> int:
@@ -63,7 +66,7 @@ class KernelBlocks:
     """Writes wanted prefixes into the kernel. Lifetimes are wall time in nanoseconds, 0 means never."""
 
     def __init__(self, pins: Path) -> None:
-        self._exact = Map.pinned(pins / "block_exact")
+        self._exact = Addresses(pins)
         self._prefix = Map.pinned(pins / "block_prefix")
         self._hints = Hints(
             Map.pinned(pins / "block_bits"), Map.pinned(pins / "block6_bits"), Map.pinned(pins / "block_wide")
@@ -91,8 +94,9 @@ class KernelBlocks:
         gone = [key for key in known if key not in ends]
         self._exact.delete_all(key[4:] for key in gone if key.startswith(WHOLE))
         self._prefix.delete_all(key for key in gone if not key.startswith(WHOLE))
-        for table, entries in late:
-            entries.write(table)
+        for write in late:
+            write()
+        self._exact.recount()
         self._hints.close_to(plan)
         self._held, self._ended = ends, set()
         self._ends = [(end, key) for key, end in ends.items() if end]
@@ -167,28 +171,29 @@ class KernelBlocks:
         """What the kernel holds, as it holds it."""
         return {WHOLE + address: value for address, value in self._exact.items()} | dict(self._prefix.items())
 
-    def _write_missing(
-        self, found: packing.Sorted, known: Mapping[bytes, bytes]
-    ) -> list[tuple[Map, Entries]]:
+    def _write_missing(self, found: packing.Sorted, known: Mapping[bytes, bytes]) -> list[_Write]:
         """Write what the kernel has not. What finds no room comes back: what has to go takes it up."""
         late = []
-        for table, entries in self._missing(found, known):
+        for write in self._missing(found, known):
             try:
-                entries.write(table)
+                write()
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                late.append((table, entries))
+                late.append(write)
         return late
 
-    def _missing(self, found: packing.Sorted, known: Mapping[bytes, bytes]) -> list[tuple[Map, Entries]]:
+    def _missing(self, found: packing.Sorted, known: Mapping[bytes, bytes]) -> list[_Write]:
         """What to write into either table, with the hits so far."""
-        if not known and found.addresses:  # nothing to compare with: they need no keys of their own
-            addresses = Entries.of_addresses(found.addresses, found.ends)
-            return [(self._exact, addresses), *self._missing(packing.Sorted([], [], found.others), known)]
+        if not known and found.addresses:  # nothing to compare with: they need no entries of their own
+            left = self._exact.add_all(found.addresses, found.ends)
+            others = [address for address, _ in left], [end for _, end in left]
+            wanted = packing.Sorted(*others, found.others).all()
+        else:
+            wanted = found.all()
         singles: dict[bytes, bytes] = {}
         prefixes: dict[bytes, bytes] = {}
-        for key, end in found.all().items():
+        for key, end in wanted.items():
             before = _unpack(known[key]) if key in known else None
             if before is None or not _same_end(before.expires_ns, end):
                 entry = _entry(key, end, 0 if before is None else before.hits)
@@ -196,7 +201,8 @@ class KernelBlocks:
                     singles[key[4:]] = entry
                 else:
                     prefixes[key] = entry
-        return [(self._exact, Entries.of(singles)), (self._prefix, Entries.of(prefixes))]
+        entries = Entries.of(prefixes)
+        return [lambda: self._exact.put_all(singles), lambda: entries.write(self._prefix)]
 
     def _find(self, key: bytes) -> _Entry | None:
         value = self._exact.get(key[4:]) if key.startswith(WHOLE) else self._prefix.get(key)

@@ -30,6 +30,7 @@ from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.hold import SETTLED_S, Hold
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.lines import Addresses
 from cdnctl.datapath.numbering import Numbering
 from cdnctl.datapath.program import Program, note_moved
 from cdnctl.datapath.tables import Tables
@@ -41,8 +42,9 @@ WRITTEN = (
     "picks", "capacities", "customer_limits", "allowed_prefixes", "clients", "management",
 )  # fmt: skip
 """Tables of the agent's, small enough to be copied again at once."""
-BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_exact", "block_prefix")
-"""Maybe large; the agent makes them exact afterwards."""
+BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")
+"""With single addresses (datapath/lines.py) maybe large; the agent makes them exact afterwards."""
+BLOCKED = ("block_lines", "block_hits", "block_exact")
 BY_ENDPOINT = ("endpoints", "health")
 """Arrays by an endpoint's number; `endpoint_ids` leads there."""
 LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "sweeps")
@@ -93,6 +95,7 @@ class Move:
         """Copy all, and then what changes meanwhile."""
         for name in BLOCKS:
             self._copy(name)
+        Addresses(self._after).copy_from(Addresses(self._before))
         for name in QUIC:
             self._copy_ids(name)
         self._transfer.fill()

@@ -42,13 +42,6 @@ class Entries:
         """By their keys."""
         return cls(len(entries), b"".join(entries), b"".join(entries.values()))
 
-    @classmethod
-    def of_addresses(cls, addresses: Sequence[int], ends: Sequence[int]) -> Entries:
-        """New ones of single IPv4 addresses, with their ends on the kernel's clock."""
-        values = bytearray(BLOCK.pack(0, 0, _MAPPED_BITS + IPV4LENGTH, 0) * len(ends))
-        _set_columns(values, 0, BLOCK.size, array("Q", ends).tobytes(), _END)
-        return cls(len(addresses), _packed(_WHOLE4[len(WHOLE) :], addresses), bytes(values))
-
     def write(self, table: Map) -> None:
         """Put them into the table; what is written when it fails stays. Raises OSError."""
         if not self.count:

@@ -1,21 +1,22 @@
 """Reads the two perf buffers of the data path: samples of packets, and events.
 
-A thread polls; a round hands its samples over in one batch. The callbacks do as little as they can,
-because they run under the interpreter's lock once a record.
+A thread polls, and a round hands over what it finds in one batch.
 """
 
 from __future__ import annotations
 
 import ctypes
+import select
 import struct
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cdnctl.datapath import abi, toolchain
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.ring import RAW_AT, Ring, record_size
 
 SAMPLE_PAGES = 128
 EVENT_PAGES = 8
@@ -26,7 +27,7 @@ _POLL_MS = 100
 THREAD = "perf-reader"
 _PR_SET_NAME = 15
 
-_SAMPLE = struct.Struct("=16s16sHHHBBIBB")
+_SAMPLE = struct.Struct("=16s16sHHHBBIBBxx")
 _EVENT = struct.Struct("=Q6I")
 
 
@@ -57,42 +58,41 @@ class Reflex(NamedTuple):
     ejections: int
 
 
-class _Buffer:
+_T = TypeVar("_T", bound=NamedTuple)
+
+
+class _Buffer(Generic[_T]):
     """The perf buffers of all CPUs for one perf array."""
 
-    def __init__(
-        self, array: Map, pages: int, wakeup: int, record: Callable[[int, int], None], lost: Any
-    ) -> None:
-        from bcc import libbcc
-
-        def raw(_cookie: Any, data: int, size: int) -> None:
-            record(data, size)
-
-        def missed(_cookie: Any, count: int) -> None:
-            lost(count)
-
+    def __init__(self, array: Map, pages: int, wakeup: int, layout: struct.Struct, kind: type[_T]) -> None:
+        """Records are of `kind`, whose fields `layout` has."""
         self._array = array  # the kernel empties it of what came in by a descriptor when that is closed
-        self._library = libbcc.lib
-        self._callbacks = (libbcc._RAW_CB_TYPE(raw), libbcc._LOST_CB_TYPE(missed))
-        self.readers: list[int] = []
-        for cpu in _online_cpus():
-            options = libbcc.bcc_perf_buffer_opts()
-            options.pid = -1
-            options.cpu = cpu
-            options.wakeup_events = wakeup
-            reader = self._library.bpf_open_perf_buffer_opts(
-                *self._callbacks, None, pages, ctypes.byref(options)
-            )
-            if not reader:
-                raise OSError(f"cannot open a perf buffer of {pages} pages on CPU {cpu}")
-            self.readers.append(reader)
-            array.put(abi.key(cpu), struct.pack("i", self._library.perf_reader_fd(reader)))
+        self._make: Callable[[Any], _T] = kind._make
+        padding = record_size(layout.size) - RAW_AT - layout.size
+        self._record = struct.Struct(f"={RAW_AT}x{layout.format.lstrip('=')}{padding}x")
+        self.rings: list[Ring] = []
+        try:
+            for cpu in _online_cpus():
+                self.rings.append(Ring(cpu, pages, layout.size, wakeup))
+                array.put(abi.key(cpu), struct.pack("i", self.rings[-1].fd))
+        except OSError:
+            self.close()
+            raise
+
+    def take(self) -> tuple[list[_T], int]:
+        """What came since the last call, and how many more for which there was no room."""
+        taken, lost = list[_T](), 0
+        for ring in self.rings:
+            records = ring.take()
+            taken.extend(map(self._make, self._record.iter_unpack(records.data)))
+            lost += records.lost
+        return taken, lost
 
     def close(self) -> None:
         """Give the buffers back; the kernel then has nobody to tell."""
-        for reader in self.readers:
-            self._library.perf_reader_free(ctypes.c_void_p(reader))
-        self.readers = []
+        for ring in self.rings:
+            ring.close()
+        self.rings = []
 
 
 def _online_cpus() -> list[int]:
@@ -102,6 +102,22 @@ def _online_cpus() -> list[int]:
         first, _, last = part.partition("-")
         cpus.extend(range(int(first), int(last or first) + 1))
     return cpus
+
+
+class _Buffers(NamedTuple):
+    """Those of one program."""
+
+    samples: _Buffer[Sample]
+    events: _Buffer[Reflex]
+
+    def fds(self) -> list[int]:
+        """To wait for."""
+        return [ring.fd for ring in (*self.samples.rings, *self.events.rings)]
+
+    def close(self) -> None:
+        """Give them back."""
+        self.samples.close()
+        self.events.close()
 
 
 class PerfReader:
@@ -118,29 +134,11 @@ class PerfReader:
         self.rounds_ns = time.monotonic_ns()
         """When the reader last finished a round: grows old when it hangs."""
         self._stopping = False
-        string_at, make_sample, make_event = ctypes.string_at, Sample._make, Reflex._make
-        unpack_sample, unpack_event = _SAMPLE.unpack, _EVENT.unpack
-        batch: list[Sample] = []
-        self._batch = batch
 
-        def on_sample(data: int, _size: int) -> None:
-            batch.append(make_sample(unpack_sample(string_at(data, _SAMPLE.size))))
-
-        def on_event(data: int, _size: int) -> None:
-            with self._lock:
-                self._events.append(make_event(unpack_event(string_at(data, _EVENT.size))))
-
-        def on_lost(count: int) -> None:
-            self.lost += count
-
-        def on_events_lost(count: int) -> None:
-            self.events_lost += count
-
-        def opened(pins: Path) -> list[_Buffer]:
-            return [
-                _Buffer(Map.pinned(pins / "samples"), SAMPLE_PAGES, SAMPLES_PER_WAKEUP, on_sample, on_lost),
-                _Buffer(Map.pinned(pins / "events"), EVENT_PAGES, 1, on_event, on_events_lost),
-            ]
+        def opened(pins: Path) -> _Buffers:
+            samples = Map.pinned(pins / "samples"), SAMPLE_PAGES, SAMPLES_PER_WAKEUP
+            events = Map.pinned(pins / "events"), EVENT_PAGES, 1
+            return _Buffers(_Buffer(*samples, _SAMPLE, Sample), _Buffer(*events, _EVENT, Reflex))
 
         self._open = opened
         self._generations = [opened(pins)]
@@ -173,32 +171,36 @@ class PerfReader:
         with self._rounds:  # the round under way may still read them
             round_ns = self.rounds_ns
             self._rounds.wait_for(lambda: self.rounds_ns != round_ns, timeout=2)
-        for buffer in (buffer for generation in going for buffer in generation):
-            buffer.close()
+        for generation in going:
+            generation.close()
 
     def close(self) -> None:
         """End the thread and give the buffers back."""
         self._stopping = True
         self._thread.join(timeout=2)
-        for buffer in (buffer for generation in self._generations for buffer in generation):
-            buffer.close()
+        for generation in self._generations:
+            generation.close()
 
     def _run(self) -> None:
-        from bcc import libbcc
-
         ctypes.CDLL(None).prctl(_PR_SET_NAME, THREAD.encode())  # for `top -H` and friends
+        generations: list[_Buffers] = []
+        waiting = select.poll()
         while not self._stopping:
-            generations = self._generations
-            readers = [reader for each in generations for buffer in each for reader in buffer.readers]
-            handles = (ctypes.c_void_p * len(readers))(*readers)
-            libbcc.lib.perf_reader_poll(len(readers), handles, _POLL_MS)
-            # what is below the wake-up mark waits for no poll
-            libbcc.lib.perf_reader_consume(len(readers), handles)
-            if self._batch:
-                with self._lock:
-                    self._samples.extend(self._batch)
-                    self.received += len(self._batch)
-                self._batch.clear()
+            if self._generations is not generations:
+                generations, waiting = self._generations, select.poll()
+                for fd in (fd for each in generations for fd in each.fds()):
+                    waiting.register(fd, select.POLLIN)
+            waiting.poll(_POLL_MS)  # what is below the wake-up mark is taken as well
+            for each in generations:
+                samples, lost = each.samples.take()
+                events, events_lost = each.events.take()
+                self.lost += lost
+                self.events_lost += events_lost
+                if samples or events:
+                    with self._lock:
+                        self._samples.extend(samples)
+                        self._events.extend(events)
+                        self.received += len(samples)
             with self._rounds:
                 self.rounds_ns = time.monotonic_ns()
                 self._rounds.notify_all()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cdnctl.config import Config
-from cdnctl.config.cost import datagrams, slots
+from cdnctl.config.cost import block_lines, datagrams, slots
 from cdnctl.datapath import abi, attach, build, elsewhere, kernel
 from cdnctl.errors import CdnctlError
 from cdnctl.paths import BPFFS, CURRENT, bpf_dir, pin_dir, tables_dir
@@ -76,7 +76,7 @@ def sizes(config: Config) -> dict[str, int]:
         "DATAGRAMS": datagrams(config),
         "SLOTS": slots(config),
         "BLOCK_ENTRIES": config.limits.block_entries,
-        "BLOCK_ADDRESSES": 2 * config.limits.block_entries,
+        "BLOCK_LINES": block_lines(config),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from cdnctl.config import Config, cost, ports, snat_rows
 from cdnctl.datapath import abi, kernel
+from cdnctl.datapath.lines import shift_of
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import clients
 from cdnctl.engine.layout import Layout
@@ -35,6 +36,7 @@ def write_settings(config: Config, tables: Tables) -> None:
         settings.snat_count[row] = len(addresses)
         for index, address in enumerate(addresses):
             settings.snat[row][index] = abi.address(address)
+    settings.block_line_shift = shift_of(cost.block_lines(config))
     settings.fragments = _FRAGMENTS[config.edge.fragments]
     settings.dark_connects = reflex.dark_connects
     settings.refused_connects = reflex.refused_connects

@@ -39,6 +39,11 @@ class Result:
             return True
         return self.ratio >= self.bound if self.at_least else self.ratio <= self.bound
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a gate that the rounds' quartiles lie on both sides of: more of them are wanted."""
+        return self.gate and self.bound is not None and self.low <= self.bound <= self.high
+
 
 def beside(
     name: str,

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from cdnctl.paths import pin_dir
-from tests.bench.peers import load, place
+from tests.bench.peers import load, place, suite
 from tests.bench.peers.figures import Figures, added_us, quantile, rows
 from tests.bench.peers.load import Cost
 from tests.bench.peers.processors import Processors
-from tests.bench.results import Result, Unsound
+from tests.bench.results import Result, Unsound, beside
 
 ROOT = Path(__file__).parents[2]
 SUMMARY = 'Running 1s test\nSUMMARY {"requests": 4000, "bytes": 2000000, "us": 1100000, "failed": 0}\n'
@@ -97,6 +97,14 @@ def test_as_slow_as_the_peer_is_a_miss() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_rounds_go_on_while_a_gate_is_open() -> None:
+    decided = beside("x", [1, 1, 1], [2, 2, 2], unit="us", bound=0.6, gate=True)
+    still_open = beside("x", [1, 1.3, 1], [2, 2, 2], unit="us", bound=0.55, gate=True)
+    aim = beside("x", [1, 1.3, 1], [2, 2, 2], unit="us", bound=0.55)
+    assert len(list(suite._rounds(3, lambda: [decided, aim]))) == 3
+    assert len(list(suite._rounds(3, lambda: [decided, still_open]))) == 6
+
+
 @pytest.mark.soak
 def test_whole_run_leaves_nothing(tmp_path: Path) -> None:
     run = subprocess.run(

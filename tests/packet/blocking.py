@@ -11,6 +11,7 @@ from segments import Flag, segment
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Verdict
+from cdnctl.datapath.lines import Addresses
 from cdnctl.defence.blocklist import Blocklist, Delta
 from cdnctl.model import Block
 
@@ -110,7 +111,7 @@ class Guarded:
         """Does the kernel have exactly this one?"""
         network = ip_network(prefix)
         if network.prefixlen == network.max_prefixlen:
-            return self.path.map("block_exact").get(abi.packed(network.network_address)) is not None
+            return Addresses(self.path.program.pins).get(abi.packed(network.network_address)) is not None
         return abi.prefix_key(network) in set(self.path.map("block_prefix").keys())
 
     def later(self, ns: int) -> None:

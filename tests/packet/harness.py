@@ -23,13 +23,14 @@ from rawmaps import whole as whole
 from segments import told
 
 from cdnctl import config
-from cdnctl.config.cost import snat_rows
+from cdnctl.config.cost import block_lines, snat_rows
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.abi import Verdict
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.build import SWEEP
 from cdnctl.datapath.counters import CdnTotals
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.lines import shift_of
 from cdnctl.datapath.links import Links
 from cdnctl.datapath.perf import PerfReader, Reflex
 from cdnctl.datapath.program import Program
@@ -230,6 +231,7 @@ class DataPath:
             edge.snat_ports[1] - edge.snat_ports[0] + 1,
         )
         settings.snat_rows = snat_rows(self.config)
+        settings.block_line_shift = shift_of(block_lines(self.config))
         for row, family in enumerate((4, 6)):
             settings.snat_count[row] = len(edge.snat_of(family))
             for index, address in enumerate(edge.snat_of(family)):

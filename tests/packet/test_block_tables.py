@@ -16,6 +16,7 @@ from segments import Flag, segment
 from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.lines import Addresses
 from cdnctl.defence.blocklist import Network
 
 # -- what the kernel holds --
@@ -54,9 +55,7 @@ def test_a_full_table_refuses_and_changes_nothing(guarded: Guarded, monkeypatch:
 
     monkeypatch.setattr(Map, "put", full)
     for prefix in (
-        FOUR.one,
         SIX.one,
-        FOUR.beside[0],
         "10.2.0.0/16",
         "2001:db8::1",
         "2001:db8::/48",
@@ -126,7 +125,7 @@ def test_a_start_keeps_hits_and_finds_room_that_the_stale_take_up(guarded: Guard
     room = guarded.path.map("block_exact").info.max_entries
     kept, hits = ip_network("10.1.2.3/32"), 77
     guarded.path.blocks.load({kept: 0, **many(0x0A300000, room - 1)})
-    guarded.path.map("block_exact").put(abi.packed("10.1.2.3"), bytes(abi.Block(hits=hits, length=128)))
+    Addresses(guarded.path.program.pins).put(abi.packed("10.1.2.3"), bytes(abi.Block(hits=hits, length=128)))
     guarded.path.blocks.load({kept: 0, **many(0x0A400000, room - 1)})
     assert guarded.path.blocks.hits(kept) == hits
     assert guarded.path.blocks.count() == room
@@ -142,5 +141,5 @@ def test_a_start_after_a_crash_finds_everything(guarded: Guarded, at: Names) -> 
     guarded.path.blocks.load({})
     assert not is_blocked(guarded.path, at.one)
     assert not any(map(any, hints(guarded.path)))
-    assert not list(guarded.path.map("block_exact").keys())
+    assert not list(Addresses(guarded.path.program.pins).items())
     assert not list(guarded.path.map("block_prefix").keys())

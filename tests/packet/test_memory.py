@@ -44,6 +44,8 @@ ROWS = {
     "reverse": "reverse slots",
     "quic_ids": "QUIC connection ids",
     "quic_offers": "QUIC connection ids",
+    "block_lines": "block lines",
+    "block_hits": "block lines",
     "block_bits": "block filter",
     "block6_bits": "block filter",
     "picks": "pick tables",

@@ -210,7 +210,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
     assert counters._CUSTOMER_COUNT.size == abi.size(abi.CustomerCount)
     assert counters._BUCKETS.size == abi.size(abi.Histogram)
     assert perf._EVENT.size == abi.size(abi.Event)
-    assert perf._SAMPLE.size == abi.size(abi.Sample) - abi.Sample.pad.size
+    assert perf._SAMPLE.size == abi.size(abi.Sample)
     order = [name for name, *_ in abi.Event._fields_]
     assert order == ["at_ns", "kind", "reason", "endpoint", "to_endpoint", "value", "ejections"]
     assert list(perf.Reflex._fields) == order
@@ -249,6 +249,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("block_bits", INDEX, WORD),
         ("block6_bits", INDEX, WORD),
         ("block_wide", INDEX, INDEX),
+        ("block_lines", INDEX, abi.BlockLine),
+        ("block_hits", INDEX, WORD),
         ("block_exact", abi.Address, abi.Block),
         ("block_prefix", abi.PrefixKey, abi.Block),
         ("half_open", abi.FlowKey, abi.Flow),

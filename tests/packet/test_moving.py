@@ -140,8 +140,8 @@ def test_a_restart_moves_as_a_reload_does(begin: Callable[[], Edge]) -> None:
 def test_every_table_is_moved_or_left_behind_on_purpose(served: Edge) -> None:
     edge = served
     lists = [
-        moving.WRITTEN, moving.BLOCKS, moving.BY_ENDPOINT, ("endpoint_ids",), moving.LEARNED, moving.COUNTED,
-        moving.FLOWS, moving.QUIC, moving.NOT_MOVED,
+        moving.WRITTEN, moving.BLOCKS, moving.BLOCKED, moving.BY_ENDPOINT, ("endpoint_ids",), moving.LEARNED,
+        moving.COUNTED, moving.FLOWS, moving.QUIC, moving.NOT_MOVED,
     ]  # fmt: skip
     named = [name for each in lists for name in each]
     assert len(named) == len(set(named))

@@ -139,5 +139,5 @@ def test_a_map_is_as_large_as_the_operator_said(path: DataPath) -> None:
     assert Map.pinned(pins / "datagrams").info.max_entries == limits.flows // 2
     assert Map.pinned(pins / "half_open").info.max_entries == limits.half_open
     assert Map.pinned(pins / "reverse").info.max_entries == 2 * limits.endpoints * 1000
-    assert Map.pinned(pins / "block_exact").info.max_entries == 2 * limits.block_entries
+    assert Map.pinned(pins / "block_exact").info.max_entries == limits.block_entries
     assert Map.pinned(pins / "block_prefix").info.max_entries == limits.block_entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from ipaddress import IPv4Network, IPv6Network
 
 from hypothesis import given
@@ -39,18 +38,6 @@ def test_every_key_and_end_is_there(wanted: dict[abi.AnyNetwork, int]) -> None:
         abi.prefix_key(network): packing.on_clock(end, BEGAN_NS) for network, end in wanted.items()
     }
     assert len(found.addresses) + len(found.others) == len(wanted)
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), ENDS)))
-def test_entries_of_addresses_are_structs(wanted: list[tuple[int, int]]) -> None:
-    entries = Entries.of_addresses([address for address, _ in wanted], [end for _, end in wanted])
-    keys = [abi.prefix_key(IPv4Network(address)) for address, _ in wanted]
-    assert entries.count == len(wanted)
-    assert entries.keys == b"".join(key[4:] for key in keys)
-    assert entries.values == b"".join(
-        struct.pack("=QQ", end, 0) + key[:4] + bytes(4) for key, (_, end) in zip(keys, wanted, strict=True)
-    )
-    assert all(key.startswith(packing.WHOLE) for key in keys)
 
 
 def test_a_time_on_the_kernels_clock() -> None:

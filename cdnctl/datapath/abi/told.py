@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
 
 from cdnctl.datapath.abi.enums import CLASSES, POOLS
-from cdnctl.datapath.abi.numbers import MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
+from cdnctl.datapath.abi.numbers import BLOCK_CELLS, MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
 
@@ -47,6 +47,7 @@ class Settings(Structure):
         ("busy_share", c_uint32),
         ("weight_total", c_uint32 * POOLS),
         ("snat", (Address * MAX_SNAT) * 2),
+        ("block_line_shift", c_uint32),
         ("dark_connects", c_uint32),
         ("refused_connects", c_uint32),
         ("slow_connects", c_uint32),
@@ -184,6 +185,15 @@ class Block(Structure):
         ("hits", c_uint64),
         ("length", c_uint32),
         ("pad", c_uint32),
+    )
+
+
+class BlockLine(Structure):
+    """struct block_line."""
+
+    _fields_ = (
+        ("cells", c_uint64 * BLOCK_CELLS),
+        ("elsewhere", c_uint64),
     )
 
 

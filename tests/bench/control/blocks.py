@@ -25,7 +25,8 @@ COUNT, PREFIXES = 1_000_000, 100_000
 LOAD_S, EDIT_MS = 3.0, 5.0
 PINS = pin_dir(NAME) / "lists"
 """Among the rig's, and removed with them."""
-_TABLES = ("block_exact", "block_prefix", "block_bits", "block6_bits", "block_wide")
+_ADDRESSES = ("block_lines", "block_hits", "block_exact")
+_TABLES = (*_ADDRESSES, "block_prefix", "block_bits", "block6_bits", "block_wide")
 _FIRST, _END = 0x2000_0000, 0xC000_0000
 """Where sources are from: 32.0.0.0 to 191.255.255.255, none of which is the rig's own."""
 _EDITED = 0x0800_0000
@@ -132,14 +133,15 @@ def _frame(source: int) -> bytes:
 def memory() -> list[Result]:
     """Of what is loaded, beside the bare keys and values; in MB per million."""
     tables = tables_dir(NAME)
-    exact, established = Map.pinned(tables / "block_exact"), Map.pinned(tables / "established")
+    blocked = [Map.pinned(tables / name) for name in _ADDRESSES]
+    established = Map.pinned(tables / "established")
     rows = []
-    for name, table, held in (
-        ("memory of 1M blocked / bare entries", exact, COUNT),
-        ("memory of 1M flows / bare entries", established, established.info.max_entries),
+    for name, held, entry, count in (
+        ("memory of 1M blocked / bare entries", blocked, blocked[-1], COUNT),
+        ("memory of 1M flows / bare entries", [established], established, established.info.max_entries),
     ):
-        bare = (table.info.key_size + table.info.value_size) * 1.0
-        rows.append(beside(name, [_memory_bytes(table) / held], [bare], unit="MB"))
+        bare = (entry.info.key_size + entry.info.value_size) * 1.0
+        rows.append(beside(name, [sum(map(_memory_bytes, held)) / count], [bare], unit="MB"))
     return rows
 
 

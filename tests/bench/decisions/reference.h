@@ -103,6 +103,9 @@ int insert_flow(struct xdp_md *ctx)
 	return flow_key_of(ctx, &key) && !half_open.update(&key, &flow) ? XDP_DROP : XDP_PASS;
 }
 
+/* The blocked addresses in a plain hash, with two buckets for each; the shim fills it. */
+TABLE("hash", struct address, struct block, addresses, 2 << 20, BPF_F_NO_PREALLOC);
+
 int look_up_exact(struct xdp_md *ctx)
 {
 	struct headers *headers = headers_of(ctx, sizeof(*headers));
@@ -111,7 +114,7 @@ int look_up_exact(struct xdp_md *ctx)
 	if (!headers)
 		return XDP_PASS;
 	mapped(&key, headers->ip.saddr);
-	return block_exact.lookup(&key) ? XDP_DROP : XDP_PASS;
+	return addresses.lookup(&key) ? XDP_DROP : XDP_PASS;
 }
 
 int look_up_prefix(struct xdp_md *ctx)

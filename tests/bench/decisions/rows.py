@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Mode, Pool, Verdict
 from tests.bench.decisions import flows, packets
 from tests.bench.decisions.flows import Kind
@@ -171,7 +172,10 @@ class Bench:
         exact = packets.clients(count, "64.0.0.0/2", SERVICE, seed=2)
         candidates = list(ipaddress.IPv4Network("128.0.0.0/4").subnets(new_prefix=24))
         prefixes = random.Random(3).sample(candidates, max(1, count // 10))
-        self._rig.block([*(ipaddress.IPv4Network(each.source) for each in exact), *prefixes])
+        networks = [ipaddress.IPv4Network(each.source) for each in exact]
+        self._rig.block([*networks, *prefixes])
+        entry = bytes(abi.Block(length=128))
+        self._rig.shim.list({abi.packed(network.network_address): entry for network in networks})
         inside = [
             SERVICE._replace(source=int(net.network_address) + 7, source_port=50_000) for net in prefixes
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdnctl.datapath import abi, kernel, toolchain
 from cdnctl.datapath.compiled import Loaded, taken_from
+from cdnctl.datapath.packing import Entries
 from tests.bench.decisions.packets import FRAME_BYTES, Ends, family_of, pack
 
 SOURCE = Path(__file__).with_name("programs.c")
@@ -64,6 +65,12 @@ class Shim:
         number = len(self._numbers)
         self._programs.put(abi.key(number), struct.pack("I", program))
         self._numbers[name] = number
+
+    def list(self, addresses: Mapping[bytes, bytes]) -> None:
+        """Have exactly these, by their packed addresses, in the hash that `look_up_exact` asks."""
+        table = kernel.Map(self._loaded.maps["addresses"])
+        table.delete_all(list(table.keys()))
+        Entries.of(addresses).write(table)
 
     def stream(self, ends: Sequence[Ends]) -> Stream:
         """Put a stream into the table."""

@@ -49,9 +49,9 @@ def added_us(through: Iterable[float], straight: Iterable[float]) -> list[float]
 
 def rows(figures: Mapping[str, Figures], run_us: Sequence[float]) -> list[Result]:
     """All rows that there are figures for; `run_us` is our programs' run time for each new connection."""
-    found = _new(figures)
+    found = costs(figures)
     found += _own(figures, run_us)
-    found += _added(figures)
+    found += added(figures)
     found += _others(figures)
     return found
 
@@ -60,7 +60,7 @@ def _peers(figures: Iterable[str]) -> list[str]:
     return [name for name in figures if name != OURS]
 
 
-def _new(figures: Mapping[str, Figures]) -> list[Result]:
+def costs(figures: Mapping[str, Figures]) -> list[Result]:
     """Processor time of the box for a new connection."""
     what = "CPU of the box per new connection"
     costs = {name: [cost.us_per_request for cost in each.new] for name, each in figures.items() if each.new}
@@ -90,12 +90,12 @@ def _own(figures: Mapping[str, Figures], run_us: Sequence[float]) -> list[Result
     ]
 
 
-def _added(figures: Mapping[str, Figures]) -> list[Result]:
+def added(figures: Mapping[str, Figures]) -> list[Result]:
     """Time that is added to a request on a new connection."""
     found = []
     for share in (0.99, 0.5):
         straight = figures[FLOOR].quantiles_us(share)
-        added = {name: added_us(each.quantiles_us(share), straight) for name, each in figures.items()}
+        more = {name: added_us(each.quantiles_us(share), straight) for name, each in figures.items()}
         for peer in _peers(figures):
             if peer == FLOOR:
                 continue
@@ -103,8 +103,8 @@ def _added(figures: Mapping[str, Figures]) -> list[Result]:
             found.append(
                 beside(
                     f"latency added, p{share * 100:.0f} / {peer}",
-                    added[OURS],
-                    added[peer],
+                    more[OURS],
+                    more[peer],
                     unit="us",
                     bound=_BELOW if gates else None,
                     gate=gates,

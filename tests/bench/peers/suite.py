@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from cdnctl.lab import gauges
 from cdnctl.lab.processes import end, undisturbed
+from tests.bench.peers import figures as figures_of
 from tests.bench.peers import load, place, servers
 from tests.bench.peers.figures import FLOOR, Figures, rows
 from tests.bench.peers.place import HOME, Place
 from tests.bench.peers.processors import busy_at_rest
 from tests.bench.peers.ways import Nftables, Ours, Way, proxies
-from tests.bench.results import Result
+from tests.bench.results import Result, Unsound
 
 RATE = 1000.0
 """New connections/s of the clients at a fixed pace: less than a fifth of what the slowest way can do."""
@@ -23,19 +24,27 @@ _EACH_S = 1
 """wrk takes whole seconds."""
 
 
+_MOST_AT_REST = 0.5
+"""Processors' worth of work that goes on anyway; it is taken off, but only as it was before."""
+
+
 class Plan(NamedTuple):
     """How much is measured."""
 
     rounds: int
+    """Of what a request costs."""
     all_ways: bool
     """And all that is asked of them; else only what rows with a gate need."""
+    paced: int
+    """Rounds of how long it takes: a neighbour of the box spoils a round or two, and the median does without
+    them."""
     paced_s: float
     timed: int
     """Passes in which the kernel times our programs."""
 
 
-FULL = Plan(rounds=8, all_ways=True, paced_s=1.0, timed=3)
-QUICK = Plan(rounds=3, all_ways=False, paced_s=0.5, timed=1)
+FULL = Plan(rounds=8, all_ways=True, paced=16, paced_s=0.5, timed=3)
+QUICK = Plan(rounds=3, all_ways=False, paced=7, paced_s=0.25, timed=1)
 
 
 class Box(NamedTuple):
@@ -76,12 +85,20 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     say("servers and links")
     with _box(plan.all_ways) as box:
         at_rest = busy_at_rest(0.5)
+        if at_rest > _MOST_AT_REST:
+            raise Unsound(f"something else keeps {at_rest:.1f} processors busy: it would be counted as ours")
         figures = {way.name: Figures() for way in box.ways}
-        for number in range(plan.rounds):
-            say(f"round {number + 1} of {plan.rounds}")
-            for way in box.ways if number % 2 else reversed(box.ways):
+        for number in _rounds(plan.rounds, lambda: figures_of.costs(figures)):
+            say(f"what a request costs, round {number + 1}")
+            for way in _in_turn(box.ways, number):
+                if plan.all_ways or way.name != FLOOR:
+                    with way:
+                        _costs(box, way, figures[way.name], plan, at_rest)
+        for number in _rounds(plan.paced, lambda: figures_of.added(figures)):
+            say(f"how long it takes, round {number + 1}")
+            for way in _in_turn(box.ways, number):
                 with way:
-                    _measure(box, way, figures[way.name], plan, at_rest)
+                    figures[way.name].times_us.append(_times_us(box, way, plan.paced_s))
         say("our programs' own run time")
         run_us = [_run_us(box) for _ in range(plan.timed)]
     return rows(figures, run_us)
@@ -94,23 +111,41 @@ def _settle(box: Box, way: Way, seconds: int) -> None:
         load.new_connections(way.target, seconds)
 
 
-def _measure(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> None:
-    """One round of one way, which is active."""
+def _rounds(count: int, rows: Callable[[], Iterable[Result]]) -> Iterator[int]:
+    """So many, and up to twice as many while they have not decided a gate."""
+    yield from range(count)
+    for number in range(count, 2 * count):
+        if any(row.is_open for row in rows()):
+            yield number
+
+
+def _in_turn(ways: list[Way], number: int) -> Iterable[Way]:
+    return ways if number % 2 else reversed(ways)
+
+
+def _costs(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> None:
+    """One round of one way, which is active: what the box has to do for a request."""
     _settle(box, way, way.settling_s)
     lost = box.place.lost()
-    if plan.all_ways or way.name != FLOOR:
-        box.place.next_source()
-        own_s = way.own_s()
-        cost = load.new_connections(way.target, _EACH_S).without(at_rest)
-        figures.new.append(cost)
-        figures.own_us.append((way.own_s() - own_s) * 1e6 / cost.requests)
+    box.place.next_source()
+    own_s = way.own_s()
+    cost = load.new_connections(way.target, _EACH_S).without(at_rest)
+    figures.new.append(cost)
+    figures.own_us.append((way.own_s() - own_s) * 1e6 / cost.requests)
     if plan.all_ways:
         box.place.next_source()
         figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
         figures.big.append(load.downloads(way.target, _EACH_S).without(at_rest))
-    sources = [box.place.next_source() for _ in range(_PACED)]
-    figures.times_us.append(load.request_times_us(way.target, sources, RATE, plan.paced_s))
     box.place.check(lost, way.name)
+
+
+def _times_us(box: Box, way: Way, seconds: float) -> list[float]:
+    """One round of one way, which is active: how long requests at a fixed pace take."""
+    lost = box.place.lost()
+    sources = [box.place.next_source() for _ in range(_PACED)]
+    times = load.request_times_us(way.target, sources, RATE, seconds)
+    box.place.check(lost, way.name)
+    return times
 
 
 def _run_us(box: Box) -> float:
