@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import DataPath
 
-from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.engine.engine import Engine
 from cdnctl.model import Actor, AnyCommand, Outcome
@@ -61,5 +61,5 @@ def weight_in_force(path: DataPath, cdn: str) -> int:
 
 def held_blocks(path: DataPath) -> int:
     """Prefixes in the kernel's tables themselves."""
-    pins = path.program.pins
-    return sum(len(list(Map.pinned(pins / name).keys())) for name in ("block_exact", "block_prefix"))
+    excess = KernelBlocks(path.program.pins).differences({}).excess
+    return len(excess)

@@ -15,6 +15,7 @@ from harness import AURORA, BOREALIS, CORONA, DataPath
 from msgspec.structs import replace
 
 from cdnctl.datapath import abi
+from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.kernel import Map
 from cdnctl.defence import protected
 from cdnctl.engine.engine import Engine
@@ -414,7 +415,7 @@ def test_what_was_written_past_the_agent_is_found_and_repaired(engine: Engine, p
     tables, pins = path.tables, path.program.pins
     (place, *_) = path.layout.endpoints_of(AURORA)
     tables.choice._endpoints.put(abi.key(place.id), bytes(entry_with(tables.choice.endpoint(place.id), 1)))
-    Map.pinned(pins / "block_exact").delete(next(iter(Map.pinned(pins / "block_exact").keys())))
+    KernelBlocks(pins).remove(IPv4Network("10.1.3.7"))
     path.blocks.put(IPv4Network("10.9.9.0/24"), 0)
     tables.mode = abi.Mode.DISARMED
     service = path.layout.services[0]
