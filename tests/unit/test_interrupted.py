@@ -124,11 +124,27 @@ KEPT = {
 }
 
 
+KILL, FULL, BROKEN = "signal=KILL", "error=ENOSPC", "error=EIO"
+QUICK = {
+    ("state", KILL),
+    ("state", FULL),
+    ("block", KILL),
+    ("record", KILL),
+    ("journal", KILL),
+    ("journal", FULL),
+}
+"""The others run with the soak tests: each takes a second or two, and more on a busy box."""
+
+
 @needs_strace
 @pytest.mark.parametrize(
-    "fault", ["signal=KILL", "error=ENOSPC", pytest.param("error=EIO", marks=pytest.mark.soak)]
+    ("what", "fault"),
+    [
+        pytest.param(what, fault, marks=() if (what, fault) in QUICK else pytest.mark.soak)
+        for what in KEPT
+        for fault in (KILL, FULL, BROKEN)
+    ],
 )
-@pytest.mark.parametrize("what", KEPT)
 def test_afterwards_there_is_the_old_or_the_new(tmp_path: Path, what: str, fault: str) -> None:
     kept, number, seen, directory = KEPT[what], 0, set[str](), tmp_path
 
