@@ -22,6 +22,9 @@ missing_packages() {
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
 	command -v asciinema >/dev/null || echo asciinema # reads our casts in the tests
+	command -v strace >/dev/null || echo strace     # tests of what a save leaves that is interrupted
+	[[ -x /usr/sbin/sshd ]] || echo openssh-server # tests of the lock-out guard: a daemon of their own
+	command -v sudo >/dev/null || echo sudo         # the same
 	command -v ps >/dev/null || echo procps
 	command -v systemd-analyze >/dev/null || echo systemd # tests of the unit; nothing of it is started
 }

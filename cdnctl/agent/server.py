@@ -44,10 +44,12 @@ from cdnctl.model import (
     PacketFilter,
     Record,
     Reload,
+    Revert,
     Sampled,
     Severity,
     Stop,
     StopRecording,
+    Undo,
     Watcher,
     Who,
 )
@@ -75,7 +77,7 @@ class Engine(Protocol):
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
-    async def reload(self, command: Reload, actor: Actor) -> Outcome: ...
+    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome: ...
 
     def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
@@ -145,14 +147,14 @@ class Server:
     async def change(self, request: protocol.Request, session: str, actor: Actor) -> Outcome | None:
         """Carry it out, the first time; after that answer what became of it then. None: not known any more.
 
-        Only a reload gives way to frames and to others' commands before it is done. It goes on when its
-        client has gone.
+        Only what puts a configuration into force gives way to frames and others' commands before it is done,
+        and goes on when its client has gone.
         """
         command, key = request.command, Key(actor.uid, session, request.id)
         first = self._outcomes.find(key)
         if first is None and request.again and not self._outcomes.is_whole:
             return None
-        if first is None and isinstance(command, Reload):
+        if first is None and isinstance(command, Reload | Revert | Undo):
             first = self._outcomes.keep(key, command, self._start_reload(command, actor))
         elif first is None:
             first = self._outcomes.keep(key, command, self.execute(command, actor))
@@ -210,13 +212,13 @@ class Server:
         """An event in the next frame."""
         self._engine.execute(Note(text=text, severity=severity), actor)
 
-    def _start_reload(self, command: Reload, actor: Actor) -> asyncio.Task[Outcome]:
+    def _start_reload(self, command: Reload | Revert | Undo, actor: Actor) -> asyncio.Task[Outcome]:
         task = asyncio.get_running_loop().create_task(self._reload(command, actor))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
         return task
 
-    async def _reload(self, command: Reload, actor: Actor) -> Outcome:
+    async def _reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
         if refusal := noting.refusal(command, actor):
             return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         if not command.dry_run:

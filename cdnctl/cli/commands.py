@@ -16,6 +16,7 @@ from cdnctl.model import (
     Attach,
     BlockPrefix,
     Bypass,
+    Confirm,
     Detach,
     Disallow,
     Disarm,
@@ -23,12 +24,15 @@ from cdnctl.model import (
     Mark,
     Record,
     Reload,
+    Repair,
+    Revert,
     SetLimit,
     SetMode,
     SetWeights,
     Stop,
     StopRecording,
     Unblock,
+    Undo,
     Undrain,
 )
 
@@ -58,6 +62,13 @@ def _record(options: argparse.Namespace) -> AnyChange:
     return Record(path=path, for_s=options.for_s, redact=options.redact)
 
 
+def undo_of(options: argparse.Namespace) -> Undo:
+    """Of a line of the journal, or back to a revision."""
+    if options.seq is not None and options.to is not None:
+        raise UsageError("a line of the journal and --to", "give one or the other")
+    return Undo(seq=options.seq, to=options.to)
+
+
 _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "block": lambda options: BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s),
     "unblock": lambda options: Unblock(prefix=options.prefix),
@@ -76,6 +87,10 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "record": _record,
     "mark": lambda options: Mark(text=options.text),
     "reload": lambda options: Reload(program=options.program),
+    "confirm": lambda _options: Confirm(),
+    "revert": lambda _options: Revert(),
+    "undo": undo_of,
+    "repair": lambda _options: Repair(),
 }
 
 
@@ -86,4 +101,6 @@ def is_change(verb: str) -> bool:
 
 def change_of(options: argparse.Namespace) -> AnyChange:
     """The change, with its reason, tried or in earnest. Raises UsageError for options that contradict."""
-    return replace(_CHANGES[options.verb](options), reason=options.reason, dry_run=options.dry_run)
+    confirm_s = getattr(options, "confirm", None) or 0.0
+    common = {"reason": options.reason, "dry_run": options.dry_run, "confirm_s": confirm_s}
+    return replace(_CHANGES[options.verb](options), **common)

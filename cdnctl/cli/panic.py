@@ -16,7 +16,7 @@ from cdnctl import paths
 from cdnctl.agent import ending
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import find_edge, guess_edge
-from cdnctl.cli import show
+from cdnctl.cli import show, taking_back
 from cdnctl.errors import AgentUnreachable, CdnctlError, NotPermitted, UsageError, sudo_line
 from cdnctl.model import Arm, Bypass, Detach, Disarm, Outcome, SetMode, Stop
 
@@ -44,11 +44,15 @@ def _through_agent(options: argparse.Namespace, command: PanicCommand) -> Outcom
             raise NotPermitted(
                 f"this user may only watch edge {client.edge}; this needs root or group cdnctl", sudo_line()
             )
-        if _cuts(command) and not command.dry_run:
+        plan: Outcome | None = None
+        if (_cuts(command) or isinstance(command, SetMode)) and not command.dry_run:
             plan = client.request(msgspec.structs.replace(command, dry_run=True))
             if not plan.ok:
                 return plan
-            _confirm(options, plan.text)
+            if _cuts(command):
+                _confirm(options, plan.text)
+        if not isinstance(command, Stop):
+            command = taking_back.confirming(options, command, lambda: plan)
         outcome = client.request(command, CHANGE_TIMEOUT_S)
         if not (isinstance(command, Stop) and outcome.ok) or command.dry_run:
             return outcome
@@ -64,6 +68,11 @@ def _directly(options: argparse.Namespace, command: PanicCommand, *, why: str) -
     require_privileges()
     from cdnctl.datapath import panic
 
+    if options.confirm:
+        raise CdnctlError(
+            f"{why}: without an agent nothing would revert it",
+            "leave out --confirm, or start the agent first",
+        )
     if isinstance(command, Stop):
         return _stop_directly(options, command, edge, why)
     if _cuts(command):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import cast, replay, trace, verbs
+from cdnctl.cli import cast, replay, taking_back, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
@@ -17,6 +17,7 @@ from cdnctl.model import BlockPrefix
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
 _LONGEST_S = 10 * 365 * 86400
+_CONFIRM_MAX_S = 86400.0
 _WEIGHT_MAX = 1000
 _FASTEST = 1e9
 _FRAME_DIGITS = 18
@@ -33,6 +34,9 @@ examples:
   cdnctl block 198.51.100.0/24 --for 2h --reason "SYN flood"
   cdnctl weight aurora=60 borealis=40       --dry-run shows the shares it would lead to
   cdnctl drain aurora                       no new flows to it; live ones stay
+  cdnctl drain aurora --confirm 5m          the same, but it reverts unless `cdnctl confirm` comes
+  cdnctl undo                               take the last change back; `cdnctl journal` has them all
+  cdnctl diff                               does the kernel hold what it should? `cdnctl repair`
   cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
   cdnctl mode observe                       decide and count, but let every packet pass
@@ -103,6 +107,21 @@ def lifetime(text: str) -> float | None:
     raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 90s, 30m, 4h, 1d12h, or forever")
 
 
+def confirmation(text: str) -> float:
+    """Seconds of `90`, `90s` or `5m`; 0 for no confirmation."""
+    seconds = float(text) if text.isascii() and text.isdecimal() and len(text) < 6 else lifetime(text)
+    if seconds is not None and seconds <= _CONFIRM_MAX_S:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a time as in 90s or 5m, of a day at most, or 0")
+
+
+def count(text: str) -> int:
+    """A number of the journal or of a state."""
+    if text.isascii() and text.isdecimal() and len(text) <= _FRAME_DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number")
+
+
 def weight(text: str) -> tuple[str, int]:
     """`aurora=60` as name and weight."""
     name, _, number = text.partition("=")
@@ -167,12 +186,21 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         *,
         cuts: bool = False,
         starts: bool = False,
+        confirmed: bool = True,
     ) -> argparse.ArgumentParser:
         made = verb(name, text, run, starts=starts)
         made.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
         made.add_argument("--dry-run", action="store_true", help="only say what would happen")
-        if cuts:
-            made.add_argument("-y", "--yes", action="store_true", help="do not ask before cutting flows")
+        if confirmed:
+            made.add_argument(
+                "--confirm",
+                type=confirmation,
+                metavar="TIME",
+                help="revert it after 90s, 5m, ... unless `cdnctl confirm` comes before; 0: let it stay",
+            )
+        what = "do not ask before cutting flows" if cuts else "let it stay unconfirmed, risky or not"
+        made.add_argument("-y", "--yes", action="store_true", help=what)
+        made.set_defaults(**({} if confirmed else {"confirm": 0.0}))
         return made
 
     agent = verb(
@@ -236,6 +264,8 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     _add_init(
         verb("init", "ask a few questions, probe, and write a configuration", verbs.init, answers=False)
     )
+    _add_taking_back(verb, change)
+
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
@@ -325,6 +355,32 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the file that is there")
     parser.add_argument("--dry-run", action="store_true", help="print the file instead of writing it")
+
+
+def _add_taking_back(
+    verb: Callable[..., argparse.ArgumentParser], change: Callable[..., argparse.ArgumentParser]
+) -> None:
+    change("confirm", "keep the change that waits for it", taking_back.confirm, confirmed=False)
+    change("revert", "take that change back at once", taking_back.revert, confirmed=False)
+    undo = change("undo", "take back the last change, or another one", taking_back.undo)
+    undo.add_argument("seq", nargs="?", type=count, metavar="SEQ", help="its number in the journal")
+    undo.add_argument(
+        "--to",
+        type=count,
+        metavar="REVISION",
+        help="back to a state that `cdnctl state` lists, all at once; blocks stay as they are",
+    )
+    state = verb("state", "list the states that are kept, or show one", taking_back.state)
+    state.add_argument("what", nargs="?", choices=("list", "show"), default="list")
+    state.add_argument(
+        "revision", nargs="?", type=count, metavar="REVISION", help="the one in force if not said"
+    )
+    verb(
+        "diff",
+        "compare what the kernel holds with what is wanted; ends with 1 if it differs",
+        taking_back.diff,
+    )
+    change("repair", "have the kernel hold what is wanted", taking_back.repair, confirmed=False)
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

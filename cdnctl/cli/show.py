@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cdnctl.model import Allowed, Block, Cdn, Customer, Frame, Outcome, Watcher, share_words
+from cdnctl.model import (
+    Allowed,
+    Block,
+    Cdn,
+    Customer,
+    Difference,
+    Frame,
+    Outcome,
+    Revision,
+    Watcher,
+    share_words,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +46,7 @@ _STATE_STYLES = {
 _TALKERS_SHOWN = 10
 _CUSTOMERS_SHOWN = 10
 _PREFIXES_SHOWN = 3
+_LONGEST_LINE = 10_000
 _WIDE = 112
 """Columns from which the table of CDNs has all its columns."""
 _TEXT_MIN_WIDTH = 7
@@ -180,6 +192,44 @@ def journal(entries: Iterable[JournalEntry]) -> None:
     _console().print(table)
 
 
+def revisions(found: Sequence[Revision], as_json: bool) -> None:
+    """The states that are kept, the newest first."""
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        print("nothing was changed yet, so no state is kept")
+        return
+    from cdnctl.console import format as f
+
+    now, table = time.time_ns(), _table(">revision", "in force since", "ago")
+    for each in found:
+        _add(table, str(each.number), f.clock(each.at_ns), f.duration((now - each.at_ns) / 1e9))
+    _console().print(table)
+
+
+def differences(found: Sequence[Difference], as_json: bool) -> None:
+    """What the kernel holds otherwise."""
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        print("the kernel holds what is wanted")
+        return
+    table = _table("what", "name", "wanted", "in the kernel")
+    for each in found:
+        _add(table, each.what, each.name, each.wanted, each.found)
+    _console().print(table)
+    print("`cdnctl repair` makes it so")
+
+
+def clean_text(text: str) -> str:
+    """Lines of a file, without what would steer a terminal."""
+    from cdnctl.console import format as f
+
+    return "".join(f"{f.clean(line, _LONGEST_LINE)}\n" for line in text.splitlines())
+
+
 def check(report: Report) -> None:
     """What `check` found."""
     if report.problems:
@@ -233,6 +283,13 @@ def _headline(out: Console, picture: Frame) -> None:
     if picture.step:
         line.append(f"  {f.clean(picture.step)}", "bold")
     out.print(line)
+    if picture.pending is not None:
+        waiting = picture.pending
+        left = f.duration(waiting.left_s) if waiting.left_s else "now"
+        what = f"TO BE CONFIRMED: {f.clean(waiting.by)} did `{f.clean(waiting.cli)}`, which reverts in {left}"
+        if waiting.trouble:
+            what = f"CANNOT REVERT `{f.clean(waiting.cli)}`: {f.clean(waiting.trouble)}"
+        out.print(Text(f"{what}; `cdnctl confirm` keeps it, `cdnctl revert` takes it back", "bold yellow"))
     totals = picture.totals
     out.print(
         Text(

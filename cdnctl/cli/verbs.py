@@ -10,11 +10,10 @@ from typing import cast
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import panic, show
+from cdnctl.cli import panic, show, taking_back
 from cdnctl.cli.commands import change_of
-from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
+from cdnctl.errors import CdnctlError, NoAgent, UsageError
 from cdnctl.model import (
-    AnyChange,
     AnyCommand,
     GetFrame,
     GetMetrics,
@@ -24,8 +23,6 @@ from cdnctl.model import (
     Who,
 )
 
-RELOAD_TIMEOUT_S = 150.0
-"""A new version is compiled, which takes seconds, and more on a busy box."""
 ATTACH_TIMEOUT_S = 30.0
 """Attaching may have to wait for a driver to reset its queues."""
 
@@ -124,34 +121,32 @@ def who(options: argparse.Namespace) -> int:
 
 def reload(options: argparse.Namespace) -> int:
     """Have the agent read its configuration again."""
-    with Client(find_edge(options.edge)) as client:
-        _require_operator(client)
-        return show.outcome(client.request(change_of(options), RELOAD_TIMEOUT_S), options.json)
+    return taking_back.change(options, change_of(options), taking_back.SLOW_S)
 
 
 def block(options: argparse.Namespace) -> int:
     """Block a prefix."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def unblock(options: argparse.Namespace) -> int:
     """Lift a manual block."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def weight(options: argparse.Namespace) -> int:
     """Set wanted weights."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def drain(options: argparse.Namespace) -> int:
     """Drain a CDN."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def undrain(options: argparse.Namespace) -> int:
     """Undrain a CDN."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def customers(options: argparse.Namespace) -> int:
@@ -165,17 +160,17 @@ def customers(options: argparse.Namespace) -> int:
 
 def limit(options: argparse.Namespace) -> int:
     """Set a customer's limits, or clear them."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def allow(options: argparse.Namespace) -> int:
     """Neither block nor limit a prefix."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def disallow(options: argparse.Namespace) -> int:
     """Take that back."""
-    return _change(options)
+    return taking_back.change(options, change_of(options))
 
 
 def mode(options: argparse.Namespace) -> int:
@@ -189,7 +184,7 @@ def attach(options: argparse.Namespace) -> int:
     if path is None and options.dry_run:
         return show.outcome(Outcome(ok=True, text="would start an agent, and attach"), options.json)
     with Client(path or _agent_for(options)) as client:
-        _require_operator(client)
+        taking_back.require_operator(client)
         return show.outcome(client.request(change_of(options), ATTACH_TIMEOUT_S), options.json)
 
 
@@ -229,12 +224,12 @@ def check(options: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Begin or end a recording."""
-    return _change(options)
+    return _plain(options)
 
 
 def mark(options: argparse.Namespace) -> int:
     """Set a mark."""
-    return _change(options)
+    return _plain(options)
 
 
 def trace(options: argparse.Namespace) -> int:
@@ -310,18 +305,8 @@ def _ask(options: argparse.Namespace, command: AnyCommand) -> Outcome:
         return client.request(command)
 
 
-def _change(options: argparse.Namespace) -> int:
-    return _ask_for(options, change_of(options))
-
-
-def _ask_for(options: argparse.Namespace, command: AnyChange) -> int:
+def _plain(options: argparse.Namespace) -> int:
+    """A change that nothing could be taken back of."""
     with Client(find_edge(options.edge)) as client:
-        _require_operator(client)
-        return show.outcome(client.request(command), options.json)
-
-
-def _require_operator(client: Client) -> None:
-    if client.role != "operate":
-        raise NotPermitted(
-            f"this user may only watch edge {client.edge}; a change needs root or group cdnctl", sudo_line()
-        )
+        taking_back.require_operator(client)
+        return show.outcome(client.request(change_of(options)), options.json)

@@ -114,10 +114,10 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-def read(path: Path) -> Config:
-    """As `load`, for those who pass mistakes on in words. Raises CdnctlError."""
+def read(path: Path, text: str | None = None) -> Config:
+    """As `load`, or with its text `parse`, for those who pass mistakes on in words. Raises CdnctlError."""
     try:
-        return load(path)
+        return load(path) if text is None else parse(text, path)
     except ConfigError as error:
         problems = "\n".join(f"  {problem}" for problem in error.problems)
         raise CdnctlError(

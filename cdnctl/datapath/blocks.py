@@ -53,6 +53,15 @@ class _Entry(NamedTuple):
     pad: int = 0
 
 
+class Differences(NamedTuple):
+    """Of what is wanted and what the kernel enforces."""
+
+    missing: list[abi.AnyNetwork]
+    excess: list[abi.AnyNetwork]
+    otherwise: list[abi.AnyNetwork]
+    """Enforced, but until another time."""
+
+
 class KernelBlocks:
     """Writes wanted prefixes into the kernel. Lifetimes are wall time in nanoseconds, 0 means never."""
 
@@ -125,6 +134,18 @@ class KernelBlocks:
         if self._held.pop(key, None) is not None:
             self._ended.discard(key)
             self._hints.remove(key)
+
+    def differences(self, wanted: Mapping[abi.AnyNetwork, int]) -> Differences:
+        """How the kernel's tables differ from what is wanted; what is about to end counts as gone."""
+        soon_ns, ends = time.monotonic_ns() + _LAPSING_NS, packing.sort(wanted, _began_ns()).all()
+        known = {key: _unpack(value).expires_ns for key, value in self._known().items()}
+        live = {key for key, end in known.items() if not 0 < end <= soon_ns}
+        due = {key for key, end in ends.items() if not 0 < end <= soon_ns}
+        return Differences(
+            [abi.network(key) for key in due - live],
+            [abi.network(key) for key in live - ends.keys()],
+            [abi.network(key) for key in due & live if not _same_end(known[key], ends[key])],
+        )
 
     def hits(self, network: abi.AnyNetwork) -> int:
         """Packets it dropped, estimated; 0 when the kernel does not have it."""

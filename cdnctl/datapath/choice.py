@@ -144,6 +144,10 @@ class Choice:
         held.frombytes(self._picks.get(abi.key(table)) or b"")
         return held
 
+    def reread(self) -> None:
+        """Believe nothing that was written before: somebody else may have written over it."""
+        self._contents = None
+
     def _service_entries(self) -> list[abi.Service]:
         return [abi.Service.from_buffer_copy(raw) for raw in self._services.values()]
 

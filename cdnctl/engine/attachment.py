@@ -189,6 +189,11 @@ class Attachment:
         found = ((name, self.attached.get(roots.get(name, name))) for name in self._config.edge.interfaces)
         return [Interface(name=name, mode=how.mode if how else "detached") for name, how in found]
 
+    def live_interfaces(self) -> set[str]:
+        """The configured interfaces whose frames come by the program, as the kernel says."""
+        roots, live = self._roots(), {name for name, _ in self._live()}
+        return {name for name in self._config.edge.interfaces if roots.get(name, name) in live}
+
     def _live(self) -> list[tuple[str, Mode]]:
         """Where the kernel says that our program is, pinned still or not."""
         return attach.attached_to(frozenset({self._identity}))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.blocks import Differences, KernelBlocks
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
 from cdnctl.model import Block
+from cdnctl.state.blocks import undisturbed
+
+MANY = 10_000
 
 
 class Blocks:
@@ -24,11 +28,22 @@ class Blocks:
 
     def load(self, blocks: Iterable[Block]) -> None:
         """Have exactly these, but for those that have ended."""
-        for block in blocks:
-            self.wanted.add(block)
-        self.wanted.expire(time.time_ns())
+        with undisturbed():
+            self.wanted.fill(blocks)
+            self.wanted.expire(time.time_ns())
+            self._kernel.load(self.wanted.kernel_view())
+        if len(self.wanted) > MANY:
+            gc.freeze()  # they live as long as we do: nobody need look at each of them again and again
+        self._tables.bump_generation()
+
+    def reload(self) -> None:
+        """Have the kernel hold exactly what is wanted, whatever it holds."""
         self._kernel.load(self.wanted.kernel_view())
         self._tables.bump_generation()
+
+    def differences(self) -> Differences:
+        """How the kernel's tables differ from what is wanted."""
+        return self._kernel.differences(self.wanted.kernel_view())
 
     def block(self, block: Block) -> None:
         """Want `block`, and enforce it. Raises OSError or ValueError; then all is as it was."""

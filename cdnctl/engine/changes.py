@@ -1,20 +1,24 @@
-"""Commands: what each does, what it refuses, and the command line that does the same."""
+"""Commands: what each comes to, and what it refuses; then a transaction carries it out."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cdnctl.datapath import abi
 from cdnctl.defence import blocklist, protected
-from cdnctl.engine import steering
+from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
+from cdnctl.engine.drift import Drift
+from cdnctl.engine.objects import MANUAL
+from cdnctl.engine.planned import Planned
 from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
+from cdnctl.engine.switches import Switches
+from cdnctl.engine.transactions import Transactions
+from cdnctl.engine.undo import TakingBack
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
     Actor,
@@ -26,21 +30,27 @@ from cdnctl.model import (
     BlockPrefix,
     Bypass,
     Change,
+    Confirm,
     Detach,
+    Diff,
     Disallow,
     Disarm,
     Drain,
+    GetState,
     ListBlocks,
     ListCustomers,
     Mark,
     Note,
     Outcome,
     Reload,
+    Repair,
+    Revert,
     SetLimit,
     SetMode,
     SetWeights,
     Stop,
     Unblock,
+    Undo,
     Undrain,
 )
 from cdnctl.model.lines import command_line, duration
@@ -50,34 +60,42 @@ if TYPE_CHECKING:
 
 _LONGEST_LIFETIME_S = 366 * 86400.0
 _LONGEST_TEXT = 500
-MANUAL = "manual"
 
 
 class Changes:
-    """Executes commands on an engine."""
+    """Executes commands on an engine: first a plan, then the change, if it is not a dry run."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.transactions = Transactions(engine)
         self._reloading = Reloading(engine)
-        customers = CustomerChanges(engine, self._save)
-        self._do: dict[type[Any], Callable[[Any], Outcome]] = {
+        customers, switches = CustomerChanges(engine), Switches(engine)
+        back, drift = TakingBack(engine, self.transactions), Drift(engine)
+        self._back = back
+        self._do: dict[type[Any], Callable[[Any], Outcome | Planned]] = {
             BlockPrefix: self._block,
             Unblock: self._unblock,
             SetWeights: self._weights,
             Drain: lambda command: self._drain(command, True),
             Undrain: lambda command: self._drain(command, False),
-            Disarm: self._disarm,
-            Arm: self._arm,
-            Bypass: self._bypass,
-            Attach: self._attach,
-            Detach: self._detach,
+            Disarm: switches.disarm,
+            Arm: switches.arm,
+            Bypass: switches.bypass,
+            Attach: switches.attach,
+            Detach: switches.detach,
+            SetMode: switches.mode,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
-            SetMode: self._mode,
             SetLimit: customers.limit,
             Allow: customers.allow,
             Disallow: customers.disallow,
+            Confirm: back.confirm,
+            Revert: back.revert,
+            Undo: back.undo,
+            Diff: drift.diff,
+            Repair: drift.repair,
+            GetState: self._state,
             ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks.newest()),
             ListCustomers: customers.list,
             **Queries(self._engine).table,
@@ -93,12 +111,24 @@ class Changes:
             _check_reason(command)
             if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
                 self._engine.attachment.check_loaded()
-            outcome = run(command)
+            found = run(command)
+            outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
         if not isinstance(command, Change) or command.dry_run or isinstance(command, Note | Mark):
             return outcome
         return self._record(command, actor, self._idle(command, outcome), before)
+
+    def _carry_out(self, command: AnyCommand, actor: Actor, planned: Planned) -> Outcome:
+        assert isinstance(command, Change)
+        if command.dry_run:
+            return planned.preview(self._engine.state.revision)
+        outcome = self.transactions.apply(command, actor, command_line(command), planned)
+        waiting = self.transactions.pending
+        if command.confirm_s and waiting is not None and self.transactions.record is waiting:
+            text = f"{outcome.text}; reverts in {duration(command.confirm_s)} unless `cdnctl confirm` comes"
+            outcome = msgspec.structs.replace(outcome, text=text)
+        return outcome
 
     def _idle(self, command: Change, outcome: Outcome) -> Outcome:
         """With a warning when what was done has no effect for now."""
@@ -107,16 +137,68 @@ class Changes:
         warning = "the edge is detached: this takes effect when `cdnctl attach` puts it on again"
         return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
 
-    async def reload(self, command: Reload, actor: Actor) -> Outcome:
-        """The same for the one command that takes its time."""
+    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
+        """The same for commands that may take their time: those that put a configuration into force."""
         before = self._picture()
         try:
             _check_reason(command)
             self._engine.attachment.check_loaded()
-            outcome = await self._reloading.run(command)
+            planned = None
+            if not isinstance(command, Reload):
+                planned = (
+                    self._back.revert(command) if isinstance(command, Revert) else self._back.undo(command)
+                )
+                if objects.CONFIG not in planned.after:
+                    return self.execute(command, actor)
+            with self._reloading.alone():
+                outcome = await self._reload(command, actor, planned)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
         return outcome if command.dry_run else self._record(command, actor, outcome, before)
+
+    async def _reload(self, command: Reload | Revert | Undo, actor: Actor, back: Planned | None) -> Outcome:
+        """What the file says, or what `back` takes back, into force."""
+        text = None if back is None else back.after[objects.CONFIG]
+        wanted = await self._reloading.plan(text, anew=isinstance(command, Reload) and command.program)
+        planned = back or Planned(
+            after={objects.CONFIG: wanted.text},
+            would=f"would reload: {wanted.words}",
+            done=lambda: f"reloaded: {wanted.words}",
+            warnings=wanted.astray,
+            risk=wanted.risk,
+        )
+        if command.dry_run:
+            preview = planned.preview(self._engine.state.revision)
+            return msgspec.structs.replace(preview, changed=wanted.found)
+        new = await self._reloading.prepare(wanted)
+        try:
+            record = self.transactions.begin(command, actor, command_line(command), planned)
+        except BaseException:
+            if new:
+                new.program.abandon()
+            raise
+        edge = self._engine.config.edge.name
+        try:
+            if record and record.confirm_s:
+                self._engine.store.pending.write(record)
+            outcome = self._reloading.apply(wanted, new)
+        except BaseException:
+            self.transactions.abandon()
+            raise
+        warnings = self.transactions.store(record, despite_disk=True) if record else []
+        try:
+            if record and back:
+                held.hold(edge, refused=record.before[objects.CONFIG], text=wanted.text)
+            else:
+                held.forget(edge)
+        except OSError as error:
+            warnings.append(f"the next start may go by another configuration than the one in force: {error}")
+        return msgspec.structs.replace(
+            outcome,
+            text=outcome.text if back is None else planned.done(),
+            warnings=[*outcome.warnings, *(planned.warnings if back else ()), *warnings],
+            state_version=self._engine.state.revision,
+        )
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
         self._engine.tell(
@@ -125,13 +207,15 @@ class Changes:
             "notice" if outcome.ok else "warning",
             monotonic_ns=outcome.applied_monotonic_ns,
         )
+        record = self.transactions.record if outcome.ok else None
         try:
             self._engine.journal.append(
-                actor, command, outcome, before, self._picture(), command_line(command)
+                actor, command, outcome, before, self._picture(), command_line(command), record
             )
         except OSError as error:
             warning = f"in force, but not in the journal: {error}"
-            return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
+            outcome = msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
+        self.transactions.settle()
         return outcome
 
     def _picture(self) -> dict[str, Any]:
@@ -146,17 +230,16 @@ class Changes:
             "blocks": len(self._engine.blocks.wanted),
         }
 
-    def _save(self) -> list[str]:
-        """Warnings; the change is in force already."""
-        try:
-            self._engine.store.save(self._engine.state)
-        except CdnctlError as error:
-            return [str(error)]
-        return []
+    def _state(self, command: GetState) -> Outcome:
+        """What is kept, or one of it."""
+        store, version = self._engine.store, self._engine.state.revision
+        if command.revision is None:
+            return Outcome(ok=True, text="", revisions=store.revisions(), state_version=version)
+        return Outcome(ok=True, text="", state=store.text_of(command.revision), state_version=version)
 
     # -- block list --
 
-    def _block(self, command: BlockPrefix) -> Outcome:
+    def _block(self, command: BlockPrefix) -> Planned:
         engine = self._engine
         network = blocklist.parse_prefix(command.prefix)
         lifetime = command.lifetime_s
@@ -188,33 +271,27 @@ class Changes:
                     f"{allowed.prefix} is allowed: the block has no effect until"
                     f" `cdnctl disallow {allowed.prefix}`"
                 )
-        if command.dry_run:
-            already = ", which is blocked already" if engine.blocks.wanted.find(network) else ""
-            return Outcome(ok=True, text=f"would block {shown} {how_long}{already}", warnings=warnings)
-        engine.blocks.block(block)
-        applied_ns = time.monotonic_ns()
-        engine.state.blocks = list(engine.blocks.wanted)
-        warnings += self._save()
-        if not engine.state.armed:
+        if not command.dry_run and not engine.state.armed:
             warnings.append("the edge is disarmed: the block takes effect when it is armed again")
-        return Outcome(
-            ok=True, text=f"blocked {shown} {how_long}", applied_monotonic_ns=applied_ns, warnings=warnings
+        already = ", which is blocked already" if engine.blocks.wanted.find(network) else ""
+        found = engine.matched(network)
+        return Planned(
+            after={objects.block(shown): objects.of_block(block)},
+            would=f"would block {shown} {how_long}{already}; {consequences.block_words(found)}",
+            done=lambda: f"blocked {shown} {how_long}",
+            warnings=warnings,
+            risk=consequences.block_risk(found),
         )
 
-    def _unblock(self, command: Unblock) -> Outcome:
+    def _unblock(self, command: Unblock) -> Planned | Outcome:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
-        if command.dry_run:
-            held = engine.blocks.wanted.find(shown)
-            return Outcome(
-                ok=bool(held), text=f"would unblock {shown}" if held else f"{shown} is not blocked"
-            )
-        engine.blocks.unblock(command.prefix, MANUAL)
-        applied_ns = time.monotonic_ns()
-        engine.state.blocks = list(engine.blocks.wanted)
-        return Outcome(
-            ok=True, text=f"unblocked {shown}", applied_monotonic_ns=applied_ns, warnings=self._save()
-        )
+        what = objects.block(shown)
+        if objects.read(engine, what) is None:
+            if command.dry_run and not engine.blocks.wanted.find(shown):
+                return Outcome(ok=False, text=f"{shown} is not blocked")
+            engine.blocks.wanted.remove(shown, MANUAL)  # raises, and says what is
+        return Planned(after={what: None}, would=f"would unblock {shown}", done=lambda: f"unblocked {shown}")
 
     # -- steering --
 
@@ -223,36 +300,25 @@ class Changes:
         if name not in cdns:
             raise CdnctlError(f"there is no CDN {name!r}", f"there are {', '.join(cdns)}")
 
-    def _steer(
-        self, weights: dict[str, int], drained: list[str], *, would: str, done: str, dry_run: bool
-    ) -> Outcome:
+    def _steer(self, after: objects.Values, text: str, done: str) -> Planned:
         engine = self._engine
-        merged = {**engine.weights(), **weights}
-        steering.check(engine.config, merged, drained)
-        shares = steering.split(engine.layout, merged, drained).shares
-        by_service = steering.by_service(engine.config, merged, drained)
-        if dry_run:
-            return Outcome(ok=True, text=f"would {would}", shares=shares, service_shares=by_service)
-        before = engine.state.weights, engine.state.drained
-        engine.state.weights = {**engine.state.weights, **weights}
-        engine.state.drained = drained
-        try:
-            engine.steer()
-        except (OSError, CdnctlError):
-            engine.state.weights, engine.state.drained = before
-            with contextlib.suppress(OSError, CdnctlError):
-                engine.steer()  # part of it may be in force
-            raise
-        return Outcome(
-            ok=True,
-            text=done,
+        state = objects.with_values(engine.state, after)
+        weights, drained = engine.weights(state), engine.drained(state)
+        steering.check(engine.config, weights, drained)
+        shares = steering.split(engine.layout, weights, drained).shares
+        before = steering.split(engine.layout, engine.weights(), engine.drained()).shares
+        moved = consequences.moved(before, shares)
+        given = [[cdn for cdn, share in each.items() if share] for each in (shares, before)]
+        return Planned(
+            after=after,
+            would=f"would {text}: {consequences.steering_words(moved)}",
+            done=lambda: done,
             shares=shares,
-            service_shares=by_service,
-            applied_monotonic_ns=time.monotonic_ns(),
-            warnings=self._save(),
+            service_shares=steering.by_service(engine.config, weights, drained),
+            risk=consequences.steering_risk(moved, *given),
         )
 
-    def _weights(self, command: SetWeights) -> Outcome:
+    def _weights(self, command: SetWeights) -> Planned:
         if not command.weights:
             raise CdnctlError("no weights given", "as in: cdnctl weight aurora=60 borealis=40")
         for name, weight in command.weights.items():
@@ -260,104 +326,19 @@ class Changes:
             if not 0 <= weight <= 1000:
                 raise CdnctlError(f"weight {weight} of {name}", "weights are whole numbers from 0 to 1000")
         text = "set weights " + ", ".join(f"{name}={weight}" for name, weight in command.weights.items())
-        drained = list(self._engine.state.drained)
-        return self._steer(dict(command.weights), drained, would=text, done=text, dry_run=command.dry_run)
+        after = {objects.weight(name): weight for name, weight in command.weights.items()}
+        return self._steer(after, text, text)
 
-    def _drain(self, command: Drain | Undrain, drain: bool) -> Outcome:
+    def _drain(self, command: Drain | Undrain, drain: bool) -> Planned:
         self._known(command.cdn)
-        drained = [name for name in self._engine.state.drained if name != command.cdn]
         if drain == (command.cdn in self._engine.drained()):
-            return Outcome(ok=True, text=f"{command.cdn} is {'drained already' if drain else 'not drained'}")
-        if drain:
-            drained.append(command.cdn)
+            said = f"{command.cdn} is {'drained already' if drain else 'not drained'}"
+            return Planned(after={}, would=said, done=lambda: said)
         verb = "drain" if drain else "undrain"
-        return self._steer(
-            {},
-            drained,
-            would=f"{verb} {command.cdn}",
-            done=f"{verb}ed {command.cdn}",
-            dry_run=command.dry_run,
-        )
+        after = {objects.drain(command.cdn): drain}
+        return self._steer(after, f"{verb} {command.cdn}", f"{verb}ed {command.cdn}")
 
-    # -- switches --
-
-    def _disarm(self, command: Disarm) -> Outcome:
-        what = "no source is blocked, no CDN ejected; new flows follow plain weights"
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would disarm: {what}")
-        mode = (self._engine.tables.mode | abi.Mode.DISARMED) & ~abi.Mode.BYPASS
-        return self._switch(mode, f"disarmed: {what}")
-
-    def _arm(self, command: Arm) -> Outcome:
-        if command.dry_run:
-            return Outcome(ok=True, text="would arm")
-        return self._switch(self._engine.tables.mode & abi.Mode.OBSERVE, "armed")
-
-    def _bypass(self, command: Bypass) -> Outcome:
-        what = "every packet passes untouched; this cuts {} translated flows"
-        if command.dry_run:
-            return Outcome(ok=True, text="would bypass: " + what.format(self._engine.tables.live_flows()))
-        outcome = self._switch(self._engine.tables.mode | abi.Mode.BYPASS, f"bypassed: {what}")
-        # counted last: an operator who bypasses is in a hurry
-        flows = self._engine.tables.live_flows()
-        return msgspec.structs.replace(outcome, text=outcome.text.format(flows))
-
-    def _mode(self, command: SetMode) -> Outcome:
-        tables, observe = self._engine.tables, command.mode == "observe"
-        before, now = tables.mode, "observes" if observe else "acts on what it decides"
-        if observe == (abi.Mode.OBSERVE in before):
-            return Outcome(ok=True, text=f"the edge {now} already")
-        if not observe:
-            text = "acts on what it decides: new flows are translated from now on"
-            if command.dry_run:
-                return Outcome(ok=True, text=f"would be active: the edge {text}")
-            return self._switch(before & ~abi.Mode.OBSERVE, f"active: the edge {text}")
-        what = "it decides and counts, but every packet passes; this cuts {} translated flows"
-        if command.dry_run:
-            return Outcome(ok=True, text="would observe: " + what.format(tables.live_flows()))
-        outcome = self._switch(before | abi.Mode.OBSERVE, f"observing: {what}")
-        return msgspec.structs.replace(outcome, text=outcome.text.format(tables.live_flows()))
-
-    def _switch(self, mode: abi.Mode, text: str) -> Outcome:
-        engine = self._engine
-        engine.tables.mode = mode
-        engine.state.armed = abi.Mode.DISARMED not in mode
-        engine.state.observing = abi.Mode.OBSERVE in mode
-        if not mode & (abi.Mode.DISARMED | abi.Mode.BYPASS):
-            engine.tables.bump_generation()
-        return Outcome(ok=True, text=text, applied_monotonic_ns=time.monotonic_ns(), warnings=self._save())
-
-    # -- attachment --
-
-    def _attach(self, command: Attach) -> Outcome:
-        names = ", ".join(self._engine.config.edge.interfaces)
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would attach to {names}")
-        self._engine.attach_all()
-        applied_ns = time.monotonic_ns()
-        self._engine.neighbours.keep()
-        self._engine.state.detached = False
-        return Outcome(
-            ok=True, text=f"attached to {names}", applied_monotonic_ns=applied_ns, warnings=self._save()
-        )
-
-    def _detach(self, command: Detach) -> Outcome:
-        engine = self._engine
-        if engine.state.detached and not engine.attachment.attached:
-            return Outcome(ok=True, text="detached already: `cdnctl attach` puts the edge on again")
-        if command.dry_run:
-            names, flows = ", ".join(engine.attachment.attached) or "nothing", engine.tables.live_flows()
-            return Outcome(ok=True, text=f"would detach from {names}; this cuts {flows} translated flows")
-        names = ", ".join(engine.detach_all()) or "nothing"
-        applied_ns = time.monotonic_ns()
-        engine.neighbours.release()
-        engine.state.detached = True
-        return Outcome(
-            ok=True,
-            text=f"detached from {names}; {engine.tables.live_flows()} translated flows were cut",
-            applied_monotonic_ns=applied_ns,
-            warnings=self._save(),
-        )
+    # -- the rest --
 
     def _stop(self, command: Stop) -> Outcome:
         engine, would = self._engine, "would " if command.dry_run else ""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.config.values import LEAST_RATE
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
-from cdnctl.engine import clients
+from cdnctl.engine import clients, objects
+from cdnctl.engine.consequences import MOST
+from cdnctl.engine.planned import Planned
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Allow, Allowed, Disallow, ListCustomers, Outcome, SetLimit
-from cdnctl.state import CustomerLimit, State
+from cdnctl.state import CustomerLimit
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -27,11 +28,10 @@ _UNITS = {"pps": "packets/s", "mbit": "Mbit/s", "flows_per_s": "new flows/s"}
 
 
 class CustomerChanges:
-    """Executes them on an engine; `save` puts its state on the disk and returns warnings."""
+    """Plans them on an engine."""
 
-    def __init__(self, engine: Engine, save: Callable[[], list[str]]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._save = save
 
     def list(self, _command: ListCustomers) -> Outcome:
         """All of them, and who is allowed."""
@@ -40,7 +40,7 @@ class CustomerChanges:
             ok=True, text="", customers=self._engine.customers(), allowed=sorted(state.allowed, key=_prefix)
         )
 
-    def limit(self, command: SetLimit) -> Outcome:
+    def limit(self, command: SetLimit) -> Planned:
         """New limits, or the configuration's again."""
         engine, name = self._engine, command.customer
         config = {customer.name: customer for customer in engine.config.customers}
@@ -60,42 +60,52 @@ class CustomerChanges:
                     f"a limit of {value:g} {_UNITS[key]}",
                     f"from 0 (no limit), and else from {LEAST_RATE}, to {_MOST[key]:g}",
                 )
-        limits = {each: limit for each, limit in engine.state.limits.items() if each != name}
         before = clients.limit_of(config[name], engine.state.limits)
+        limits = {each: limit for each, limit in engine.state.limits.items() if each != name}
+        wanted = None
         if not command.clear:
-            limits[name] = replace(before, **{key: value or None for key, value in asked.items()})
-        after = clients.limit_of(config[name], limits)
+            wanted = limits[name] = replace(before, **{key: value or None for key, value in asked.items()})
+        now = clients.limit_of(config[name], limits)
         whose = ", as the configuration says" if command.clear else ""
-        text = f"limit {name} to {words(after)}{whose}"
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would {text}, from {words(before)}")
-        return self._put(replace(engine.state, limits=limits), text.replace("limit", "limited", 1))
+        text = f"limit {name} to {words(now)}{whose}"
+        return self._planned(
+            {objects.limit(name): None if wanted is None else to_builtins(wanted)},
+            f"would {text}, from {words(before)}",
+            text.replace("limit", "limited", 1),
+            command.dry_run,
+            self._risk(name, now),
+        )
 
-    def _forget(self, command: SetLimit) -> Outcome:
+    def _forget(self, command: SetLimit) -> Planned:
         """What was set for a customer that the configuration has no more: it would hold if one came back."""
         state, name = self._engine.state, command.customer
         text = f"the limits of {name}, which is no customer any more: {words(state.limits[name])}"
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would forget {text}")
-        limits = {each: limit for each, limit in state.limits.items() if each != name}
-        return self._put(replace(state, limits=limits), f"forgot {text}")
+        after = {objects.limit(name): None}
+        return self._planned(after, f"would forget {text}", f"forgot {text}", command.dry_run)
 
-    def allow(self, command: Allow) -> Outcome:
+    def _risk(self, name: str, limit: CustomerLimit) -> str:
+        """A limit that cuts more than half of what the customer takes now."""
+        takes = self._engine.customer(name)
+        if takes is None:
+            return ""
+        now = (takes.pps, limit.pps), (takes.bps / 1e6, limit.mbit), (takes.flows_per_s, limit.flows_per_s)
+        cut = max((1 - most / rate for rate, most in now if most and rate), default=0.0)
+        return f"it cuts {100 * cut:.0f} % of what {name} takes now" if cut > MOST else ""
+
+    def allow(self, command: Allow) -> Planned:
         """Let a prefix pass the block list and the limits."""
         state = self._engine.state
         network = blocklist.parse_prefix(command.prefix)
         shown = blocklist.show_prefix(network)
         known = [each for each in state.allowed if _network(each) == network]
-        if command.dry_run:
-            already = ", which is allowed already" if known else ""
-            return Outcome(ok=True, text=f"would allow {shown}{already}")
-        if len(state.allowed) - len(known) >= MAX_ALLOWED:
+        already = ", which is allowed already" if known else ""
+        if not command.dry_run and len(state.allowed) - len(known) >= MAX_ALLOWED:
             raise CdnctlError(f"{MAX_ALLOWED} prefixes are allowed already", "disallow one of them first")
         fresh = Allowed(prefix=shown, reason=command.reason, created_ns=time.time_ns())
-        allowed = [each for each in state.allowed if each not in known]
-        return self._put(replace(state, allowed=[*allowed, fresh]), f"allowed {shown}")
+        after = {objects.allow(shown): to_builtins(fresh)}
+        return self._planned(after, f"would allow {shown}{already}", f"allowed {shown}", command.dry_run)
 
-    def disallow(self, command: Disallow) -> Outcome:
+    def disallow(self, command: Disallow) -> Planned:
         """Take that back."""
         state = self._engine.state
         network = blocklist.parse_prefix(command.prefix)
@@ -103,26 +113,17 @@ class CustomerChanges:
         left = [each for each in state.allowed if _network(each) != network]
         if len(left) == len(state.allowed):
             raise CdnctlError(f"{shown} is not allowed by itself", "`cdnctl customers` lists what is")
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would no longer allow {shown}")
-        return self._put(replace(state, allowed=left), f"no longer allowed {shown}")
+        after = {objects.allow(shown): None}
+        would = f"would no longer allow {shown}"
+        return self._planned(after, would, f"no longer allowed {shown}", command.dry_run)
 
-    def _put(self, wanted: State, text: str) -> Outcome:
-        """Into the kernel, then to the disk; what the kernel refuses is not wanted either."""
-        engine = self._engine
-        before, engine.state = engine.state, wanted
-        try:
-            engine.write_clients()
-        except OSError:
-            engine.state = before
-            with contextlib.suppress(OSError):
-                engine.write_clients()  # part of it may be in force
-            raise
-        applied_ns = time.monotonic_ns()
-        warnings = self._save()
-        if not engine.state.armed:
+    def _planned(
+        self, after: objects.Values, would: str, done: str, dry_run: bool, risk: str = ""
+    ) -> Planned:
+        warnings = []
+        if not (dry_run or self._engine.state.armed):
             warnings.append("the edge is disarmed: limits take effect when it is armed again")
-        return Outcome(ok=True, text=text, applied_monotonic_ns=applied_ns, warnings=warnings)
+        return Planned(after=after, would=would, done=lambda: done, warnings=warnings, risk=risk)
 
 
 def _network(allowed: Allowed) -> abi.AnyNetwork:

@@ -1,7 +1,7 @@
 """The engine: loads and attaches the data path, makes frames, carries out commands.
 
-Synchronous, and used from one thread. Every change is refused whole or carried out whole: the kernel
-first, then the state file, then the journal; if one of the latter two fails, the operator is told.
+Synchronous, and used from one thread. Every change is refused whole or carried out whole, over the kernel
+and the state on the disk: see transactions.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from array import array
+from collections.abc import Iterator
 
 from cdnctl.config import Config
 from cdnctl.datapath import abi, attach, build, host, moving, perf, resuming, toolchain
@@ -17,7 +19,19 @@ from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
-from cdnctl.engine import frames, layout, leavers, restore, settings, steering, watching
+from cdnctl.defence import blocklist
+from cdnctl.engine import (
+    consequences,
+    frames,
+    held,
+    layout,
+    leavers,
+    objects,
+    restore,
+    settings,
+    steering,
+    watching,
+)
 from cdnctl.engine.attachment import Attachment
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
@@ -43,20 +57,26 @@ from cdnctl.model import (
     Outcome,
     PacketFilter,
     Reload,
+    Revert,
     Sampled,
+    Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import state_dir
 from cdnctl.state import State, StateStore
+from cdnctl.state.intents import Record
 from cdnctl.steering.classes import Shift
 from cdnctl.steering.shares import shares
+
+TALKERS_LOOKED_AT = 100
+"""The busiest, for what a plan would cut."""
 
 
 class Engine:
     """One edge. `start` before anything else; `close` leaves the data path up unless told otherwise."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config, self.config_in_force, held_back = held.in_force(config)
         self.program = Program(config.edge.name)
         self.store = StateStore(state_dir(config.edge.name))
         self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
@@ -64,12 +84,15 @@ class Engine:
         self.step = ""
         self._ticker = Ticker()
         self.tell = self._ticker.tell
+        if held_back:
+            self.tell("warning", held_back, "warning")
         self._frame_seq = 0
         self._started_ns = time.time_ns()
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
         self._changes = Changes(self)
+        self.transactions = self._changes.transactions
 
     # -- life --
 
@@ -83,6 +106,7 @@ class Engine:
         for clash in host.port_clashes(self.config):
             raise CdnctlError(str(clash), f"set {clash.remedy}")
         self.state = self.store.load()
+        self.state.revision = max(1, self.state.revision)
         for warning in self.store.warnings:
             self.tell("warning", warning, "warning")
         if not fresh and (said := resuming.finish(self.program)):
@@ -104,6 +128,7 @@ class Engine:
             with move.swapping() if move else contextlib.nullcontext():
                 if not self.state.detached:
                     self.attach_all()
+            self.store.settle(self.state)
         except BaseException:
             self._undo_start(fresh)
             raise
@@ -123,6 +148,7 @@ class Engine:
             or "nothing: an operator detached it, `cdnctl attach` puts it on"
         )
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
+        self.transactions.recover()
 
     def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
         """Work on these; `start` opens them itself, a reload may open others."""
@@ -170,6 +196,7 @@ class Engine:
         self._take_over_mode()  # first: the settings tell new tables from old ones
         settings.write_settings(self.config, self.tables)
         self.blocks.load(self.state.blocks)
+        self.state.blocks = []  # from here on the list holds
         self.put_config()
 
     def put_config(self) -> None:
@@ -241,18 +268,33 @@ class Engine:
         kept = {cdn: part for cdn, part in kept.items() if cdn in self.layout.cdns}
         return steering.Steering(self.weights(), self.drained(), kept)
 
-    def weights(self) -> dict[str, int]:
-        """What is wanted now: the operators' word, else the configuration's."""
-        return {cdn.name: self.state.weights.get(cdn.name, cdn.weight) for cdn in self.config.cdns}
+    def weights(self, state: State | None = None) -> dict[str, int]:
+        """What is wanted now, or by another state: the operators' word, else the configuration's."""
+        said = (state or self.state).weights
+        return {cdn.name: said.get(cdn.name, cdn.weight) for cdn in self.config.cdns}
 
-    def drained(self) -> list[str]:
+    def drained(self, state: State | None = None) -> list[str]:
         """The CDNs that operators drained."""
-        return [cdn.name for cdn in self.config.cdns if cdn.name in self.state.drained]
+        said = (state or self.state).drained
+        return [cdn.name for cdn in self.config.cdns if cdn.name in said]
+
+    def pick_rows(self) -> Iterator[tuple[layout.ServicePlace, list[list[array[int]]]]]:
+        """What every service is to pick from now."""
+        return steering.pick_rows(self.config, self.layout, self._steering())
+
+    def matched(self, network: blocklist.Network) -> consequences.Matched:
+        """What a prefix is of the traffic now."""
+        talkers, open_flows = [], 0
+        if hasattr(self, "observer"):
+            talkers = self.observer.talkers.top(TALKERS_LOOKED_AT)
+            open_flows = sum(row[abi.SlotState.ESTABLISHED] for row in self.sweep.open.values())
+        return consequences.matched(self.tables, talkers, network, open_flows)
 
     # -- frames --
 
     def frame(self) -> Frame:
         """The next frame, numbered."""
+        self.transactions.tick()
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
@@ -303,6 +345,8 @@ class Engine:
                 tightest=self.ports.tightest,
             ),
             maps=self._maps(),
+            state_version=self.state.revision,
+            pending=self.transactions.picture(),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
@@ -337,6 +381,11 @@ class Engine:
         """All customers, the busiest first."""
         return self.observer.customers(self.state.limits)
 
+    def customer(self, name: str) -> Customer | None:
+        """What one of them takes, once frames are taken."""
+        known = self.customers() if hasattr(self, "observer") else ()
+        return next((each for each in known if each.name == name), None)
+
     def _wanted(self) -> Wanted:
         weights, drained = self.weights(), self.drained()
         return Wanted(weights, drained, shares(weights, drained), self.video.kept)
@@ -368,10 +417,7 @@ class Engine:
         expired, error = self.blocks.expire()
         if error is not None:
             self.tell("warning", f"cannot take ended blocks out of the kernel's tables: {error}", "warning")
-        elif expired:
-            self.state.blocks = list(self.blocks.wanted)
-            with contextlib.suppress(CdnctlError):
-                self.store.save(self.state)
+        elif expired:  # in the blocks' file they have ended, too: by themselves
             for block in expired[:5]:
                 self.tell("expire", f"the block of {block.prefix} ({block.source}) has ended", "info")
 
@@ -395,9 +441,8 @@ class Engine:
             [f"was set to {'observe' if observing else 'act'}"] if observing != self.state.observing else []
         )
         if said:
-            self.state.armed, self.state.observing = armed, observing
-            with contextlib.suppress(CdnctlError):
-                self.store.save(self.state)
+            now = {objects.switch("armed"): armed, objects.switch("observing"): observing}
+            self.transactions.past_agent(now)
             self.tell("command", f"the edge {' and '.join(said)} past the agent", "warning")
         return mode
 
@@ -407,6 +452,12 @@ class Engine:
         """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
         return self._changes.execute(command, actor)
 
-    async def reload(self, command: Reload, actor: Actor) -> Outcome:
-        """Read the configuration again, and have it so. Frames and commands go on meanwhile."""
+    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
+        """Put the configuration, or an earlier one, into force. Frames and commands go on meanwhile."""
         return await self._changes.reload(command, actor)
+
+    def journal_of(self, record: Record, outcome: Outcome) -> None:
+        """Write down what an earlier agent began."""
+        with contextlib.suppress(OSError):
+            kept = record if outcome.ok else None
+            self.journal.append(record.actor, record.command, outcome, cli=record.cli, record=kept)

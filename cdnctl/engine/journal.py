@@ -13,14 +13,19 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from cdnctl.model import Actor, Command, JournalEntry, Outcome
+from cdnctl.state import files
+from cdnctl.state.intents import Record
 
 _TAIL = 64 * 1024
 _MOST_READ = 4 * 1024 * 1024
 """Bytes that are read for one page, even if nothing in them is a line of ours."""
+RECENT = 4 << 20
+"""Bytes of it that are looked at for what can be undone: an operator waits for it, and the frames do."""
 
 
 class Journal:
@@ -32,13 +37,16 @@ class Journal:
     def append(
         self,
         actor: Actor,
-        command: Command,
+        command: Command | dict[str, Any],
         outcome: Outcome,
         before: object = None,
         after: object = None,
         cli: str = "",
+        record: Record | None = None,
     ) -> int:
         """Write one line and return its number; `before` and `after` are any plain values or Structs.
+
+        `record` is of what it changed, if it did. What a crash or a full disk has torn is skipped.
 
         Raises OSError if it cannot be written (no space, read-only): the change may be in force, but
         nobody will know why.
@@ -56,18 +64,44 @@ class Journal:
                 pid=actor.pid,
                 client=actor.client,
                 cli=cli,
-                command=msgspec.to_builtins(command),
-                reason=getattr(command, "reason", ""),
+                command=command if isinstance(command, dict) else msgspec.to_builtins(command),
+                reason=_reason(command),
                 ok=outcome.ok,
                 text=outcome.text,
                 before=before,
                 after=after,
+                revision=record.revision if record else 0,
+                changes={what: (record.before[what], record.after[what]) for what in record.after}
+                if record
+                else {},
+                undoes=record.undoes if record else [],
+                expires_ns=record.ends_at_ns if record else 0,
+                reverts=record.reverts if record else 0,
             )
-            _write(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            try:
+                files.write_all(descriptor, (b"\n" if torn else b"") + msgspec.json.encode(entry) + b"\n")
+                os.fsync(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, size)  # who is told that it is not there must not find it later
+                raise
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # what is on the disk stays there
+                os.close(descriptor)
         return entry.seq
+
+    def recent(self) -> list[JournalEntry]:
+        """The whole lines of the last `RECENT` bytes, the oldest first."""
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - RECENT))
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found = (_entry(line) for line in (lines if size <= RECENT else lines[1:]) if line)
+        return [entry for entry in found if entry is not None]
 
     def read(self) -> Iterator[JournalEntry]:
         """Every whole line, the oldest first; damaged ones are skipped. Nothing if there is no file."""
@@ -161,10 +195,9 @@ def _entry(line: bytes) -> JournalEntry | None:
         return None
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _reason(command: Command | dict[str, Any]) -> str:
+    said = command.get("reason") if isinstance(command, dict) else getattr(command, "reason", "")
+    return said if isinstance(said, str) else ""
 
 
 def _utc(ns: int) -> str:

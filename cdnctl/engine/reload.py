@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -26,11 +27,12 @@ from cdnctl.datapath.hold import SETTLED_S
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
+from cdnctl.defence.blocklist import Blocklist
 from cdnctl.engine import restore, ways
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.layout import Layout
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Outcome, Reload
+from cdnctl.model import Outcome
 from cdnctl.state import State
 
 if TYPE_CHECKING:
@@ -38,6 +40,21 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 """Differences on the line that the ticker shows."""
+
+
+class Wanted(NamedTuple):
+    """What a reload comes to."""
+
+    config: Config
+    text: str
+    """That it was read from."""
+    words: str
+    found: list[str]
+    """What is different, a sentence each."""
+    astray: list[str]
+    program: Program
+    anew: bool
+    risk: str
 
 
 class _New(NamedTuple):
@@ -65,38 +82,58 @@ class Reloading:
         self._engine = engine
         self._busy = False
 
-    async def run(self, command: Reload) -> Outcome:
-        """Raises CdnctlError or OSError; then nothing has changed."""
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For the length of one reload. Raises CdnctlError."""
         if self._busy:
             raise CdnctlError("the edge is being reloaded already", "wait until that is done")
         self._busy = True
         try:
-            return await self._run(command)
+            yield
         finally:
             self._busy = False
 
-    async def _run(self, command: Reload) -> Outcome:
+    async def plan(self, text: str | None, *, anew: bool) -> Wanted:
+        """What the file says now, or `text` in place of it; `anew`: the program, too. Raises CdnctlError."""
         engine = self._engine
-        config = self._checked(engine.config)
+        if text is None:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                text = engine.config.path.read_bytes().decode()
+        config = self._checked(engine.config, text)
         found = differences(engine.config, config)
         program = Program(config.edge.name)
-        words = _words(found, program.lacks(config), command.program)
+        words = _words(found, program.lacks(config), anew)
         astray = await asyncio.to_thread(ways.astray, config)  # netlink's library has a loop of its own
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would reload: {words}", warnings=astray, changed=found)
-        new = await asyncio.to_thread(_prepare, program, config, command.program)
-        warnings = self._apply(config, new)
+        gone = [
+            f"{kind} {name}"
+            for kind, before, after in (
+                ("cdn", engine.config.cdns, config.cdns),
+                ("service", engine.config.services, config.services),
+            )
+            for name in sorted({each.name for each in before} - {each.name for each in after})
+        ]
+        risk = f"it takes away {', '.join(gone)}" if gone else ""
+        return Wanted(config, text or "", words, found, astray, program, anew, risk)
+
+    async def prepare(self, wanted: Wanted) -> _New | None:
+        """What takes long, beside what is in use. Raises CdnctlError or OSError; nothing has changed then."""
+        return await asyncio.to_thread(_prepare, wanted.program, wanted.config, wanted.anew)
+
+    def apply(self, wanted: Wanted, new: _New | None) -> Outcome:
+        """Put it into force. Raises CdnctlError or OSError; then nothing has changed."""
+        warnings = self._apply(wanted.config, new)
+        self._engine.config_in_force = wanted.text
         return Outcome(
             ok=True,
-            text=f"reloaded: {words}",
+            text=f"reloaded: {wanted.words}",
             applied_monotonic_ns=time.monotonic_ns(),
-            warnings=[*warnings, *_overlaid(config, engine.state), *astray],
-            changed=found,
+            warnings=[*warnings, *_overlaid(wanted.config, self._engine.state), *wanted.astray],
+            changed=wanted.found,
         )
 
-    def _checked(self, before: Config) -> Config:
+    def _checked(self, before: Config, text: str | None) -> Config:
         """The file as it is now, if it can be put into force."""
-        config = read(before.path)
+        config = read(before.path, text)
         if config.edge.name != before.edge.name:
             raise CdnctlError(
                 f"{before.path} is that of edge {config.edge.name} now, and this is {before.edge.name}",
@@ -114,12 +151,14 @@ class Reloading:
         engine = self._engine
         before = _Before(engine.config, engine.layout, engine.state, engine.tables, engine.blocks)
         engine.config = config
-        engine.state, warnings = _cleaned(engine.state, config)
+        engine.state, warnings = _cleaned(engine.state, engine.blocks.wanted, config)
+        wanted = engine.state.blocks or list(before.blocks.wanted)
+        engine.state.blocks = []
         try:
             if new and new.move:
                 new.move.refresh()
                 engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
-                engine.blocks.load(engine.state.blocks)
+                engine.blocks.load(wanted)
             engine.attachment.follow(config, new.program if new else engine.program)
             engine.put_config()
             if new:
@@ -205,19 +244,16 @@ def _words(found: list[str], lacking: str, wanted: bool) -> str:
     return "\n".join([f"{line}; and {len(found) - _SHOWN} more", *(f"  {each}" for each in found)])
 
 
-def _cleaned(state: State, config: Config) -> tuple[State, list[str]]:
+def _cleaned(state: State, blocks: Blocklist, config: Config) -> tuple[State, list[str]]:
     """What of the operators' words can be put into force with it, and what cannot."""
-    fits = len(state.blocks) <= config.limits.block_entries  # they were looked at one by one when they came
+    fits = len(blocks) <= config.limits.block_entries  # they were looked at one by one when they came
     cleaned = replace(
         state,
         weights=dict(state.weights),
         limits=dict(state.limits),
-        blocks=[] if fits else state.blocks,
+        blocks=[] if fits else list(blocks),
     )
-    warnings = restore.clean(cleaned, config)
-    if fits:
-        cleaned.blocks = state.blocks
-    return cleaned, warnings
+    return cleaned, restore.clean(cleaned, config)
 
 
 def _overlaid(config: Config, state: State) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from cdnctl.config import CLASSES, CdnConfig, ClassName, Config, PolicyName, ServiceConfig
@@ -119,6 +119,15 @@ def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steerin
                 abi.CLASS_BY_DSCP if service.traffic_class == "dscp" else CLASSES.index(service.traffic_class)
             ),
         )
+
+
+def pick_rows(
+    config: Config, layout: Layout, wanted: Steering
+) -> Iterator[tuple[ServicePlace, list[list[array[int]]]]]:
+    """What every service is to pick from, for each region by its number, and each class."""
+    services = {service.name: service for service in config.services}
+    for place in layout.services:
+        yield place, _tables(config, layout, services[place.name], place, wanted)
 
 
 def _put_endpoint(tables: Tables, place: EndpointPlace, cdn: CdnConfig, weight: int) -> None:

@@ -13,6 +13,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     picture   its parts                   actors     who watches, who asks
     recordings  what is recorded, and the frames that are kept
     lines     commands as command lines   pages      long lists, a page at a time
+    transactions  what can be taken back
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -38,7 +39,9 @@ from cdnctl.model.commands import BlockPrefix as BlockPrefix
 from cdnctl.model.commands import Bypass as Bypass
 from cdnctl.model.commands import Change as Change
 from cdnctl.model.commands import Command as Command
+from cdnctl.model.commands import Confirm as Confirm
 from cdnctl.model.commands import Detach as Detach
+from cdnctl.model.commands import Diff as Diff
 from cdnctl.model.commands import Disallow as Disallow
 from cdnctl.model.commands import Disarm as Disarm
 from cdnctl.model.commands import Drain as Drain
@@ -46,6 +49,7 @@ from cdnctl.model.commands import FindBlocks as FindBlocks
 from cdnctl.model.commands import GetFrame as GetFrame
 from cdnctl.model.commands import GetHistory as GetHistory
 from cdnctl.model.commands import GetMetrics as GetMetrics
+from cdnctl.model.commands import GetState as GetState
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
 from cdnctl.model.commands import ListTalkers as ListTalkers
@@ -55,12 +59,15 @@ from cdnctl.model.commands import Outcome as Outcome
 from cdnctl.model.commands import ReadJournal as ReadJournal
 from cdnctl.model.commands import Record as Record
 from cdnctl.model.commands import Reload as Reload
+from cdnctl.model.commands import Repair as Repair
+from cdnctl.model.commands import Revert as Revert
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
 from cdnctl.model.commands import StopRecording as StopRecording
 from cdnctl.model.commands import Unblock as Unblock
+from cdnctl.model.commands import Undo as Undo
 from cdnctl.model.commands import Undrain as Undrain
 from cdnctl.model.commands import Who as Who
 from cdnctl.model.commands import share_words as share_words
@@ -93,3 +100,6 @@ from cdnctl.model.picture import Verdict as Verdict
 from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording
+from cdnctl.model.transactions import Difference as Difference
+from cdnctl.model.transactions import Pending as Pending
+from cdnctl.model.transactions import Revision as Revision

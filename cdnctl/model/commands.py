@@ -12,6 +12,7 @@ from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
+from cdnctl.model.transactions import Difference, Revision
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
@@ -23,6 +24,10 @@ class Change(Command, frozen=True, kw_only=True):
 
     reason: str = ""
     dry_run: bool = False
+    confirm_s: float = 0.0
+    """Revert it after so many seconds, unless a `Confirm` comes before; 0: it stays."""
+    expect: int | None = None
+    """The state's version that it was planned on: if what it touches has changed since, it is refused."""
 
 
 class BlockPrefix(Change, frozen=True, kw_only=True, tag="block"):
@@ -151,6 +156,37 @@ class StopRecording(Change, frozen=True, kw_only=True, tag="stop-recording"):
     """End the recording that the agent makes."""
 
 
+class Confirm(Change, frozen=True, kw_only=True, tag="confirm"):
+    """Keep the change that waits for it."""
+
+
+class Revert(Change, frozen=True, kw_only=True, tag="revert"):
+    """Take that change back at once."""
+
+
+class Undo(Change, frozen=True, kw_only=True, tag="undo"):
+    """Take back the last change, or another one, if what it touched is still as it left it."""
+
+    seq: int | None = None
+    """Its number in the journal; None: the last that can be undone."""
+    to: int | None = None
+    """Instead: back to the state of this revision, all at once; blocks stay as they are."""
+
+
+class Repair(Change, frozen=True, kw_only=True, tag="repair"):
+    """Have the kernel hold what configuration and operators want."""
+
+
+class Diff(Command, frozen=True, kw_only=True, tag="diff"):
+    """What the kernel holds otherwise than it is wanted: `Outcome.differences`."""
+
+
+class GetState(Command, frozen=True, kw_only=True, tag="state"):
+    """The kept revisions of the state: `Outcome.revisions`, or with `revision` its text: `Outcome.state`."""
+
+    revision: int | None = None
+
+
 class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
     """All wanted blocks: `Outcome.blocks`."""
 
@@ -226,6 +262,10 @@ AnyChange = (
     | Allow
     | Disallow
     | Reload
+    | Confirm
+    | Revert
+    | Undo
+    | Repair
     | Stop
     | Note
     | Mark
@@ -242,6 +282,8 @@ AnyQuery = (
     | GetFrame
     | GetHistory
     | GetMetrics
+    | GetState
+    | Diff
 )
 """What only looks, and so is no command on the wire: whoever may watch may ask it."""
 AnyCommand = AnyChange | AnyQuery
@@ -264,6 +306,13 @@ class Outcome(Base, frozen=True, kw_only=True):
     """The same by service, when services have different CDNs: `shares` is right for none of them then."""
     changed: list[str] | None = None
     """For a reload: what of the configuration is different, a sentence each."""
+    risk: str = ""
+    """Why a change should be made with `confirm_s`; empty: it need not."""
+    state_version: int = 0
+    """Of the state that this was planned on, or that it led to."""
+    revisions: list[Revision] | None = None
+    state: str | None = None
+    differences: list[Difference] | None = None
     blocks: list[Block] | None = None
     customers: list[Customer] | None = None
     allowed: list[Allowed] | None = None

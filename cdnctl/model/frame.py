@@ -8,6 +8,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.recordings import Recording
+from cdnctl.model.transactions import Pending
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -96,6 +97,10 @@ class Frame(Base, frozen=True, kw_only=True):
     """The tables that fill, as of the last count; none before the first."""
     recording: Recording | None = None
     """The one that the agent makes now."""
+    state_version: int = 0
+    """Counts operators' changes; a plan that is made on this picture says so (`Change.expect`)."""
+    pending: Pending | None = None
+    """The change that reverts unless it is confirmed."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

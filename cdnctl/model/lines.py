@@ -21,6 +21,7 @@ from cdnctl.model.commands import (
     SetWeights,
     StopRecording,
     Unblock,
+    Undo,
     Undrain,
 )
 
@@ -58,6 +59,9 @@ def command_line(command: AnyCommand) -> str:
                 if (value := getattr(command, option)) is not None:
                     words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
             words += ["--clear"] if command.clear else []
+        case Undo():
+            words += ["--to", str(command.to)] if command.to is not None else []
+            words += [str(command.seq)] if command.seq is not None else []
         case Mark():
             words.append(command.text)
         case Record():
@@ -66,6 +70,8 @@ def command_line(command: AnyCommand) -> str:
             words += ["--redact"] if command.redact else []
         case StopRecording():
             words[1:] = ["record", "--stop"]
+    if isinstance(command, Change) and command.confirm_s:
+        words += ["--confirm", f"{command.confirm_s:g}"]
     if isinstance(command, Change) and command.reason:
         words += ["--reason", command.reason]
     return shlex.join(words)

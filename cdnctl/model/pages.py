@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
+import time
 from typing import Any
+
+from msgspec import field
 
 from cdnctl.model.base import Base
 
@@ -39,3 +43,21 @@ class JournalEntry(Base, frozen=True, kw_only=True):
     """What the operator was told."""
     before: Any = None
     after: Any = None
+    revision: int = 0
+    """Of the state with this change; 0 when it changed nothing."""
+    changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What each thing that it touched was and is: see cdnctl.engine.objects."""
+    undoes: list[int] = field(default_factory=list)
+    """Numbers of the lines that it takes back."""
+    expires_ns: int = 0
+    """Wall time at which it reverts unless it is confirmed; 0: never."""
+    reverts: int = 0
+    """The revision of the change that it takes back because nobody confirmed it."""
+
+    @property
+    def at_ns(self) -> int:
+        """`at` as wall time in nanoseconds; 0 if it is none."""
+        try:
+            return calendar.timegm(time.strptime(self.at[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000
+        except ValueError:
+            return 0

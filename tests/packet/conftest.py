@@ -10,6 +10,7 @@ import netbox
 import pytest
 import roomy
 from blocking import FOUR, SIX, Guarded, Names
+from changing import engine  # noqa: F401  (a fixture)
 from headroom import filled_headroom  # noqa: F401  (a fixture)
 from moved import begin, meanwhile, served  # noqa: F401  (fixtures)
 from roomy import Roomy

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import Any
 
 import pytest
+from changing import do
 from harness import AURORA, DataPath
 from msgspec.structs import replace
 
 from cdnctl.config import CustomerConfig
 from cdnctl.datapath import abi
+from cdnctl.datapath.attach import Attached
 from cdnctl.datapath.choice import Choice
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
-from cdnctl.datapath.neighbours import Neighbours
 from cdnctl.datapath.program import Program
 from cdnctl.datapath.tables import FlowCount, Tables
 from cdnctl.engine.engine import Engine
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
-    Actor,
     Allow,
     AnyCommand,
     Arm,
@@ -35,7 +33,6 @@ from cdnctl.model import (
     Disallow,
     Disarm,
     Drain,
-    Outcome,
     SetLimit,
     SetMode,
     SetWeights,
@@ -44,29 +41,7 @@ from cdnctl.model import (
 )
 from cdnctl.state import CustomerLimit, State
 
-OPERATOR = Actor(user="root", uid=0, pid=1, role="operate")
 PREFIX = "10.1.2.0/24"
-
-
-@pytest.fixture
-def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """One that was started on the shared data path."""
-    monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path))
-    # the other tests' neighbours are permanent ones, and stay
-    monkeypatch.setattr(Neighbours, "keep", lambda self: None)
-    monkeypatch.setattr(Neighbours, "release", lambda self: None)
-    engine = Engine(path.config)
-    engine.use(path.tables, path.blocks)
-    engine.layout = path.layout
-    yield engine
-    path.tables.clients.load({})
-    path.tables.clients.set_limits({})
-    engine.close()
-
-
-def do(engine: Engine, command: AnyCommand) -> Outcome:
-    return engine.execute(command, OPERATOR)
 
 
 class Failing:
@@ -166,7 +141,8 @@ def test_bypass_acts_first_and_counts_afterwards(engine: Engine, monkeypatch: py
 def test_an_operators_detach_is_remembered_until_an_attach(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "detach_all", lambda self: ["clients"])
+    monkeypatch.setattr(Engine, "detach_all", lambda self: self.attachment.attached.clear())
+    engine.attachment.attached["clients"] = Attached("clients", "native")
     monkeypatch.setattr(Engine, "attach_all", lambda self: None)
     assert do(engine, Detach(dry_run=True)).ok
     assert not engine.store.load().detached

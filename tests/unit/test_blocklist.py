@@ -257,10 +257,41 @@ def test_blocks_are_counted_by_who_wants_them() -> None:
     for prefix, source in (("10.1.0.0/16", "manual"), ("10.1.0.0/16", "feed"), ("10.2.0.0/16", "feed")):
         wanted.add(Block(prefix=prefix, source=source, created_ns=1, expires_ns=100))
     wanted.add(Block(prefix="10.1.0.0/16", source="feed", created_ns=2, expires_ns=200))
-    assert (dict(wanted.by_source), wanted.prefixes, len(wanted)) == ({"manual": 1, "feed": 2}, 2, 3)
+    assert (dict(wanted.by_source), wanted.prefix_count, len(wanted)) == ({"manual": 1, "feed": 2}, 2, 3)
     wanted.remove("10.1.0.0/16", "manual")
-    assert (dict(wanted.by_source), wanted.prefixes) == ({"feed": 2}, 2)
+    assert (dict(wanted.by_source), wanted.prefix_count) == ({"feed": 2}, 2)
     wanted.expire(150)
-    assert (dict(wanted.by_source), wanted.prefixes) == ({"feed": 1}, 1)
+    assert (dict(wanted.by_source), wanted.prefix_count) == ({"feed": 1}, 1)
     wanted.expire(300)
-    assert (dict(wanted.by_source), wanted.prefixes, len(wanted)) == ({}, 0, 0)
+    assert (dict(wanted.by_source), wanted.prefix_count, len(wanted)) == ({}, 0, 0)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Block,
+            prefix=st.sampled_from(
+                [
+                    "10.0.0.1",
+                    " 10.0.0.1",
+                    "10.0.0.0/24",
+                    "::ffff:10.0.0.1",
+                    "2001:DB8::1",
+                    "2001:db8::/48",
+                    "10.0.0.1/32",
+                ]
+            ),
+            source=st.sampled_from(["manual", "feed"]),
+            expires_ns=st.sampled_from([0, 50, 90]),
+        ),
+        max_size=8,
+    )
+)
+def test_filled_is_as_added(blocks: list[Block]) -> None:
+    filled, added = Blocklist(), Blocklist()
+    filled.fill(blocks)
+    for block in blocks:
+        added.add(block)
+    assert sorted(filled, key=repr) == sorted(added, key=repr)
+    assert (len(filled), filled.kernel_view()) == (len(added), added.kernel_view())
+    assert sorted(filled.expire(60)[0], key=repr) == sorted(added.expire(60)[0], key=repr)

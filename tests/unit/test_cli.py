@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -634,3 +635,76 @@ def test_ctrl_c_is_heeded_from_the_start() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+# --- around a change ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("drain aurora --confirm 5m", model.Drain(cdn="aurora", confirm_s=300.0)),
+        ("drain aurora --confirm 90", model.Drain(cdn="aurora", confirm_s=90.0)),
+        ("bypass --yes --confirm 1m", model.Bypass(confirm_s=60.0)),
+        ("reload --confirm 2m", model.Reload(confirm_s=120.0)),
+        ("confirm --reason fine", model.Confirm(reason="fine")),
+        ("revert", model.Revert()),
+        ("undo", model.Undo()),
+        ("undo 12 --dry-run", model.Undo(seq=12, dry_run=True)),
+        ("undo --to 7", model.Undo(to=7)),
+        ("repair --dry-run", model.Repair(dry_run=True)),
+        ("state", model.GetState()),
+        ("state show 7", model.GetState(revision=7)),
+        ("diff", model.Diff()),
+    ],
+)
+def test_what_is_around_a_change(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], line: str, command: model.AnyCommand
+) -> None:
+    assert main(line.split()) == 0
+    assert served.engine.asked[-1][0] == command
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["drain aurora --confirm soon", "drain a --confirm 2d", "undo 3 --to 2"])
+def test_a_time_or_number_that_means_nothing_is_usage(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    with pytest.raises(SystemExit) if "--to" not in line else contextlib.nullcontext():
+        assert main(line.split()) == 2
+    assert capsys.readouterr().err
+
+
+def test_differences_end_with_1(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [model.Difference(what="block", name="10.0.0.1", wanted="blocked [/b]", found="not enforced")]
+    outcome = model.Outcome(ok=True, text="1 difference", differences=found)
+    monkeypatch.setattr(served.engine, "execute", lambda command, actor: outcome)
+    assert main(["diff"]) == 1
+    assert "blocked [/b]" in capsys.readouterr().out
+    assert main(["diff", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["found"] == "not enforced"
+
+
+def test_a_risky_change_at_a_terminal_waits_to_be_confirmed(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[model.AnyCommand] = []
+
+    def execute(command: model.AnyCommand, actor: model.Actor) -> model.Outcome:
+        asked.append(command)
+        return model.Outcome(
+            ok=True, text="would drain aurora", risk="it moves 60 % of new flows", state_version=4
+        )
+
+    monkeypatch.setattr(served.engine, "execute", execute)
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    assert main(["drain", "aurora"]) == 0
+    assert asked == [
+        model.Drain(cdn="aurora", dry_run=True), model.Drain(cdn="aurora", confirm_s=120.0, expect=4),
+    ]  # fmt: skip
+    assert "it moves 60 % of new flows" in capsys.readouterr().err
+    for said in ("--yes", "--confirm=0"):
+        asked.clear()
+        assert main(["drain", "aurora", said]) == 0
+        assert asked == [model.Drain(cdn="aurora")]

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from cdnctl.datapath.abi.noted import Fitness, NoteKind
+from cdnctl.datapath.flows import FlowCount
 from cdnctl.datapath.packets import Packet
 from cdnctl.datapath.tracer import Note
 from cdnctl.defence import protected
 from cdnctl.defence.blocklist import Blocklist
 from cdnctl.engine.changes import Changes
+from cdnctl.engine.consequences import Matched
 from cdnctl.engine.notes import Notes
 from cdnctl.model import Actor, Allowed, BlockPrefix
 from cdnctl.state import State
@@ -30,6 +32,7 @@ def test_a_block_within_what_is_allowed_has_no_effect(monkeypatch: pytest.Monkey
         state=State(allowed=[Allowed(prefix="198.51.100.0/24")]),
         blocks=SimpleNamespace(wanted=Blocklist()),
         weights=dict,
+        matched=lambda network: Matched(FlowCount(0), 0.0, 0.0),
     )
     outcome = Changes(engine).execute(BlockPrefix(prefix=prefix, dry_run=True), OPERATOR)
     assert outcome.ok

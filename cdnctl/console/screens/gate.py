@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from textual.screen import Screen
 
 from cdnctl.console.screens.dialogs.arm import ArmDialog
+from cdnctl.console.screens.dialogs.back import BackDialog
 from cdnctl.console.screens.dialogs.block import BlockDialog
 from cdnctl.console.screens.dialogs.change import PlanDialog
 from cdnctl.console.screens.dialogs.mark import MarkDialog
@@ -14,7 +15,7 @@ from cdnctl.console.screens.dialogs.quit import QuitDialog
 from cdnctl.console.screens.dialogs.unblock import UnblockDialog
 from cdnctl.console.screens.dialogs.weights import WeightsDialog
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.model import AnyChange, Frame, Outcome, Record, StopRecording, Talker
+from cdnctl.model import AnyChange, Confirm, Frame, Outcome, Record, Revert, StopRecording, Talker, Undo
 
 if TYPE_CHECKING:
     from cdnctl.console.display import Display
@@ -95,6 +96,14 @@ class Gate:
     def open_disarm(self, newest: Frame) -> None:
         """Disarm or arm."""
         self._ask(ArmDialog(self.session, not newest.armed or newest.bypassed))
+
+    def open_confirm(self, newest: Frame) -> None:
+        """Keep what waits to be confirmed."""
+        self._ask(BackDialog(self.session, Confirm()))
+
+    def open_undo(self, newest: Frame) -> None:
+        """Take back what waits, or the last change."""
+        self._ask(BackDialog(self.session, Revert() if newest.pending else Undo()))
 
     def action_leave(self) -> None:
         """Ask how to quit; a recording needs no asking."""

@@ -31,7 +31,7 @@ from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
 from cdnctl.console.widgets.transport import TransportLine
-from cdnctl.model import Frame, Outcome
+from cdnctl.model import Frame, Outcome, Pending
 
 if TYPE_CHECKING:
     from cdnctl.console.app import ConsoleApp
@@ -175,6 +175,9 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
             spans.append(
                 (f"▲ STALE  no frame for {duration(silent_s)}, since {at}", "background on bad bold")
             )
+        newest = self.session.history.newest
+        if newest is not None and newest.pending is not None and not self.session.playback:
+            spans.append((_waiting(newest.pending, silent_s), "background on warn bold"))
         if (frozen := self.view.frozen) is not None:
             newer = (self.session.history.newest or frozen).seq - frozen.seq
             text = f"❙❙ FROZEN at {clock(frozen.at_ns)}  {newer:,} newer frames · space goes on"
@@ -347,3 +350,13 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
 
     def _ask(self, dialog: Screen[Any]) -> None:
         self.app.push_screen(dialog, self.answer)
+
+
+def _waiting(pending: Pending, silent_s: float) -> str:
+    left_s = max(0.0, pending.left_s - silent_s)
+    if pending.trouble:
+        return f"▲ CANNOT REVERT  {clean(pending.cli, 60)}: {clean(pending.trouble, 80)}"
+    return (
+        f"▲ CONFIRM  reverts in {duration(left_s)}: {clean(pending.cli, 60)} by {clean(pending.by, 20)}"
+        " · c keeps it · z takes it back"
+    )

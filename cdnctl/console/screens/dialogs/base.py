@@ -24,11 +24,13 @@ from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import outcome_rows, wrapped
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.model import AnyChange, Outcome
+from cdnctl.model import AnyChange, Confirm, Outcome, Revert
 
 SETTLE_S = 0.12
 """Typing is let settle for so long before the agent is asked."""
 PREVIEW_LINES = 4
+CONFIRM_S = 120.0
+"""How long a risky change waits to be confirmed."""
 
 
 class Push(Lines):
@@ -155,6 +157,11 @@ class ChangeDialog(Dialog):
         super().__init__(session)
         self._asked = 0
         self._busy = False
+        self._risk = ""
+        """Why what was tried out last should be confirmed."""
+        newest = session.history.newest
+        self._version = (newest.state_version if newest else 0) or None
+        """Of the state that the operator looks at; an agent of an earlier version says 0."""
 
     def changes(self) -> list[AnyChange]:
         """What ctrl+s would send, in this order; ValueError says what is wrong with the input."""
@@ -179,6 +186,7 @@ class ChangeDialog(Dialog):
             return
         outcome = await self.dry_run(wanted)
         if number == self._asked and not self._busy and self.is_attached:
+            self._risk = outcome.risk if outcome is not None and len(wanted) == 1 else ""
             self.show_preview(outcome)
 
     async def dry_run(self, wanted: list[AnyChange]) -> Outcome | None:
@@ -193,6 +201,9 @@ class ChangeDialog(Dialog):
             self.say([((" nothing to change", "muted"),)])
         elif outcome.ok:
             rows = wrapped("→", outcome.text, self.WIDTH - 4, "text")
+            if outcome.risk:
+                said = f"{outcome.risk}: reverts in {CONFIRM_S:.0f} s unless confirmed"
+                rows += wrapped("▲", said, self.WIDTH - 4, "warn")
             for warning in outcome.warnings:
                 rows += wrapped("▲", warning, self.WIDTH - 4, "warn")
             self.say(rows)
@@ -223,8 +234,10 @@ class ChangeDialog(Dialog):
 
     async def _send(self, wanted: list[AnyChange]) -> Outcome:
         done: list[Outcome] = []
+        confirm_s = CONFIRM_S if self._risk and not isinstance(wanted[0], Confirm | Revert) else 0.0
         for change in wanted:
-            outcome = await self.session.request(change)
+            sure = msgspec.structs.replace(change, expect=self._version, confirm_s=confirm_s)
+            outcome = await self.session.request(sure)
             done.append(outcome)
             if not outcome.ok:
                 break

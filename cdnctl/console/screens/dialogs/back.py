@@ -1,0 +1,25 @@
+"""Keep the change that waits to be confirmed, take it back, or take back the last one."""
+
+from __future__ import annotations
+
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.session import Session
+from cdnctl.model import AnyChange, Confirm, Revert, Undo
+
+
+class BackDialog(ChangeDialog):
+    """Says, by a dry run, what it would keep or take back."""
+
+    WIDTH = 76
+
+    def __init__(self, session: Session, change: Confirm | Revert | Undo) -> None:
+        super().__init__(session)
+        self._change = change
+        self.TITLE_TEXT, self.CONFIRM_TEXT = {
+            Confirm: ("Keep what waits to be confirmed", "Keep"),
+            Revert: ("Take back what waits to be confirmed", "Revert"),
+            Undo: ("Take back the last change", "Undo"),
+        }[type(change)]
+
+    def changes(self) -> list[AnyChange]:
+        return [self._change]

@@ -1,0 +1,130 @@
+"""What a change would do to the traffic there is now, in numbers, and whether that makes it risky.
+
+Asked while frames go on, so each look is bounded: a few milliseconds, also with a million flows. What was
+not looked at is taken to be like what was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.flows import FlowCount
+from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.tables import Tables
+from cdnctl.defence.blocklist import Network, covers, parse_prefix
+from cdnctl.model import Talker
+
+BOUND_S = 0.008
+"""How long a look at the flow tables may take."""
+MANY_FLOWS = 1_000
+MOST = 0.5
+"""Of new flows: what moves more of them is risky."""
+_LOOKS = 512
+"""Flows looked at between two looks at the clock."""
+
+
+class Matched(NamedTuple):
+    """What a prefix is now."""
+
+    flows: FlowCount
+    pps: float
+    share: float
+    """Of all live flows that were looked at."""
+
+
+def matched(tables: Tables, talkers: list[Talker], network: Network, open_flows: int) -> Matched:
+    """Live flows of a prefix, and what its busiest sources send, as far as they are known by themselves.
+
+    `open_flows` is how many there are in all, by the last census: for when there are too many to look at.
+    """
+    flows, seen = _flows_of((tables.established, tables.half_open, tables.datagrams), network, open_flows)
+    inside = (each.pps for each in talkers if covers(network, parse_talker(each.prefix)))
+    return Matched(flows, sum(inside), int(flows) / seen if seen else 0.0)
+
+
+def parse_talker(prefix: str) -> Network:
+    """A talker's prefix; those of the whole internet cannot be blocked, and are in none."""
+    try:
+        return parse_prefix(prefix)
+    except ValueError:
+        return parse_prefix("0.0.0.0/8" if ":" not in prefix else "::/16")
+
+
+def _flows_of(tables: tuple[Map, ...], network: Network, open_flows: int) -> tuple[FlowCount, int]:
+    """Flows whose client lies in it; and how many there are of all, looked at or not.
+
+    The kernel's tables give them in the order of a hash: those that come first are a fair sample.
+    """
+    key, bits = abi.prefix_key(network)[4:], network.prefixlen + (96 if network.version == 4 else 0)
+    whole, rest = divmod(bits, 8)
+    first, mask = key[:whole], (0xFF00 >> rest) & 0xFF
+    odd = key[whole] & mask if rest else 0
+    at, began = abi.FlowKey.client.offset, time.monotonic()
+    found = looked = seen = 0
+    for table in tables:
+        size = table.info.key_size
+        for count, keys, _ in table.batches():
+            seen += count
+            for place in range(at, len(keys), size):
+                if looked % _LOOKS == 0 and time.monotonic() - began > BOUND_S:
+                    break
+                looked += 1
+                if keys.startswith(first, place):
+                    found += not rest or keys[place + whole] & mask == odd
+            if time.monotonic() - began > BOUND_S:
+                seen = max(seen, open_flows)
+                break
+    if looked < seen:
+        found = round(found * seen / max(1, looked))
+    return FlowCount(found, about=looked < seen), seen
+
+
+def block_words(what: Matched) -> str:
+    """`matches 12 live flows, 3.1 kpps, no CDN, not you`."""
+    flows = f"{what.flows} live flow{'' if what.flows == 1 else 's'}"
+    return f"matches {flows}, {_pps(what.pps)}, no CDN, not you"
+
+
+def block_risk(what: Matched) -> str:
+    """Why such a block should be confirmed."""
+    if what.share > MOST and what.flows >= 10:
+        return f"it cuts {100 * what.share:.0f} % of the live flows"
+    return f"it cuts {what.flows} live flows" if what.flows >= MANY_FLOWS else ""
+
+
+def moved(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """The share of new flows that go elsewhere than before."""
+    return sum(max(0.0, share - before.get(cdn, 0.0)) for cdn, share in after.items())
+
+
+def steering_words(share: float) -> str:
+    """`moves 31 % of new flows; live ones stay`."""
+    return (
+        f"moves {100 * share:.0f} % of new flows; live ones stay" if share >= 0.005 else "moves no new flows"
+    )
+
+
+def steering_risk(share: float, left: list[str], before: list[str]) -> str:
+    """Why new weights or drains should be confirmed."""
+    if share > MOST:
+        return f"it moves {100 * share:.0f} % of new flows"
+    if len(left) == 1 < len(before):
+        return f"only {left[0]} is left"
+    return ""
+
+
+def cuts(flows: int | str) -> str:
+    """Why to confirm what cuts translated flows."""
+    if isinstance(flows, str):
+        return "it cuts all translated flows"
+    return f"it cuts {flows} translated flows" if flows else ""
+
+
+def _pps(pps: float) -> str:
+    for unit, size in (("Mpps", 1e6), ("kpps", 1e3)):
+        if pps >= size:
+            return f"{pps / size:.1f} {unit}"
+    return f"{pps:.0f} pps"

@@ -1,0 +1,278 @@
+"""What operators change, taken apart: a value for each thing that a change may touch.
+
+    weight NAME      a number; None: the configuration's       allow PREFIX    its entry, or None
+    drain NAME       whether                                   block PREFIX    the manual one, or None
+    limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
+    attachment       whether the edge is attached              config          which text is in force
+
+Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
+somebody else was quicker, and taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec import convert, to_builtins
+from msgspec.structs import replace
+
+from cdnctl.datapath import abi
+from cdnctl.defence import blocklist
+from cdnctl.errors import CdnctlError
+from cdnctl.model import Allowed, Block
+from cdnctl.state import CustomerLimit, State
+
+if TYPE_CHECKING:
+    from cdnctl.engine.engine import Engine
+
+Values = dict[str, Any]
+"""By object, as `weight aurora`."""
+
+MANUAL = "manual"
+ATTACHMENT = "attachment"
+CONFIG = "config"
+_SWITCHES = {
+    "armed": abi.Mode.DISARMED,
+    "observing": abi.Mode.OBSERVE,
+    "bypassed": abi.Mode.BYPASS,
+}
+_INVERTED = "armed"
+_STEERING, _CLIENTS, _SWITCH, _BLOCK = ("weight", "drain"), ("limit", "allow"), "switch", "block"
+
+
+def weight(name: str) -> str:
+    """A CDN's weight."""
+    return f"weight {name}"
+
+
+def drain(name: str) -> str:
+    """Whether a CDN is drained."""
+    return f"drain {name}"
+
+
+def limit(name: str) -> str:
+    """A customer's limits."""
+    return f"limit {name}"
+
+
+def allow(prefix: str) -> str:
+    """The entry of an allowed prefix."""
+    return f"allow {prefix}"
+
+
+def block(prefix: str) -> str:
+    """The manual block of a prefix."""
+    return f"block {prefix}"
+
+
+def switch(name: str) -> str:
+    """One of the edge's switches."""
+    return f"switch {name}"
+
+
+def words(what: str) -> str:
+    """An object as operators call it."""
+    kind, _, name = what.partition(" ")
+    return {
+        "weight": f"the weight of {name}",
+        "drain": f"the drain of {name}",
+        "limit": f"the limits of {name}",
+        "allow": f"what is allowed of {name}",
+        "block": f"the block of {name}",
+        "switch": f"whether the edge is {name}",
+        ATTACHMENT: "whether the edge is attached",
+        CONFIG: "the configuration in force",
+    }[kind]
+
+
+# -- to and from ------------------------------------------------------------------------------------
+
+
+def of_block(made: Block) -> dict[str, Any]:
+    """A block's value: without its hits, which change by themselves."""
+    return {name: value for name, value in to_builtins(made).items() if name != "hits"}
+
+
+def read(engine: Engine, what: str) -> Any:
+    """The value now."""
+    kind, _, name = what.partition(" ")
+    match kind:
+        case "block":
+            return _block(engine, name)
+        case "switch":
+            return (_SWITCHES[name] in engine.tables.mode) != (name == _INVERTED)
+        case "config":
+            return engine.config_in_force
+        case _:
+            return of_state(engine.state, what)
+
+
+def of_state(state: State, what: str) -> Any:
+    """The value that a state has, for what is kept in it."""
+    kind, _, name = what.partition(" ")
+    match kind:
+        case "weight":
+            return state.weights.get(name)
+        case "drain":
+            return name in state.drained
+        case "limit":
+            return to_builtins(state.limits[name]) if name in state.limits else None
+        case "allow":
+            found = (each for each in state.allowed if _is(each.prefix, name))
+            return next((to_builtins(each) for each in found), None)
+        case "switch":
+            return {"armed": state.armed, "observing": state.observing}.get(name, False)
+        case "attachment":
+            return not state.detached
+    raise KeyError(what)
+
+
+def objects_of(state: State) -> Iterator[str]:
+    """All that a state says something about."""
+    yield from map(weight, state.weights)
+    yield from map(drain, state.drained)
+    yield from map(limit, state.limits)
+    yield from (allow(each.prefix) for each in state.allowed)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT)
+
+
+def with_values(state: State, values: Mapping[str, Any]) -> State:
+    """The state with these values; those that it does not keep are left out."""
+    weights, limits = dict(state.weights), dict(state.limits)
+    drained, allowed = list(state.drained), list(state.allowed)
+    armed, observing, detached = state.armed, state.observing, state.detached
+    for what, value in values.items():
+        kind, _, name = what.partition(" ")
+        match kind:
+            case "weight":
+                _set(weights, name, value)
+            case "drain":
+                drained = [each for each in drained if each != name] + ([name] if value else [])
+            case "limit":
+                _set(limits, name, None if value is None else convert(value, CustomerLimit))
+            case "allow":
+                allowed = [each for each in allowed if not _is(each.prefix, name)]
+                allowed += [] if value is None else [convert(value, Allowed)]
+            case "switch" if name == "armed":
+                armed = value
+            case "switch" if name == "observing":
+                observing = value
+            case "attachment":
+                detached = not value
+    return replace(
+        state,
+        weights=weights,
+        limits=limits,
+        drained=drained,
+        allowed=allowed,
+        armed=armed,
+        observing=observing,
+        detached=detached,
+    )
+
+
+def in_blocks(what: str) -> bool:
+    """Whether the blocks' file keeps it, and not the state's."""
+    return what.startswith("block ")
+
+
+def put(engine: Engine, values: Mapping[str, Any]) -> int:
+    """Have these values in the kernel and in the engine's state; when the last of it was written, by the
+    kernel's clock. Raises CdnctlError, OSError or ValueError; then part of it may be in force.
+    """
+    applied_ns = 0
+    for step in _steps(engine, values):
+        applied_ns = step()
+    return applied_ns
+
+
+def put_back(engine: Engine, values: Mapping[str, Any]) -> list[str]:
+    """The same as far as the kernel lets us; what it did not."""
+    said = []
+    for step in _steps(engine, values):
+        try:
+            step()
+        except (CdnctlError, OSError, ValueError) as error:
+            said.append(str(error))
+    return said
+
+
+def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], int]]:
+    """What there is to do, in an order that opens nothing before what guards it is there."""
+    by_kind: dict[str, Values] = {}
+    for what, value in values.items():
+        by_kind.setdefault(what.partition(" ")[0], {})[what] = value
+    engine.state = with_values(engine.state, values)
+    if by_kind.keys() & set(_CLIENTS):
+        yield lambda: _stamped(engine.write_clients)
+    for what, value in by_kind.get(_BLOCK, {}).items():
+        yield partial(_put_block, engine, what.partition(" ")[2], value)
+    if by_kind.keys() & set(_STEERING):
+        yield lambda: _stamped(engine.steer)
+    if _SWITCH in by_kind:
+        yield lambda: _put_switches(engine, by_kind[_SWITCH])
+    if ATTACHMENT in by_kind:
+        yield lambda: _put_attachment(engine, by_kind[ATTACHMENT][ATTACHMENT])
+
+
+def _stamped(write: Callable[[], None]) -> int:
+    write()
+    return time.monotonic_ns()
+
+
+def _put_block(engine: Engine, name: str, value: Any) -> int:
+    if value is not None:
+        engine.blocks.block(convert(value, Block))
+    elif _block(engine, name) is not None:
+        engine.blocks.unblock(name, MANUAL)
+    return time.monotonic_ns()
+
+
+def _put_switches(engine: Engine, values: Values) -> int:
+    mode = engine.tables.mode
+    for what, value in values.items():
+        name = what.partition(" ")[2]
+        flag = _SWITCHES[name]
+        mode = mode | flag if value != (name == _INVERTED) else mode & ~flag
+    engine.tables.mode = mode
+    if not mode & (abi.Mode.DISARMED | abi.Mode.BYPASS):
+        engine.tables.bump_generation()
+    return time.monotonic_ns()
+
+
+def _put_attachment(engine: Engine, attached: bool) -> int:
+    if attached:
+        engine.attach_all()
+        applied_ns = time.monotonic_ns()
+        engine.neighbours.keep()
+    else:
+        engine.detach_all()
+        applied_ns = time.monotonic_ns()
+        engine.neighbours.release()
+    return applied_ns
+
+
+def _block(engine: Engine, name: str) -> Any:
+    made = (each for each in engine.blocks.wanted.find(name) if each.source == MANUAL)
+    return next((of_block(each) for each in made), None)
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    if value is None:
+        values.pop(name, None)
+    else:
+        values[name] = value
+
+
+def _is(prefix: str, name: str) -> bool:
+    """Whether two texts mean the same prefix; what is in a state may be written by hand."""
+    if prefix == name:
+        return True
+    with contextlib.suppress(ValueError):
+        return blocklist.parse_prefix(prefix) == ipaddress.ip_network(name)
+    return False

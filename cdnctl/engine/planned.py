@@ -1,0 +1,60 @@
+"""A plan: what a command would change, before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cdnctl.engine.objects import Values
+from cdnctl.model import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a command comes to."""
+
+    after: Values
+    """By object, what it shall be; those that are so already are left out of what is done."""
+    would: str
+    """The whole sentence of a dry run."""
+    done: Callable[[], str]
+    """The sentence for when it is in force: asked then, for it may have counted something."""
+    shares: dict[str, float] | None = None
+    service_shares: dict[str, dict[str, float]] | None = None
+    warnings: list[str] = field(default_factory=list)
+    risk: str = ""
+    """Why it should be confirmed."""
+    again: bool = False
+    """Put it into the kernel also where it is so already: somebody may have taken it out."""
+    despite_disk: bool = False
+    """Panic: in force also when it cannot be stored."""
+    reverts: int = 0
+    """The revision of the pending change that it takes back."""
+    undoes: list[int] = field(default_factory=list)
+    """Lines of the journal that it takes back."""
+    idle: str = ""
+    """What to say when nothing is different afterwards; else `done` is said."""
+
+    def preview(self, version: int) -> Outcome:
+        """The answer to a dry run."""
+        return Outcome(
+            ok=True,
+            text=self.would,
+            shares=self.shares,
+            service_shares=self.service_shares,
+            warnings=self.warnings,
+            risk=self.risk,
+            state_version=version,
+        )
+
+    def outcome(self, version: int, applied_ns: int, warnings: list[str]) -> Outcome:
+        """The answer when it is in force."""
+        return Outcome(
+            ok=True,
+            text=self.done(),
+            applied_monotonic_ns=applied_ns,
+            shares=self.shares,
+            service_shares=self.service_shares,
+            warnings=[*self.warnings, *warnings],
+            state_version=version,
+        )

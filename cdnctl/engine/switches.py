@@ -1,0 +1,105 @@
+"""Commands that switch the whole edge: disarm, arm, bypass, mode, attach, detach."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdnctl.engine import objects
+from cdnctl.engine.consequences import cuts
+from cdnctl.engine.planned import Planned
+from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode
+
+if TYPE_CHECKING:
+    from cdnctl.engine.engine import Engine
+
+_ARMED, _OBSERVING, _BYPASSED = map(objects.switch, ("armed", "observing", "bypassed"))
+
+
+class Switches:
+    """Plans them on an engine. Panic works also when the disk is full."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def disarm(self, _command: Disarm) -> Planned:
+        """Nothing is dropped or ejected."""
+        what = "no source is blocked, no CDN ejected; new flows follow plain weights"
+        return Planned(
+            after={_ARMED: False, _BYPASSED: False},
+            would=f"would disarm: {what}",
+            done=lambda: f"disarmed: {what}",
+            again=True,
+            despite_disk=True,
+        )
+
+    def arm(self, _command: Arm) -> Planned:
+        """Back from that, and from bypass."""
+        after = {_ARMED: True, _BYPASSED: False}
+        return Planned(after=after, would="would arm", done=lambda: "armed", again=True)
+
+    def bypass(self, command: Bypass) -> Planned:
+        """Every packet passes."""
+        flows = self._cut(command.dry_run)
+        what = "every packet passes untouched; this cuts {} translated flows"
+        # counted last: an operator who bypasses is in a hurry
+        return Planned(
+            after={_BYPASSED: True},
+            would=f"would bypass: {what.format(flows)}",
+            done=lambda: "bypassed: " + what.format(self._cut(True)),
+            risk=cuts(flows),
+            again=True,
+            despite_disk=True,
+        )
+
+    def mode(self, command: SetMode) -> Planned:
+        """Only observe, or act."""
+        observe = command.mode == "observe"
+        if observe == objects.read(self._engine, _OBSERVING):
+            said = f"the edge {'observes' if observe else 'acts on what it decides'} already"
+            return Planned(after={}, would=said, done=lambda: said)
+        if not observe:
+            text = "acts on what it decides: new flows are translated from now on"
+            return Planned(
+                after={_OBSERVING: False},
+                would=f"would be active: the edge {text}",
+                done=lambda: f"active: the edge {text}",
+                risk="all new flows are translated that pass untouched now",
+            )
+        flows = self._cut(command.dry_run)
+        what = "it decides and counts, but every packet passes; this cuts {} translated flows"
+        return Planned(
+            after={_OBSERVING: True},
+            would=f"would observe: {what.format(flows)}",
+            done=lambda: "observing: " + what.format(self._cut(True)),
+            risk=cuts(flows),
+        )
+
+    def attach(self, _command: Attach) -> Planned:
+        """Put the program on."""
+        names = ", ".join(self._engine.config.edge.interfaces)
+        return Planned(
+            after={objects.ATTACHMENT: True},
+            would=f"would attach to {names}",
+            done=lambda: f"attached to {names}",
+            again=True,
+        )
+
+    def detach(self, command: Detach) -> Planned:
+        """Take it off."""
+        engine = self._engine
+        if engine.state.detached and not engine.attachment.attached:
+            said = "detached already: `cdnctl attach` puts the edge on again"
+            return Planned(after={}, would=said, done=lambda: said)
+        names, flows = ", ".join(engine.attachment.attached) or "nothing", self._cut(command.dry_run)
+        return Planned(
+            after={objects.ATTACHMENT: False},
+            would=f"would detach from {names}; this cuts {flows} translated flows",
+            done=lambda: f"detached from {names}; {self._cut(True)} translated flows were cut",
+            risk=cuts(flows),
+            again=True,
+            despite_disk=True,
+        )
+
+    def _cut(self, counted: bool) -> int | str:
+        """Flows that are translated now; not counted for an operator who has decided."""
+        return self._engine.tables.live_flows() if counted else "all"

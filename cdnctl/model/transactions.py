@@ -1,0 +1,43 @@
+"""Changes that can be taken back: what waits to be confirmed, what was before, what is not as wanted."""
+
+from __future__ import annotations
+
+from cdnctl.model.base import Base
+
+
+class Pending(Base, frozen=True, kw_only=True):
+    """A change that is in force, and reverts by itself unless it is confirmed in time."""
+
+    revision: int
+    """Of the state with it."""
+    what: str
+    """What was done, as the operator was told."""
+    by: str
+    """Who did it."""
+    cli: str = ""
+    """The same as a command line."""
+    at_ns: int = 0
+    ends_at_ns: int
+    """When it reverts, in wall time."""
+    left_s: float = 0.0
+    """Until then; 0 while it is being reverted."""
+    trouble: str = ""
+    """What keeps it from being reverted, though its time is over."""
+
+
+class Revision(Base, frozen=True, kw_only=True):
+    """A state that is kept."""
+
+    number: int
+    at_ns: int
+    """When it was written."""
+
+
+class Difference(Base, frozen=True, kw_only=True):
+    """Something that the kernel holds otherwise than configuration and operators want it."""
+
+    what: str
+    """`endpoint`, `service`, `block`, `limit`, `client`, `switch`, `interface`, `neighbour`, `address`."""
+    name: str
+    wanted: str
+    found: str

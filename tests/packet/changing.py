@@ -1,0 +1,65 @@
+"""An engine on the shared data path, and another one in its place: as after a restart of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import DataPath
+
+from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.neighbours import Neighbours
+from cdnctl.engine.engine import Engine
+from cdnctl.model import Actor, AnyCommand, Outcome
+
+OPERATOR = Actor(user="root", uid=0, pid=1, role="operate")
+BOB = Actor(user="bob", uid=1001, pid=2, role="operate")
+
+
+@pytest.fixture
+def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """One that was started on the shared data path."""
+    monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path))
+    # the other tests' neighbours are permanent ones, and stay
+    monkeypatch.setattr(Neighbours, "keep", lambda self: None)
+    monkeypatch.setattr(Neighbours, "release", lambda self: None)
+    engine = Engine(path.config)
+    engine.use(path.tables, path.blocks)
+    engine.layout = path.layout
+    yield engine
+    path.tables.clients.load({})
+    path.tables.clients.set_limits({})
+    engine.close()
+
+
+def do(engine: Engine, command: AnyCommand, actor: Actor = OPERATOR) -> Outcome:
+    return engine.execute(command, actor)
+
+
+def successor(engine: Engine, path: DataPath) -> Engine:
+    """Another agent's engine takes over what the first one left in the kernel and on the disk."""
+    after = Engine(path.config)
+    after.state = after.store.load()
+    after.use(path.tables, path.blocks)
+    after.layout = path.layout
+    after._take_over_mode()
+    after.blocks.load(after.state.blocks)
+    after.write_clients()
+    after.steer()
+    after.store.settle(after.state)
+    after.transactions.recover()
+    return after
+
+
+def weight_in_force(path: DataPath, cdn: str) -> int:
+    """What the kernel has of a CDN's first endpoint."""
+    (place, *_) = path.layout.endpoints_of(cdn)
+    return int(path.tables.choice.endpoint(place.id).weight)
+
+
+def held_blocks(path: DataPath) -> int:
+    """Prefixes in the kernel's tables themselves."""
+    excess = KernelBlocks(path.program.pins).differences({}).excess
+    return len(excess)
