@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pictures
 from frames import BOOT_NS, Edge, incident
 
 from cdnctl import paths
@@ -56,7 +57,8 @@ class MadeUpEngine:
         )
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
-        assert isinstance(command, Change)
+        if not isinstance(command, Change):
+            return pictures.answer(command)
         if not command.dry_run:
             print(f"{actor.client}: {msgspec.json.encode(command).decode()}", flush=True)
             self._do(command)
