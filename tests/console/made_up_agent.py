@@ -32,6 +32,8 @@ from cdnctl.model import (
     Drain,
     Frame,
     Outcome,
+    PacketFilter,
+    Sampled,
     SetWeights,
     Unblock,
     Undrain,
@@ -55,6 +57,9 @@ class MadeUpEngine:
         return msgspec.structs.replace(
             frame, at_ns=now_ns, monotonic_ns=now_ns - self.edge.began_ns + BOOT_NS
         )
+
+    def sampled(self, wanted: PacketFilter) -> Sampled:
+        return pictures.packets()
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
         if not isinstance(command, Change):

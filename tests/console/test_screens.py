@@ -25,6 +25,7 @@ from cdnctl.console.widgets.blocked import BlockedTable
 from cdnctl.console.widgets.endpoints import EndpointTable
 from cdnctl.console.widgets.sources import SourceTable, around
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
+from cdnctl.errors import NoAgent
 from cdnctl.model import (
     Allow,
     BlockPrefix,
@@ -193,6 +194,28 @@ async def test_packets_are_watched_only_while_somebody_looks() -> None:
         assert desk.house.query_one(VerdictTable).has_focus
         await desk.press("1")
         assert desk.feed.watched[-1] is None
+
+
+async def test_an_agent_that_shows_no_packets_is_not_asked_again_and_again() -> None:
+    async with at("drops", (80, 24), 3) as desk:
+        desk.feed.break_off(NoAgent("the agent hung up: refused: 8 clients watch packets already"))
+        desk.feed.down = None
+        await desk.until(lambda: desk.feed.connects == 2)
+        newest = desk.app.session.history.newest
+        assert newest is not None
+        await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
+        await desk.until(lambda: desk.app.session.lost == "")
+        assert len(desk.feed.watched) == 1
+        assert desk.app.session.no_packets
+
+
+async def test_completions_stay_while_frames_come() -> None:
+    async with at("overview", (80, 24), 3) as desk:
+        await desk.press("colon", *"un")
+        newest = desk.app.session.history.newest
+        assert newest is not None
+        await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
+        assert "unblock  undrain" in desk.text
 
 
 async def test_a_sampled_packet_can_be_blocked_and_traced() -> None:
