@@ -64,7 +64,8 @@ HOUSE = (
     Key("question_mark", "help", "?", "help", "this help", "Session", 9),
     Key("colon", "command", ":", "command", "a command, as in a shell: block 192.0.2.0/24 --for 10m",
         "Session", 8),
-    Key("slash", "filter", "/", "filter", "filter rows by words; ! before a word inverts it", "Look", 6),
+    Key("", "help", "1-8", "screens", "the other screens, by their numbers", "Screens", 9),
+    Key("slash", "filter", "/", "filter", "filter rows by words; ! before a word inverts it", "Look", 4),
     Key("b", "block", "b", "block",
         "block what is under the cursor, or the busiest talker", "Change the edge", 8, True),
     Key("u", "unblock", "u", "unblock", "lift a block: that under the cursor, or pick one",
@@ -72,7 +73,7 @@ HOUSE = (
     Key("w", "weights", "w", "weights",
         "weights and drains, with the shares they lead to", "Change the edge", 7, True),
     Key("d", "disarm", "d", "disarm",
-        "disarm: nothing is dropped or ejected any more; arm again", "Change the edge", 5, True),
+        "disarm: nothing is dropped or ejected any more; arm again", "Change the edge", 7, True),
     Key("c", "confirm", "c", "confirm",
         "keep the change that waits to be confirmed", "Change the edge", 0, True),
     Key("z", "undo", "z", "undo",
@@ -117,13 +118,13 @@ HOUSE = (
 
 TALKERS = (
     Key(
-        "f", "follow", "f", "follow", "keep the row under the cursor on top, also when it is quiet", "Look", 5
+        "f", "follow", "f", "follow", "keep the row under the cursor on top, also when it is quiet", "Look", 9
     ),
-    Key("v", "gather", "v", "gather", "by source, by /24, by /16, by CDN", "Look", 5),
+    Key("v", "gather", "v", "gather", "by source, by /24, by /16, by CDN", "Look", 8),
 )
 
 LISTS = (
-    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 5),
+    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 8),
     Key("M", "mark_none", "M", "no marks", "mark nothing", "Look"),
     Key(
         "e",
@@ -135,24 +136,24 @@ LISTS = (
         6,
         True,
     ),
-    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 6, True),
-    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 5, True),
+    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 8, True),
+    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 7, True),
 )
 
 STEERING = (
     Key(
-        "l", "limit", "l", "limit", "what the customer under the cursor may take", "Change the edge", 6, True
+        "l", "limit", "l", "limit", "what the customer under the cursor may take", "Change the edge", 9, True
     ),
 )
 
 JOURNAL = (
-    Key("y", "copy", "y", "copy", "copy the entry's command line to the clipboard (OSC 52)", "Look", 6),
-    Key("n", "older", "n", "older", "older entries", "Look", 5),
+    Key("y", "copy", "y", "copy", "copy the entry's command line to the clipboard (OSC 52)", "Look", 9),
+    Key("n", "older", "n", "older", "older entries", "Look", 8),
 )
 
 TRACE = (
-    Key("e", "ask", "e", "trace", "what would become of a packet: FROM[:PORT] TO:PORT", "Look", 8),
-    Key("D", "doctor", "D", "doctor", "look at the box again", "Look", 7),
+    Key("e", "ask", "e", "trace", "what would become of a packet: FROM[:PORT] TO:PORT", "Look", 9),
+    Key("D", "doctor", "D", "doctor", "look at the box again", "Look", 8),
 )
 
 SCREENS = (

@@ -35,6 +35,8 @@ PAST_THE_AGENT = frozenset({"disarm", "arm", "bypass", "detach"})
 """What the command line does by itself when no agent answers."""
 LAST_RETRY_S = 5.0
 PACKETS_KEPT = 500
+WATCH_REFUSED_S = 2.0
+"""An agent that hangs up so soon after it was asked for packets does not want to show any."""
 PATIENCE_S = 5.0
 """How long a console that never saw an agent goes on looking for one."""
 
@@ -80,7 +82,10 @@ class Session(Backwards):
         """Sampled packets that were watched, the oldest first: a number, wall time in ns, the packet."""
         self.missed = 0
         """Packets that matched, but were too many or too quick."""
+        self.no_packets = ""
+        """Why the agent would not show packets; empty when it does, or was not asked."""
         self._watched: PacketFilter | None = None
+        self._watched_at = 0.0
         self._packets_seen = 0
         self._feed: Feed | None = None
         self._read_only = read_only
@@ -133,6 +138,7 @@ class Session(Backwards):
                 if isinstance(feed, ReplayFeed):
                     self.playback = feed.playback
                 if self._watched is not None:
+                    self._watched_at = time.monotonic()
                     feed.watch(self._watched)
                 async for frame in feed.frames():
                     self._take(feed.take_sampled())
@@ -146,6 +152,8 @@ class Session(Backwards):
                 self._feed = None
                 await feed.close()
             self.lost = clean(error.message)
+            if self._watched is not None and time.monotonic() - self._watched_at < WATCH_REFUSED_S:
+                self._watched, self.no_packets = None, self.lost  # asked again it would hang up again
             temporary = isinstance(error, AgentUnreachable) and time.monotonic() - started < PATIENCE_S
             if not self._role and not temporary:
                 self.failure = error
@@ -158,7 +166,7 @@ class Session(Backwards):
         """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
         if wanted == self._watched:
             return
-        self._watched = wanted
+        self._watched, self._watched_at, self.no_packets = wanted, time.monotonic(), ""
         self.packets.clear()
         self.missed = 0
         if self._feed is not None:

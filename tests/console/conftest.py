@@ -16,6 +16,7 @@ def _steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """One time zone, nothing remembered, good colours, and dry runs without waiting for typing to settle."""
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.chdir(tmp_path)  # exports go to where a console was started
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "remembered"))
     time.tzset()
     monkeypatch.setattr(base, "SETTLE_S", 0.0)

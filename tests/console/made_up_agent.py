@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pictures
 from frames import BOOT_NS, Edge, incident
 
 from cdnctl import paths
@@ -31,6 +32,8 @@ from cdnctl.model import (
     Drain,
     Frame,
     Outcome,
+    PacketFilter,
+    Sampled,
     SetWeights,
     Unblock,
     Undrain,
@@ -55,8 +58,12 @@ class MadeUpEngine:
             frame, at_ns=now_ns, monotonic_ns=now_ns - self.edge.began_ns + BOOT_NS
         )
 
+    def sampled(self, wanted: PacketFilter) -> Sampled:
+        return pictures.packets()
+
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
-        assert isinstance(command, Change)
+        if not isinstance(command, Change):
+            return pictures.answer(command)
         if not command.dry_run:
             print(f"{actor.client}: {msgspec.json.encode(command).decode()}", flush=True)
             self._do(command)

@@ -26,6 +26,7 @@ async def test_golden(size: tuple[int, int], moment: str) -> None:
     """The whole screen as text. `UPDATE_GOLDENS=1` writes it anew: look at the difference."""
     frames = incident()[: {"slow": 90, "flood": 200, "blocked": 230}[moment]]
     async with console(frames, size) as desk:
+        await desk.stay_fresh()
         shown = desk.text + "\n"
     golden = GOLDENS / f"{moment}-{size[0]}x{size[1]}.txt"
     if os.environ.get("UPDATE_GOLDENS"):

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,21 @@ from frames import Edge, incident
 
 from cdnctl.console import keys
 from cdnctl.console.screens import lists, trace
+from cdnctl.console.screens.dialogs.help import _keys as help_rows
 from cdnctl.console.screens.drops import words_of
 from cdnctl.console.screens.journal import differences
 from cdnctl.console.widgets.blocked import BlockedTable
 from cdnctl.console.widgets.endpoints import EndpointTable
 from cdnctl.console.widgets.sources import SourceTable, around
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
+from cdnctl.errors import NoAgent
 from cdnctl.model import (
     Allow,
     BlockPrefix,
     Change,
     Disallow,
     FindBlocks,
+    Frame,
     SampledPacket,
     SetLimit,
     Term,
@@ -54,16 +58,21 @@ async def answer_line(words: tuple[str, ...]) -> tuple[bool, str]:
     return True, TRACED if words[0] == "trace" else REPORT
 
 
+@cache
+def _frames() -> list[Frame]:
+    return pictures.rich(incident())
+
+
 @asynccontextmanager
 async def at(
     name: str, size: tuple[int, int] = (120, 40), count: int = 200, **options: Any
 ) -> AsyncIterator[Desk]:
     """The console at a screen, in the flood, with everything that a real edge has."""
-    frames = pictures.rich(incident()[:count])
+    frames = _frames()[:count]
     async with console(frames, size, answer=options.pop("answer", pictures.answer), **options) as desk:
         await desk.go(name)
         await pictures.dress(desk)
-        desk.app.session.received_at += 1e6  # however slow this machine is, nothing is stale
+        await desk.stay_fresh()
         yield desk
 
 
@@ -127,13 +136,12 @@ async def test_enter_goes_into_what_is_under_the_cursor() -> None:
         assert "handshakes of borealis" in desk.text
 
 
-async def test_every_screen_lists_its_own_keys_in_help() -> None:
-    for place in keys.SCREENS:
-        async with at(place.name, (200, 50), 2) as desk:
-            await desk.press("question_mark")
-            for key in place.keys:
-                assert key.help in desk.text, (place.name, key)
-            await desk.press("escape")
+@pytest.mark.parametrize("place", keys.SCREENS, ids=lambda place: place.name)
+def test_every_screen_lists_its_own_keys_in_help(place: keys.Place) -> None:
+    said = "\n".join("".join(text for text, _ in row) for row in help_rows(place.name))
+    for key in (*place.keys, *keys.HOUSE):
+        if key in keys.of(place.name):
+            assert key.help in said
 
 
 # --- talkers ----------------------------------------------------------------------------------------
@@ -186,6 +194,28 @@ async def test_packets_are_watched_only_while_somebody_looks() -> None:
         assert desk.house.query_one(VerdictTable).has_focus
         await desk.press("1")
         assert desk.feed.watched[-1] is None
+
+
+async def test_an_agent_that_shows_no_packets_is_not_asked_again_and_again() -> None:
+    async with at("drops", (80, 24), 3) as desk:
+        desk.feed.break_off(NoAgent("the agent hung up: refused: 8 clients watch packets already"))
+        desk.feed.down = None
+        await desk.until(lambda: desk.feed.connects == 2)
+        newest = desk.app.session.history.newest
+        assert newest is not None
+        await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
+        await desk.until(lambda: desk.app.session.lost == "")
+        assert len(desk.feed.watched) == 1
+        assert desk.app.session.no_packets
+
+
+async def test_completions_stay_while_frames_come() -> None:
+    async with at("overview", (80, 24), 3) as desk:
+        await desk.press("colon", *"un")
+        newest = desk.app.session.history.newest
+        assert newest is not None
+        await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
+        assert "unblock  undrain" in desk.text
 
 
 async def test_a_sampled_packet_can_be_blocked_and_traced() -> None:

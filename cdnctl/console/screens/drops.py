@@ -51,6 +51,7 @@ class Drops(House):
         reasons.update(frame, self.session.history.frames)
         roles = {cdn.name: f"s{index}" for index, cdn in enumerate(frame.cdns)}
         packets = self.query_one(PacketTable)
+        packets.refusal = self.session.no_packets
         packets.update(self.session.packets, roles)
         what = self.chosen.replace("_", " ") or "all drops"
         missed = f" · {scaled(self.session.missed)} more matched" if self.session.missed else ""

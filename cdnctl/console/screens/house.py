@@ -197,6 +197,9 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels)
 
     def _draw_detail(self) -> None:
+        prompt = self.query_one(Prompt)
+        if prompt.is_open and prompt.sign == ":":
+            return  # how the line may go on stands there
         table = self.focused
         self.query_one(AnswerLine).detail(self.detail_of(table) if isinstance(table, LiveTable) else ())
 

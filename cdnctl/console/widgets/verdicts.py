@@ -90,6 +90,8 @@ class PacketTable(LiveTable):
     """One row a sampled packet, the newest on top."""
 
     EMPTY = "no sampled packet matched yet"
+    refusal = ""
+    """Why there are none to see."""
     COLUMNS = (
         Column("time", "time", 8, right=False, grows=True),
         Column("proto", "proto", 5, right=False),
@@ -100,6 +102,9 @@ class PacketTable(LiveTable):
         Column("verdict", "verdict", 12, right=False, flex=True),
         Column("cdn", "CDN", 10, right=False, from_width=100),
     )
+
+    def empty_text(self) -> str:
+        return self.refusal or super().empty_text()
 
     def update(self, packets: Iterable[tuple[int, int, SampledPacket]], roles: dict[str, str]) -> None:
         """Show these; CDNs wear their colours by `roles`."""
