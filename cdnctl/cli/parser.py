@@ -222,6 +222,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     verb("check", "look at a configuration: mistakes, memory, ports, interfaces", verbs.check, starts=True)
     verb("doctor", "look at this box for what keeps packets from going their way", verbs.doctor, starts=True)
     _add_trace(verb("trace", "say what would become of a packet, and why", verbs.trace, starts=True))
+    feed = verb("feed", "say what a list from outside would block, and what not", verbs.feed, starts=True)
+    feed.add_argument("action", choices=("check",), help="fetch, parse and screen it; nothing is applied")
+    feed.add_argument("source", metavar="FILE|URL", help="a block list or a provider's ranges, any format")
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
         "demo",

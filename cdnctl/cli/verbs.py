@@ -222,6 +222,13 @@ def doctor(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def feed(options: argparse.Namespace) -> int:
+    """Look at a list from outside."""
+    from cdnctl.cli.feed import run
+
+    return run(options)
+
+
 def _running_agent(options: argparse.Namespace) -> Path | None:
     """The socket of the agent meant, if it runs and answers."""
     if options.config is not None:
