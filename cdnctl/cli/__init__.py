@@ -5,7 +5,7 @@
     check    looks at a configuration    show     tables and JSON on stdout
     trace    one packet, explained       watch    sampled packets, live
     doctor   looks at the box            place    the network namespace of an edge
-    feed     a list from outside
+    feed     a list from outside         simulate policies on recorded traffic
 
 Exit status: 0 done, 1 refused or failed, 2 usage, 130 after Ctrl-C. The reason is on stderr, or with
 --json on stdout, as `{"error": {"message": ..., "remedy": ...}}` whatever the verb.

@@ -225,6 +225,8 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     feed = verb("feed", "say what a list from outside would block, and what not", verbs.feed, starts=True)
     feed.add_argument("action", choices=("check",), help="fetch, parse and screen it; nothing is applied")
     feed.add_argument("source", metavar="FILE|URL", help="a block list or a provider's ranges, any format")
+    simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate, starts=True)
+    simulate.add_argument("file", type=Path, metavar="FILE", help="frames, one a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
         "demo",

@@ -229,6 +229,13 @@ def feed(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def simulate(options: argparse.Namespace) -> int:
+    """Compare policies on recorded traffic."""
+    from cdnctl.cli.simulate import run
+
+    return run(options)
+
+
 def _running_agent(options: argparse.Namespace) -> Path | None:
     """The socket of the agent meant, if it runs and answers."""
     if options.config is not None:
