@@ -92,21 +92,22 @@ class Costs(Struct, frozen=True, kw_only=True):
     bursts_used: float = 0.0
 
 
-def factors(costs: Mapping[str, Costs], settings: Settings) -> dict[str, float]:
-    """By CDN: what its weight is multiplied by; 1 for those without a tariff."""
+def factors(costs: Mapping[str, Costs], settings: Settings, growth: float = 1.0) -> dict[str, float]:
+    """By CDN: what its weight is multiplied by; 1 for those without a tariff. `growth`: traffic at the
+    predicted peak over traffic now."""
     prices = [each.tariff.price for each in costs.values() if each.tariff.price]
     cheapest = min(prices, default=0.0)
     return {
-        cdn: _padding(each, settings)
+        cdn: _padding(each, settings, growth)
         * ((cheapest / each.tariff.price) ** settings.price_pull if each.tariff.price else 1.0)
         for cdn, each in costs.items()
     }
 
 
-def _padding(cost: Costs, settings: Settings) -> float:
+def _padding(cost: Costs, settings: Settings, growth: float) -> float:
     commit = cost.tariff.commit_mbit
     if not commit or cost.bursts_used < _NEARLY:
         return 1.0
-    near = (cost.mbit / commit - settings.pad_from) / (1 - settings.pad_from)
+    near = (cost.mbit * growth / commit - settings.pad_from) / (1 - settings.pad_from)
     stepped = round(min(1.0, max(0.0, near)) * _PAD_STEPS) / _PAD_STEPS
     return 1 - (1 - settings.pad_least) * stepped

@@ -189,7 +189,7 @@ def _target(
 ) -> Shares:
     """The shares to aim for. Writes into `now` who is limited, and why."""
     kept = shares.bounded(weights, {cdn: now[cdn].kept for cdn in weights}, settings.most_moved)
-    padded = factors(wants.costs, settings)
+    padded = factors(wants.costs, settings, max(1.0, wants.growth))
     free = [cdn for cdn in weights if cdn not in wants.pinned]
     wanted = shares.normal(
         {cdn: weights[cdn] * kept[cdn] * (padded.get(cdn, 1.0) if cdn in free else 1.0) for cdn in weights}
