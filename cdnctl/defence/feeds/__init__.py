@@ -10,4 +10,5 @@ A feed goes from bytes to prefixes in steps that are each pure but the first:
     schedule   when to look again
 
     entries    what a list says       nft, documents    two of the formats
+    regions    not a feed, but as one: prefixes with labels, from a file
 """
