@@ -172,10 +172,10 @@ def _better(old: Memory, own: Reading, step: float, now_s: float, settings: Sett
         return new
     if new.is_suppressed or now_s - new.moved_at_s < settings.back_s:
         return new
-    kept = min(1.0, new.kept + step)
-    # One step is tried in any case, or one that goes bad at every load would sink with each turn.
-    is_first = new.kept <= settings.floor
-    if new.ceiling is not None and own.load * kept / new.kept > new.ceiling and not is_first:
+    kept = min(1.0, new.kept + step, 2 * new.kept)
+    # One step is tried now and then in any case, or who goes bad at every load would sink with each turn.
+    is_tried = new.kept <= settings.floor and now_s - new.ceiling_at_s >= settings.try_s
+    if new.ceiling is not None and own.load * kept / new.kept > new.ceiling and not is_tried:
         return new
     return replace(new, kept=kept, moved_at_s=now_s, code="recovered", numbers={})
 

@@ -53,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Of the load at which it went bad: what it gets back at most ..."""
     ceiling_s: float = 3600.0
     """... for so long."""
+    try_s: float = 600.0
+    """From its floor it gets one step more after this, whatever the ceiling."""
     penalty: float = 1000.0
     """For each turn for the worse (the figures of RFC 2439's route flap damping) ..."""
     suppress: float = 2000.0
