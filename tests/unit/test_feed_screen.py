@@ -146,7 +146,7 @@ def test_what_changes_is_said() -> None:
 
 
 MILLION = """
-import random, resource, sys, time
+import random, sys, time
 from ipaddress import ip_network
 from cdnctl.defence.feeds import screen
 from cdnctl.defence.feeds.formats import parse
@@ -171,7 +171,7 @@ origins.replace("x", last.prefixes); lap()
 second = screen.screen(parse(changed), guarded); lap()
 change = screen.require_plausible(second, last, "x")
 done = origins.replace("x", second.whole()); lap()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 counts = first.entries, first.count, first.skipped_total, len(done.added), len(done.removed)
 print(*counts, *times, peak / 1024)
 """
@@ -213,6 +213,18 @@ def test_feed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert (report["entries"], report["warnings"]) == (18, [])
     assert {each["line"] for each in report["skipped"]} >= {2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 17}
+
+
+@pytest.mark.parametrize("words", [["feed", "check", "{list}"], ["simulate", "{list}"]])
+def test_neither_console_nor_compiler_is_loaded(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("192.0.2.1\n")
+    program = (
+        "import sys; from cdnctl.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'textual', 'bcc', 'httpx', 'rich.table'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    line = [word.format(list=tmp_path / "list") for word in words]
+    done = subprocess.run([sys.executable, "-c", program, *line], capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith("[]\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ documents    JSON and NDJSON of providers, block lists and CrowdSec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cdnctl.defence.feeds import documents, nft
 from cdnctl.defence.feeds.entries import Entries, FeedError, Kind, clipped
@@ -39,6 +39,14 @@ def parse(data: bytes, name: str = "the list") -> Entries:
             "a login, an error or a moved address answers so: open the URL, and take that of the list itself",
         )
     return _reader(start)(text).require_right(name)
+
+
+def lines_of(data: bytes, name: str) -> list[str] | None:
+    """The lines of a list that has a prefix a line; None for other formats. Raises FeedError."""
+    text = _text(data, name)
+    start = text.lstrip()
+    is_plain = bool(start) and not start.startswith("<") and _reader(start) is parse_lines
+    return text.split("\n") if is_plain else None
 
 
 def _text(data: bytes, name: str) -> str:
@@ -84,11 +92,16 @@ def _said(text: str) -> Iterator[str]:
 
 def parse_lines(text: str) -> Entries:
     """An address or prefix a line, and comments."""
+    return some_lines(enumerate(text.split("\n"), 1))
+
+
+def some_lines(numbered: Iterable[tuple[int, str]]) -> Entries:
+    """The same of lines with their numbers."""
     entries = Entries()
     entries.format = "a prefix a line"
     group = entries.group()
     add = entries.add_to
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in numbered:
         if not line or line.isspace():
             continue
         if "#" in line or ";" in line or line[0] == "/":

@@ -7,7 +7,6 @@ left out as a whole, and named. Public lists do hold private ranges, and whole C
 from __future__ import annotations
 
 import ipaddress
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,6 @@ from cdnctl.defence.feeds.entries import Entries, FeedError, Group
 from cdnctl.defence.feeds.prefixes import (
     Difference,
     Prefixes,
-    aggregate,
     aggregated,
     difference,
     network_of,
@@ -105,7 +103,7 @@ def screen(entries: Entries, guarded: Sequence[Protected] = ()) -> Brought:
     notes = _Skipping()
     prefixes = {}
     for lifetime_s, group in entries.groups.items():
-        clean = Prefixes(array("Q", _screened(group, 4, guarded, notes)), _screened(group, 6, guarded, notes))
+        clean = aggregated(*(_screened(group, version, guarded, notes) for version in (4, 6)))
         if clean:
             prefixes[lifetime_s] = clean
     return Brought(
@@ -117,6 +115,13 @@ def screen(entries: Entries, guarded: Sequence[Protected] = ()) -> Brought:
         skipped_total=notes.total,
         passed_over=entries.passed_over,
     )
+
+
+def taken(group: Group, guarded: Sequence[Protected]) -> tuple[list[int], list[int], list[Skipped]]:
+    """The codes of both versions that may be taken, sorted and as often as they stand there; and the first
+    of the others."""
+    notes = _Skipping()
+    return _screened(group, 4, guarded, notes), _screened(group, 6, guarded, notes), notes.shown
 
 
 class _Skipping:
@@ -145,7 +150,7 @@ def _screened(group: Group, version: int, guarded: Sequence[Protected], notes: _
         if code not in bad:
             bad.add(code)
             notes.note(group, version, code, refusal(network_of(version, code), by) or "is protected")
-    return aggregate(version, (code for code in codes if code not in bad) if bad else codes)
+    return [code for code in codes if code not in bad] if bad else codes
 
 
 def _why_too_wide(version: int) -> str:
