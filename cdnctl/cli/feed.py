@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -13,7 +14,7 @@ from cdnctl.config import Config, read
 from cdnctl.defence.feeds import screen
 from cdnctl.defence.feeds.fetch import fetch
 from cdnctl.defence.feeds.formats import KINDS, parse
-from cdnctl.defence.protected import Protected, protected
+from cdnctl.defence.protected import Protected, protected, surroundings
 
 _SHOWN = 20
 
@@ -40,7 +41,7 @@ class Report(Struct, kw_only=True):
 
 def run(options: argparse.Namespace) -> int:
     """Fetch, parse and screen the list; raises CdnctlError when it cannot be used."""
-    report = examine(options.source, _config(options))
+    report = examine(options.source, _config(options), options.netns)
     if options.json:
         show.print_json(report)
     else:
@@ -48,17 +49,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def examine(source: str, config: Config | None) -> Report:
+def examine(source: str, config: Config | None, netns: str | None = None) -> Report:
     """What the list at `source` would bring to the edge of `config`. Raises CdnctlError."""
     warnings = []
+    stored = fetch(source)  # from here: the edge's namespace may have no way to it
+    assert stored is not None, "nothing to be the same as"
+    entries = parse(stored.data, source)
     guarded: list[Protected] = screen.private()
     if config is None:
         warnings.append("no configuration: only private ranges are left out; name one with -c FILE")
     else:
-        guarded = protected(config) + guarded
-    stored = fetch(source)
-    assert stored is not None, "nothing to be the same as"
-    brought = screen.screen(parse(stored.data, source), guarded)
+        unseen = _go_to(config.edge.name, netns)
+        around = surroundings()
+        guarded = protected(config, around) + guarded
+        warnings += [*([unseen] if unseen else []), *around.unread]
+    brought = screen.screen(entries, guarded)
     screen.require_plausible(brought, None, source)
     whole = brought.whole()
     return Report(
@@ -79,7 +84,14 @@ def examine(source: str, config: Config | None) -> Report:
 def _config(options: argparse.Namespace) -> Config | None:
     """The configuration named, or the usual one where there is one."""
     file: Path = options.config or config_of(named_edge(options.edge))
-    return read(file) if options.config or file.exists() else None
+    return read(file) if options.config or os.access(file, os.F_OK) else None
+
+
+def _go_to(edge: str, netns: str | None) -> str:
+    """Go where the edge lives, for its addresses and sessions; why not, when that cannot be."""
+    from cdnctl.cli import place
+
+    return place.go_to(edge, netns).unseen
 
 
 def _show(report: Report) -> None:

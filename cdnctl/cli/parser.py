@@ -225,7 +225,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     feed = verb("feed", "say what a list from outside would block, and what not", verbs.feed, starts=True)
     feed.add_argument("action", choices=("check",), help="fetch, parse and screen it; nothing is applied")
     feed.add_argument("source", metavar="FILE|URL", help="a block list or a provider's ranges, any format")
-    simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate, starts=True)
+    simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate)
+    simulate.set_defaults(takes=("edge", "config"))
+    _add_config(simulate)
     simulate.add_argument("file", type=Path, metavar="FILE", help="frames, one a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
     verb(
@@ -243,10 +245,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_start(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration file"
     )
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from cdnctl.agent.edge import config_of
 from cdnctl.cli import show
 from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
@@ -44,7 +45,8 @@ class Report(Struct, kw_only=True):
 
 def run(options: argparse.Namespace) -> int:
     """Play the recorded frames under each policy."""
-    config = read(options.config) if options.config else None
+    file = options.config or (config_of(options.edge) if options.edge else None)
+    config = read(file) if file else None
     report = examine(options.file, config)
     if options.json:
         show.print_json(report)
@@ -107,8 +109,13 @@ def _show(report: Report) -> None:
     if report.shifts:
         print(f"the planner's {len(report.shifts)} shifts:")
         for shift in report.shifts[:_SHIFTS_SHOWN]:
-            print(f"  {shift.at_s:6.1f} s  {shift.text}")
+            print(f"  {shift.at_s:6.1f} s  {_plain(shift.text)}")
         if len(report.shifts) > _SHIFTS_SHOWN:
             print(f"  and {len(report.shifts) - _SHIFTS_SHOWN} more (--json has all)")
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {_plain(note)}")
+
+
+def _plain(text: str) -> str:
+    """Names in a file may hold anything; a terminal must not act on it."""
+    return "".join(char if char.isprintable() else "?" for char in text)

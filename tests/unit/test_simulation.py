@@ -8,9 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdnctl.cli import main
+from cdnctl.errors import CdnctlError
 from cdnctl.model import Cdn, Frame
+from cdnctl.steering.simulation import recorded
 from cdnctl.steering.simulation.course import Cell, Course, serve
 from cdnctl.steering.simulation.days import day
 from cdnctl.steering.simulation.play import Score, play
@@ -33,7 +37,7 @@ def played(seeds: range) -> dict[str, list[Score]]:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(4), pytest.param(range(100), marks=pytest.mark.soak)], ids=["few", "100"]
+    "seeds", [range(2), pytest.param(range(100), marks=pytest.mark.soak)], ids=["few", "100"]
 )
 def test_days_beside_other_policies(seeds: range) -> None:
     """Each ratio is the planner's figure over the other policy's: of all failed requests together, and the
@@ -225,3 +229,42 @@ def test_odd_recordings(recording: Path, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "bare").write_bytes(msgspec.json.encode(bare) + b"\n" + msgspec.json.encode(later))
     assert main(["simulate", str(tmp_path / "bare")]) == 1
     assert "no CDN that was measured" in capsys.readouterr().err
+
+
+NUMBER = st.one_of(
+    st.floats(allow_nan=False), st.integers(-(2**63), 2**63), st.sampled_from([0, 1, 1e-300, 0.5])
+)
+FIGURES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("new_flows_per_s", "share", "capacity_use", "from_cdn_bps", "loss_to_cdn"), NUMBER),
+        **dict.fromkeys(("handshake_p50_ms", "handshake_p95_ms", "first_byte_p95_ms", "to_cdn_pps"), NUMBER),
+        **dict.fromkeys(("wanted_weight", "samples", "new_flows_total"), st.integers(-(2**62), 2**62)),
+        "state": st.sampled_from(["in", "out"]),
+    },
+)
+
+
+@given(st.lists(st.lists(FIGURES, min_size=2, max_size=2), min_size=2, max_size=6))
+def test_whatever_a_file_says(steps: list[list[dict[str, object]]]) -> None:
+    frames = []
+    for number, figures in enumerate(steps, 1):
+        base = frame(number, False)
+        cdns = [msgspec.structs.replace(cdn, **each) for cdn, each in zip(base.cdns, figures, strict=True)]
+        frames.append(msgspec.structs.replace(base, cdns=cdns))
+    try:
+        course, _ = recorded.course(frames)
+    except CdnctlError as error:
+        assert error.remedy
+        return
+    for kind in ALL:
+        score = play(course, kind(course))
+        assert 0 <= score.failed <= score.requests * 1.000001 + 1e-9
+
+
+def test_names_in_a_file_do_not_reach_the_terminal_as_commands(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording.write_bytes(recording.read_bytes().replace(b"aurora", rb"a\u001b[2J"))
+    assert main(["simulate", str(recording)]) == 0
+    assert "\x1b" not in capsys.readouterr().out

@@ -19,6 +19,7 @@ from cdnctl.steering.simulation.course import Cell, Course, slower
 
 _LONGEST_STEP_S = 30.0
 _LEAST = 2
+_LARGEST = 1e15
 
 
 class Recorded(NamedTuple):
@@ -43,6 +44,8 @@ def course(
             f"{len(kept)} frames are too few to simulate anything",
             "record more: `cdnctl status --watch --json`",
         )
+    for frame in kept:
+        _require_sane(frame)
     names = _names(kept)
     step_s = _step_s(kept)
     known = capacities or {}
@@ -94,6 +97,31 @@ def _only(
         traffic=traffic,
         cells=_filled([[step[number] for number in at] for step in cells]),
     )
+
+
+def _require_sane(frame: Frame) -> None:
+    """Raise CdnctlError for figures that no edge has; sums and logarithms of them would be none either."""
+    for cdn in frame.cdns:
+        figures = {
+            "new_flows_per_s": cdn.new_flows_per_s,
+            "wanted_weight": cdn.wanted_weight,
+            "share": cdn.share,
+            "capacity_use": cdn.capacity_use or 0,
+            "to_cdn_bps": cdn.to_cdn_bps,
+            "from_cdn_bps": cdn.from_cdn_bps,
+            "to_cdn_pps": cdn.to_cdn_pps,
+            "from_cdn_pps": cdn.from_cdn_pps,
+            "loss_to_cdn": cdn.loss_to_cdn or 0,
+            "loss_from_cdn": cdn.loss_from_cdn or 0,
+        }
+        for what in ("handshake", "first_byte"):
+            low, high = getattr(cdn, f"{what}_p50_ms") or 0, getattr(cdn, f"{what}_p95_ms") or 0
+            figures |= {f"{what}_p50_ms": low, f"{what}_p95_ms": high, f"{what}_p95_ms below p50": high - low}
+        wrong = [name for name, value in figures.items() if not 0 <= value <= _LARGEST]
+        if wrong:
+            raise CdnctlError(
+                f"frame {frame.seq}: {wrong[0]} is {figures[wrong[0]]:g}", "this is no recording of an edge"
+            )
 
 
 def _names(frames: list[Frame]) -> list[str]:
