@@ -371,8 +371,8 @@ def test_readings_of_frames() -> None:
         cdn(
             "aurora",
             new_flows_total=1100,
-            rescued_from_total=10,
-            reset_dark_total=2,
+            rescued_from_total=12,
+            reset_dark_total=50,
             new_flows_per_s=200.0,
             handshake_p95_ms=40.0,
             samples=150,

@@ -186,7 +186,7 @@ def test_simulate_compares_on_recorded_frames(recording: Path, capsys: pytest.Ca
     assert "first_byte" not in report["shifts"][0]["text"]
     assert report["shifts"][0]["text"].startswith("aurora 50.0 -> 4")
     assert 20 < report["shifts"][0]["at_s"] < 24
-    assert len(report["notes"]) == 2
+    assert len(report["notes"]) == 3
 
     assert main(["simulate", str(recording), "-c", str(recording.parent / "cdnctl.toml")]) == 0
     out = capsys.readouterr().out
@@ -212,6 +212,17 @@ def test_what_is_no_recording_is_refused(
     (tmp_path / "x").write_text(text)
     assert main(["simulate", str(tmp_path / "x")]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "end", [b'{"error":{"message":"the agent ended","remedy":""}}\n', b'{"seq":7,"at_ns']
+)
+def test_a_recording_may_end_with_the_agent_or_in_the_middle(
+    end: bytes, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording.write_bytes(recording.read_bytes() + b"\n" + end)
+    assert main(["simulate", str(recording), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 240
 
 
 def test_odd_recordings(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,9 +63,9 @@ def readings(
 def _reading(cdn: Cdn, before: Cdn | None, room: float | None) -> Reading:
     failures = attempts = 0
     if before is not None and cdn.new_flows_total >= before.new_flows_total:
-        failed = _failed(cdn) - _failed(before)
         attempts = cdn.new_flows_total - before.new_flows_total
-        failures = max(0, failed)
+        # Connects that went unanswered. Flows that were reset when it went dark were begun long before.
+        failures = max(0, cdn.rescued_from_total - before.rescued_from_total)
     return Reading(
         first_byte=_latency(cdn.first_byte_p95_ms, cdn.requests),
         handshake=_latency(cdn.handshake_p95_ms, cdn.samples),
@@ -79,10 +79,6 @@ def _reading(cdn: Cdn, before: Cdn | None, room: float | None) -> Reading:
         room=room if room is not None else _room_by_use(cdn),
         is_out=cdn.state in ("out", "probing"),
     )
-
-
-def _failed(cdn: Cdn) -> int:
-    return cdn.rescued_from_total + cdn.reset_dark_total
 
 
 def _segments(cdn: Cdn) -> int:

@@ -1,9 +1,11 @@
 """A course from recorded frames: the traffic as it was, each CDN as it was found to be.
 
 What a CDN would have done with other load than it had can only be reckoned: its latency is taken back to
-that of an idle one by its capacity, where that is known, and slower again by the load it is given. A CDN
-without a capacity is taken to be as quick at any load, which flatters whoever sends everything to one:
-`Recorded.notes` says so. Where a frame has no latency of a CDN, the last known one holds.
+that of an idle one by its capacity, where that is known, and slower again by the load it is given. Without
+a capacity it is taken to be as quick at any load, which flatters whoever sends everything to one;
+`Recorded.notes` says so. A CDN that was out for being dark fails whatever is sent there: policies are
+compared each by itself, without the kernel's reflex. Where a frame has no latency of a CDN, the last known
+one holds.
 """
 
 from __future__ import annotations
@@ -156,7 +158,12 @@ def _cell(
     if p50_ms and p95_ms:
         idle = slower(cdn.new_flows_per_s / capacity) if capacity else 1.0
         last[cdn.name] = (p50_ms / idle, p95_ms / idle)
-    return Cell(*last.get(cdn.name, (0.0, 0.0)), capacity, reading.loss, cdn.state == "out")
+    return Cell(*last.get(cdn.name, (0.0, 0.0)), capacity, reading.loss, _is_dead(cdn))
+
+
+def _is_dead(cdn: Cdn) -> bool:
+    """Whether flows that were sent there would have failed; one that is out for being slow serves."""
+    return cdn.state in ("out", "probing") and cdn.reason in ("dark", "refusing")
 
 
 def _filled(cells: list[list[Cell]]) -> list[list[Cell]]:
