@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -99,6 +101,32 @@ def test_many_mistakes_are_counted_and_the_first_shown() -> None:
         parse(b"nonsense\n" * 5000, "bad.txt")
     assert error.value.message.count("\n") == 11
     assert "and 4990 more" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\n" * 2_000_000,
+        b"{" + b'"cidr":\n' * 1_000_000,
+        b'["192.0.2.1\\/32"' + b',\n"\\u0031\\u0030.0.0.1"' * 200_000 + b"]",
+        b"set a {\n" + b"elements = { 192.0.2.1 }\n" * 200_000 + b"}",
+        b'{"cidr":"x"}\n' * 1_000_000,
+        b"[" + b"[" * 1_000_000,
+    ],
+    ids=["nonsense", "open", "escaped", "sets", "wrong", "nested"],
+)
+def test_no_text_takes_long(data: bytes) -> None:
+    """What was made to be hard to read is done with, one way or the other."""
+    before = time.process_time()
+    with contextlib.suppress(FeedError):
+        parse(data)
+    assert time.process_time() - before < 3
+
+
+def test_slashes_may_be_escaped() -> None:
+    with pytest.raises(FeedError, match="line 2: 192.0.2.7/24"):
+        parse(rb"""{"addresses":["192.0.2.0\/24",
+"192.0.2.7\/24"]}""")
 
 
 def test_what_is_shown_of_a_list_is_printable_and_short() -> None:

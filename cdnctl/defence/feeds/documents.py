@@ -30,19 +30,29 @@ _KNOWN = (
 class _Lines:
     """Finds the lines of values, which mostly come in the text's order."""
 
+    _MISSES = 3
+    """Values in a row that were not found: the text is written otherwise, and looking on would take ages."""
+
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._line = 1
+        self._missed = 0
 
     def of(self, value: object) -> int:
         """The next line that has the value; that of the one before, where it is nowhere."""
-        if isinstance(value, str):
-            quoted = msgspec.json.encode(value).decode()
-            at = self._text.find(quoted, self._at)
-            if at >= 0:
-                self._line += self._text.count("\n", self._at, at)
-                self._at = at + 1
+        if not isinstance(value, str) or self._missed >= self._MISSES:
+            return self._line
+        quoted = msgspec.json.encode(value).decode()
+        at = self._text.find(quoted, self._at)
+        if at < 0 and "/" in quoted:  # as some writers have it
+            at = self._text.find(quoted.replace("/", r"\/"), self._at)
+        if at < 0:
+            self._missed += 1
+            return self._line
+        self._missed = 0
+        self._line += self._text.count("\n", self._at, at)
+        self._at = at + 1
         return self._line
 
 

@@ -20,6 +20,8 @@ Kind = Literal["blocks", "ranges", "either"]
 """Whom it is about: attackers, a provider's own servers, or it does not say."""
 
 MISTAKES_SHOWN = 10
+_MISTAKES_READ = 10_000
+"""After so many it is clear that this is no list; the rest is not looked at."""
 _VALUE_SHOWN = 60
 _V4, _V6 = socket.AF_INET, socket.AF_INET6
 _LENGTHS = {"": 32, **{str(length): length for length in range(33)}}
@@ -35,6 +37,14 @@ MINUTE_S = 60
 
 class FeedError(CdnctlError):
     """A list that cannot be used; what was good before stays in force."""
+
+
+class HopelessError(Exception):
+    """So many mistakes that reading on is a waste."""
+
+    def __init__(self, entries: Entries) -> None:
+        super().__init__()
+        self.entries = entries
 
 
 class Mistake(NamedTuple):
@@ -147,6 +157,8 @@ class Entries:
         if len(self.mistakes) < MISTAKES_SHOWN:
             shown = value if isinstance(value, str) else repr(value)
             self.mistakes.append(Mistake(line, shown, f"{clipped(shown)} {why}"))
+        if self.mistakes_total >= _MISTAKES_READ:
+            raise HopelessError(self)
 
     def pass_over(self, why: str, count: int = 1) -> None:
         """An entry that is right but nothing for us."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from cdnctl.defence.blocklist import Network
-from cdnctl.defence.feeds.entries import Entries
+from cdnctl.defence.feeds.entries import Entries, HopelessError
 from cdnctl.defence.feeds.formats import lines_of, some_lines
 from cdnctl.defence.feeds.prefixes import (
     Difference,
@@ -86,7 +86,10 @@ def follow(
     if changed is None:
         return None
     del old, new
-    gone, came = (some_lines(numbered) for numbered in changed)
+    try:
+        gone, came = (some_lines(numbered) for numbered in changed)
+    except HopelessError as error:
+        came = error.entries
     came.require_right(name)
     gone4, gone6, _ = taken(gone.group(), guarded)
     came4, came6, skipped = taken(came.group(), guarded)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from cdnctl.defence.feeds import documents, nft
-from cdnctl.defence.feeds.entries import Entries, FeedError, Kind, clipped
+from cdnctl.defence.feeds.entries import Entries, FeedError, HopelessError, Kind, clipped
 
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -38,7 +38,11 @@ def parse(data: bytes, name: str = "the list") -> Entries:
             f"{name}, line {line}: this is {what}, not a list: {clipped(start.splitlines()[0])}",
             "a login, an error or a moved address answers so: open the URL, and take that of the list itself",
         )
-    return _reader(start)(text).require_right(name)
+    try:
+        entries = _reader(start)(text)
+    except HopelessError as error:
+        entries = error.entries
+    return entries.require_right(name)
 
 
 def lines_of(data: bytes, name: str) -> list[str] | None:

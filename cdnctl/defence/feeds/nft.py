@@ -31,10 +31,12 @@ def parse(text: str) -> Entries:
     # Blanked, not cut, so that lines and places stay; a comment may hold a brace or a comma.
     text = _COMMENT.sub(_blank, _QUOTED.sub(_blank, text))
     found = False
+    counted, line = 0, 1
     for opening in _ELEMENTS.finditer(text):
         found = True
         end = text.find("}", opening.end())
-        line = text.count("\n", 0, opening.end()) + 1
+        line += text.count("\n", counted, opening.end())
+        counted = opening.end()
         if end < 0:
             entries.wrong(line, "elements", "have no closing brace: the list was cut short; fetch it again")
             break
