@@ -37,6 +37,8 @@ examples:
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
+  cdnctl feed check https://example.net/drop.txt    what would this list block?
+  cdnctl simulate frames.ndjson -c FILE     what would other policies have done?
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.

@@ -18,7 +18,9 @@ from cdnctl.steering.probes import (
     Health,
     Passive,
     Probe,
+    Prober,
     Result,
+    Target,
     ask,
     certificate_warning,
     combined,
@@ -294,3 +296,63 @@ def test_not_all_at_once() -> None:
     assert min(waits) >= 8
     assert max(waits) <= 12
     assert max(waits) - min(waits) > 3
+
+
+async def test_a_server_that_turns_to_503_is_ill_within_two_intervals_whatever_packets_say() -> None:
+    status, every_s = 200, 0.2
+    turned_s = 0.0
+    ill = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    heard: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(status)(reader, writer)
+
+    def hear(name: str, result: Result, health: Health) -> None:
+        heard.append(name)
+        if not combined(health, Passive(attempts=1000, failures=0.0)).is_well:
+            assert health.text == "it answers 503, not 200 to 399"
+            ill.set()
+
+    async with serving(handle) as port:
+        probe = Probe(kind="http", is_tls=False, every_s=every_s, fall=2)
+        prober = Prober(hear, random.Random(1))
+        targets = {"aurora": Target(ADDRESS, port, probe)}
+        prober.follow(targets)
+        while len(heard) < 3:
+            await asyncio.sleep(0.02)
+        assert not ill.is_set()
+        status, turned_s = 503, loop.time()
+        async with asyncio.timeout(5):
+            await ill.wait()
+        assert loop.time() - turned_s < 2 * every_s * 1.2 + 0.2
+        task = asyncio.all_tasks()
+        prober.follow(targets)
+        assert asyncio.all_tasks() == task, "undisturbed"
+        await prober.close()
+        assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("probe")]
+
+
+async def test_targets_come_and_go() -> None:
+    heard: dict[str, int] = {}
+
+    def hear(name: str, result: Result, health: Health) -> None:
+        heard[name] = heard.get(name, 0) + 1
+
+    async with serving(answering()) as port:
+        prober = Prober(hear)
+        many = {f"e{n}": Target(ADDRESS, port, Probe(every_s=0.05)) for n in range(40)}
+        prober.follow(many)
+        async with asyncio.timeout(5):
+            while len(heard) < 40:
+                await asyncio.sleep(0.02)
+        prober.follow({"e1": many["e1"], "e2": Target(ADDRESS, port, Probe(every_s=0.04))})
+        await asyncio.sleep(0)
+        assert set(prober.health) == {"e1"}, "asked otherwise, it is another"
+        heard.clear()
+        await asyncio.sleep(0.3)
+        assert set(heard) == {"e1", "e2"}
+        await prober.close()
+        heard.clear()
+        await asyncio.sleep(0.1)
+        assert not heard
