@@ -8,6 +8,7 @@
     journal  who changed what            records  options of journal and report
     report   everything, in one archive: bundle collects its parts, stand_ins redact them
     unit     the systemd unit
+    feed     a list from outside         simulate policies on recorded traffic
 
 Exit status: 0 done, 1 refused or failed, 2 usage, 130 after Ctrl-C. The reason is on stderr, or with
 --json on stdout, as `{"error": {"message": ..., "remedy": ...}}` whatever the verb.

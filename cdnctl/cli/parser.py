@@ -47,6 +47,8 @@ examples:
   cdnctl disarm                             panic: stop dropping and ejecting, go on forwarding
   cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
+  cdnctl feed check https://example.net/drop.txt    what would this list block?
+  cdnctl simulate frames.ndjson -c FILE     what would other policies have done?
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -274,6 +276,13 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     add_report(
         verb("report", "collect all that is known of an edge into one file", verbs.report, starts=True)
     )
+    feed = verb("feed", "say what a list from outside would block, and what not", verbs.feed, starts=True)
+    feed.add_argument("action", choices=("check",), help="fetch, parse and screen it; nothing is applied")
+    feed.add_argument("source", metavar="FILE|URL", help="a block list or a provider's ranges, any format")
+    simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate)
+    simulate.set_defaults(takes=("edge", "config"))
+    _add_config(simulate)
+    simulate.add_argument("file", type=Path, metavar="FILE", help="frames, one a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
     record = change("record", "have the agent record every frame to a file", verbs.record)
     record.add_argument(
@@ -323,10 +332,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_start(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration file"
     )
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
     parser.add_argument(
         "--netns", default=argparse.SUPPRESS, metavar="NAME", help="in this named network namespace"
     )

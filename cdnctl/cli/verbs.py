@@ -253,6 +253,20 @@ def unit(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def feed(options: argparse.Namespace) -> int:
+    """Look at a list from outside."""
+    from cdnctl.cli.feed import run
+
+    return run(options)
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Compare policies on recorded traffic."""
+    from cdnctl.cli.simulate import run
+
+    return run(options)
+
+
 def _running_agent(options: argparse.Namespace) -> Path | None:
     """The socket of the agent meant, if it runs and answers."""
     if options.config is not None:
