@@ -22,6 +22,7 @@ from frames import BOOT_NS, Edge, incident
 from cdnctl import paths
 from cdnctl.agent.process import listening
 from cdnctl.agent.server import Server
+from cdnctl.metrics.times import Times
 from cdnctl.model import (
     Actor,
     AnyCommand,
@@ -57,6 +58,12 @@ class MadeUpEngine:
         return msgspec.structs.replace(
             frame, at_ns=now_ns, monotonic_ns=now_ns - self.edge.began_ns + BOOT_NS
         )
+
+    def times(self) -> dict[str, Times]:
+        return {}
+
+    def metrics_listen(self) -> tuple[str, int] | None:
+        return None
 
     def sampled(self, wanted: PacketFilter) -> Sampled:
         return pictures.packets()

@@ -194,15 +194,6 @@ def test_an_unknown_theme_is_a_usage_error(terminal: Callable[..., Terminal]) ->
     window.shows("there is no theme mauve", "there are midnight", "ended with 2")
 
 
-def test_the_picture_stands_alone(agent: Path, tmp_path: Path) -> None:
-    out = tmp_path / "overview.svg"
-    command = [sys.executable, HERE / "picture.py", "--edge", "ams1", "--wait", "0.5", "--out", out]
-    subprocess.run(command, check=True, timeout=30, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    svg = out.read_text()
-    assert "aurora" in svg
-    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
-
-
 def test_importing_the_console_is_quick_enough() -> None:
     code = "import time; t = time.process_time(); import cdnctl.console.app; print(time.process_time() - t)"
     seconds = min(float(run_console(code=code).stdout) for _ in range(3))

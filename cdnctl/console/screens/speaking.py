@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
@@ -17,6 +16,7 @@ from cdnctl.console.widgets.notices import AnswerLine
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.errors import UsageError
 from cdnctl.model import AnyChange, Change, Frame, Outcome
+from cdnctl.python import python_module
 
 if TYPE_CHECKING:
     from cdnctl.console.app import ConsoleApp
@@ -151,7 +151,7 @@ class Speaking:
 async def run_line(words: tuple[str, ...]) -> tuple[bool, str]:
     """Run `cdnctl WORDS`; whether it went well, and what it said."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cdnctl", *words,
+        *python_module("cdnctl", *words),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
