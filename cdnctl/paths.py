@@ -46,6 +46,11 @@ def state_dir(edge: str) -> Path:
     return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
 
 
+def journal_path(edge: str) -> Path:
+    """Who changed what on one edge, when and why."""
+    return state_dir(edge) / "journal.jsonl"
+
+
 RECORDINGS = "recordings"
 
 

@@ -134,6 +134,17 @@ def note_start(edge: str, config: Path) -> None:
         paths.start_path(edge).chmod(0o644)
 
 
+def share_journal(edge: str) -> None:
+    """Let operators read the journal, as far as there is their group. Nothing else in there is theirs."""
+    journal = paths.journal_path(edge)
+    with contextlib.suppress(KeyError, OSError):  # who has something to write there will say what is wrong
+        group = grp.getgrnam(paths.OPERATORS_GROUP).gr_gid
+        journal.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        os.close(os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640))
+        for path in (journal.parent, journal):
+            os.chown(path, -1, group)
+
+
 @contextlib.contextmanager
 def listening(edge: str) -> Iterator[dict[Role, socket.socket]]:
     """The two sockets of `edge`, open to their groups; gone afterwards. Hold the edge's lock."""

@@ -128,7 +128,7 @@ class Bundle:
     # --- files ----------------------------------------------------------------------------------
 
     def _journal(self) -> None:
-        path = paths.state_dir(self._edge) / "journal.jsonl"
+        path = paths.journal_path(self._edge)
         path.stat()
         entries: deque[JournalEntry] = deque(Journal(path).read(), JOURNAL_LINES)
         self._found.people |= {name for entry in entries for name in entry.user.split(" as ")}

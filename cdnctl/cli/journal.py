@@ -26,7 +26,7 @@ _LOOK_S = 0.25
 def run(options: argparse.Namespace) -> int:
     """Print the lines that are asked for; with `-f` also those that come."""
     edge = guess_edge(options.edge)
-    journal = Journal(paths.state_dir(edge) / "journal.jsonl")
+    journal = Journal(paths.journal_path(edge))
     _require_readable(journal.path, edge, follow=options.follow)
     tail = journal.tail()
     chosen: Iterable[JournalEntry] = (entry for entry in next(tail) if wanted(entry, options))

@@ -62,7 +62,7 @@ from cdnctl.model import (
     Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
-from cdnctl.paths import state_dir
+from cdnctl.paths import journal_path, state_dir
 from cdnctl.state import State, StateStore
 from cdnctl.state.intents import Record
 from cdnctl.steering.classes import Shift
@@ -79,7 +79,7 @@ class Engine:
         self.config, self.config_in_force, held_back = held.in_force(config)
         self.program = Program(config.edge.name)
         self.store = StateStore(state_dir(config.edge.name))
-        self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
+        self.journal = Journal(journal_path(config.edge.name))
         self.state = State()
         self.step = ""
         self._ticker = Ticker()
