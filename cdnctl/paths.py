@@ -51,6 +51,11 @@ def journal_path(edge: str) -> Path:
     return state_dir(edge) / "journal.jsonl"
 
 
+def nat_log_path(edge: str) -> Path:
+    """Whose each SNAT port of one edge was, if that is logged; older files have a number behind."""
+    return state_dir(edge) / "nat.log"
+
+
 RECORDINGS = "recordings"
 
 

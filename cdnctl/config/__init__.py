@@ -38,6 +38,7 @@ from cdnctl.config.schema import (
     Edge,
     EndpointConfig,
     Limits,
+    Log,
     Metrics,
     PerSource,
     PolicyByClass,
@@ -92,6 +93,7 @@ _ONCE: dict[str, type[Struct]] = {
     "reflex": Reflex,
     "quota": Quota,
     "metrics": Metrics,
+    "log": Log,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

@@ -171,6 +171,17 @@ class Metrics(Table, frozen=True, kw_only=True):
         return parse_listen(self.listen) if self.listen else None
 
 
+class Log(Table, frozen=True, kw_only=True):
+    """`[log]`: what is written down beside the journal."""
+
+    nat: bool = False
+    """Whose each SNAT port was: a line for each flow that got under way, in nat.log beside the journal."""
+    nat_mb: Count = 100
+    """A file has so many megabytes; then another is begun ..."""
+    nat_files: Count = 10
+    """... and so many are kept, that one included."""
+
+
 class RegionConfig(Table, frozen=True, kw_only=True):
     """`[[region]]`: clients that are near each other."""
 
@@ -303,6 +314,7 @@ class Config(Struct, frozen=True, kw_only=True):
     reflex: Reflex = Reflex()
     quota: Quota = Quota()
     metrics: Metrics = Metrics()
+    log: Log = Log()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

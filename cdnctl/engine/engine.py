@@ -39,6 +39,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
@@ -62,7 +63,7 @@ from cdnctl.model import (
     Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
-from cdnctl.paths import journal_path, state_dir
+from cdnctl.paths import journal_path, nat_log_path, state_dir
 from cdnctl.state import State, StateStore
 from cdnctl.state.intents import Record
 from cdnctl.steering.classes import Shift
@@ -91,6 +92,7 @@ class Engine:
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
+        self._nat_log = NatLog(nat_log_path(config.edge.name))
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -167,6 +169,7 @@ class Engine:
 
     def _stop_reading(self) -> None:
         self.attachment.close()
+        self._nat_log.close()
         for name in ("reader", "sweep"):
             if opened := self.__dict__.pop(name, None):
                 opened.close()
@@ -298,6 +301,7 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
+        self._log_bindings()
         if self.attachment.attached:
             self.neighbours.keep_on()
         self._ticker.changes(self.neighbours.changes())
@@ -412,6 +416,14 @@ class Engine:
             return
         for shift in shifts:
             self.tell("shift", video_words(shift), "notice", cdn=shift.cdn)
+
+    def _log_bindings(self) -> None:
+        bindings = self.reader.take_bindings()
+        if not self.config.log.nat:
+            return
+        said = self._nat_log.write(bindings, self.reader.bindings_lost, self.config, self.layout)
+        if said:
+            self.tell("warning", said, "warning")
 
     def _expire_blocks(self) -> None:
         expired, error = self.blocks.expire()
