@@ -58,7 +58,7 @@ def reload(lab: Lab, **how: bool) -> Outcome:
 def changed(lab: Lab, table: str, **keys: Any) -> None:
     """Write other values into a table of the operator's file."""
     config = lab.config()
-    config[table] = {**config[table], **keys}
+    config[table] = {**config.get(table, {}), **keys}
     lab.write_config(config)
 
 
@@ -213,3 +213,28 @@ def test_who_detached_it_past_the_agent_has_his_will(lab: Lab, traffic: Traffic)
     time.sleep(AGAIN_S + 1)
     assert programs(lab) == {}
     assert "unloaded past this agent" in lab.log("agent")
+
+
+def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic, figure: Figure) -> None:
+    """A line for each connection of the clients', with our port as the CDN saw it."""
+    with no_request_fails(traffic, figure):
+        changed(lab, "log", nat=True)
+        reload(lab)
+        began_ns = time.monotonic_ns()
+        time.sleep(2)
+        ended_ns = time.monotonic_ns()
+        time.sleep(1.2)
+        changed(lab, "log", nat=False)
+        reload(lab)
+    log = lab.directory / "state" / lab.name / "nat.log"
+    found = log.read_text().splitlines()
+    assert not [line for line in found if line.startswith("#")]
+    requests = [each for each in requests_of(traffic, began_ns, ended_ns) if each.outcome == "ok" and each.kind == "new"]
+    figure("requests, lines", (len(requests), len(found)))
+    assert len(found) >= len(requests) > 50
+    ports = [tuple(line.split()[4:6]) for line in found]
+    assert len(set(ports)) == len(ports), "no port was two clients' within two seconds"
+    snat = set(lab.config()["edge"]["snat"])
+    assert {port.rpartition(":")[0].strip("[]") for port, _ in ports} <= snat
+    time.sleep(1)
+    assert len(log.read_text().splitlines()) == len(found)
