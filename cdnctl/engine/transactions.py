@@ -90,7 +90,8 @@ class Transactions:
         engine = self._engine
         before = {what: objects.read(engine, what) for what in planned.after}
         after = {what: value for what, value in planned.after.items() if before[what] != value}
-        self._check(command, planned, after)
+        # all that it names: who says again what waits must hear that it waits
+        self._check(command, planned, planned.after)
         if not after and not planned.reverts:
             return None
         confirm_s, now_ns = command.confirm_s, time.time_ns()

@@ -85,7 +85,8 @@ class TakingBack:
         if warnings and not permitted:
             raise CdnctlError(f"number {entry.seq} ({entry.cli}) cannot be undone: {warnings[0]}")
         self._check(permitted)
-        whose = f"number {entry.seq}, of {entry.user}: {entry.cli}"
+        changes = [objects.moves(what, entry.changes[what][1], value) for what, value in permitted.items()]
+        whose = f"number {entry.seq}, of {entry.user}: {entry.cli} ({'; '.join(changes)})"
         return Planned(
             after=permitted,
             would=f"would undo {whose}",
@@ -98,9 +99,13 @@ class TakingBack:
         entries = self._engine.journal.recent()
         undone = {number for entry in entries if entry.ok for number in entry.undoes}
         if seq is None:
+            over = set[str]()  # of what came later and is over by itself nothing is left to be taken back
             for entry in reversed(entries):
                 if entry.ok and entry.changes and not entry.undoes and entry.seq not in undone:
                     if entry.command.get("verb") == "revert" or _is_reverted(entry, entries):
+                        continue
+                    if _has_ended(entry) or entry.changes.keys() <= over:
+                        over |= entry.changes.keys()
                         continue
                     return entry
             raise CdnctlError("there is nothing to undo", "`cdnctl undo SEQ` names a line of the journal")
@@ -126,7 +131,8 @@ class TakingBack:
             if (value := objects.of_state(then, what)) != objects.read(engine, what)
         }
         self._check(after)
-        listed = ", ".join(map(objects.words, after)) or "nothing, for all is as it was then"
+        changes = [objects.moves(what, objects.read(engine, what), value) for what, value in after.items()]
+        listed = "; ".join(changes) or "nothing, for all is as it was then"
         return Planned(
             after=after,
             would=f"would go back to revision {revision}: {listed}",
@@ -159,6 +165,15 @@ class TakingBack:
     def _since(self, what: str) -> str:
         touch = self._transactions.last_touch(what)
         return f"changed since by {touch.who}: {touch.what}" if touch else "it has changed by itself since"
+
+
+def _has_ended(entry: JournalEntry) -> bool:
+    """Whether all that it would bring back are blocks that would have ended by now."""
+    now_ns = time.time_ns()
+    return bool(entry.changes) and all(
+        objects.in_blocks(what) and before is not None and 0 < before["expires_ns"] <= now_ns
+        for what, (before, _) in entry.changes.items()
+    )
 
 
 def _is_reverted(entry: JournalEntry, entries: Sequence[JournalEntry]) -> bool:

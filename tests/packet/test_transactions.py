@@ -286,7 +286,9 @@ def test_undo_takes_back_one_after_the_other(engine: Engine, path: DataPath) -> 
         Allow(prefix=PREFIX),
     ):
         assert do(engine, change).ok
-    assert do(engine, Undo(dry_run=True)).text == "would undo number 5, of root: cdnctl allow 10.1.2.0/24"
+    assert do(engine, Undo(dry_run=True)).text == (
+        "would undo number 5, of root: cdnctl allow 10.1.2.0/24 (what is allowed of 10.1.2.0/24: set -> none)"
+    )
     said = [do(engine, Undo(), BOB).text for _ in range(5)]
     assert [text.partition("cdnctl ")[2].split()[0] for text in said] == [
         "allow", "mode", "block", "drain", "weight",
@@ -315,6 +317,34 @@ def test_what_stands_in_the_way_is_said(engine: Engine) -> None:
     assert engine.weights()[AURORA] == 9
     for seq, why in ((99, "has no number 99"), (3, "changed nothing")):
         assert why in do(engine, Undo(seq=seq)).text
+
+
+def test_what_has_ended_by_itself_is_in_nobodys_way(engine: Engine) -> None:
+    """The last change that can be taken back is taken back, not one that time has taken back."""
+    do(engine, SetWeights(weights={AURORA: 7}))
+    do(engine, BlockPrefix(prefix=PREFIX, lifetime_s=1))
+    do(engine, Unblock(prefix=PREFIX))
+    time.sleep(1.1)
+    outcome = do(engine, Undo())
+    assert outcome.ok
+    assert f"the weight of {AURORA}: 7 -> " in outcome.text
+
+
+def test_who_says_again_what_waits_hears_that_it_waits(engine: Engine) -> None:
+    assert do(engine, SetWeights(weights={AURORA: 7}, confirm_s=60)).ok
+    outcome = do(engine, SetWeights(weights={AURORA: 7}), BOB)
+    assert not outcome.ok
+    assert "waits to be confirmed" in outcome.text
+
+
+def test_a_plan_to_go_back_says_from_what_to_what(engine: Engine) -> None:
+    do(engine, SetWeights(weights={AURORA: 7}))
+    revision = engine.state.revision
+    do(engine, SetWeights(weights={AURORA: 9}))
+    do(engine, Disarm())
+    text = do(engine, Undo(to=revision, dry_run=True)).text
+    assert f"the weight of {AURORA}: 9 -> 7" in text
+    assert "whether the edge is armed: no -> yes" in text
 
 
 def test_an_undone_unblock_blocks_nobody_who_must_be_reached(
