@@ -8,11 +8,11 @@ import pytest
 from kills import Asked, Counters, Ends, Operator, Shown
 from live import Figure, Kernel, after, ask, failures, requests_of, sleep_until
 
-from cdnctl.engine.journal import Entry, Journal
+from cdnctl.engine.journal import Journal
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import cpu_s
 from cdnctl.lab.traffic import Traffic
-from cdnctl.model import BlockPrefix, ListBlocks
+from cdnctl.model import BlockPrefix, JournalEntry, ListBlocks
 
 RATE = 200.0
 CONFIG = {"service": {"policy": "weighted"}}
@@ -94,7 +94,7 @@ def killed_for(seconds: float, lab: Lab, kernel: Kernel, traffic: Traffic, figur
             assert end_ns == 0
 
 
-def assert_no_line_is_lost(lines: list[Entry], asked: list[Asked]) -> None:
+def assert_no_line_is_lost(lines: list[JournalEntry], asked: list[Asked]) -> None:
     """Each answer is there once, with its words; one that never came may be; nothing else is."""
     numbers = [line.seq for line in lines]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
