@@ -118,7 +118,7 @@ async def test_status_equals_the_console_at_the_same_frame(lab: Lab, traffic: Tr
         await pilot.press("space")
         await pilot.pause()
         shown = overview.frame
-        assert shown is overview.frozen is not None
+        assert shown is overview.view.frozen is not None
         table, talkers = overview.query_one(CdnTable).text, overview.query_one(TalkerTable).text
         headline = overview.query_one(Headline).text
 
