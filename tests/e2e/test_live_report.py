@@ -107,6 +107,7 @@ def test_it_has_everything_and_names_nobody(lab: Lab, kernel: Kernel, tmp_path: 
     assert any(in_frame in json.loads(line)["reason"] for line in files["journal.jsonl"].splitlines())
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("said")
 def test_unredacted_it_is_as_it_is(lab: Lab, kernel: Kernel, tmp_path: Path) -> None:
     files = report(lab, tmp_path / "incident.tgz", "--no-redact")
