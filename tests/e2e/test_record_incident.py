@@ -75,8 +75,11 @@ def test_ten_minutes_of_the_incident(incident: Path, tmp_path: Path) -> None:
         assert not reader.damage
         frames = list(reader.frames())
         titles = " | ".join(each.title for each in chapters(reader.stamps))
-    for words in ("is out", "is back", "flood", "blocked"):
+        events = " | ".join(each.event.text for each in reader.stamps)
+    for words in ("slows", "goes dark", "flood", "blocked"):
         assert words in titles
+    for words in ("is out", "is back"):  # what comes soon after a step belongs to the step's chapter
+        assert words in events
     assert frames[-1].monotonic_ns - frames[0].monotonic_ns > 60 * 10**9
     assert len(frames) < codec.GROUP * 60
     path = tmp_path / "ten.rec"
