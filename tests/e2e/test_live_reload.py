@@ -38,9 +38,8 @@ from cdnctl.model import Outcome, Reload
 
 CONFIG = {"service": {"policy": "weighted"}}
 CLIENTS = {"rate": 200, "share6": 0.5}
-RELOADS = 12
+RELOADS = 6
 """Some fifty in test_live_wide.py."""
-KILLS = {"program": 4, "tables": 3}
 SIZES = ({"flows": 150_000}, {"endpoints": 16}, {"flows": 100_000, "endpoints": 12})
 """No flow loses its place."""
 TIMEOUT_S = 60.0
@@ -107,12 +106,21 @@ def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) 
     assert len(list(paths.pin_dir(lab.name).iterdir())) == 2, "one set of tables, and the link to it"
 
 
-@pytest.mark.parametrize("what", ["program", pytest.param("tables", marks=pytest.mark.soak)])
-def test_killed_at_any_moment_of_a_reload(lab: Lab, traffic: Traffic, figure: Figure, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        ("program", 2),
+        pytest.param("program", 12, marks=pytest.mark.soak),
+        pytest.param("tables", 3, marks=pytest.mark.soak),
+    ],
+)
+def test_killed_at_any_moment_of_a_reload(
+    lab: Lab, traffic: Traffic, figure: Figure, what: str, kills: int
+) -> None:
     """At random, as often as it takes for most moments to come up."""
     chance = random.Random(os.environ.get("CDNCTL_TEST_SEED", "1"))
     with no_request_fails(traffic, figure):
-        for number in range(KILLS[what]):
+        for number in range(kills):
             over = threading.Event()
             reloading = threading.Thread(target=keep_reloading, args=(lab, what, number, over))
             reloading.start()
