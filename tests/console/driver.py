@@ -21,11 +21,24 @@ from cdnctl.model import AnyCommand, Frame, Outcome
 PALETTES, PROBLEMS = theme.load(paths.theme_dirs()[:1])
 
 
+class StoppedClock:
+    """However slow this machine is, nothing grows old by itself."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class Desk:
     """A running console, its feed, and what one sees."""
 
-    def __init__(self, app: ConsoleApp, feed: ScriptedFeed, pilot: Pilot[int]) -> None:
+    def __init__(
+        self, app: ConsoleApp, feed: ScriptedFeed, pilot: Pilot[int], clock: StoppedClock | None = None
+    ) -> None:
         self.app, self.feed, self.pilot = app, feed, pilot
+        self.clock = clock or StoppedClock()
 
     @property
     def overview(self) -> Overview:
@@ -52,12 +65,6 @@ class Desk:
     async def press(self, *keys: str) -> None:
         """Press keys, and let what they started come to rest."""
         await self.pilot.press(*keys)
-        await self.settle()
-
-    async def stay_fresh(self) -> None:
-        """However slow this machine is, nothing is stale from now on."""
-        self.app.session.received_at += 1e6
-        self.house.redraw_times()
         await self.settle()
 
     async def settle(self) -> None:
@@ -101,7 +108,9 @@ async def console(
         settings=settings or Settings(glyphs="braille"),
         grammar=CommandLine(),
     )
+    clock = StoppedClock()
+    app.session.clock, app.session.received_at = clock, clock.now_s
     async with app.run_test(size=size) as pilot:
-        desk = Desk(app, feed, pilot)
+        desk = Desk(app, feed, pilot, clock)
         await desk.settle()
         yield desk
