@@ -128,7 +128,9 @@ def test_detaching_ends_the_agent_and_the_console(terminal: Callable[..., Termin
     window.shows("Detach and quit")
     window.keys("C-s")
     window.shows("ended with 0")
-    assert '"verb":"stop","reason":"","dry_run":false,"detach":true' in agent.read_text()
+    stop = next(line for line in agent.read_text().splitlines() if '"verb":"stop"' in line)
+    assert '"dry_run":false' in stop
+    assert '"detach":true' in stop
 
 
 def test_resizing_and_coming_back(terminal: Callable[..., Terminal]) -> None:
@@ -196,5 +198,4 @@ def test_an_unknown_theme_is_a_usage_error(terminal: Callable[..., Terminal]) ->
 
 def test_importing_the_console_is_quick_enough() -> None:
     code = "import time; t = time.process_time(); import cdnctl.console.app; print(time.process_time() - t)"
-    seconds = min(float(run_console(code=code).stdout) for _ in range(3))
-    assert seconds < 1.0
+    assert any(float(run_console(code=code).stdout) < 1.0 for _ in range(3))

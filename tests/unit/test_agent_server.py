@@ -172,7 +172,7 @@ def test_stop_is_answered_and_everybody_told(served: ServedDouble) -> None:
 # --- clients that misbehave --------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(min_size=1, max_size=300), greeted=st.booleans(), framed=st.booleans())
 def test_garbage_ends_only_its_sender(served: ServedDouble, data: bytes, greeted: bool, framed: bool) -> None:
     with served.raw() as sock:
