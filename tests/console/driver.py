@@ -77,7 +77,7 @@ class Desk:
         self.feed.send(*frames)
         await self.settle()
 
-    async def until(self, seen: Callable[[], bool], seconds: float = 3.0) -> None:
+    async def until(self, seen: Callable[[], bool], seconds: float = 10.0) -> None:
         """Wait for something to be so."""
         for _ in range(int(seconds / 0.02)):
             if seen():
