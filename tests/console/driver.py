@@ -68,9 +68,18 @@ class Desk:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until workers and messages are through."""
+        """Wait until messages and previews are through.
+
+        Textual's own way looks whether the process is idle; on a busy machine one that waits for its turn
+        looks so, too.
+        """
         for _ in range(2):
             await self.pilot.pause()
+        for _ in range(50):
+            await self.pilot.pause(0)
+            if not any(worker.group == "preview" and not worker.is_finished for worker in self.app.workers):
+                break
+        await self.pilot.pause(0)
 
     async def send(self, *frames: Frame) -> None:
         """More frames, drawn."""

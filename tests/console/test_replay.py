@@ -163,6 +163,7 @@ async def test_it_plays_at_its_speed_and_pauses_at_the_end(tmp_path: Path) -> No
         await desk.until(lambda: player.at_end)
         assert not player.playing
         await desk.until(lambda: "frame 60 " in desk.text)
+        player.change_speed(-4)
         await desk.press("space")
         await desk.until(lambda: 0 < player.number < 30)
 
