@@ -27,9 +27,9 @@ test: ## the tests that gate a change: first what needs no quiet, on all cores, 
 		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 
-soak: ## the tests that take minutes
+soak: ## the tests that take minutes, and ten times as many examples for those that make theirs up
 	@.ci/setup.sh test
-	$(PYTHON) -m pytest tests -m soak $(ARGS)
+	$(PYTHON) -m pytest tests -m "soak or hypothesis" --hypothesis-profile=whole $(ARGS)
 
 lint: setup ## style, types, and who may import whom
 	.venv/bin/ruff check .

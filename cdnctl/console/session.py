@@ -67,15 +67,22 @@ class Feed(Protocol):
 class Session(Backwards):
     """Frames into `history`, commands to the agent, over one feed after another."""
 
-    def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
-        """`connect` makes a feed that is not yet connected."""
+    def __init__(
+        self,
+        connect: Callable[[], Feed],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`connect` makes a feed that is not yet connected; `clock` gives seconds that only grow."""
+        self.clock = clock
         self.live = History()
         self.edge = ""
         self.lost = "connecting"
         """Why there is no connection; empty while there is one."""
         self.failure: CdnctlError | None = None
         """Why a session that never came to be was given up."""
-        self.received_at = time.monotonic()
+        self.received_at = self.clock()
         """When the last frame came in."""
         self._connect = connect
         self.packets: deque[tuple[int, int, SampledPacket]] = deque(maxlen=PACKETS_KEPT)
@@ -119,8 +126,8 @@ class Session(Backwards):
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last frame came in; 0 while something else is on the screens."""
-        return 0.0 if self.playback else time.monotonic() - self.received_at
+        """Seconds since the last frame came in; 0 where none comes by itself: in a recording, or its cast."""
+        return 0.0 if self.playback or self._role == "cast" else self.clock() - self.received_at
 
     async def run(self, on_news: Callable[[], None]) -> None:
         """Collect until cancelled; `on_news` is called after each frame and each change of the line.
@@ -128,7 +135,7 @@ class Session(Backwards):
         Returns only when there never was an agent within `PATIENCE_S`, or none may be reached
         (`failure` says why).
         """
-        started, retry_s = time.monotonic(), FIRST_RETRY_S
+        started, retry_s = self.clock(), FIRST_RETRY_S
         while True:
             feed = self._connect()
             try:
@@ -138,12 +145,12 @@ class Session(Backwards):
                 if isinstance(feed, ReplayFeed):
                     self.playback = feed.playback
                 if self._watched is not None:
-                    self._watched_at = time.monotonic()
+                    self._watched_at = self.clock()
                     feed.watch(self._watched)
                 async for frame in feed.frames():
                     self._take(feed.take_sampled())
                     if self.is_replay or self.live.add(frame):
-                        self.received_at = time.monotonic()
+                        self.received_at = self.clock()
                         on_news()
                 error: CdnctlError = AgentUnreachable("the agent hung up")
             except CdnctlError as reason:
@@ -152,9 +159,9 @@ class Session(Backwards):
                 self._feed = None
                 await feed.close()
             self.lost = clean(error.message)
-            if self._watched is not None and time.monotonic() - self._watched_at < WATCH_REFUSED_S:
+            if self._watched is not None and self.clock() - self._watched_at < WATCH_REFUSED_S:
                 self._watched, self.no_packets = None, self.lost  # asked again it would hang up again
-            temporary = isinstance(error, AgentUnreachable) and time.monotonic() - started < PATIENCE_S
+            temporary = isinstance(error, AgentUnreachable) and self.clock() - started < PATIENCE_S
             if not self._role and not temporary:
                 self.failure = error
                 return
@@ -166,7 +173,7 @@ class Session(Backwards):
         """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
         if wanted == self._watched:
             return
-        self._watched, self._watched_at, self.no_packets = wanted, time.monotonic(), ""
+        self._watched, self._watched_at, self.no_packets = wanted, self.clock(), ""
         self.packets.clear()
         self.missed = 0
         if self._feed is not None:

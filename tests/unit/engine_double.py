@@ -56,6 +56,8 @@ class EngineDouble:
         self.padding = ""
         self.asked: list[tuple[AnyCommand, Actor]] = []
         self.reload_s = 0.0
+        self.reload_may_end = threading.Event()
+        self.reload_may_end.set()
 
     def times(self) -> dict[str, Times]:
         return {}
@@ -139,6 +141,8 @@ class EngineDouble:
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         self.asked.append((command, actor))
         await asyncio.sleep(self.reload_s)
+        while not self.reload_may_end.is_set():
+            await asyncio.sleep(0.01)
         return Outcome(ok=True, text="reloaded: cdn corona is new", changed=["cdn corona is new"])
 
 

@@ -525,7 +525,7 @@ def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_verb_is_cheap(served: ServedDouble, line: str) -> None:
-    """Under 0.3 s of CPU (the best of two: the box may be busy), and no heavy import."""
+    """Under 0.3 s of CPU (tried twice: the box may be busy), and no heavy import."""
     wait_for_frame(served)
     code = (
         "import sys, time\n"
@@ -544,6 +544,8 @@ def test_a_verb_is_cheap(served: ServedDouble, line: str) -> None:
         assert heavy == "[]"
         assert (tables == "True") == (line in ("status", "blocks", "who") or line.startswith("check"))
         costs.append(float(cost))
+        if costs[-1] < 0.3:
+            break
     assert min(costs) < 0.3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from textual.widget import Widget
@@ -102,7 +103,7 @@ class Journal(House):
     def show_frame(self, frame: Frame) -> None:
         if self.is_current and time.monotonic() - self._asked_s >= ASKED_EVERY_S:
             self._asked_s = time.monotonic()
-            self.run_worker(self._fetch(None), exclusive=True, group="journal")
+            self.run_worker(partial(self._fetch, None), exclusive=True, group="journal")
         self._show()
 
     def action_older(self) -> None:
@@ -110,7 +111,7 @@ class Journal(House):
         if self._older is None or len(self.entries) >= MOST:
             self.said("that is all of it" if self._older is None else f"at most {MOST:,} entries here")
         else:
-            self.run_worker(self._fetch(self._older), exclusive=True, group="journal")
+            self.run_worker(partial(self._fetch, self._older), exclusive=True, group="journal")
 
     async def _fetch(self, cursor: int | None) -> None:
         outcome = await self.session.request(ReadJournal(cursor=cursor, limit=PAGE))

@@ -60,7 +60,7 @@ class Lists(House):
 
     def _ask_page(self) -> None:
         self._asked_s = time.monotonic()
-        self.run_worker(self._fetch(), exclusive=True, group="page")
+        self.run_worker(self._fetch, exclusive=True, group="page")
 
     async def _fetch(self) -> None:
         pages = self._pages
@@ -214,7 +214,7 @@ class Lists(House):
             and self._found
             and self._found.total > len(self._found.blocks)
         ):
-            self.run_worker(self._export_all(), exclusive=True, group="export")
+            self.run_worker(self._export_all, exclusive=True, group="export")
 
     async def _export_all(self) -> None:
         """Every block that matches, page by page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
@@ -126,13 +127,13 @@ class Speaking:
         elif spoken.verb in AT_HOME:
             self.console_app.action_go(AT_HOME[spoken.verb])
         else:
-            self.run_worker(self._run(spoken), exclusive=True, group="run")
+            self.run_worker(partial(self._run, spoken), exclusive=True, group="run")
 
     def _change(self, command: AnyChange) -> None:
         if not command.dry_run:
             self.plan(command)
         elif self.may_change():
-            self.run_worker(self._try(command), exclusive=True, group="run")
+            self.run_worker(partial(self._try, command), exclusive=True, group="run")
 
     async def _try(self, command: AnyChange) -> None:
         self.answer(await self.session.request(command))

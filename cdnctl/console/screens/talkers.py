@@ -50,7 +50,7 @@ class Talkers(House):
         live = frame is self.view.newest and not self.session.lost
         if live and frame.seq - self._asked_for >= ASKED_EVERY:
             self._asked_for = frame.seq
-            self.run_worker(self._ask_more(), exclusive=True, group="more")
+            self.run_worker(self._ask_more, exclusive=True, group="more")
         known = {talker.prefix for talker in frame.talkers}
         more = [talker for talker in self._more if talker.prefix not in known] if live else []
         self.query_one(SourceTable).update([*frame.talkers, *more], frame, self.session.history.frames)

@@ -15,6 +15,7 @@ import msgspec
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
@@ -140,10 +141,10 @@ class Dialog(ModalScreen[Outcome | None]):
         self.dismiss(None)
 
     def say(self, rows: Sequence[Row]) -> None:
-        """Show these rows above the buttons."""
-        preview = self.query_one("#preview", Lines)
-        preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
-        preview.show(list(rows)[:PREVIEW_LINES])
+        """Show these rows above the buttons; an answer that comes while it closes is shown nowhere."""
+        for preview in self.query("#preview").results(Lines):
+            preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
+            preview.show(list(rows)[:PREVIEW_LINES])
 
     def say_problem(self, text: str) -> None:
         """Show what is wrong with the input."""
@@ -177,6 +178,14 @@ class ChangeDialog(Dialog):
         self.run_worker(ask, exclusive=True, group="preview")
 
     async def _ask(self, number: int) -> None:
+        try:
+            await self._ask_and_show(number)
+        except NoMatches:
+            if self.is_current and self.app.return_code is None:
+                raise
+            # else it closes: what it is made of goes before it does, and before this worker is cancelled
+
+    async def _ask_and_show(self, number: int) -> None:
         if number > 1:
             await asyncio.sleep(SETTLE_S)
         try:
