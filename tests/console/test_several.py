@@ -67,9 +67,7 @@ async def test_the_risk_is_that_of_what_is_sent_not_of_what_was_typed_before(
         await desk.press("b")
         monkeypatch.setattr(base, "SETTLE_S", 60.0)
         await desk.press("tab", "ctrl+u", "ctrl+k", *"10.0.0.0/8", "ctrl+s")
-        assert [command for command in desk.feed.commands] == [
-            BlockPrefix(prefix="10.0.0.0/8", confirm_s=base.CONFIRM_S)
-        ]
+        assert desk.feed.commands == [BlockPrefix(prefix="10.0.0.0/8", confirm_s=base.CONFIRM_S)]
 
 
 # --- several --------------------------------------------------------------------------------------

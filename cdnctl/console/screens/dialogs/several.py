@@ -37,7 +37,7 @@ def one_at_a_time(outcome: Outcome, count: int) -> Outcome:
 async def try_each(
     session: Session, wanted: Sequence[AnyChange], tell: Tell, stopped: Stopped = lambda: False
 ) -> Outcome:
-    """What they would do, in words of the first; the first refusal or risk ends it. `wanted` has one or more."""
+    """What they would do, in words of the first; the first refusal or risk ends it. There is one or more."""
     first: Outcome | None = None
     warnings = dict[str, None]()
     for number, change in enumerate(wanted, 1):

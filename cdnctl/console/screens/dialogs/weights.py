@@ -114,7 +114,7 @@ class WeightsDialog(ChangeDialog):
         return outcome
 
     async def try_whole(self, wanted: list[AnyChange]) -> Outcome:
-        """Several are judged by what they lead to together: by themselves in some order one may be refused."""
+        """Several are judged by what they lead to together: one of them alone may be refused."""
         return await super().try_whole(wanted) if len(wanted) == 1 else await self._try_together()
 
     async def _try_together(self) -> Outcome:
