@@ -43,7 +43,7 @@ async def test_ctrl_s_before_the_agent_has_said_the_risk_waits_all_the_same() ->
     async with console([flooded().frame()], answer=lambda command: risky) as desk:
         scripted, said = desk.feed.request, asyncio.Event()
 
-        async def slow(command: AnyCommand) -> Outcome:
+        async def slow(command: AnyCommand, timeout_s: float) -> Outcome:
             await said.wait()
             return await scripted(command)
 
@@ -137,7 +137,7 @@ async def test_esc_stops_after_what_is_on_its_way_and_says_what_was_done(tmp_pat
     async with console([flooded().frame()]) as desk:
         scripted = desk.feed.request
 
-        async def slow(command: AnyCommand) -> Outcome:
+        async def slow(command: AnyCommand, timeout_s: float) -> Outcome:
             await asyncio.sleep(0 if getattr(command, "dry_run", False) else 0.02)
             return await scripted(command)
 
@@ -157,7 +157,7 @@ async def test_a_single_change_that_nobody_answers_can_be_left() -> None:
     async with console([flooded().frame()]) as desk:
         never = asyncio.Event()
 
-        async def silent(command: AnyCommand) -> Outcome:
+        async def silent(command: AnyCommand, timeout_s: float) -> Outcome:
             await never.wait()
             raise AssertionError
 

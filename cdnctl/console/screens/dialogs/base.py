@@ -253,7 +253,7 @@ class ChangeDialog(Dialog):
         self._busy, self._stopping = True, False
         self.workers.cancel_group(self, "preview")
         # a worker: it may take a minute, and esc is to be heard meanwhile
-        self.run_worker(partial(self._carry_out, wanted), group="sending")
+        self.run_worker(self._carry_out(wanted), group="sending")
 
     async def _carry_out(self, wanted: list[AnyChange]) -> None:
         try:
