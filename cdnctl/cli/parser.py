@@ -48,7 +48,7 @@ examples:
   cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl feed check https://example.net/drop.txt    what would this list block?
-  cdnctl simulate frames.ndjson -c FILE     what would other policies have done?
+  cdnctl simulate incident.cdnrec -c FILE     what would other policies have done?
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -282,7 +282,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate)
     simulate.set_defaults(takes=("edge", "config"))
     _add_config(simulate)
-    simulate.add_argument("file", type=Path, metavar="FILE", help="frames, one a line in JSON")
+    simulate.add_argument("file", type=Path, metavar="FILE", help="a recording, or a frame a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
     record = change("record", "have the agent record every frame to a file", verbs.record)
     record.add_argument(

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from cdnctl.console.answers import answer
 from cdnctl.console.format import clean
 from cdnctl.console.history import EVENTS_KEPT, History
+from cdnctl.console.patience import QUICK_S
 from cdnctl.errors import RecordingError
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 from cdnctl.recording.player import Player
@@ -114,7 +115,7 @@ class ReplayFeed:
         """As they are played; never ends."""
         return self.playback.shown()
 
-    async def request(self, command: AnyCommand) -> Outcome:
+    async def request(self, command: AnyCommand, timeout_s: float = QUICK_S) -> Outcome:
         """What the frame that is on has of it; of a change, that there is nothing to change."""
         return answer(self.playback.history, command)
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from cdnctl.console import patience
 from cdnctl.console.answers import NOTHING_TO_CHANGE
 from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
@@ -53,7 +54,7 @@ class Feed(Protocol):
 
     def frames(self) -> AsyncIterator[Frame]: ...
 
-    async def request(self, command: AnyCommand) -> Outcome: ...
+    async def request(self, command: AnyCommand, timeout_s: float = patience.QUICK_S) -> Outcome: ...
 
     def watch(self, wanted: PacketFilter | None) -> None:
         """Have sampled packets that match, or none, from now on."""
@@ -121,8 +122,9 @@ class Session(Backwards):
 
     @property
     def is_at_agent(self) -> bool:
-        """Whether there is an agent at the other end now, on this box: a recording is none."""
-        return self._feed is not None and not self.lost and self._role not in ("replay", "cast")
+        """Whether the screens show an agent's edge as it is now: no recording, nor what was minutes ago."""
+        is_live = self._feed is not None and not self.lost and self.playback is None
+        return is_live and self._role not in ("replay", "cast")
 
     @property
     def silent_s(self) -> float:
@@ -189,7 +191,11 @@ class Session(Backwards):
                 self.packets.append((self._packets_seen, each.at_ns, packet))
 
     async def request(self, command: AnyCommand) -> Outcome:
-        """Send a command; what goes wrong on the way comes back as a refusal."""
+        """Send a command; what goes wrong on the way comes back as a refusal.
+
+        What the agent turned away unseen, since this console asked for much at once, is sent again when it
+        may be.
+        """
         feed = self._feed
         if feed is None:
             verb = command.__struct_config__.tag
@@ -198,6 +204,12 @@ class Session(Backwards):
             )
             return Outcome(ok=False, text=f"no connection to the agent: {self.lost}{past}")
         try:
-            return await feed.request(command)
+            outcome = await feed.request(command, patience.timeout_s(command))
+            for _ in range(patience.MOST_TURNS):
+                if not (wait_s := patience.wait_s(outcome)):
+                    break
+                await patience.pause(wait_s)
+                outcome = await feed.request(command, patience.timeout_s(command))
+            return outcome
         except CdnctlError as error:
             return Outcome(ok=False, text=f"no answer, so it may or may not have been done: {error.message}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.drift import Drift
 from cdnctl.engine.objects import MANUAL
-from cdnctl.engine.planned import Planned
+from cdnctl.engine.planned import Planned, unwaiting
 from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
 from cdnctl.engine.switches import Switches
@@ -112,6 +113,8 @@ class Changes:
             if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
                 self._engine.attachment.check_loaded()
             found = run(command)
+            if isinstance(found, Planned):
+                command, found = unwaiting(command, found, self.transactions.pending)
             outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
@@ -167,6 +170,8 @@ class Changes:
             warnings=wanted.astray,
             risk=wanted.risk,
         )
+        if isinstance(command, Undo):
+            planned = replace(planned, risk=wanted.risk or planned.risk)
         if command.dry_run:
             preview = planned.preview(self._engine.state.revision)
             return msgspec.structs.replace(preview, changed=wanted.found)

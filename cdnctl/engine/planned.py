@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from cdnctl.engine.objects import Values
-from cdnctl.model import Outcome
+from cdnctl.model import AnyCommand, Change, Outcome
+from cdnctl.state.intents import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +61,17 @@ class Planned:
             warnings=[*self.warnings, *warnings],
             state_version=version,
         )
+
+
+def unwaiting(command: AnyCommand, planned: Planned, waiting: Record | None) -> tuple[AnyCommand, Planned]:
+    """Panic goes through while another change waits to be confirmed, and then stays: one waits at a time."""
+    if waiting is None or planned.reverts or not planned.despite_disk or not isinstance(command, Change):
+        return command, planned
+    if not command.confirm_s and not (command.dry_run and planned.risk):
+        return command, planned
+    warning = (
+        f"it stays until somebody takes it back: one change waits to be confirmed at a time, and"
+        f" {waiting.actor.user}'s does: {waiting.cli}"
+    )
+    planned = replace(planned, risk="", warnings=[*planned.warnings, warning])
+    return msgspec.structs.replace(command, confirm_s=0.0), planned

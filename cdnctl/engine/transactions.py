@@ -196,9 +196,7 @@ class Transactions:
             self._check_expected(command.expect, after)
         waiting = self.pending
         if waiting is None or planned.reverts or planned.despite_disk:
-            if waiting is not None and command.confirm_s and not planned.reverts:
-                raise self._is_waiting(waiting)
-            return
+            return  # panic does not wait itself then: see `planned.unwaiting`
         if planned.risk or command.confirm_s or waiting.after.keys() & set(after):
             raise self._is_waiting(waiting)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cdnctl.defence import protected
-from cdnctl.engine import objects, steering
+from cdnctl.engine import objects, risks, steering
 from cdnctl.engine.objects import Values
 from cdnctl.engine.planned import Planned
 from cdnctl.engine.transactions import Transactions
@@ -92,12 +92,14 @@ class TakingBack:
             would=f"would undo {whose}",
             done=lambda: f"undid {whose}",
             warnings=warnings,
+            risk=risks.of_values(self._engine, permitted),
             undoes=[entry.seq],
         )
 
     def _find(self, seq: int | None) -> JournalEntry:
         entries = self._engine.journal.recent()
-        undone = {number for entry in entries if entry.ok for number in entry.undoes}
+        stays = (entry for entry in entries if entry.ok and not _is_reverted(entry, entries))
+        undone = {number for entry in stays for number in entry.undoes}
         if seq is None:
             over = set[str]()  # of what came later and is over by itself nothing is left to be taken back
             for entry in reversed(entries):
@@ -137,7 +139,8 @@ class TakingBack:
             after=after,
             would=f"would go back to revision {revision}: {listed}",
             done=lambda: f"back to revision {revision}: {listed}",
-            risk="it changes several things at once" if len(after) > 1 else "",
+            risk=risks.of_values(engine, after)
+            or ("it changes several things at once" if len(after) > 1 else ""),
         )
 
     def _check(self, after: Values) -> None:

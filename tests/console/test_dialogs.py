@@ -226,7 +226,7 @@ async def test_the_first_refusal_ends_the_row_and_what_was_done_is_said() -> Non
         desk.feed.answer = refuse
         await desk.press("w", "right", "j", "space", "ctrl+s")
         assert "refused: never drain over half" in desk.text
-        assert "done before that: weights set" in desk.text
+        assert "done before that, 1 of 2: weights set" in desk.text
 
 
 async def test_undone_edits_are_no_change() -> None:

@@ -21,6 +21,7 @@ from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.commands import NoGrammar, Spoken
 from cdnctl.console.playback import Playback, ReplayFeed
+from cdnctl.console.screens import trace
 from cdnctl.console.widgets.notices import Footer
 from cdnctl.model import (
     AnyCommand,
@@ -359,3 +360,32 @@ def test_what_cannot_be_played_is_said(
         ended = error.code  # type: ignore[assignment]
     assert ended == status
     assert said in capsys.readouterr().err
+
+
+async def test_neither_doctor_nor_trace_looks_at_this_box_for_a_recording_or_for_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    async def line(words: tuple[str, ...]) -> tuple[bool, str]:
+        asked.append(words)
+        return True, "{}"
+
+    monkeypatch.setattr(trace, "run_line", line)
+    frames = incident()[:8]
+    async with replay(frames, tmp_path / "x.rec", number=4) as desk:
+        await desk.go("trace")
+        await desk.press("D")
+        assert "the doctor looks at a live edge; this is none" in desk.text
+        desk.house.trace("198.51.100.7 203.0.113.80:80")  # type: ignore[attr-defined]
+        await desk.settle()
+        assert asked == []
+    async with looking_back(frames, frames) as (desk, _past):
+        await desk.press("left")
+        await desk.until(lambda: "◁ past" in desk.text)
+        await desk.go("trace")
+        await desk.press("D")
+        assert asked == []
+        desk.app.session.return_to_now()
+        await desk.press("D")
+        assert asked[0][0] == "doctor"

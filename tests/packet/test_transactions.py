@@ -16,8 +16,10 @@ from msgspec.structs import replace
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.flows import FlowCount
 from cdnctl.datapath.kernel import Map
 from cdnctl.defence import protected
+from cdnctl.engine import consequences, objects, risks
 from cdnctl.engine.engine import Engine
 from cdnctl.model import (
     Allow,
@@ -155,6 +157,37 @@ def test_one_waits_at_a_time_and_says_whose_it_is(engine: Engine) -> None:
     assert do(engine, Arm()).ok
     do(engine, Revert())
     assert do(engine, Drain(cdn=BOREALIS, confirm_s=10)).ok
+
+
+@pytest.mark.parametrize("panic", [Disarm(), Bypass()], ids=["disarm", "bypass"])
+def test_panic_that_should_wait_goes_through_while_another_waits_and_stays(
+    engine: Engine, path: DataPath, panic: AnyChange
+) -> None:
+    do(engine, Drain(cdn=BOREALIS, confirm_s=30), BOB)
+    outcome = do(engine, replace(panic, confirm_s=120))
+    assert outcome.ok
+    assert "reverts in" not in outcome.text
+    assert any(
+        "it stays" in warning and "bob's does: cdnctl drain" in warning for warning in outcome.warnings
+    )
+    assert path.tables.mode in (abi.Mode.DISARMED, abi.Mode.BYPASS)
+    waiting = engine.transactions.picture()
+    assert waiting is not None
+    assert waiting.by == "bob"
+    later(engine, 31)
+    engine.transactions.tick()
+    assert BOREALIS not in engine.drained()
+    assert path.tables.mode in (abi.Mode.DISARMED, abi.Mode.BYPASS), "nobody's timer takes panic back"
+
+
+def test_a_plan_of_panic_says_that_it_would_stay(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    assert dry(engine, Bypass()).risk == "it cuts 12 translated flows"
+    do(engine, Drain(cdn=BOREALIS, confirm_s=30), BOB)
+    plan = dry(engine, Bypass())
+    assert plan.ok
+    assert not plan.risk, "a console or terminal would promise a revert for it"
+    assert any("it stays" in warning for warning in plan.warnings)
 
 
 def test_what_somebody_else_changed_meanwhile_is_left(engine: Engine, path: DataPath) -> None:
@@ -427,6 +460,47 @@ def test_draining_all_but_one_is_risky(engine: Engine) -> None:
     assert dry(engine, Drain(cdn=CORONA)).risk == f"only {AURORA} is left"
     do(engine, SetWeights(weights={AURORA: 1}))
     assert dry(engine, SetWeights(weights={AURORA: 1000, CORONA: 1})).risk == "it moves 99 % of new flows"
+
+
+def test_an_undo_is_as_risky_as_what_it_does(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    do(engine, Drain(cdn=BOREALIS))
+    do(engine, Drain(cdn=CORONA))
+    assert not dry(engine, Undo()).risk, "it gives a third back"
+    do(engine, Undrain(cdn=CORONA))
+    assert dry(engine, Undo()).risk == f"only {AURORA} is left"
+    assert dry(engine, Undo(to=1)).risk == ""
+    do(engine, SetWeights(weights={AURORA: 1000}))
+    do(engine, SetWeights(weights={AURORA: 1}))
+    assert "of new flows" in dry(engine, Undo()).risk
+    do(engine, SetMode(mode="observe"))
+    assert dry(engine, Undo()).risk == "all new flows are translated that pass untouched now"
+    do(engine, SetMode(mode="active"))
+    assert dry(engine, Undo()).risk == "it cuts 12 translated flows"
+    do(engine, Bypass())
+    do(engine, Arm())
+    assert dry(engine, Undo()).risk == "it cuts 12 translated flows"
+
+
+def test_undo_of_attach_and_of_an_unblock_are_risky(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    after = {objects.ATTACHMENT: False}
+    assert risks.of_values(engine, after) == "it cuts 12 translated flows"
+    do(engine, BlockPrefix(prefix=PREFIX))
+    do(engine, Unblock(prefix=PREFIX))
+    busy = consequences.Matched(FlowCount(5000, about=False), 1e6, 0.2)
+    monkeypatch.setattr(engine, "matched", lambda network: busy)
+    assert dry(engine, Undo()).risk == "it cuts 5000 live flows"
+
+
+def test_an_undo_that_nobody_confirms_can_be_made_again(engine: Engine) -> None:
+    do(engine, Drain(cdn=BOREALIS))
+    assert do(engine, Undo(confirm_s=30)).ok
+    assert BOREALIS not in engine.drained()
+    later(engine, 31)
+    engine.transactions.tick()
+    assert BOREALIS in engine.drained()
+    assert do(engine, Undo()).text == f"undid number 1, of root: cdnctl drain {BOREALIS}"
 
 
 def dry(engine: Engine, change: AnyChange) -> Outcome:

@@ -22,6 +22,7 @@ from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
 from cdnctl.console.history import History
+from cdnctl.console.patience import QUICK_S
 from cdnctl.console.screens.house import SMALLEST
 from cdnctl.console.settings import Settings
 from cdnctl.errors import CdnctlError, UsageError
@@ -117,7 +118,7 @@ class Reel:
             self._frames.put_nowait(frame)
         await self._frames.join()
 
-    async def request(self, command: AnyCommand) -> Outcome:
+    async def request(self, command: AnyCommand, timeout_s: float = QUICK_S) -> Outcome:
         """What the newest frame has of it; of a change, that there is nothing to change."""
         return answer(self._history, command)
 
