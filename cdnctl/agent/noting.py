@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgspec.structs import replace
+
 from cdnctl.agent import logs
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Actor, AnyCommand, Change, Event, Outcome
+from cdnctl.model import Actor, AnyCommand, Change, Event, Outcome, Record, StopRecording
+from cdnctl.model.lines import command_line
+from cdnctl.paths import journal_path
 
 TEXT_LIMIT = 300
 """Characters of any text in a command (a reason, a note)."""
@@ -41,6 +46,16 @@ def failure(error: Exception, command: AnyCommand, actor: Actor) -> Outcome:
     log.error("internal error in %s by %s", verb, actor.user, exc_info=error, extra=logs.fields(verb=verb))
     text = f"internal error: {type(error).__name__}: {error}; the agent's log has the details"
     return Outcome(ok=False, text=text)
+
+
+def journaled(edge: str, command: Record | StopRecording, actor: Actor, outcome: Outcome) -> Outcome:
+    """In the journal: who recorded an edge, and where to, is asked when it is about who saw what."""
+    try:
+        Journal(journal_path(edge)).append(actor, command, outcome, cli=command_line(command))
+    except OSError as error:
+        warning = f"done, but not in the journal: {error.strerror}"
+        return replace(outcome, warnings=[*outcome.warnings, warning])
+    return outcome
 
 
 def noted(command: AnyCommand, actor: Actor, outcome: Outcome) -> Outcome:

@@ -203,8 +203,9 @@ class Server:
             )
             if not command.dry_run:
                 self._tell(f"{actor.user} {outcome.text}", actor)
+                outcome = noting.journaled(self.edge, command, actor, outcome)
             return outcome
-        if isinstance(command, Mark):
+        if isinstance(command, Mark) and command.text.strip():  # the engine refuses one without
             command = msgspec.structs.replace(command, text=f"{actor.user}: {command.text}")
         return self._engine.execute(command, actor)
 

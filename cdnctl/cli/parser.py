@@ -191,8 +191,8 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         confirmed: bool = True,
     ) -> argparse.ArgumentParser:
         made = verb(name, text, run, starts=starts)
-        made.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
-        made.add_argument("--dry-run", action="store_true", help="only say what would happen")
+        _add_reason(made)
+        _add_dry_run(made)
         if confirmed:
             made.add_argument(
                 "--confirm",
@@ -284,7 +284,10 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     _add_config(simulate)
     simulate.add_argument("file", type=Path, metavar="FILE", help="a recording, or a frame a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
-    record = change("record", "have the agent record every frame to a file", verbs.record)
+    record = verb("record", "have the agent record every frame to a file", verbs.record)
+    record.set_defaults(confirm=0.0)
+    _add_reason(record)
+    _add_dry_run(record)
     record.add_argument(
         "file",
         nargs="?",
@@ -297,9 +300,10 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     record.add_argument("--redact", action="store_true", help="replace addresses and users' names")
     record.add_argument("--stop", action="store_true", help="end the recording that is being made")
-    change("mark", "set a mark: a chapter of what is recorded", verbs.mark).add_argument(
-        "text", metavar="TEXT"
-    )
+    mark = verb("mark", "set a mark: a chapter of what is recorded", verbs.mark)
+    mark.set_defaults(confirm=0.0, reason="")
+    _add_dry_run(mark)
+    mark.add_argument("text", metavar="TEXT")
     replay.add_arguments(
         verb("replay", "show a recording in the console, or what is in it", replay.replay, answers=False)
     )
@@ -330,6 +334,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--edge", default=argparse.SUPPRESS, metavar="NAME", help="which edge, when several run here"
     )
+
+
+def _add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

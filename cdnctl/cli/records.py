@@ -21,7 +21,9 @@ def add_journal(parser: argparse.ArgumentParser) -> None:
         " whoever may read it."
     )
     parser.add_argument("--user", action="append", default=[], metavar="NAME", help="changes by this account")
-    parser.add_argument("--verb", action="append", default=[], metavar="VERB", help="as block, weight, drain")
+    parser.add_argument(
+        "--verb", dest="verbs", action="append", default=[], metavar="VERB", help="as block, weight, drain"
+    )
     parser.add_argument(
         "--cdn", action="append", default=[], metavar="CDN", help="changes that name this CDN"
     )

@@ -12,6 +12,7 @@ cdnctl.state and overlays it.
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def load(path: Path) -> Config:
     try:
         return parse(path.read_bytes().decode(), path)
     except FileNotFoundError:
-        remedy = "no such file; start from the cdnctl.toml.example that comes with cdnctl"
+        remedy = f"no such file; `{shlex.join(['cdnctl', 'init', '-c', str(path)])}` makes one"
     except UnicodeDecodeError:
         remedy = "this is not UTF-8 text"
     except OSError as error:

@@ -17,7 +17,7 @@ from driver import Desk, console
 from frames import Edge, incident
 
 from cdnctl.console import keys
-from cdnctl.console.screens import lists, trace
+from cdnctl.console.screens import lists, speaking, trace
 from cdnctl.console.screens.dialogs.help import _keys as help_rows
 from cdnctl.console.screens.drops import words_of
 from cdnctl.console.screens.journal import differences
@@ -423,3 +423,20 @@ async def test_hostile_text_in_every_screen() -> None:
                 assert harmless(desk.text), name
                 assert all(len(line) <= 80 for line in desk.text.splitlines())
             assert desk.app.is_running
+
+
+async def test_the_line_runs_verbs_and_quits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    async def note(words: tuple[str, ...]) -> tuple[bool, str]:
+        ran.append(words)
+        return True, "done"
+
+    monkeypatch.setattr(speaking, "run_line", note)
+    async with at("overview") as desk:
+        for line, words in (("unit", ("unit",)), ("who", ("who", "--edge", desk.app.session.edge))):
+            await desk.press("colon", *line, "enter")
+            await desk.until(lambda words=words: ran[-1:] == [words])
+            await desk.press("escape")
+        await desk.press("colon", *"quit", "enter", "enter")
+    assert desk.app.return_value == 0

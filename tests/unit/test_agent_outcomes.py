@@ -210,9 +210,53 @@ def test_of_another_agent_nothing_is_asked(served: ServedDouble) -> None:
 def test_with_the_agent_gone_it_is_said_what_is_not_known(served: ServedDouble) -> None:
     path = served.path.with_name(f"cut-{os.getpid()}.sock")
     with cutting(served, cut_before=False, once_cut=path.unlink), Client(path) as client:
-        with pytest.raises(NoAgent, match="the change may or may not have been made"):
+        with pytest.raises(NoAgent, match="the change may or may not have been made") as raised:
             client.request(BLOCK)
+    assert raised.value.remedy.startswith("`cdnctl journal -n 1` tells whether it was; start one: ")
     assert changes(served) == [BLOCK]
+
+
+def test_a_plan_that_did_not_come_says_that_nothing_changed(served: ServedDouble) -> None:
+    path = served.path.with_name(f"cut-{os.getpid()}.sock")
+    with cutting(served, cut_before=False, once_cut=path.unlink), Client(path) as client:
+        with pytest.raises(NoAgent, match="hung up; it was only to say what would happen"):
+            client.request(BlockPrefix(prefix="198.51.100.7", dry_run=True))
+
+
+@pytest.mark.parametrize(
+    ("last_word", "said"),
+    [
+        ("", "hung up before anything was asked of it"),
+        ("the agent ends", "hung up: the agent ends; the change may or may not have been made"),
+    ],
+)
+async def test_an_agent_that_ends_is_said_with_what_is_not_known(
+    tmp_path: Path, last_word: str, said: str
+) -> None:
+    """It takes the connection, and greets and takes leave, or not even that."""
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if last_word:
+            writer.write(protocol.encode(protocol.ServerHello(edge="ams1", role="operate", instance="x")))
+            await reader.readexactly(protocol.HEADER)
+            await asyncio.sleep(0.1)
+            writer.write(protocol.encode(protocol.Refused(text=last_word)))
+        writer.close()
+
+    def ask() -> None:
+        with Client(path) as client:
+            client.request(BLOCK)
+
+    path = tmp_path / "ams1.sock"
+    async with await asyncio.start_unix_server(end, path):
+        with pytest.raises(NoAgent, match=said):
+            await asyncio.to_thread(ask)
+        if last_word:
+            client = AsyncClient(path)
+            await client.connect()
+            with pytest.raises(NoAgent, match=said):
+                await client.request(BLOCK)
+            await client.close()
 
 
 def test_two_breaks_are_one_too_many(served: ServedDouble) -> None:

@@ -11,10 +11,12 @@ import pytest
 from engine_double import EDGE, ServedDouble
 from recordings import Edge, incident, long_incident
 
+from cdnctl import paths
 from cdnctl.agent import recorder
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.recorder import Recorder
 from cdnctl.cli import main
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor, Frame, GetFrame, GetHistory, Mark, Note, Outcome, Record, StopRecording
 from cdnctl.recording import codec
@@ -173,7 +175,7 @@ def test_an_agent_records_for_whoever_asked_also_when_he_has_gone(
     served: ServedDouble, tmp_path: Path, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.rec"
-    assert main(["record", str(path), "--edge", EDGE]) == 0  # and hangs up
+    assert main(["record", str(path), "--edge", EDGE, "--reason", "an audit"]) == 0  # and hangs up
     assert f"records to {path}" in capsys.readouterr().out
     with served.client() as client:
         until(
@@ -196,6 +198,39 @@ def test_an_agent_records_for_whoever_asked_also_when_he_has_gone(
         assert len(seqs) > 5
     notes = [command for command, _actor in served.engine.asked if isinstance(command, Note)]
     assert [note.text.split()[1] for note in notes] == ["records", "recorded"]
+    begun, ended = Journal(paths.journal_path(EDGE)).read()
+    assert (begun.user, begun.reason) == (notes[0].text.split()[0], "an audit")
+    assert begun.cli == f"cdnctl record {path} --reason 'an audit'"
+    assert str(path) in begun.text
+    assert (ended.cli, ended.ok) == ("cdnctl record --stop", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["record", "x.rec", "--confirm", "10"], "--confirm"),
+        (["mark", "now", "--confirm", "10"], "--confirm"),
+        (["mark", "now", "--reason", "why"], "--reason"),
+        (["mark", ""], "a mark without a text"),
+        (["mark", "  "], "a mark without a text"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main([*words, "--json"]) == 2
+    assert said in capsys.readouterr().out
+    assert served.engine.asked == []
+
+
+def test_an_empty_mark_is_no_mark(served: ServedDouble) -> None:
+    """The engine, which refuses one, gets it as it was said."""
+    with served.client() as client:
+        client.request(Mark(text=" "))
+        client.request(Mark(text="x"))
+    marks = [command.text for command, _ in served.engine.asked if isinstance(command, Mark)]
+    assert marks[0] == " "
+    assert marks[1].endswith(": x")
 
 
 def test_what_is_recorded_plays_after_the_agent_was_killed(served: ServedDouble, directory: Path) -> None:
