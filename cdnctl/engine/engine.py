@@ -107,10 +107,7 @@ class Engine:
         attach.check(self.config.edge.interfaces, frozenset() if fresh else self.program.maps())
         for clash in host.port_clashes(self.config):
             raise CdnctlError(str(clash), f"set {clash.remedy}")
-        self.state = self.store.load()
-        self.state.revision = max(1, self.state.revision)
-        for warning in self.store.warnings:
-            self.tell("warning", warning, "warning")
+        self._read_state()
         if not fresh and (said := resuming.finish(self.program)):
             self.tell("attach", said, "warning")
         self.program.prepare(self.config)
@@ -130,7 +127,7 @@ class Engine:
             with move.swapping() if move else contextlib.nullcontext():
                 if not self.state.detached:
                     self.attach_all()
-            self.store.settle(self.state)
+            self._settle_state()
         except BaseException:
             self._undo_start(fresh)
             raise
@@ -198,9 +195,21 @@ class Engine:
             self.tell("warning", warning, "warning")
         self._take_over_mode()  # first: the settings tell new tables from old ones
         settings.write_settings(self.config, self.tables)
+        self._put_blocks()
+        self.put_config()
+
+    def _read_state(self) -> None:
+        self.state = self.store.load()
+        self.state.revision = max(1, self.state.revision)
+        for warning in self.store.warnings:
+            self.tell("warning", warning, "warning")
+
+    def _put_blocks(self) -> None:
         self.blocks.load(self.state.blocks)
         self.state.blocks = []  # from here on the list holds
-        self.put_config()
+
+    def _settle_state(self) -> None:
+        self.store.settle(self.state, list(self.blocks.wanted))
 
     def put_config(self) -> None:
         """Have the tables as the configuration, and the operators' words on top of it, say.
