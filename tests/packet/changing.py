@@ -10,6 +10,7 @@ from harness import DataPath
 
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.neighbours import Neighbours
+from cdnctl.engine import recovery
 from cdnctl.engine.engine import Engine
 from cdnctl.model import Actor, AnyCommand, Outcome
 
@@ -52,7 +53,7 @@ def successor(engine: Engine, path: DataPath) -> Engine:
     after.write_clients()
     after.steer()
     after._settle_state()
-    after.transactions.recover()
+    recovery.recover(after)
     return after
 
 
