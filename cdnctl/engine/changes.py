@@ -190,14 +190,19 @@ class Changes:
         except BaseException:
             self.transactions.abandon()
             raise
-        warnings = self.transactions.store(record, despite_disk=True) if record else []
+        # Before `store` forgets what waits: by this alone a start knows that it is reverted, or undone.
+        unheld = ""
         try:
             if record and back:
                 held.hold(edge, refused=record.before[objects.CONFIG], text=wanted.text)
             else:
                 held.forget(edge)
         except OSError as error:
-            warnings.append(f"the next start may go by another configuration than the one in force: {error}")
+            unheld = f"the next start may go by another configuration than the one in force: {error}"
+        if record:
+            warnings = self.transactions.store(record, despite_disk=True, unheld=unheld)
+        else:
+            warnings = [unheld] if unheld else []
         return msgspec.structs.replace(
             outcome,
             text=outcome.text if back is None else planned.done(),
@@ -206,6 +211,8 @@ class Changes:
         )
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
+        if self.transactions.is_old_news(actor, outcome):
+            return outcome
         self._engine.tell(
             "command",
             f"{actor.user}: {outcome.text.splitlines()[0]}",

@@ -150,6 +150,11 @@ def of_state(state: State, what: str) -> Any:
     raise KeyError(what)
 
 
+def switches_of(mode: abi.Mode) -> Values:
+    """Those that a state keeps, as the kernel has them."""
+    return {switch("armed"): abi.Mode.DISARMED not in mode, switch("observing"): abi.Mode.OBSERVE in mode}
+
+
 def objects_of(state: State) -> Iterator[str]:
     """All that a state says something about."""
     yield from map(weight, state.weights)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from cdnctl.engine.objects import Values
+from cdnctl.errors import CdnctlError
 from cdnctl.model import AnyCommand, Change, Outcome
 from cdnctl.state.intents import Record
 
@@ -33,6 +34,8 @@ class Planned:
     """Panic: in force also when it cannot be stored."""
     reverts: int = 0
     """The revision of the pending change that it takes back."""
+    keeps: int = 0
+    """The revision of the pending change that it confirms."""
     undoes: list[int] = field(default_factory=list)
     """Lines of the journal that it takes back."""
     idle: str = ""
@@ -52,15 +55,24 @@ class Planned:
 
     def outcome(self, version: int, applied_ns: int, warnings: list[str]) -> Outcome:
         """The answer when it is in force."""
+        text, uncounted = self.said()
         return Outcome(
             ok=True,
-            text=self.done(),
+            text=text,
             applied_monotonic_ns=applied_ns,
             shares=self.shares,
             service_shares=self.service_shares,
-            warnings=[*self.warnings, *warnings],
+            warnings=[*self.warnings, *warnings, *uncounted],
             state_version=version,
         )
+
+    def said(self) -> tuple[str, list[str]]:
+        """What is done, and warnings: what cannot be counted afterwards is in force all the same."""
+        try:
+            return self.done(), []
+        except (CdnctlError, OSError) as error:
+            text = f"done: {self.would.removeprefix('would ')}"
+            return text, [f"in force, but what it came to cannot be counted: {error}"]
 
 
 def unwaiting(command: AnyCommand, planned: Planned, waiting: Record | None) -> tuple[AnyCommand, Planned]:

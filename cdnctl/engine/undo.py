@@ -12,7 +12,7 @@ from cdnctl.engine.objects import Values
 from cdnctl.engine.planned import Planned
 from cdnctl.engine.transactions import Transactions
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Confirm, JournalEntry, Outcome, Revert, Undo
+from cdnctl.model import Confirm, JournalEntry, Revert, Undo
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -25,13 +25,17 @@ class TakingBack:
         self._engine = engine
         self._transactions = transactions
 
-    def confirm(self, command: Confirm) -> Outcome:
+    def confirm(self, _command: Confirm) -> Planned:
         """Keep the pending change."""
         waiting = self._transactions.pending
-        if command.dry_run and waiting is not None:
-            return Outcome(ok=True, text=f"would keep: {waiting.cli}")
-        kept = self._transactions.confirm()
-        return Outcome(ok=True, text=f"confirmed: {kept.cli}", state_version=self._engine.state.revision)
+        if waiting is None:
+            raise CdnctlError("nothing waits to be confirmed", "`cdnctl status` shows it when something does")
+        return Planned(
+            after={},
+            would=f"would keep: {waiting.cli}",
+            done=lambda: f"confirmed: {waiting.cli}",
+            keeps=waiting.revision,
+        )
 
     def revert(self, _command: Revert) -> Planned:
         """Take it back: all that is still as it left it."""
@@ -46,10 +50,17 @@ class TakingBack:
                 after[what] = value
             else:
                 warnings.append(f"{objects.words(what)} stays as it is: {self._since(what)}")
+        permitted = self._permitted(after, warnings)
+        left = f", but not all of it: {'; '.join(warnings)}" if warnings else ""
+        done = f"reverted: {waiting.cli}{left}"
+        if not permitted:
+            done = (
+                f"not reverted, for nothing is left of it to take back: {waiting.cli}: {'; '.join(warnings)}"
+            )
         return Planned(
-            after=self._permitted(after, warnings),
-            would=f"would revert: {waiting.cli}",
-            done=lambda: f"reverted: {waiting.cli}",
+            after=permitted,
+            would=f"would revert: {waiting.cli}{left}",
+            done=lambda: done,
             warnings=warnings,
             despite_disk=True,
             reverts=waiting.revision,
