@@ -11,7 +11,6 @@ disk delays no frame; lines are on the disk within a second.
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import queue
 import threading
@@ -20,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cdnctl import paths
 from cdnctl.config import Config, show_endpoint
 from cdnctl.config.schema import Log
 from cdnctl.datapath import abi
 from cdnctl.datapath.perf import Binding
 from cdnctl.engine.layout import Layout
+from cdnctl.state import sharing
 
 WAITING = 60
 """Batches, one a frame, that may wait for a slow disk: half a minute's."""
@@ -101,8 +100,8 @@ class NatLog:
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
         )
         try:
-            with contextlib.suppress(KeyError, OSError):
-                os.fchown(descriptor, -1, grp.getgrnam(paths.OPERATORS_GROUP).gr_gid)
+            with contextlib.suppress(OSError):
+                sharing.open_to_operators(descriptor)
             size = os.fstat(descriptor).st_size
             data = memoryview(text.encode())
             try:
