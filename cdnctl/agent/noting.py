@@ -7,12 +7,15 @@ import logging
 
 from cdnctl.agent import logs
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Actor, AnyCommand, Change, Event, Outcome
+from cdnctl.model import Actor, AnyCommand, Change, Diff, Event, Outcome
 
 TEXT_LIMIT = 300
 """Characters of any text in a command (a reason, a note)."""
 NAMES_LIMIT = 1024
 """Entries of any mapping in a command (weights by CDN)."""
+ONLY_OPERATORS_ASK = (
+    "`diff` reads every table while frames and commands wait: it needs root or a member of group cdnctl"
+)
 ONLY_WATCHES = "the view socket takes no command; a change needs root or a member of group cdnctl"
 
 _LEVELS = {"info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING, "alarm": logging.ERROR}
@@ -24,6 +27,8 @@ def refusal(command: AnyCommand, actor: Actor) -> str:
     """Why this command is not even tried, or nothing."""
     if isinstance(command, Change) and actor.role != "operate":
         return ONLY_WATCHES
+    if isinstance(command, Diff) and actor.role != "operate":
+        return ONLY_OPERATORS_ASK
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, str) and (len(value) > TEXT_LIMIT or not value.isprintable()):
