@@ -35,6 +35,8 @@ def refusal(command: AnyCommand, actor: Actor) -> str:
             return f"{name}: at most {TEXT_LIMIT} printable characters, on one line"
         if isinstance(value, dict) and len(value) > NAMES_LIMIT:
             return f"{name}: at most {NAMES_LIMIT} entries"
+        if isinstance(value, dict) and any(len(key) > TEXT_LIMIT for key in value):
+            return f"{name}: names of at most {TEXT_LIMIT} characters"
     return ""
 
 

@@ -155,11 +155,14 @@ class Server:
         first = self._outcomes.find(key)
         if first is None and request.again and not self._outcomes.is_whole:
             return None
+        if first is None and (refusal := noting.refusal(command, actor)):
+            # Not kept: it may be long, and asked again it is refused again.
+            return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         if first is None and isinstance(command, Reload | Revert | Undo):
             first = self._outcomes.keep(key, command, self._start_reload(command, actor))
         elif first is None:
             first = self._outcomes.keep(key, command, self.execute(command, actor))
-        elif first.command != command:
+        elif not first.is_of(command):
             return Outcome(ok=False, text=f"request {request.id} of this session was another command before")
         return await first.wait()
 
