@@ -17,6 +17,7 @@ from cdnctl import paths
 from cdnctl.agent.edge import Start
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
+from cdnctl.state import sharing
 
 # linux/capability.h; the last two may be covered by SYS_ADMIN, as before Linux 5.8.
 _NET_ADMIN, _SYS_ADMIN, _PERFMON, _BPF = 12, 21, 38, 39
@@ -136,13 +137,12 @@ def note_start(edge: str, config: Path) -> None:
 
 def share_journal(edge: str) -> None:
     """Let operators read the journal, as far as there is their group. Nothing else in there is theirs."""
+    if sharing.operators() is None:
+        return
     journal = paths.journal_path(edge)
-    with contextlib.suppress(KeyError, OSError):  # who has something to write there will say what is wrong
-        group = grp.getgrnam(paths.OPERATORS_GROUP).gr_gid
-        journal.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        os.close(os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640))
-        for path in (journal.parent, journal):
-            os.chown(path, -1, group)
+    with contextlib.suppress(OSError):  # who has something to write there will say what is wrong
+        sharing.directory(journal.parent)
+        sharing.file(journal, os.O_WRONLY | os.O_CREAT)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,7 @@ agent overwrite anything, or show what its asker may not read.
 from __future__ import annotations
 
 import contextlib
-import grp
 import logging
-import os
 import queue
 import re
 import shutil
@@ -25,6 +23,7 @@ from cdnctl.errors import CdnctlError, RecordingError
 from cdnctl.model import Actor, Frame, Outcome, Record, Recording, Severity
 from cdnctl.recording.redaction import Redactor
 from cdnctl.recording.writer import Writer
+from cdnctl.state import sharing
 
 LIMIT_BYTES = 1 << 30
 """A week of two frames a second."""
@@ -79,7 +78,9 @@ class Recorder:
             limit_bytes=LIMIT_BYTES,
             redacted=command.redact,
         )
-        self._running = _Running(_open(path, redacted=command.redact), picture, path.parent)
+        shared = path.parent == paths.recordings_dir(self._edge)
+        writer = _open(path, redacted=command.redact, shared=shared)
+        self._running = _Running(writer, picture, path.parent)
         return Outcome(ok=True, text=f"records to {what}", recording=picture)
 
     def stop(self, *, dry_run: bool = False) -> Outcome:
@@ -206,15 +207,12 @@ class _Running:
         return ""
 
 
-def _open(path: Path, *, redacted: bool) -> Writer:
-    group = None
-    with contextlib.suppress(KeyError):
-        group = grp.getgrnam(paths.OPERATORS_GROUP).gr_gid
-    if path.parent.name == paths.RECORDINGS:
+def _open(path: Path, *, redacted: bool, shared: bool) -> Writer:
+    """`shared`: it is in the edge's own directory of recordings, which is made, and open to the group."""
+    if shared:
         try:
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            if group is not None:
-                os.chown(path.parent, -1, group)
+            sharing.directory(path.parent.parent)
+            sharing.directory(path.parent)
         except OSError as error:
             raise CdnctlError(
                 f"{path.parent}: {error.strerror}", "the agent keeps recordings there"
@@ -225,7 +223,7 @@ def _open(path: Path, *, redacted: bool) -> Writer:
                 f"{path.parent}: less than {LEAST_FREE_BYTES >> 20} MB are free", "make room first"
             )
     writer = Writer(path, redacted=redacted)
-    if group is not None and path.parent.name == paths.RECORDINGS:
+    if shared:
         with contextlib.suppress(OSError):
-            os.chown(path, -1, group)
+            sharing.file(path)
     return writer

@@ -22,6 +22,7 @@ from cdnctl import __version__, paths
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of
 from cdnctl.agent.start import log_path
+from cdnctl.cli import pages
 from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
@@ -30,7 +31,6 @@ from cdnctl.model import (
     GetFrame,
     GetMetrics,
     JournalEntry,
-    ListBlocks,
     ListCustomers,
     Who,
 )
@@ -120,7 +120,7 @@ class Bundle:
                     break
             self._put("frame.json", self._found.frames[-1])
             self._found.files["metrics.prom"] = (client.request(GetMetrics()).metrics or "").encode()
-            self._put("blocks.json", client.request(ListBlocks()).blocks)
+            self._put("blocks.json", pages.blocks(client.request).blocks)
             customers = client.request(ListCustomers())
             self._put("customers.json", {"customers": customers.customers, "allowed": customers.allowed})
             self._put("watchers.json", client.request(Who()).watchers)

@@ -38,7 +38,6 @@ from cdnctl.model import (
     Disarm,
     Drain,
     GetState,
-    ListBlocks,
     ListCustomers,
     Mark,
     Note,
@@ -97,7 +96,6 @@ class Changes:
             Diff: drift.diff,
             Repair: drift.repair,
             GetState: self._state,
-            ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks.newest()),
             ListCustomers: customers.list,
             **Queries(self._engine).table,
         }

@@ -11,7 +11,7 @@ disk delays no frame; lines are on the disk within a second.
 from __future__ import annotations
 
 import contextlib
-import grp
+import logging
 import os
 import queue
 import threading
@@ -20,17 +20,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cdnctl import paths
 from cdnctl.config import Config, show_endpoint
 from cdnctl.config.schema import Log
 from cdnctl.datapath import abi
 from cdnctl.datapath.perf import Binding
 from cdnctl.engine.layout import Layout
+from cdnctl.state import sharing
 
 WAITING = 60
 """Batches, one a frame, that may wait for a slow disk: half a minute's."""
 _PROTOCOLS = {number: name for name, number in abi.PROTOCOLS.items()}
 _UNKNOWN = "-"
+_NOT_LOGGED = "bindings of ports are not logged"
+
+logger = logging.getLogger("cdnctl.engine")
 
 
 class _Batch(NamedTuple):
@@ -51,6 +54,9 @@ class NatLog:
         self._missing = 0
         """Not logged, and not told of yet."""
         self._trouble = ""
+        """What the last batch met; set by the thread, and once it has written one, empty."""
+        self._slow = False
+        """A batch found no place."""
         self._told = ""
 
     def write(self, bindings: Sequence[Binding], lost: int, config: Config, layout: Layout) -> str:
@@ -66,14 +72,16 @@ class NatLog:
                 self._thread.start()
             try:
                 self._waiting.put_nowait(_Batch(bindings, self._missing, config, layout))
-                self._missing = 0
+                self._missing, self._slow = 0, False
             except queue.Full:
                 self._missing += len(bindings)
-                self._trouble = self._trouble or f"{self._path}: the disk is too slow"
-        if self._trouble == self._told:
+                self._slow = True
+        slow = f"{_NOT_LOGGED}: {self._path}: the disk is too slow" if self._slow else ""
+        trouble = self._trouble or slow
+        if trouble == self._told:
             return ""
-        self._told = self._trouble
-        return f"bindings of ports are not logged: {self._told}" if self._told else ""
+        self._told = trouble
+        return self._told
 
     def close(self) -> None:
         """What waits is written first; twice does no harm."""
@@ -88,23 +96,30 @@ class NatLog:
         while (batch := self._waiting.get()) is not None:
             missing += batch.missing
             try:
-                self._append(batch, missing)
-                self._trouble, missing = "", 0
-            except OSError as error:
+                size = self._append(batch, missing)
+            except Exception as error:  # the thread must go on: the next batch may be a better one
                 missing += len(batch.bindings)
-                self._trouble = f"{self._path}: {error.strerror}; {missing} are missing so far"
+                trouble = f"{_NOT_LOGGED}: {self._path}: {_said(error)}"
+                if trouble != self._trouble and not isinstance(error, OSError):
+                    logger.error("internal error while logging bindings of ports", exc_info=error)
+                self._trouble = trouble
+                continue
+            missing = 0
+            self._trouble = self._rotate_if_full(size, batch.config.log)
 
-    def _append(self, batch: _Batch, missing: int) -> None:
+    def _append(self, batch: _Batch, missing: int) -> int:
+        """Write it, on the disk when this returns; the size of the file then."""
         said = f"# {missing} not logged\n" if missing else ""
         text = said + "".join(lines(batch.bindings, batch.config, batch.layout))
         descriptor = os.open(
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
         )
         try:
-            with contextlib.suppress(KeyError, OSError):
-                os.fchown(descriptor, -1, grp.getgrnam(paths.OPERATORS_GROUP).gr_gid)
+            with contextlib.suppress(OSError):
+                sharing.open_to_operators(descriptor)
             size = os.fstat(descriptor).st_size
             data = memoryview(text.encode())
+            written = len(data)
             try:
                 while data:
                     data = data[os.write(descriptor, data) :]
@@ -113,11 +128,19 @@ class NatLog:
                 with contextlib.suppress(OSError):
                     os.ftruncate(descriptor, size)  # half of a batch would be told of twice
                 raise
-            size = os.fstat(descriptor).st_size
+            return size + written
         finally:
-            os.close(descriptor)
-        if size >= batch.config.log.nat_mb << 20:
-            self._rotate(batch.config.log)
+            with contextlib.suppress(OSError):  # what is on the disk stays there
+                os.close(descriptor)
+
+    def _rotate_if_full(self, size: int, log: Log) -> str:
+        """What kept it from that, if anything did: the file then grows, and nothing is missing."""
+        try:
+            if size >= log.nat_mb << 20:
+                self._rotate(log)
+        except OSError as error:
+            return f"the log of ports grows: {self._path} cannot be renamed: {error.strerror}"
+        return ""
 
     def _rotate(self, log: Log) -> None:
         """The file becomes number 1, that one 2, and so on; the last goes."""
@@ -130,6 +153,12 @@ class NatLog:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"internal error: {type(error).__name__}: {error}; the agent's log has the details"
 
 
 def lines(bindings: Sequence[Binding], config: Config, layout: Layout) -> list[str]:

@@ -8,12 +8,13 @@ import pytest
 from kills import Asked, Counters, Ends, Operator, Shown
 from live import Figure, Kernel, after, ask, failures, requests_of, sleep_until
 
+from cdnctl.cli import pages
 from cdnctl.datapath import abi
 from cdnctl.engine.journal import Journal
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import cpu_s
 from cdnctl.lab.traffic import Traffic
-from cdnctl.model import BlockPrefix, JournalEntry, ListBlocks
+from cdnctl.model import BlockPrefix, JournalEntry
 
 RATE = 200.0
 CONFIG = {"service": {"policy": "weighted"}}
@@ -89,7 +90,7 @@ def killed(times: int, every_s: float, lab: Lab, kernel: Kernel, traffic: Traffi
     assert_no_line_is_lost([entry for entry in journal.read() if entry.seq > began_seq], operator.asked)
     assert len(operator.answered) > seconds
     assert {prefix: len(seen) for prefix, seen in ends.seen.items()} == dict.fromkeys(LIFETIMES_S, 1)
-    wanted = {block.prefix: block for block in ask(lab, ListBlocks()).blocks or []}
+    wanted = {block.prefix: block for block in pages.blocks(lambda query: ask(lab, query)).blocks or []}
     offset_ns = time.time_ns() - time.monotonic_ns()
     for prefix, (end_ns,) in ends.seen.items():
         assert end_ns is not None

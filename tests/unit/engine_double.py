@@ -30,12 +30,14 @@ from cdnctl.model import (
     Drain,
     Endpoint,
     Event,
+    FindBlocks,
     Frame,
     Interface,
     ListBlocks,
     ListCustomers,
     Outcome,
     PacketFilter,
+    Page,
     Reload,
     Sampled,
     SetMode,
@@ -129,9 +131,11 @@ class EngineDouble:
                 )
                 allowed = [Allowed(prefix="10.0.0.0/8", reason="ours [/b]", created_ns=1)]
                 return Outcome(ok=True, text="", customers=[acme], allowed=allowed)
-            case ListBlocks():
+            case ListBlocks() | FindBlocks():
                 reason = "a [/b] reason \x1b[31m"
-                return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])
+                return Outcome(
+                    ok=True, text="", blocks=[Block(prefix="10.66.0.0/16", reason=reason)], page=Page(total=1)
+                )
             case _:
                 return Outcome(ok=True, text=f"did {type(command).__name__}")
 

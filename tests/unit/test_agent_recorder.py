@@ -145,7 +145,7 @@ def test_it_ends_at_its_limit_and_before_the_disk_is_full(
 
 def test_a_full_disk_ends_it_and_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full says so with each write."""
-    monkeypatch.setattr(recorder, "_open", lambda path, redacted: recorder.Writer(open("/dev/full", "wb", 0)))  # noqa: SIM115
+    monkeypatch.setattr(recorder, "_open", lambda *_, **__: recorder.Writer(open("/dev/full", "wb", 0)))  # noqa: SIM115
     made = Recorder(EDGE)
     directory.mkdir(parents=True)
     made.start(Record(path="x.rec"), ALICE)

@@ -59,7 +59,7 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("bypass -y --edge ams1", model.Bypass()),
         ("disarm", model.Disarm()),
         ("--edge ams1 arm", model.Arm()),
-        ("blocks", model.ListBlocks()),
+        ("blocks", model.FindBlocks(limit=model.PAGE_LIMIT)),
         ("customers", model.ListCustomers()),
         (
             "limit acme --pps 5e4 --mbit none --reason peak",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -159,3 +160,57 @@ def test_a_slow_disk_delays_nobody(log: NatLog, monkeypatch: pytest.MonkeyPatch)
     told = sum(not line.startswith("#") for line in found)
     missing = sum(int(line.split()[1]) for line in found if line.startswith("#"))
     assert (told + missing, missing > 0) == (nat_log.WAITING + 11, True)
+
+
+def told(log: NatLog) -> str:
+    """What is said next of trouble."""
+    until = time.monotonic() + 5
+    while not (said := log.write([], 0, CONFIG, LAYOUT)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return said
+
+
+def test_what_is_written_is_not_missing_when_the_file_cannot_be_renamed(log: NatLog) -> None:
+    each = len(lines([binding()], CONFIG, LAYOUT)[0])
+    older, in_the_way = (log._path.with_name(f"nat.log.{number}") for number in (1, 2))
+    older.write_text("")
+    in_the_way.mkdir()
+    batch = [binding()] * ((1 << 20) // each + 1)
+    log.write(batch, 0, CONFIG, LAYOUT)
+    assert told(log).startswith("the log of ports grows")
+    log.write([binding()], 0, CONFIG, LAYOUT)
+    found = written(log)
+    assert (len(found), [line for line in found if line.startswith("#")]) == (len(batch) + 1, [])
+    in_the_way.rmdir()
+    log.write([binding()], 0, CONFIG, LAYOUT)
+    log.close()
+    assert len(older.read_text().splitlines()) == len(batch) + 2, "then it goes its way"
+    log.write([], 0, CONFIG, LAYOUT)
+    assert log._told == ""
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_batch_that_cannot_be_told_ends_nothing(log: NatLog) -> None:
+    log.write([binding()._replace(client=b"odd")] * 2, 0, CONFIG, LAYOUT)
+    assert "internal error" in told(log)
+    ports = range(40_000, 40_003)
+    for port in ports:
+        log.write([binding(client_port=abi.port(port))], 0, CONFIG, LAYOUT)
+    found = written(log)
+    assert found[0] == "# 2 not logged"
+    assert [int(line.split()[2].rpartition(":")[2]) for line in found[1:]] == list(ports)
+    log.write([], 0, CONFIG, LAYOUT)
+    assert log._told == ""
+
+
+def test_a_disk_that_was_slow_is_not_so_for_ever(log: NatLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(nat_log.os, "fsync", lambda _descriptor: goes_on.wait(5))
+    said = [log.write([binding()], 0, CONFIG, LAYOUT) for _ in range(nat_log.WAITING + 3)]
+    (slow,) = [each for each in said if each]
+    assert slow == f"bindings of ports are not logged: {log._path}: the disk is too slow"
+    goes_on.set()
+    log.close()
+    log.write([], 0, CONFIG, LAYOUT)
+    assert log._told == ""
