@@ -22,6 +22,7 @@ from cdnctl.console.app import ConsoleApp
 from cdnctl.console.commands import NoGrammar, Spoken
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.widgets.notices import Footer
+from cdnctl.errors import RecordingError
 from cdnctl.model import (
     AnyCommand,
     Frame,
@@ -207,6 +208,102 @@ async def test_a_damaged_recording_is_shown_up_to_there_and_says_so(tmp_path: Pa
             assert "damaged" in desk.text
             await desk.press("comma")
             assert app.is_running
+
+
+def damaged(path: Path, frames: Sequence[Frame]) -> int:
+    """A recording with an index, in which one bit in the middle is wrong; returns the place."""
+    recorded(path, frames).close()
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at] ^= 1
+    path.write_bytes(data)
+    return at
+
+
+async def test_every_key_of_the_transport_stays_before_the_damage(tmp_path: Path) -> None:
+    path, frames = tmp_path / "bad.rec", incident()
+    damaged(path, frames)
+    for key in ("right_square_bracket", "shift+right", "full_stop", "right", "space"):
+        with Reader(path) as reader:
+            playback = Playback(reader, number=reader.length - 3)
+            app = ConsoleApp(lambda playback=playback: ReplayFeed(playback), PALETTES)  # type: ignore[misc]
+            async with app.run_test(size=(120, 41)) as pilot:
+                desk = Desk(app, ScriptedFeed([frames[0]]), pilot)
+                await desk.settle()
+                await desk.press(*[key] * (1 if key == "space" else 4))
+                await desk.until(lambda: "damaged at byte" in desk.text)
+                assert playback.history.newest == frames[reader.length - 1]
+                await desk.press("left_square_bracket")
+                assert "damaged" not in desk.text
+
+
+class Unreadable(Reader):
+    """Sound by its check sums, but a group of it cannot be unpacked: no look at the bytes tells."""
+
+    def load(self, group: int) -> bytes:
+        if group == 2:
+            raise RecordingError("damaged here")
+        return super().load(group)
+
+
+@pytest.mark.parametrize("key", ["right_square_bracket", "right", "full_stop", "shift+right"])
+async def test_what_turns_out_damaged_only_when_it_is_played_ends_no_console(
+    tmp_path: Path, key: str
+) -> None:
+    path, frames = tmp_path / "x.rec", incident()
+    recorded(path, frames).close()
+    with Unreadable(path) as reader:
+        playback = Playback(reader, number=110)
+        app = ConsoleApp(lambda: ReplayFeed(playback), PALETTES)
+        async with app.run_test(size=(120, 41)) as pilot:
+            desk = Desk(app, ScriptedFeed([frames[0]]), pilot)
+            await desk.settle()
+            for _ in range(12):
+                await desk.press(key)
+                if playback.problem:
+                    break
+            assert app.is_running
+            assert "damaged here" in desk.text
+            assert playback.history.newest == frames[playback.player.number]
+        playback = Playback(reader, number=119, playing=True)
+        shown = playback.shown()
+        for _ in range(2):
+            await anext(shown)
+        assert playback.problem == "damaged here"
+        assert not playback.player.playing
+
+
+def test_of_a_damaged_file_every_verb_takes_what_is_before_the_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    at, frames = damaged(Path("bad.rec"), incident()), incident()
+    with Reader(Path("bad.rec")) as reader:
+        assert 0 < reader.length < len(frames)
+        count = reader.length
+    assert main(["replay", "bad.rec", "--info"]) == 0
+    found = re.search(r"damage    damaged at byte ([\d,]+): it plays up to there", capsys.readouterr().out)
+    assert found
+    assert int(found[1].replace(",", "")) <= at
+    assert main(["replay", "bad.rec", "--frames"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == count
+    assert "damaged at byte" in said.err
+    assert main(["redact", "bad.rec", "flip.red"]) == 0
+    assert "used up to there" in capsys.readouterr().err
+    with Reader(Path("flip.red")) as reader:
+        assert (reader.length, reader.damage) == (count, "")
+    assert main(["cast", "bad.rec", "--svg", "--size", "80x24"]) == 0
+    assert "used up to there" in capsys.readouterr().err
+
+
+def test_what_cannot_be_redacted_whole_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path / "x.rec", incident()).close()
+    monkeypatch.setattr("cdnctl.cli.replay.Reader", Unreadable)
+    assert main(["redact", str(tmp_path / "x.rec"), str(tmp_path / "x.red")]) == 1
+    assert not (tmp_path / "x.red").exists()
 
 
 # --- a live console that looks back ---------------------------------------------------------------------
