@@ -126,12 +126,11 @@ class Reader(PackedTape):
         end, frames = self._offsets[-1], 0
         try:
             while offset < end:
-                data, at = os.pread(self._handle, min(_PART, end - offset), offset), 0
-                for at, block in codec.blocks(data):
-                    frames += block.kind in (codec.KEY, codec.DELTA)
-                if not at:
+                read = list(codec.blocks(os.pread(self._handle, min(_PART, end - offset), offset)))
+                if not read:
                     break
-                offset += at
+                frames += sum(block.kind in (codec.KEY, codec.DELTA) for _end, block in read)
+                offset += read[-1][0]
         except RecordingError:
             offset = -1
         if offset == end and frames == self.length:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -24,11 +26,18 @@ from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.widgets.notices import Footer
 from cdnctl.errors import RecordingError
 from cdnctl.model import (
+    Allowed,
     AnyCommand,
+    Block,
+    FindBlocks,
     Frame,
     GetHistory,
+    JournalEntry,
+    ListCustomers,
     Mark,
     Outcome,
+    Page,
+    ReadJournal,
     Record,
     Recording,
     StopRecording,
@@ -231,7 +240,8 @@ async def test_every_key_of_the_transport_stays_before_the_damage(tmp_path: Path
                 desk = Desk(app, ScriptedFeed([frames[0]]), pilot)
                 await desk.settle()
                 await desk.press(*[key] * (1 if key == "space" else 4))
-                await desk.until(lambda: "damaged at byte" in desk.text)
+                await desk.until(lambda playback=playback: playback.problem)  # type: ignore[misc]
+                assert "damaged at byte" in desk.text
                 assert playback.history.newest == frames[reader.length - 1]
                 await desk.press("left_square_bracket")
                 assert "damaged" not in desk.text
@@ -386,6 +396,67 @@ async def test_forward_from_now_says_that_this_is_now() -> None:
     async with console() as desk:
         await desk.press("right")
         assert "this is now" in desk.text
+
+
+# --- lists, as of the frame that is on ------------------------------------------------------------------
+
+
+async def test_lists_and_journal_follow_a_seek(tmp_path: Path) -> None:
+    async with replay(incident(), tmp_path / "x.rec") as desk:
+        for screen in ("5", "8"):
+            await desk.press(screen, "shift+left", "shift+left")
+            assert "10.66.0.0/16" not in desk.text.split("frame")[0]
+            await desk.press("shift+right", "shift+right")
+            assert "10.66.0.0/16" in desk.text
+            await desk.press("shift+left", "shift+left")
+            assert "10.66.0.0/16" not in desk.text
+        await desk.press("shift+right", "shift+right")
+        assert "pid 0" not in desk.text
+        assert "frames hold what came of it only" in desk.text
+        assert not re.search(r"\$ *│", desk.text)
+
+
+async def test_lists_and_journal_of_the_past_are_those_of_then() -> None:
+    edge = Edge()
+    frames = incident(edge)
+    now = Block(prefix="198.18.7.0/24", reason="only now")
+    entries = [
+        JournalEntry(
+            seq=number, at=datetime.fromtimestamp(frame.at_ns / 1e9, UTC).isoformat(), user="root", uid=0,
+            pid=7, client="cli", cli=f"cdnctl mark number-{number}", command={"verb": "mark"}, ok=True,
+            text=f"marked number-{number}",
+        )
+        for number, frame in ((1, frames[10]), (2, frames[-1]))
+    ]  # fmt: skip
+    async with looking_back(frames, frames) as (desk, _past):
+        history = desk.feed.answer
+
+        def answered(command: AnyCommand) -> Outcome:
+            if isinstance(command, FindBlocks):
+                return Outcome(ok=True, text="", blocks=[now], page=Page(total=1, looked_at=1))
+            if isinstance(command, ListCustomers):
+                return Outcome(ok=True, text="", allowed=[Allowed(prefix="198.18.8.0/24")])
+            if isinstance(command, ReadJournal):
+                return Outcome(ok=True, text="", journal=entries[::-1], page=Page(looked_at=2))
+            return history(command)
+
+        desk.feed.answer = answered
+        await desk.press("5")
+        await desk.until(lambda: now.prefix in desk.text and "198.18.8.0/24" in desk.text)
+        await desk.press("left")
+        await desk.until(lambda: "◁ past" in desk.text and now.prefix not in desk.text)
+        assert "10.66.0.0/16" in desk.text
+        assert "198.18.8.0/24" not in desk.text
+        assert "frames do not hold it" in desk.text
+        await desk.press("8")
+        await desk.until(lambda: "number-1" in desk.text)
+        assert "number-2" not in desk.text
+        await desk.press(*["shift+left"] * 4)
+        assert "number-1" not in desk.text
+        await desk.press("escape")
+        await desk.until(lambda: "number-2" in desk.text)
+        await desk.press("5")
+        await desk.until(lambda: now.prefix in desk.text and "198.18.8.0/24" in desk.text)
 
 
 # --- recording, from the console ------------------------------------------------------------------------
