@@ -73,9 +73,17 @@ def redact(options: argparse.Namespace) -> int:
 
     redactor = Redactor()
     with Reader(find(options.file)) as reader, Writer(options.out, redacted=True) as writer:
-        for frame in reader.frames():
-            writer.add(redactor.frame(frame))
-    told = {"frames": writer.frames, "bytes": writer.bytes, "addresses": redactor.addresses}
+        try:
+            for frame in reader.frames():
+                writer.add(redactor.frame(frame))
+        except BaseException:
+            options.out.unlink(missing_ok=True)  # a part of it would look like the whole
+            raise
+        damage = reader.damage
+    told: dict[str, Any] = {"frames": writer.frames, "bytes": writer.bytes, "addresses": redactor.addresses}
+    told["damage"] = damage
+    if damage:
+        print(f"cdnctl: {options.file}: {damage}: used up to there", file=sys.stderr)
     if options.json:
         show.print_json(told)
     else:
@@ -105,6 +113,8 @@ def _frames(reader: Reader, from_s: float, to_s: float | None) -> int:
             break
         if at_s >= from_s:
             show.print_json(reader.frame(number))
+    if reader.damage:
+        print(f"cdnctl: {reader.path}: {reader.damage}: used up to there", file=sys.stderr)
     return 0
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from cdnctl.console import patience
-from cdnctl.console.answers import NOTHING_TO_CHANGE
+from cdnctl.console.answers import NOTHING_TO_CHANGE, OF_THE_PAST, answer
 from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
@@ -110,6 +110,16 @@ class Session(Backwards):
         return self._role == "replay"
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether frames are all there is: a recording that is played, also into a cast."""
+        return self._role in ("replay", "cast")
+
+    @property
+    def from_frames(self) -> bool:
+        """Whether lists are as of the frame that is on, and other ones with another frame."""
+        return self.is_recorded or self.playback is not None
+
+    @property
     def read_only(self) -> str:
         """Why nothing may be changed from here; empty when it may."""
         if self.is_replay:
@@ -122,9 +132,8 @@ class Session(Backwards):
 
     @property
     def is_at_agent(self) -> bool:
-        """Whether the screens show an agent's edge as it is now: no recording, nor what was minutes ago."""
-        is_live = self._feed is not None and not self.lost and self.playback is None
-        return is_live and self._role not in ("replay", "cast")
+        """Whether there is an agent at the other end now, on this box: a recording is none."""
+        return self._feed is not None and not self.lost and not self.is_recorded
 
     @property
     def silent_s(self) -> float:
@@ -194,8 +203,10 @@ class Session(Backwards):
         """Send a command; what goes wrong on the way comes back as a refusal.
 
         What the agent turned away unseen, since this console asked for much at once, is sent again when it
-        may be.
+        may be. In the past, lists are those of the frame that is on.
         """
+        if self.playback is not None and type(command) in OF_THE_PAST:
+            return answer(self.playback.history, command)
         feed = self._feed
         if feed is None:
             verb = command.__struct_config__.tag
