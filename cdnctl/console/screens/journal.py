@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from textual.widget import Widget
@@ -115,7 +116,7 @@ class Journal(House):
         is_due = frame.seq != self._asked_of if recorded else waited_s >= ASKED_EVERY_S
         if self.is_current and is_due:
             self._asked_s, self._asked_of = time.monotonic(), frame.seq
-            self.run_worker(self._fetch(None), exclusive=True, group="journal")
+            self.run_worker(partial(self._fetch, None), exclusive=True, group="journal")
         self._show()
 
     def action_older(self) -> None:
@@ -123,7 +124,7 @@ class Journal(House):
         if self._older is None or len(self.entries) >= MOST:
             self.said("that is all of it" if self._older is None else f"at most {MOST:,} entries here")
         else:
-            self.run_worker(self._fetch(self._older), exclusive=True, group="journal")
+            self.run_worker(partial(self._fetch, self._older), exclusive=True, group="journal")
 
     async def _fetch(self, cursor: int | None) -> None:
         outcome = await self.session.request(ReadJournal(cursor=cursor, limit=PAGE))
@@ -179,9 +180,10 @@ class Journal(House):
 def rows_of(entry: JournalEntry, width: int) -> list[Row]:
     """An entry in full: what it changed, line by line."""
     role = "text" if entry.ok else "bad"
+    origin = f"{clean(entry.client, 16)}, pid {entry.pid}, " if entry.pid else ""
     rows: list[Row] = [
         ((f"{entry.seq}  ", "muted"), (clean(entry.user, 32), "text bold"),
-         (f"  {f'{clean(entry.client, 16)}, pid {entry.pid}, ' if entry.pid else ''}{clean(entry.at, 30)}", "muted")),
+         (f"  {origin}{clean(entry.at, 30)}", "muted")),
         *(wrapped("$", entry.cli, width, "accent") if entry.cli else ()),
         *wrapped("→" if entry.ok else "✖", entry.text, width, role),
     ]  # fmt: skip

@@ -76,7 +76,7 @@ class Lists(House):
 
     def _ask_page(self) -> None:
         self._asked_s = time.monotonic()
-        self.run_worker(self._fetch(), exclusive=True, group="page")
+        self.run_worker(self._fetch, exclusive=True, group="page")
 
     async def _fetch(self) -> None:
         pages = self._pages
