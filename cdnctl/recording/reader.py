@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ class Reader(PackedTape):
 
     Plays what is there when it is opened. `damage` says what is wrong with the file, empty when nothing is.
     What is behind damage is left out, so that whoever plays, cuts or copies it has the same frames: all
-    check sums are looked at when it is opened (1.2 MB take 1 ms, the longest recordings some seconds).
+    check sums are looked at when it is opened (one of 190 kB opens in 0.4 ms; it grows with the size).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,13 +36,19 @@ class Reader(PackedTape):
         self.path = path
         self._offsets: list[int] = []
         try:
-            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise RecordingError(
                 f"{path}: {error.strerror}", "name a file that `cdnctl record` made"
             ) from None
         try:
-            self.size = os.fstat(self._handle).st_size
+            status = os.fstat(self._handle)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise RecordingError(
+                    f"{path} is no recording, as it is no regular file",
+                    "write what comes out of it to a file first",
+                )
+            self.size = status.st_size
             self.header, begin = self._read_header()
             self.edge = self.header.edge
             if not (self._read_index() and self._is_whole(begin)):
@@ -144,7 +151,7 @@ class Reader(PackedTape):
     def _scan(self, offset: int) -> None:
         """Read all blocks; those of groups with events are unpacked, too."""
         eventful: list[int] = []
-        self.damage = "it was not ended in order"
+        self.damage = "not ended yet, or its writer was killed"
         while (after := self._scan_part(offset, eventful)) > offset:
             offset = after
         self._offsets.append(offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -507,6 +508,12 @@ def test_info_and_frames_for_programs(tmp_path: Path, capsys: pytest.CaptureFixt
     ("words", "status", "said"),
     [
         (["nothing.rec"], 1, "No such file"),
+        (["nothing"], 1, "there is no recording nothing"),
+        (["no/thing"], 1, "No such file"),
+        (["pipe", "--info"], 1, "no regular file"),
+        (["x.rec", "--frames", "--from", "10", "--to", "9"], 2, "--to (9 s) is before --from (10 s)"),
+        (["x.rec", "--frames", "--from", "99h"], 2, "beyond the recording's end at 1.0 s"),
+        (["x.rec", "--frames", "--from", "0.1", "--to", "0.2"], 2, "there is no frame"),
         (["x.rec"], 2, "needs a terminal"),
         (["x.rec", "--at", "soon"], 2, "expected a time"),
         (["x.rec", "--from", "3"], 2, "go with --frames"),
@@ -521,6 +528,7 @@ def test_what_cannot_be_played_is_said(
     monkeypatch.chdir(tmp_path)
     recorded(tmp_path / "x.rec", incident()[:3]).close()
     (tmp_path / "pyproject.toml").write_text("[tool]")
+    os.mkfifo(tmp_path / "pipe")
     try:
         ended = main(["replay", *words])
     except SystemExit as error:
@@ -556,3 +564,31 @@ async def test_neither_doctor_nor_trace_looks_at_this_box_for_a_recording_or_for
         desk.app.session.return_to_now()
         await desk.press("D")
         assert asked[0][0] == "doctor"
+
+
+def test_a_beginning_beyond_the_end_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "x.rec", incident()[:20]).close()
+    problems: list[str] = []
+
+    def run(_edge: str, *, theme: str, playback: Playback) -> int:
+        problems.append(playback.problem)
+        return 0
+
+    monkeypatch.setattr("cdnctl.console.app.run", run)
+    monkeypatch.setattr("cdnctl.console.app.check", lambda _theme: None)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    for at in ("9.5", "10m"):
+        assert main(["replay", str(tmp_path / "x.rec"), "--at", at]) == 0
+    assert problems == ["", "--at 10:00.0 is beyond the end"]
+
+
+def test_a_recording_in_progress_is_not_called_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Writer(tmp_path / "x.rec") as writer:
+        writer.add(incident()[0])
+        assert main(["replay", str(tmp_path / "x.rec"), "--info"]) == 0
+        assert "not ended yet, or its writer was killed" in capsys.readouterr().out
+    assert main(["replay", str(tmp_path / "x.rec"), "--info"]) == 0
+    assert "not ended" not in capsys.readouterr().out

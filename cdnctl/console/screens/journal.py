@@ -180,10 +180,10 @@ class Journal(House):
 def rows_of(entry: JournalEntry, width: int) -> list[Row]:
     """An entry in full: what it changed, line by line."""
     role = "text" if entry.ok else "bad"
-    asked = f"{clean(entry.client, 16)}, pid {entry.pid}, " if entry.pid else ""
+    origin = f"{clean(entry.client, 16)}, pid {entry.pid}, " if entry.pid else ""
     rows: list[Row] = [
         ((f"{entry.seq}  ", "muted"), (clean(entry.user, 32), "text bold"),
-         (f"  {asked}{clean(entry.at, 30)}", "muted")),
+         (f"  {origin}{clean(entry.at, 30)}", "muted")),
         *(wrapped("$", entry.cli, width, "accent") if entry.cli else ()),
         *wrapped("→" if entry.ok else "✖", entry.text, width, role),
     ]  # fmt: skip
