@@ -325,6 +325,31 @@ def test_with_a_yes_only_what_was_done_is_said(
     assert "cuts 12 flows" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("words", "verb"), [("mark one two", "mark"), ("block A B", "block")])
+def test_too_much_is_said_with_the_verbs_own_usage(
+    capsys: pytest.CaptureFixture[str], words: str, verb: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: cdnctl {verb} ")
+    assert f"cdnctl {verb}: error: unrecognized arguments: {words.split()[-1]}" in said
+
+
+@needs_root
+def test_who_is_of_no_group_hears_what_would_do(served: ServedDouble) -> None:
+    command = [sys.executable, "-m", "cdnctl"]
+    for words, said in (("status", "group cdnctl-view may watch"), ("doctor", "neither operate nor watch")):
+        done = subprocess.run(
+            [*command, *words.split(), "--edge", EDGE],
+            capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[],
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
+        )  # fmt: skip
+        assert said in " ".join((done.stdout + done.stderr).split())
+        assert "it answers" not in done.stdout
+
+
 # --- without an agent --------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ case "$*" in *install*) echo "$*" >>pip.log ;; esac
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A checkout with an environment whose Python notes what pip is asked for, for a box without lab tools."""
+    """A checkout, with a Python that notes what pip is asked for, and a path without the lab's tools."""
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool} here"))
@@ -95,11 +95,11 @@ def test_the_readme_names_the_program_before_it_stands_on_a_path() -> None:
 
 @pytest.mark.parametrize("verb", ["journal", "report"])
 def test_the_readme_has_the_options_of_verbs_that_look_back(verb: str) -> None:
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `cdnctl {verb}")]
+    rows = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `cdnctl {verb}")
+    ]
     assert len(rows) == 1
-    parser = next(
-        action.choices[verb] for action in grammar()._actions if isinstance(action.choices, dict)
-    )
+    parser = next(action.choices[verb] for action in grammar()._actions if isinstance(action.choices, dict))
     own = {action.option_strings[0] for action in parser._actions if action.option_strings}
     said = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rows[0]))
     missing = {each for each in own - {"-h", "--json", "--edge", "-c", "--netns"} if each not in said}
