@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -340,6 +341,8 @@ def test_too_much_is_said_with_the_verbs_own_usage(
 @needs_root
 def test_who_is_of_no_group_hears_what_would_do(served: ServedDouble) -> None:
     command = [sys.executable, "-m", "cdnctl"]
+    example = (paths.share_dir() / "cdnctl.toml.example").read_text()
+    paths.config_path().write_text(re.sub('(?m)^name = ".*"', f'name = "{EDGE}"', example, count=1))
     for words, said in (("status", "group cdnctl-view may watch"), ("doctor", "neither operate nor watch")):
         done = subprocess.run(
             [*command, *words.split(), "--edge", EDGE],
