@@ -268,7 +268,9 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
             if isinstance(error, NoAgent) and view_path(path).exists():
                 raise  # nobody listens there, so nobody listens at all: an agent has both or none
             raise NotPermitted(
-                f"{path}: this user may not operate edge {path.stem} (root and group cdnctl may)", sudo_line()
+                f"{path}: this user may neither operate nor watch edge {path.stem} (root and group cdnctl may"
+                " do both, group cdnctl-view may watch)",
+                sudo_line(),
             ) from None
 
 

@@ -144,7 +144,10 @@ class Bundle:
 
     def _log(self) -> None:
         """Of an agent that the console started; a service manager keeps its own."""
-        with log_path(self._edge).open("rb") as file:
+        path = log_path(self._edge)
+        if not path.exists():
+            raise CdnctlError(f"{path} is not there: the agent was started otherwise, and logs elsewhere")
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             self._found.files["agent.log"] = file.read()

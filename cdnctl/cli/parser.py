@@ -58,7 +58,7 @@ examples:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage, or raises
     UsageError when a program asks, which reads JSON."""
-    return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
+    return _parser(_ForPrograms if "--json" in argv else _ForPeople).parse_args(argv)
 
 
 def grammar() -> argparse.ArgumentParser:
@@ -66,7 +66,20 @@ def grammar() -> argparse.ArgumentParser:
     return _parser(_ForPrograms)
 
 
-class _ForPrograms(argparse.ArgumentParser):
+class _ForPeople(argparse.ArgumentParser):
+    """Says what a verb takes to who gave it too much, and not what all verbs are."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """What comes after a verb is the verb's, and is all known or wrong."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
+
+
+class _ForPrograms(_ForPeople):
     """Leaves it to others to say what is wrong."""
 
     def error(self, message: str) -> NoReturn:

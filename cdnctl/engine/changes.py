@@ -113,6 +113,8 @@ class Changes:
             found = run(command)
             if isinstance(found, Planned):
                 command, found = unwaiting(command, found, self.transactions.pending)
+            if isinstance(command, Undo) and isinstance(found, Planned):
+                command = _numbered(command, found)
             outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
@@ -151,6 +153,8 @@ class Changes:
                 )
                 if objects.CONFIG not in planned.after:
                     return self.execute(command, actor)
+                if isinstance(command, Undo):
+                    command = _numbered(command, planned)
             with self._reloading.alone():
                 outcome = await self._reload(command, actor, planned)
         except (CdnctlError, ValueError, OSError) as error:
@@ -384,6 +388,13 @@ class Changes:
             return Outcome(ok=True, text="would set a mark")
         self._engine.tell("mark", command.text, "notice")
         return Outcome(ok=True, text="marked")
+
+
+def _numbered(command: Undo, planned: Planned) -> Undo:
+    """Naming its line of the journal: a bare `undo` means another one each time."""
+    if command.seq is not None or command.to is not None or not planned.undoes:
+        return command
+    return msgspec.structs.replace(command, seq=planned.undoes[0])
 
 
 def _check_reason(command: AnyCommand) -> None:

@@ -334,6 +334,7 @@ def test_undo_takes_back_one_after_the_other(engine: Engine, path: DataPath) -> 
 def test_an_undo_can_be_undone_by_its_number(engine: Engine) -> None:
     do(engine, SetWeights(weights={AURORA: 7}))
     do(engine, Undo())
+    assert list(engine.journal.read())[-1].cli == "cdnctl undo 1", "which one it was"
     assert engine.weights()[AURORA] != 7
     assert do(engine, Undo(seq=2)).ok
     assert engine.weights()[AURORA] == 7

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -323,6 +324,33 @@ def test_with_a_yes_only_what_was_done_is_said(
 ) -> None:
     assert main([*verb.split(), "--yes"]) == 0
     assert "cuts 12 flows" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "verb"), [("mark one two", "mark"), ("block A B", "block")])
+def test_too_much_is_said_with_the_verbs_own_usage(
+    capsys: pytest.CaptureFixture[str], words: str, verb: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: cdnctl {verb} ")
+    assert f"cdnctl {verb}: error: unrecognized arguments: {words.split()[-1]}" in said
+
+
+@needs_root
+def test_who_is_of_no_group_hears_what_would_do(served: ServedDouble) -> None:
+    command = [sys.executable, "-m", "cdnctl"]
+    example = (paths.share_dir() / "cdnctl.toml.example").read_text()
+    paths.config_path().write_text(re.sub('(?m)^name = ".*"', f'name = "{EDGE}"', example, count=1))
+    for words, said in (("status", "group cdnctl-view may watch"), ("doctor", "neither operate nor watch")):
+        done = subprocess.run(
+            [*command, *words.split(), "--edge", EDGE],
+            capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[],
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
+        )  # fmt: skip
+        assert said in " ".join((done.stdout + done.stderr).split())
+        assert "it answers" not in done.stdout
 
 
 # --- without an agent --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ case "$*" in *install*) echo "$*" >>pip.log ;; esac
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A checkout with an environment whose Python notes what pip is asked for; no lab tools are there."""
+    """A checkout, with a Python that notes what pip is asked for, and a path without the lab's tools."""
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool} here"))
