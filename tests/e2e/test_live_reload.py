@@ -229,7 +229,11 @@ def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic
     log = lab.directory / "state" / lab.name / "nat.log"
     found = log.read_text().splitlines()
     assert not [line for line in found if line.startswith("#")]
-    requests = [each for each in requests_of(traffic, began_ns, ended_ns) if each.outcome == "ok" and each.kind == "new"]
+    requests = [
+        each
+        for each in requests_of(traffic, began_ns, ended_ns)
+        if each.outcome == "ok" and each.kind == "new"
+    ]
     figure("requests, lines", (len(requests), len(found)))
     assert len(found) >= len(requests) > 50
     ports = [tuple(line.split()[4:6]) for line in found]
