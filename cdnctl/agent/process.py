@@ -17,7 +17,6 @@ from cdnctl import paths
 from cdnctl.agent.edge import Start
 from cdnctl.agent.protocol import Role
 from cdnctl.errors import AgentRuns, CdnctlError, NotPermitted, sudo_line
-from cdnctl.state import sharing
 
 # linux/capability.h; the last two may be covered by SYS_ADMIN, as before Linux 5.8.
 _NET_ADMIN, _SYS_ADMIN, _PERFMON, _BPF = 12, 21, 38, 39
@@ -133,16 +132,6 @@ def note_start(edge: str, config: Path) -> None:
     with contextlib.suppress(OSError):  # they will have to be told
         paths.start_path(edge).write_bytes(msgspec.json.encode(start) + b"\n")
         paths.start_path(edge).chmod(0o644)
-
-
-def share_journal(edge: str) -> None:
-    """Let operators read the journal, as far as there is their group. Nothing else in there is theirs."""
-    if sharing.operators() is None:
-        return
-    journal = paths.journal_path(edge)
-    with contextlib.suppress(OSError):  # who has something to write there will say what is wrong
-        sharing.directory(journal.parent)
-        sharing.file(journal, os.O_WRONLY | os.O_CREAT)
 
 
 @contextlib.contextmanager

@@ -163,11 +163,18 @@ def test_a_disk_that_hangs_does_not_hold_the_agent_up(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "QUEUED", 3)
-    goes_on = threading.Event()
-    monkeypatch.setattr(recorder.Writer, "add", lambda self, frame: goes_on.wait(10))
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_writer: object, _frame: Frame) -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    monkeypatch.setattr(recorder.Writer, "add", hang)
     made = Recorder(EDGE)
     frames = incident()[:9]
     made.start(Record(path="x.rec"), ALICE)
+    made.take(frames[0])
+    assert hangs.wait(5)
     began = time.monotonic()
     assert [told.text for frame in frames if (told := made.take(frame))] == []
     assert time.monotonic() - began < 0.1

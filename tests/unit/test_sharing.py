@@ -14,10 +14,10 @@ from recordings import incident
 from test_nat_log import CONFIG, LAYOUT, binding
 
 from cdnctl import paths
-from cdnctl.agent import process
 from cdnctl.agent.recorder import Recorder
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.model import Actor, Record
+from cdnctl.state import sharing
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file to another group")
 
@@ -58,7 +58,7 @@ def state(
     if request.param != "none yet":
         state.mkdir()
         state.chmod(unit_mode("StateDirectoryMode"))
-    process.share_journal("ams1")
+    sharing.journal("ams1")
     return state
 
 
@@ -84,7 +84,7 @@ def test_what_is_not_shared_stays_roots(state: Path) -> None:
     other = paths.state_dir("ams1") / "state.toml"
     descriptor = os.open(other, os.O_WRONLY | os.O_CREAT, 0o600)
     os.close(descriptor)
-    process.share_journal("ams1")
+    sharing.journal("ams1")
     assert not readable(other, GROUP)
 
 
@@ -93,7 +93,7 @@ def test_what_an_earlier_version_left_closed_is_opened(state: Path) -> None:
     journal.chmod(0o600)
     journal.parent.chmod(0o700)
     assert not readable(journal, GROUP)
-    process.share_journal("ams1")
+    sharing.journal("ams1")
     assert readable(journal, GROUP)
 
 
@@ -103,7 +103,7 @@ def test_a_journal_that_is_a_link_is_not_followed(state: Path, run_dir: Path) ->
     target.chmod(0o600)
     journal.unlink()
     journal.symlink_to(target)
-    process.share_journal("ams1")
+    sharing.journal("ams1")
     assert (target.stat().st_gid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o600)
 
 
