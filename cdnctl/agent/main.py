@@ -59,7 +59,7 @@ def run(
         manager = Manager()
         server = Server(engine, config.edge.name, manager=manager)
         process.note_start(config.edge.name, config.path)
-        sharing.share_journal(config.edge.name)
+        sharing.journal(config.edge.name)
         try:
             with process.listening(config.edge.name) as sockets:
                 asyncio.run(_serve(server, sockets, manager))

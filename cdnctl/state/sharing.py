@@ -55,11 +55,11 @@ def file(path: Path, flags: int = os.O_RDONLY) -> None:
         os.close(descriptor)
 
 
-def share_journal(edge: str) -> None:
+def journal(edge: str) -> None:
     """Let operators read the journal, as far as there is their group. Nothing else in there is theirs."""
     if operators() is None:
         return
-    journal = paths.journal_path(edge)
+    path = paths.journal_path(edge)
     with contextlib.suppress(OSError):  # who has something to write there will say what is wrong
-        directory(journal.parent)
-        file(journal, os.O_WRONLY | os.O_CREAT)
+        directory(path.parent)
+        file(path, os.O_WRONLY | os.O_CREAT)

@@ -302,8 +302,8 @@ def test_operators_may_read_the_journal_and_nothing_else(
     directory = paths.state_dir("ams1")
     directory.mkdir(parents=True, mode=0o750)
     (directory / "state.toml").write_text("")
-    sharing.share_journal("ams1")
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
+    sharing.journal("ams1")
     journal = paths.journal_path("ams1")
     assert (journal.stat().st_gid, directory.stat().st_gid) == (1, 1)
     assert stat.S_IMODE(journal.stat().st_mode) == 0o640
@@ -313,5 +313,5 @@ def test_operators_may_read_the_journal_and_nothing_else(
 def test_without_their_group_nothing_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
     monkeypatch.setattr(paths, "OPERATORS_GROUP", "no-such-group")
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
     assert not list(tmp_path.iterdir())

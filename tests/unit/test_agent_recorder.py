@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from ipaddress import ip_network
 from pathlib import Path
@@ -109,6 +110,12 @@ def feed(made: Recorder, frames: list[Frame]) -> list[str]:
         if told := made.take(frame):
             said.append(told.text)
         time.sleep(0.001)
+    deadline = time.monotonic() + 5
+    while made._ending:
+        assert time.monotonic() < deadline
+        if told := made.told():
+            said.append(told.text)
+        time.sleep(0.001)
     return said
 
 
@@ -157,15 +164,47 @@ def test_a_full_disk_ends_it_and_is_told(directory: Path, monkeypatch: pytest.Mo
 def test_a_disk_that_hangs_does_not_hold_the_agent_up(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "CLOSE_S", 0.05)
     monkeypatch.setattr(recorder, "QUEUED", 3)
-    monkeypatch.setattr(recorder.Writer, "add", lambda self, frame: time.sleep(0.3))
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_writer: object, _frame: Frame) -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    monkeypatch.setattr(recorder.Writer, "add", hang)
     made = Recorder(EDGE)
+    frames = incident()[:9]
     made.start(Record(path="x.rec"), ALICE)
+    made.take(frames[0])
+    assert hangs.wait(5)
     began = time.monotonic()
-    (said,) = [told.text for frame in incident()[:9] if (told := made.take(frame))]
-    assert "too slow" in said
-    assert time.monotonic() - began < 1.0
+    assert [told.text for frame in frames if (told := made.take(frame))] == []
+    assert time.monotonic() - began < 0.1
+    assert made.picture is None
+    assert made.start(Record(path="y.rec"), ALICE).ok, "and another one may begin"
+    made.take(frames[0])
+    began = time.monotonic()
+    assert "its disk is slow" in made.stop().text
+    assert time.monotonic() - began < 3 * recorder.SOON_S
+    goes_on.set()
+    said = feed(made, [])
+    assert [("x.rec" in each, "too slow" in each) for each in sorted(said, key=len)] == [
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_what_a_disk_never_takes_is_told_in_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "CLOSE_S", 0.2)
+    goes_on, edge = threading.Event(), Edge(began_ns=time.time_ns())
+    monkeypatch.setattr(recorder.Writer, "add", lambda self, frame: goes_on.wait(10))
+    made = Recorder(EDGE)
+    made.start(Record(path="x.rec", for_s=1.0), ALICE)
+    began = time.monotonic()
+    said = feed(made, [edge.frame() for _ in range(10)])
+    goes_on.set()
+    assert ["does not take the rest" in each for each in said] == [True]
+    assert 0.2 <= time.monotonic() - began < 2
 
 
 # --- over the socket ---------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def state(
     if request.param != "none yet":
         state.mkdir()
         state.chmod(unit_mode("StateDirectoryMode"))
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
     return state
 
 
@@ -84,7 +84,7 @@ def test_what_is_not_shared_stays_roots(state: Path) -> None:
     other = paths.state_dir("ams1") / "state.toml"
     descriptor = os.open(other, os.O_WRONLY | os.O_CREAT, 0o600)
     os.close(descriptor)
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
     assert not readable(other, GROUP)
 
 
@@ -93,7 +93,7 @@ def test_what_an_earlier_version_left_closed_is_opened(state: Path) -> None:
     journal.chmod(0o600)
     journal.parent.chmod(0o700)
     assert not readable(journal, GROUP)
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
     assert readable(journal, GROUP)
 
 
@@ -103,7 +103,7 @@ def test_a_journal_that_is_a_link_is_not_followed(state: Path, run_dir: Path) ->
     target.chmod(0o600)
     journal.unlink()
     journal.symlink_to(target)
-    sharing.share_journal("ams1")
+    sharing.journal("ams1")
     assert (target.stat().st_gid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o600)
 
 
