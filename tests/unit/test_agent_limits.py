@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import threading
 import time
@@ -14,6 +15,8 @@ from engine_double import ServedDouble, serving
 
 from cdnctl.agent import limits, protocol
 from cdnctl.agent.blocking import Client
+from cdnctl.agent.streaming import AsyncClient
+from cdnctl.console.session import Session
 from cdnctl.errors import AgentRefused
 from cdnctl.model import Actor, AnyCommand, Arm, BlockPrefix, Diff, FindBlocks, GetFrame, Outcome
 
@@ -209,3 +212,21 @@ def test_viewers_have_no_look_at_every_table(strict: ServedDouble) -> None:
         assert "root or a member of group cdnctl" in refused.text
         assert [command for command, _ in strict.engine.asked] == []
         assert operator.request(Diff()).ok
+
+
+def test_a_console_that_asks_for_much_has_every_answer(strict: ServedDouble) -> None:
+    """It reads the agent's own words of refusal, and comes again when they say."""
+    count = int(limits.CLIENT_BURST) + 30
+
+    async def ask() -> list[Outcome]:
+        session = Session(lambda: AsyncClient(strict.path))
+        running = asyncio.create_task(session.run(lambda: None))
+        while session.lost:
+            await asyncio.sleep(0.01)
+        found = [await session.request(BlockPrefix(prefix=f"10.9.9.{number}")) for number in range(count)]
+        running.cancel()
+        return found
+
+    assert [outcome.text for outcome in asyncio.run(ask())] == [
+        f"blocked 10.9.9.{number}" for number in range(count)
+    ]
