@@ -376,8 +376,9 @@ class Transactions:
         self.thrown({what: each for what, each in changes.items() if last.get(what) != each[1]})
 
     def follow(self, now: Mapping[str, Any]) -> None:
-        """The state has what the kernel has."""
+        """The state has what the kernel has, and it is known why."""
         engine = self._engine
+        self._taken_over = {what: each for what, each in self._taken_over.items() if what not in now}
         engine.state = replace(objects.with_values(engine.state, now), revision=engine.state.revision + 1)
         self.touch(now, engine.state.revision, PAST_AGENT.user, PAST_AGENT.client)
         self.save()
