@@ -256,7 +256,7 @@ class Engine:
         New tables have none yet, and take the state's.
         """
         if self.tables.settings.generation:
-            self.transactions.take_over(self.tables.mode)
+            self.transactions.past.take_over(self.tables.mode)
             return
         mode = self.tables.mode
         if not self.state.armed:
@@ -457,7 +457,7 @@ class Engine:
         mode = self.tables.mode
         now = objects.switches_of(mode)
         if any(objects.of_state(self.state, what) != value for what, value in now.items()):
-            self.transactions.past_agent(now)
+            self.transactions.past.found(now)
         return mode
 
     # -- commands --

@@ -43,7 +43,7 @@ def recover(engine: Engine) -> None:
     with _told(engine):
         left = _finish(engine, entries)
     with _told(engine):
-        engine.transactions.note_taken_over(entries)
+        engine.transactions.past.note(entries)
     with _told(engine):
         _go_on_waiting(engine, left)
 
@@ -125,7 +125,7 @@ def _taken_back(engine: Engine, record: Record) -> bool:
         held.forget(engine.config.edge.name)  # it may have been written for what is not made
     if not any(switched[what] == record.after[what] for what in switched):
         return False
-    engine.transactions.follow(switched)
+    engine.transactions.past.follow(switched)
     return True
 
 

@@ -16,30 +16,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from cdnctl.datapath import abi
 from cdnctl.engine import objects
+from cdnctl.engine.past_agent import PastAgent
 from cdnctl.engine.planned import Planned
 from cdnctl.errors import CdnctlError
-from cdnctl.model import (
-    Actor,
-    AnyCommand,
-    Arm,
-    Change,
-    Disarm,
-    JournalEntry,
-    Outcome,
-    Pending,
-    Revert,
-    SetMode,
-)
-from cdnctl.model.lines import command_line
+from cdnctl.model import Actor, Change, Outcome, Pending, Revert
 from cdnctl.state import StateError
 from cdnctl.state.intents import Record, RecordError
 
@@ -50,13 +38,6 @@ LONGEST_CONFIRM_S = 86_400.0
 AGAIN_S, SELDOM_S = 5.0, 300.0
 """A revert that the kernel refused is tried again after so long: first, and at last."""
 _TIMER = "the timer"
-_COMMANDS: dict[tuple[str, Any], AnyCommand] = {
-    (objects.switch("armed"), True): Arm(),
-    (objects.switch("armed"), False): Disarm(),
-    (objects.switch("observing"), True): SetMode(mode="observe"),
-    (objects.switch("observing"), False): SetMode(mode="active"),
-}
-PAST_AGENT = Actor(user="root", uid=0, pid=0, client="past the agent")
 
 
 class Touch(NamedTuple):
@@ -81,7 +62,7 @@ class Transactions:
         self._again_s = AGAIN_S
         self._trouble = ""
         self._owed: tuple[Record, Outcome] | None = None
-        self._taken_over: dict[str, tuple[Any, Any]] = {}
+        self.past = PastAgent(engine, self)
         self._touched: dict[str, Touch] = {}
 
     # -- one change -------------------------------------------------------------------------------
@@ -330,56 +311,6 @@ class Transactions:
         """Somebody has changed these."""
         touch = Touch(revision, at_ns or time.time_ns(), who, what)
         self._touched.update(dict.fromkeys(after, touch))
-
-    def past_agent(self, now: Mapping[str, Any]) -> None:
-        """Somebody has switched the kernel by hand: the state follows, and the journal says so."""
-        state = self._engine.state
-        before = {what: objects.of_state(state, what) for what in now}
-        self.thrown({what: (before[what], now[what]) for what in now if before[what] != now[what]})
-
-    def thrown(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """The same for switches whose values before and now are known, one line each."""
-        engine = self._engine
-        for what, (before, now) in changes.items():
-            self.follow({what: now})
-            command = _COMMANDS[what, now]
-            done = command.mode if isinstance(command, SetMode) else "armed" if now else "disarmed"
-            text = f"the edge was {'set to ' * isinstance(command, SetMode)}{done} past the agent"
-            record = Record(
-                revision=engine.state.revision,
-                actor=PAST_AGENT,
-                cli=command_line(command),
-                text=text,
-                command=msgspec.to_builtins(command),
-                before={what: before},
-                after={what: now},
-            )
-            engine.tell("command", text, "warning")
-            try:
-                self.journal_of(record, Outcome(ok=True, text=text))
-            except OSError as error:
-                engine.tell("warning", f"that is not in the journal: {error}", "warning")
-
-    def take_over(self, mode: abi.Mode) -> None:
-        """At a start: the state has what the kernel has; what is different is noted when all is up."""
-        engine = self._engine
-        now = objects.switches_of(mode)
-        before = {what: objects.of_state(engine.state, what) for what in now}
-        self._taken_over = {what: (before[what], now[what]) for what in now if before[what] != now[what]}
-        engine.state = objects.with_values(engine.state, now)
-
-    def note_taken_over(self, entries: Sequence[JournalEntry]) -> None:
-        """What was switched while no agent ran, unless the journal has it: the state had no room then."""
-        last = {what: entry.changes[what][1] for entry in entries if entry.ok for what in entry.changes}
-        changes, self._taken_over = self._taken_over, {}
-        self.thrown({what: each for what, each in changes.items() if last.get(what) != each[1]})
-
-    def follow(self, now: Mapping[str, Any]) -> None:
-        """The state has what the kernel has."""
-        engine = self._engine
-        engine.state = replace(objects.with_values(engine.state, now), revision=engine.state.revision + 1)
-        self.touch(now, engine.state.revision, PAST_AGENT.user, PAST_AGENT.client)
-        self.save()
 
     def save(self) -> None:
         """The state as it is now; tells when it cannot be stored."""

@@ -86,6 +86,8 @@ def test_what_cannot_be_counted_afterwards_is_in_force_all_the_same(
 def test_panic_that_waits_on_a_full_disk_says_what_it_lacks_and_reverts(
     engine: Engine, path: DataPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for weight in (7, 8):
+        do(engine, SetWeights(weights={AURORA: weight}))
     with monkeypatch.context() as patch:
         patch.setattr(StateStore, "save", lambda self, state: no_room_for_state())
         outcome = do(engine, Disarm(confirm_s=60))
