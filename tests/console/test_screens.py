@@ -215,7 +215,7 @@ async def test_completions_stay_while_frames_come() -> None:
         newest = desk.app.session.history.newest
         assert newest is not None
         await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
-        assert "unblock  undrain" in desk.text
+        assert "unblock  undo  undrain  unit" in desk.text
 
 
 async def test_a_sampled_packet_can_be_blocked_and_traced() -> None:
