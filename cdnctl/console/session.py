@@ -132,8 +132,8 @@ class Session(Backwards):
 
     @property
     def is_at_agent(self) -> bool:
-        """Whether there is an agent at the other end now, on this box: a recording is none."""
-        return self._feed is not None and not self.lost and not self.is_recorded
+        """Whether the screens show an agent's edge as it is now: no recording, nor what was minutes ago."""
+        return self._feed is not None and not self.lost and not self.from_frames
 
     @property
     def silent_s(self) -> float:

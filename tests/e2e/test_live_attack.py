@@ -226,6 +226,7 @@ def test_the_top_ten_talkers_are_known_within_a_tenth(lab: Lab, senders: Senders
     assert picture.sampling.stale_s < 1
 
 
+@pytest.mark.soak
 def test_talkers_come_from_the_perf_reader_alone(lab: Lab, senders: Senders) -> None:
     """The same check fails, and the frame says why, as soon as the reader stands still."""
     assert lab.agent is not None

@@ -106,6 +106,35 @@ def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) 
     assert len(list(paths.pin_dir(lab.name).iterdir())) == 2, "one set of tables, and the link to it"
 
 
+def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic, figure: Figure) -> None:
+    """A line for each connection of the clients', with our port as the CDN saw it."""
+    with no_request_fails(traffic, figure):
+        changed(lab, "log", nat=True)
+        reload(lab)
+        began_ns = time.monotonic_ns()
+        time.sleep(2)
+        ended_ns = time.monotonic_ns()
+        time.sleep(1.2)
+        changed(lab, "log", nat=False)
+        reload(lab)
+    log = lab.directory / "state" / lab.name / "nat.log"
+    found = log.read_text().splitlines()
+    assert not [line for line in found if line.startswith("#")]
+    requests = [
+        each
+        for each in requests_of(traffic, began_ns, ended_ns)
+        if each.outcome == "ok" and each.kind == "new"
+    ]
+    figure("requests, lines", (len(requests), len(found)))
+    assert len(found) >= len(requests) > 50
+    ports = [tuple(line.split()[4:6]) for line in found]
+    assert len(set(ports)) == len(ports), "no port was two clients' within two seconds"
+    snat = set(lab.config()["edge"]["snat"])
+    assert {port.rpartition(":")[0].strip("[]") for port, _ in ports} <= snat
+    time.sleep(1)
+    assert len(log.read_text().splitlines()) == len(found)
+
+
 @pytest.mark.parametrize(
     ("what", "kills"),
     [
@@ -210,6 +239,7 @@ def test_a_program_that_was_dropped_is_put_on_again(lab: Lab, traffic: Traffic, 
     assert f"attached to {name} again" in lab.log("agent")
 
 
+@pytest.mark.soak
 def test_who_detached_it_past_the_agent_has_his_will(lab: Lab, traffic: Traffic) -> None:
     """The panic button works also when the agent hangs: it does not undo that when it wakes up."""
     lab.pause_agent()
@@ -221,32 +251,3 @@ def test_who_detached_it_past_the_agent_has_his_will(lab: Lab, traffic: Traffic)
     time.sleep(AGAIN_S + 1)
     assert programs(lab) == {}
     assert "unloaded past this agent" in lab.log("agent")
-
-
-def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic, figure: Figure) -> None:
-    """A line for each connection of the clients', with our port as the CDN saw it."""
-    with no_request_fails(traffic, figure):
-        changed(lab, "log", nat=True)
-        reload(lab)
-        began_ns = time.monotonic_ns()
-        time.sleep(2)
-        ended_ns = time.monotonic_ns()
-        time.sleep(1.2)
-        changed(lab, "log", nat=False)
-        reload(lab)
-    log = lab.directory / "state" / lab.name / "nat.log"
-    found = log.read_text().splitlines()
-    assert not [line for line in found if line.startswith("#")]
-    requests = [
-        each
-        for each in requests_of(traffic, began_ns, ended_ns)
-        if each.outcome == "ok" and each.kind == "new"
-    ]
-    figure("requests, lines", (len(requests), len(found)))
-    assert len(found) >= len(requests) > 50
-    ports = [tuple(line.split()[4:6]) for line in found]
-    assert len(set(ports)) == len(ports), "no port was two clients' within two seconds"
-    snat = set(lab.config()["edge"]["snat"])
-    assert {port.rpartition(":")[0].strip("[]") for port, _ in ports} <= snat
-    time.sleep(1)
-    assert len(log.read_text().splitlines()) == len(found)

@@ -501,7 +501,8 @@ def test_an_undo_that_nobody_confirms_can_be_made_again(engine: Engine) -> None:
     later(engine, 31)
     engine.transactions.tick()
     assert BOREALIS in engine.drained()
-    assert do(engine, Undo()).text == f"undid number 1, of root: cdnctl drain {BOREALIS}"
+    said = f"undid number 1, of root: cdnctl drain {BOREALIS} (the drain of {BOREALIS}: yes -> no)"
+    assert do(engine, Undo()).text == said
 
 
 def dry(engine: Engine, change: AnyChange) -> Outcome:
