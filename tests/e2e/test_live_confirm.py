@@ -131,6 +131,7 @@ def test_one_that_is_not_due_yet_goes_on_counting(lab: Lab, kernel: Kernel, traf
     assert DUE_S <= (back_ns - drained_ns) / 1e9 <= DUE_S + LATE_S + 0.1  # wall time and the kernel's clock
 
 
+@pytest.mark.soak
 def test_what_is_confirmed_stays_and_undo_takes_it_back(lab: Lab, kernel: Kernel) -> None:
     ask(lab, SetWeights(weights={"aurora": 70}, confirm_s=1.5))
     refused = run(lab, command_line("drain", "corona", "--confirm", "5", "--edge", lab.name))

@@ -106,6 +106,7 @@ def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) 
     assert len(list(paths.pin_dir(lab.name).iterdir())) == 2, "one set of tables, and the link to it"
 
 
+@pytest.mark.soak
 def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic, figure: Figure) -> None:
     """A line for each connection of the clients', with our port as the CDN saw it."""
     with no_request_fails(traffic, figure):
@@ -138,7 +139,7 @@ def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic
 @pytest.mark.parametrize(
     ("what", "kills"),
     [
-        ("program", 2),
+        pytest.param("program", 2, marks=pytest.mark.soak),
         pytest.param("program", 12, marks=pytest.mark.soak),
         pytest.param("tables", 3, marks=pytest.mark.soak),
     ],
