@@ -8,10 +8,10 @@ the `Palette` turns it into a style. Textual's own widgets take theirs from the 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from colorsys import rgb_to_hls
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
+
+from cdnctl.console import depth
 
 COLORS = (
     "background", "surface", "cursor", "line", "faint", "muted", "text", "accent", "good", "warn", "bad",
@@ -32,6 +34,8 @@ HEAT = 8
 """Steps of a heat map's colours above none; roles `h0` to `h8`."""
 _GLOW_FROM = 0.7
 """The part of them at which the accent is reached."""
+_ONE_HUE = 1 / 12
+"""Of the circle of hues."""
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -65,6 +69,14 @@ class Palette:
     def mixes(self) -> bool:
         """Whether all colours are exact; else they are the terminal's own, of which nothing is known."""
         return bool(self.heat)
+
+    @property
+    def one_hue(self) -> bool:
+        """Whether the series are one colour or shades of one: lines of a plot need more to be told apart."""
+        if not self.mixes:
+            return len(set(self.series)) == 1
+        hues = [rgb_to_hls(*(part / 255 for part in _rgb(color)))[0] for color in self.series]
+        return max(hues) - min(hues) < _ONE_HUE
 
     def _make(self, role: str) -> Style:
         if not self.mixes and " on " in f" {role}":
@@ -248,12 +260,14 @@ def signature(directories: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
 
 def suited(themes: Mapping[str, Palette]) -> str:
     """The theme to begin with: the default, but where there are no colours, or 16, one made for that."""
-    wanted = DEFAULT
-    if os.environ.get("NO_COLOR"):
-        wanted = "plain"
-    elif "COLORTERM" not in os.environ and "256" not in (term := os.environ.get("TERM", "")):
-        wanted = "ansi" if term in ("linux", "xterm", "xterm-16color", "vt220", "rxvt", "ansi") else DEFAULT
+    shown = depth.colors()
+    wanted = "plain" if not shown else "ansi" if shown < depth.MIXED else DEFAULT
     return wanted if wanted in themes else next(iter(themes))
+
+
+def can_be_shown(palette: Palette) -> bool:
+    """Whether this terminal has the colours that the theme asks for, or some so near that they will do."""
+    return not palette.mixes or depth.colors() >= depth.MIXED
 
 
 def palette_of(app: App[Any]) -> Palette:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 from pathlib import Path
 
@@ -62,6 +63,28 @@ async def test_other_characters_for_terminals_that_lack_some(name: str) -> None:
             else:
                 assert not any("\u2800" <= char <= "\u28ff" for char in text)
             assert "● ARMED".translate(desk.app.glyph_table or {}) in text
+
+
+PC_CHARACTERS = {*bytes(range(32, 256)).decode("cp437"), *"•○◙►◄↑↓→←♦▲▼"}
+"""Of the first PCs, which every console's font has: those with codes, and those in the place of controls."""
+
+
+def test_whatever_the_console_is_drawn_with_has_others_in_its_place() -> None:
+    drawn = set()
+    for path in (Path(__file__).parents[2] / "cdnctl" / "console").rglob("*.py"):
+        if "cast" in path.parts or path.name == "glyphs.py":
+            continue  # these know all characters that there are
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                drawn |= {char for char in node.value if not char.isascii()}
+    assert len(drawn) > 30
+    for name in ("ascii", "block"):
+        table = glyphs.table(name)
+        assert table is not None
+        for char in drawn:
+            other = char.translate(table)
+            assert other.isascii() if name == "ascii" else other in PC_CHARACTERS, (char, other)
+            assert "?" not in other or char in "?◐", char
 
 
 @pytest.mark.parametrize("char", ["a", "ü", "日", "é", "⣿", "─"])

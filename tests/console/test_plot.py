@@ -71,6 +71,22 @@ def test_a_finished_column_is_the_same_when_drawn_later() -> None:
         assert plot._rasterise(*args, [line(*early)]) == plot._rasterise(*args, [line(*later)])
 
 
+def test_where_colours_do_not_tell_lines_apart_patterns_do() -> None:
+    level = line(*((float(at), 100.0) for at in range(100)))
+    made = scale.logarithmic([50.0, 300.0], 20.0)
+    drawn = set()
+    for number in range(8):
+        lines = [line()] * number + [level]
+        columns = [plot._rasterise(index, 1.0, 12, made, lines, True) for index in range(10, 34)]
+        drawn.add(tuple(tuple(bits for bits, _ in column) for column in columns))
+        solid = [plot._rasterise(index, 1.0, 12, made, lines) for index in range(10, 34)]
+        assert all(bits | whole == whole for column, full in zip(columns, solid, strict=True)
+                   for (bits, _), (whole, _) in zip(column, full, strict=True))  # fmt: skip
+    assert len(drawn) == 8
+    assert len({plot.sample(number) for number in range(5)}) == 5
+    assert plot.sample(0) == "⠒⠒"
+
+
 def test_labels_are_moved_apart_and_stay_inside() -> None:
     series = [Series(str(number), "s0", [], "") for number in range(5)]
     placed = plot.spread([(3, one) for one in series], 5)

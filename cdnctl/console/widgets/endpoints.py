@@ -18,7 +18,7 @@ class EndpointTable(LiveTable):
 
     EMPTY = "no CDN is configured"
     COLUMNS = (
-        Column("cdn", "CDN", 10, right=False, grows=True),
+        Column("cdn", " CDN", 10, right=False, grows=True),
         Column("endpoint", "endpoint", 18, right=False, grows=True),
         Column("protocol", "proto", 5, right=False, from_width=100),
         Column("regions", "regions", 8, right=False, from_width=120),
@@ -98,11 +98,13 @@ def detail(cdn: Cdn, endpoint: Endpoint) -> Row:
     """One line on what the breaker goes by."""
     said: list[tuple[str, str]] = [
         (f"{clean(cdn.name, 32)} {end(endpoint.address, endpoint.port)}", "text bold"),
-        (f"  now {ms(endpoint.ewma_ms)} ms (peak, falls slowly), usual {ms(endpoint.baseline_ms)}", "muted"),
+    ]
+    if endpoint.ports_gone_in_s is not None:
+        said.append((f"  no port left in {duration(endpoint.ports_gone_in_s)},", "bad"))
+    if endpoint.unanswered:
+        said.append((f"  {endpoint.unanswered} connects since its last answer,", "warn"))
+    said += [
+        (f"  now {ms(endpoint.ewma_ms)} ms, usual {ms(endpoint.baseline_ms)}", "muted"),
         (f", slow over {ms(endpoint.limit_ms)}", "muted"),
     ]
-    if endpoint.unanswered:
-        said.append((f", {endpoint.unanswered} connects since its last answer", "warn"))
-    if endpoint.ports_gone_in_s is not None:
-        said.append((f", no port left in {duration(endpoint.ports_gone_in_s)}", "bad"))
     return tuple(said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -20,6 +21,20 @@ from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+
+def cut(row: Row, width: int) -> Row:
+    """The row in at most `width` cells: where something is left out stands an ellipsis."""
+    if cell_len("".join(text for text, _ in row).rstrip()) <= width:
+        return row
+    kept: list[Span] = []
+    room = width - 1
+    for text, role in row:
+        if cell_len(text) > room:
+            return (*kept, (f"{set_cell_size(text, room)}…" if room >= 0 else "", role))
+        kept.append((text, role))
+        room -= cell_len(text)
+    return tuple(kept)
 
 
 def heading(text: str) -> str:

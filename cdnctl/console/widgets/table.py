@@ -162,6 +162,12 @@ class LiveTable(Lines, can_focus=True):
             widths[column] += share + (left if column is flexible[0] else 0)
         return list(widths.items())
 
+    def _titled(self, column: Column, width: int) -> str:
+        """A column's title; of the one that is sorted by with an arrow, if there is room for it."""
+        if column.name != self.sort or len(column.title) >= width:
+            return column.title
+        return f"{column.title}{'↑' if self.reverse else '↓'}"
+
     def _longest(self, name: str) -> int:
         """Characters of the longest cell of a column; what draws itself to any width has none."""
         cells = (record.cells.get(name, ("", "")) for record in self.records)
@@ -174,7 +180,7 @@ class LiveTable(Lines, can_focus=True):
         header: list[Span] = []
         for column, width in columns:
             role = "text bold" if column.name == self.sort else "muted"
-            header += [(fit(column.title, width, column.right), role), (" ", "")]
+            header += [(fit(self._titled(column, width), width, column.right), role), (" ", "")]
         rows: list[Row] = [tuple(header)] if self.header else []
         top = round(self.scroll_offset.y)
         seen = range(top - AROUND, top + self.size.height + AROUND)

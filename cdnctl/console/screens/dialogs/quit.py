@@ -60,7 +60,7 @@ class QuitDialog(ChangeDialog):
         for name, text in texts.items():
             mark = " ●" if name == self.choice else " ○"
             off = name == DETACH and self.session.read_only
-            role = "faint" if off else "text bold" if name == self.choice else "muted"
+            role = "muted" if off else "text bold" if name == self.choice else "muted"
             records.append(Record(name, {"mark": (mark, "accent"), "what": (text, role)}))
         self.query_one("#choices", _Choices).fill(records)
         self.query_one("#about", Lines).show(_ABOUT[self.choice])
