@@ -36,7 +36,7 @@ class JournalTable(LiveTable):
         Column("user", "who", 8, right=False, grows=True),
         Column("client", "from", 7, right=False, from_width=90),
         Column("verb", "verb", 8, right=False),
-        Column("text", "what came of it", 20, right=False, flex=True),
+        Column("text", "what came of it", 20, right=False, flex=True, grows=True),
         Column("reason", "reason", 16, right=False, flex=True, from_width=100),
     )
 

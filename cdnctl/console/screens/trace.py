@@ -71,8 +71,8 @@ class FindingTable(LiveTable):
     COLUMNS = (
         Column("mark", "", 1, right=False),
         Column("what", "what", 12, right=False, grows=True),
-        Column("text", "finding", 30, right=False, flex=True),
-        Column("remedy", "remedy", 20, right=False, flex=True, from_width=100),
+        Column("text", "finding", 30, right=False, flex=True, grows=True),
+        Column("remedy", "remedy", 20, right=False, flex=True, from_width=90),
     )
 
     def show_report(self, report: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ class SourceTable(LiveTable):
             "cdn": steered,
             "error": (percent(talker.error), "muted"),
             "samples": (scaled(talker.samples), "muted"),
-            "members": (str(source.members), "muted"),
+            "members": (str(source.members) if self.gathered != VIEWS[0] else "", "muted"),
             "course": course,
         }
 

@@ -99,8 +99,8 @@ class PacketTable(LiveTable):
         Column("source", "from", 18, right=False, grows=True),
         Column("target", "to", 18, right=False, grows=True),
         Column("length", "bytes", 5),
-        Column("verdict", "verdict", 12, right=False, flex=True),
-        Column("cdn", "CDN", 10, right=False, from_width=100),
+        Column("verdict", "verdict", 12, right=False, grows=True),
+        Column("cdn", "CDN", 10, right=False, flex=True, from_width=100),
     )
 
     def empty_text(self) -> str:

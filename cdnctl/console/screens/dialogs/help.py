@@ -23,6 +23,7 @@ WORDS = (
     ("share", "share of the new flows of the last 5 s"),
     ("rescued", "connects that got no answer and were moved elsewhere"),
     ("pps, Mbit/s", "packets and megabits a second, last 5 s"),
+    ("↑ ↓", "to the CDN, and from it"),
     ("k M G", "thousand, million, billion"),
     ("drop", "talkers: share of the source's packets that were dropped"),
     ("±", "relative standard error of a sampled rate"),
