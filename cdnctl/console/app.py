@@ -177,6 +177,11 @@ class ConsoleApp(App[int]):
 
     # --- looks ------------------------------------------------------------------------------------
 
+    def watch_theme(self, _name: str) -> None:
+        """Draw anew what a theme decides besides colours: shades of a map, patterns of lines."""
+        if self.house is not None:
+            self.call_after_refresh(self._redraw)
+
     def action_theme(self) -> None:
         """The next theme."""
         names = list(self.palettes)

@@ -106,7 +106,9 @@ class Palette:
         if word[0] == "s" and word[1:].isdecimal():
             return self.series[int(word[1:]) % len(self.series)]
         if word[0] == "h" and word[1:].isdecimal():
-            return self.heat[int(word[1:])]
+            step = int(word[1:])
+            # without exact colours a map is drawn by shades; one of another theme may still be on the screen
+            return self.heat[step] if self.heat else self.colors["accent" if step else "background"]
         return self.colors[word]
 
     def textual_theme(self) -> Theme:
@@ -192,10 +194,13 @@ def parse(text: str, where: str) -> Palette:
 
 
 def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
-    """From the background over the accent to the text; nothing where the colours are the terminal's own."""
+    """From the background over accent and text, whichever is nearer to it first; nothing where the colours
+    are the terminal's own."""
     if not colors["background"].startswith("#"):
         return ()
     ground, accent, text = (_rgb(colors[key]) for key in ("background", "accent", "text"))
+    if abs(_light(accent) - _light(ground)) > abs(_light(text) - _light(ground)):
+        accent, text = text, accent
     found = [colors["background"]]
     for step in range(1, HEAT + 1):
         part = step / HEAT
@@ -210,6 +215,12 @@ def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
 
 def _rgb(color: str) -> tuple[int, int, int]:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _light(color: tuple[int, int, int]) -> float:
+    """How light it looks, roughly: green does most, blue least (ITU-R BT.601)."""
+    red, green, blue = color
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _color_problems(where: str, key: str, value: object) -> list[str]:

@@ -193,9 +193,9 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         playback, hold = self.session.playback, "go on" if self.view.frozen else "freeze"
         if playback:
             hold = "pause" if playback.player.playing else "play"
-        labels = {"disarm": "disarm" if armed else "arm"}
+        labels = {"disarm": "disarm" if armed else "arm", "freeze": hold}
         playing = playback is not None
-        labels |= (OF_A_TAPE if playing else {}) | {"freeze": hold}
+        labels |= OF_A_TAPE if playing else {}
         self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels, playing=playing)
 
     def _draw_detail(self) -> None:

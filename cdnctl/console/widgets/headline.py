@@ -58,7 +58,7 @@ class Headline(Lines):
             left = (*left, (shown, "accent bold"))
             room -= cell_len(shown)
         number: Row = (("frame ", "muted"), (count(frame.seq), "text"), GAP)
-        for extra in (number, ((clock(frame.at_ns), "muted"), GAP), *_links(frame)):
+        for extra in (((clock(frame.at_ns), "muted"), GAP), number, *_links(frame)):
             if _cells(extra) < room:
                 right = (*extra, *right)
                 room -= _cells(extra)

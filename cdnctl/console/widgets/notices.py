@@ -17,8 +17,8 @@ ANSWER_S = 5.0
 """How long an outcome stays; Esc takes it away earlier."""
 ANSWER_LINES = 3
 READ_ONLY = "read only"
-OF_A_TAPE = {"freeze": "", "travel('skip', -5)": "5 s", "travel('chapter', -1)": "chapter"}
-"""Actions that are worth a place in the footer over a tape, and what they are called there."""
+OF_A_TAPE = {"travel('skip', -5)": "5 s", "travel('chapter', -1)": "chapter"}
+"""Actions that, with `freeze`, are worth a place in the footer over a tape; and their names there."""
 _RANK_OF_TIME = 9
 
 
@@ -119,7 +119,7 @@ class Footer(Lines):
         """Those to show, and how long each is kept when there is too little room."""
         if not self._playing:
             return {key: key.footer for key in self._table}
-        shown = [key for key in keys.HOUSE if key.action in OF_A_TAPE]
+        shown = [key for key in keys.HOUSE if key.action in ("freeze", *OF_A_TAPE)]
         ranks = dict.fromkeys(shown, _RANK_OF_TIME)
         return ranks | {
             key: 1 if key.changes and self.read_only else key.footer

@@ -68,6 +68,7 @@ class QuitDialog(ChangeDialog):
         self.query_one("#confirm", Push).relabel(
             "Quit" if leaving else "Detach and quit", "ctrl+s", "accent" if leaving else "bad"
         )
+        self.query_one("#confirm", Push).display = not leaving  # Enter does the same
         cancel = self.query_one("#cancel", Push)
         cancel.relabel("Quit, edge goes on" if leaving else "Cancel", "enter" if leaving else "esc", "text")
 
