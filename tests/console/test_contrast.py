@@ -101,6 +101,16 @@ async def test_in_the_terminals_own_colours_no_text_is_grey_on_grey() -> None:
                 assert not grey, (stop.name, grey)
 
 
+async def test_in_the_terminals_own_colours_the_row_under_the_cursor_is_of_one_ground() -> None:
+    async with tour.along(AT_AN_AGENT, SIZE) as walk:
+        await walk.wear("ansi")
+        picture = walk.picture()
+        row = next(row for row in picture.rows if any(look.reverse and char == "a" for char, look in row[3:]))
+        under = [look for _, look in row if look.reverse]
+        assert len(under) > 60
+        assert {look.fg for look in under} == {None}
+
+
 def test_measuring_finds_what_cannot_be_read() -> None:
     palette = PALETTES["midnight"]
     faint = palette.colors["faint"]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdnctl.console.widgets import plot, scale
+from cdnctl.console.widgets import heat, plot, scale
 from cdnctl.console.widgets.plot import Series
+from cdnctl.model import HISTOGRAM_STEPS
 
 values = st.lists(st.floats(0.01, 1e6), max_size=20)
 
@@ -93,3 +94,19 @@ def test_labels_are_moved_apart_and_stay_inside() -> None:
     assert [row for row, _ in placed] == [0, 1, 2, 3, 4]
     assert [row for row, _ in plot.spread([(4, one) for one in series[:2]], 5)] == [3, 4]
     assert len(plot.spread([(0, one) for one in series], 3)) == 3
+
+
+@pytest.mark.parametrize("room", range(3, 40))
+def test_a_heat_map_draws_nothing_where_it_was_not(room: int) -> None:
+    """However few lines there are: each step is on the line that its limits say."""
+    known = [0] * HISTOGRAM_STEPS
+    known[6] = known[7] = 90
+    known[19] = 1
+    wide = heat.joined_steps(6, 19, room)
+    together = heat._coarse(known, wide)
+    first = heat._first(6 // wide, 19 // wide, min(room, len(together)), len(together))
+    assert sum(together) == sum(known)
+    shown = range(first, first + min(room, len(together)))
+    for step in (6, 7, 19):
+        assert together[step // wide]
+        assert step // wide in shown

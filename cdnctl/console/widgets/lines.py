@@ -106,11 +106,17 @@ class Lines(ScrollView, can_focus=False):
             strip = self._strips[index] = self._make_strip(index, base, width)
         return strip
 
+    def _uncoloured(self, role: str) -> Style:
+        style = self.palette.style(role)
+        return Style(bold=style.bold, underline=style.underline)
+
     def _make_strip(self, index: int, base: Style, width: int) -> Strip:
         if index >= len(self.rows):
             return Strip.blank(width, base)
         style_of = self.palette.style
         if under := self.row_background(index):
             base += style_of(under)
+            if not self.palette.mixes:
+                style_of = self._uncoloured  # turned round, each colour would be a ground of its own
         segments = [Segment(text, base + style_of(role)) for text, role in self.rows[index] if text]
         return Strip(segments).crop_extend(0, width, base)

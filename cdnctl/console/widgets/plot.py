@@ -31,7 +31,7 @@ LEGEND_FROM = 66
 """Narrower plots have the names only, in a row above."""
 _BESIDE_NAME = 9
 """Of a legend's cells: mark and latest value."""
-LEGEND_ABOVE_FROM = 6
+LEGEND_ABOVE_FROM = 4
 """Lower ones have not even that: the colours are those of the table."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

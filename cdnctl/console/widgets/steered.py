@@ -22,7 +22,7 @@ class WantedTable(LiveTable):
         Column("state", "state", 14, right=False),
         Column("weight", "weight", 6),
         Column("table", "table", 5),
-        Column("share", "flows", 5),
+        Column("share", "share", 5),
         Column("full", "full", 5),
         Column("use", "of capacity", 11, right=False, flex=True, from_width=58),
         Column("spill", "spill/s", 7, from_width=70),
