@@ -154,9 +154,10 @@ class Plot(Lines):
         row: list[Span] = [(" " * (AXIS - 1), "")]
         used = AXIS
         for series in self._series:
-            used += 3 + cell_len(series.name)
+            mark = f" {self._marks[series.name].lstrip()}"
+            used += cell_len(mark + series.name)
             if used <= width:
-                row += [(self._marks[series.name], series.role), (series.name, "muted")]
+                row += [(mark, series.role), (series.name, "muted")]
         return tuple(row)
 
     def _legend(self, rows: int, scale: Scale, lines: list[_Line], name_cells: int) -> list[Row]:

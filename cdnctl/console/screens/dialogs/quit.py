@@ -15,7 +15,7 @@ from cdnctl.model import AnyChange, Outcome, Stop
 
 LEAVE, DETACH = "leave", "detach"
 _ABOUT: dict[str, tuple[Row, ...]] = {
-    LEAVE: ((("This window ends. The kernel and the agent go on as they are.", "muted"),),),
+    LEAVE: ((("This window ends. Kernel and agent go on as they are.", "muted"),),),
     DETACH: ((("The program leaves its interfaces and the agent ends.", "warn"),),),
 }
 
