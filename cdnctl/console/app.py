@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from textual.app import App, SystemCommand
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import glyphs, keys, settings, theme
+from cdnctl.console import depth, glyphs, keys, settings, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
@@ -177,6 +177,11 @@ class ConsoleApp(App[int]):
 
     # --- looks ------------------------------------------------------------------------------------
 
+    def watch_theme(self, _name: str) -> None:
+        """Draw anew what a theme decides besides colours: shades of a map, patterns of lines."""
+        if self.house is not None:
+            self.call_after_refresh(self._redraw)
+
     def action_theme(self) -> None:
         """The next theme."""
         names = list(self.palettes)
@@ -210,7 +215,9 @@ class ConsoleApp(App[int]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The last step before the screen: other characters, where this terminal lacks some."""
-        filters = super().get_line_filters()
+        filters = [each for each in super().get_line_filters() if not isinstance(each, NoColor | Monochrome)]
+        if self.no_color:  # greys for exact colours; the terminal's own need none
+            filters.append(NoColor() if self.native_ansi_color else Monochrome())
         return [*filters, GlyphFilter(self.glyph_table)] if self.glyph_table else filters
 
     def _redraw(self) -> None:
@@ -279,6 +286,9 @@ def make_app(
     """The app for an edge's agent, or a recording, with the themes found; raises CdnctlError."""
     remembered, wrong = settings.load(paths.console_state_path())
     palettes, name, problems = themes_for(theme_name, remembered.theme)
+    if theme_name is None and not theme.can_be_shown(palettes[name]):
+        name = theme.suited(palettes)  # what is remembered from a better terminal waits for that
+    depth.prepare()
     path = socket or (Path() if playback else find_edge(edge))
     return ConsoleApp(
         lambda: ReplayFeed(playback) if playback else AsyncClient(path),

@@ -68,7 +68,7 @@ def csv_of(table: LiveTable) -> str:
     columns: dict[str, str] = {}
     for column in table.COLUMNS:
         if column.title:
-            columns.setdefault(column.name, column.title)
+            columns.setdefault(column.name, column.title.strip())
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns.values())

@@ -123,6 +123,12 @@ def clock(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns / 1e9).strftime("%H:%M:%S")
 
 
+def day(at_ns: int) -> str:
+    """The day of a wall time, as `clock` has its hours: `11-14`."""
+    zone = UTC if Clock.utc else None
+    return datetime.fromtimestamp(at_ns / 1e9, zone).strftime("%m-%d")
+
+
 def parse_lifetime(text: str) -> float | None:
     """Seconds of `4h`, `90m`, `1d12h`, `300` (seconds); None for `forever`. ValueError says what is taken."""
     text = text.strip().lower().replace(" ", "")

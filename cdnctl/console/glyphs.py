@@ -26,8 +26,17 @@ _ASCII = {
     "▆": "+", "▇": "*", "█": "#", "▀": "'", "░": ".", "▒": ":", "▓": "%", "■": "#", "□": "-", "◆": "*",
     "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┏": "+", "┓": "+", "┗": "+", "┛": "+", "┃": "|", "▏": "|",
     "▕": "|", "▔": "-", "▊": "|", "▎": "|", "×": "x", "≤": "<", "≥": ">", "µ": "u",
+    "▷": ">", "▶": ">", "◁": "<", "○": "o", "◉": "@",
 }  # fmt: skip
 """Those that the console and its frames are drawn with."""
+_CONSOLE = {
+    "━": "═", "╸": "─", "┈": "·", "●": "•", "◑": "½", "◐": "?", "◌": "○", "✖": "x", "▸": ">", "–": "-",
+    "−": "-", "…": "~", "❙": "│", "✔": "√", "▁": "_", "▂": "_", "▃": "▄", "▅": "▄", "▆": "█", "▇": "█",
+    "□": "■", "◆": "♦", "╭": "┌", "╮": "┐", "╰": "└", "╯": "┘", "┏": "╔", "┓": "╗", "┗": "╚", "┛": "╝",
+    "┃": "║", "▏": "│", "▕": "│", "▔": "▀", "▊": "▌", "▎": "▌", "×": "x", "▷": "►", "▶": "►", "◁": "◄",
+    "◉": "◙",
+}  # fmt: skip
+"""The same for the kernel's own console, whose font has little more than the characters of the first PCs."""
 _TOP, _BOTTOM = 0x1 | 0x2 | 0x8 | 0x10, 0x4 | 0x20 | 0x40 | 0x80
 """Braille bits of the upper and the lower half of a cell."""
 _ROWS = (0x1 | 0x8, 0x2 | 0x10, 0x4 | 0x20, 0x40 | 0x80)
@@ -56,7 +65,8 @@ def _block_dots(bits: int) -> str:
     return " ▄▀█"[2 * bool(bits & _TOP) + bool(bits & _BOTTOM)]
 
 
-_BLOCK = {0x2800 + bits: _block_dots(bits) for bits in range(256)}
+_BLOCK = {ord(char): other for char, other in _CONSOLE.items()}
+_BLOCK.update({0x2800 + bits: _block_dots(bits) for bits in range(256)})
 _PLAIN = _Ascii({ord(char): plain for char, plain in _ASCII.items()})
 _PLAIN.update({0x2800 + bits: _ascii_dots(bits) for bits in range(256)})
 

@@ -84,7 +84,7 @@ HOUSE = (
     Key("M", "mark", "M", "mark", "", "Change the edge", 0, True),
     Key("s", "sort", "s", "sort", "sort by the next column", "Look", 3),
     Key("r", "reverse", "r", "reverse", "reverse the order", "Look"),
-    Key("x", "export", "x", "export", "write what is seen to files: CSV of the table, SVG of the screen",
+    Key("x", "export", "x", "export", "write what is seen: the table as CSV, the screen as SVG",
         "Look", 3),
     Key("t", "app.theme", "t", "theme", "the next theme", "Look", 2),
     Key("T", "app.clock", "T", "clock", "times in UTC, or local", "Look"),
@@ -95,10 +95,10 @@ HOUSE = (
     Key("right", "travel('skip', 5)", "→", "5 s on", "", "Time"),
     Key("shift+left", "travel('skip', -60)", "shift+←", "1 min back", "", "Time"),
     Key("shift+right", "travel('skip', 60)", "shift+→", "1 min on", "", "Time"),
-    Key("left_square_bracket", "travel('chapter', -1)", "[ ] , .", "chapter before",
-        "a chapter (an event that matters), or a frame, back, on", "Time"),
+    Key("left_square_bracket", "travel('chapter', -1)", "[ ]", "chapter before",
+        "a chapter (an event that matters) back, on", "Time"),
     Key("right_square_bracket", "travel('chapter', 1)", "]", "next chapter", "", "Time"),
-    Key("comma", "travel('step', -1)", ",", "frame before", "", "Time"),
+    Key("comma", "travel('step', -1)", ", .", "frame before", "a frame back, on", "Time"),
     Key("full_stop", "travel('step', 1)", ".", "next frame", "", "Time"),
     Key("less_than_sign", "travel('speed', -1)", "< >", "slower", "slower, faster: to 16 times", "Time"),
     Key("greater_than_sign", "travel('speed', 1)", ">", "faster", "", "Time"),
@@ -124,7 +124,7 @@ TALKERS = (
 )
 
 LISTS = (
-    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 8),
+    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 9),
     Key("M", "mark_none", "M", "no marks", "mark nothing", "Look"),
     Key(
         "e",
@@ -133,11 +133,21 @@ LISTS = (
         "edit",
         "another lifetime or reason, for the marked rows",
         "Change the edge",
-        6,
+        9,
         True,
     ),
-    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 8, True),
-    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 7, True),
+    Key(
+        "u",
+        "unblock",
+        "u",
+        "unblock",
+        "lift the marked blocks, or that under the cursor",
+        "Change the edge",
+        9,
+        True,
+    ),
+    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 7, True),
+    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 6, True),
 )
 
 STEERING = (

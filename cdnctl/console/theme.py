@@ -8,10 +8,10 @@ the `Palette` turns it into a style. Textual's own widgets take theirs from the 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from colorsys import rgb_to_hls
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
+
+from cdnctl.console import depth
 
 COLORS = (
     "background", "surface", "cursor", "line", "faint", "muted", "text", "accent", "good", "warn", "bad",
@@ -32,6 +34,8 @@ HEAT = 8
 """Steps of a heat map's colours above none; roles `h0` to `h8`."""
 _GLOW_FROM = 0.7
 """The part of them at which the accent is reached."""
+_ONE_HUE = 1 / 12
+"""Of the circle of hues."""
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -66,6 +70,14 @@ class Palette:
         """Whether all colours are exact; else they are the terminal's own, of which nothing is known."""
         return bool(self.heat)
 
+    @property
+    def one_hue(self) -> bool:
+        """Whether the series are one colour or shades of one: lines of a plot need more to be told apart."""
+        if not self.mixes:
+            return len(set(self.series)) == 1
+        hues = [rgb_to_hls(*(part / 255 for part in _rgb(color)))[0] for color in self.series]
+        return max(hues) - min(hues) < _ONE_HUE
+
     def _make(self, role: str) -> Style:
         if not self.mixes and " on " in f" {role}":
             return self._reversed(role)
@@ -94,7 +106,9 @@ class Palette:
         if word[0] == "s" and word[1:].isdecimal():
             return self.series[int(word[1:]) % len(self.series)]
         if word[0] == "h" and word[1:].isdecimal():
-            return self.heat[int(word[1:])]
+            step = int(word[1:])
+            # without exact colours a map is drawn by shades; one of another theme may still be on the screen
+            return self.heat[step] if self.heat else self.colors["accent" if step else "background"]
         return self.colors[word]
 
     def textual_theme(self) -> Theme:
@@ -180,10 +194,13 @@ def parse(text: str, where: str) -> Palette:
 
 
 def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
-    """From the background over the accent to the text; nothing where the colours are the terminal's own."""
+    """From the background over accent and text, whichever is nearer to it first; nothing where the colours
+    are the terminal's own."""
     if not colors["background"].startswith("#"):
         return ()
     ground, accent, text = (_rgb(colors[key]) for key in ("background", "accent", "text"))
+    if abs(_light(accent) - _light(ground)) > abs(_light(text) - _light(ground)):
+        accent, text = text, accent
     found = [colors["background"]]
     for step in range(1, HEAT + 1):
         part = step / HEAT
@@ -198,6 +215,12 @@ def _heat(colors: Mapping[str, str]) -> tuple[str, ...]:
 
 def _rgb(color: str) -> tuple[int, int, int]:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _light(color: tuple[int, int, int]) -> float:
+    """How light it looks, roughly: green does most, blue least (ITU-R BT.601)."""
+    red, green, blue = color
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _color_problems(where: str, key: str, value: object) -> list[str]:
@@ -248,12 +271,14 @@ def signature(directories: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
 
 def suited(themes: Mapping[str, Palette]) -> str:
     """The theme to begin with: the default, but where there are no colours, or 16, one made for that."""
-    wanted = DEFAULT
-    if os.environ.get("NO_COLOR"):
-        wanted = "plain"
-    elif "COLORTERM" not in os.environ and "256" not in (term := os.environ.get("TERM", "")):
-        wanted = "ansi" if term in ("linux", "xterm", "xterm-16color", "vt220", "rxvt", "ansi") else DEFAULT
+    shown = depth.colors()
+    wanted = "plain" if not shown else "ansi" if shown < depth.MIXED else DEFAULT
     return wanted if wanted in themes else next(iter(themes))
+
+
+def can_be_shown(palette: Palette) -> bool:
+    """Whether this terminal has the colours that the theme asks for, or some so near that they will do."""
+    return not palette.mixes or depth.colors() >= depth.MIXED
 
 
 def palette_of(app: App[Any]) -> Palette:

@@ -21,6 +21,10 @@ from cdnctl.model import AnyCommand, Frame, Outcome
 PALETTES, PROBLEMS = theme.load(paths.theme_dirs()[:1])
 
 
+ASKING = frozenset({"preview", "page", "journal", "more", "trace"})
+"""Groups of the workers that ask the agent for what is to be seen; they end by themselves."""
+
+
 class StoppedClock:
     """However slow this machine is, nothing grows old by itself."""
 
@@ -68,7 +72,7 @@ class Desk:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until messages and previews are through.
+        """Wait until messages, previews and pages are through.
 
         Textual's own way looks whether the process is idle; on a busy machine one that waits for its turn
         looks so, too.
@@ -77,7 +81,7 @@ class Desk:
             await self.pilot.pause()
         for _ in range(50):
             await self.pilot.pause(0)
-            if not any(worker.group == "preview" and not worker.is_finished for worker in self.app.workers):
+            if not any(worker.group in ASKING and not worker.is_finished for worker in self.app.workers):
                 break
         await self.pilot.pause(0)
 

@@ -162,6 +162,22 @@ JOURNAL = [
 ]  # fmt: skip
 
 
+REPORT = (
+    '{"ok":false,"edge":"ams1","findings":[{"level":"ok","what":"kernel","text":"6.1 [/b] is new enough",'
+    '"remedy":""},{"level":"fail","what":"offload","text":"LRO is on on eth0",'
+    '"remedy":"ethtool -K eth0 lro off"}]}'
+)
+TRACED = (
+    '{"packet":"tcp 198.51.100.7:40000","steps":[{"what":"parse","found":"IPv4, TCP, SYN"},'
+    '{"what":"pick","found":"aurora, slot 17 [red]"}],"summary":"forwarded to aurora","warnings":["w [/x]"]}'
+)
+
+
+async def answer_line(words: tuple[str, ...]) -> tuple[bool, str]:
+    """What the command line's own programs would print."""
+    return True, TRACED if words[0] == "trace" else REPORT
+
+
 async def dress(desk: Desk) -> None:
     """Packets for whoever watches, with the next frame."""
     desk.feed.answer = answer

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cdnctl.console import format as fmt
+from cdnctl.console.widgets.lines import cut
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,22 @@ def test_clean_is_one_short_line(text: str, limit: int) -> None:
 def test_fit_fills_its_cells_exactly(text: str, width: int) -> None:
     assert cell_len(fmt.fit(text, width)) == width
     assert cell_len(fmt.fit(text, width, right=True)) == width
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (20, "ab cd 日本"),
+        (10, "ab cd 日本"),
+        (9, "ab cd 日…"),
+        (8, "ab cd  …"),
+        (6, "ab cd…"),
+        (1, "…"),
+        (0, ""),
+    ],
+)
+def test_a_row_that_is_too_long_ends_in_an_ellipsis(width: int, shown: str) -> None:
+    row = (("ab ", "text"), ("cd ", "muted"), ("日本", "bad"))
+    found = cut(row, width)
+    assert "".join(text for text, _ in found) == shown
+    assert cell_len(shown) <= width

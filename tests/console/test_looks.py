@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 from pathlib import Path
 
 import msgspec
+import pictures
 import pytest
 from driver import PALETTES, console
 from frames import Edge, incident
 
 from cdnctl import paths
-from cdnctl.console import glyphs, settings
+from cdnctl.console import glyphs, keys, settings
+from cdnctl.console.cast.picture import BEHIND, Camera, Picture
 from cdnctl.console.filters import Filter
 from cdnctl.console.outside import title_of
 from cdnctl.console.settings import Settings
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.talkers import TalkerTable
-from cdnctl.model import BlockPrefix, Drain, Outcome
+from cdnctl.model import BlockPrefix, Drain, Frame, Outcome
 
 SIZE = (80, 24)
 
@@ -30,6 +33,21 @@ async def test_every_theme_draws_every_screen(theme: str) -> None:
             assert "● ARMED" in desk.text
         await desk.press("question_mark", "escape")
         assert desk.app.is_running
+
+
+async def test_themes_are_switched_on_every_screen_and_maps_and_lines_follow() -> None:
+    async with console(pictures.rich(incident()[:200]), (120, 40), answer=pictures.answer) as desk:
+        drawn: dict[str, dict[str, str]] = {}
+        for place in keys.SCREENS:
+            await desk.go(place.name)
+            for _ in PALETTES:
+                await desk.press("t")
+                assert desk.app.is_running
+                drawn.setdefault(place.name, {})[desk.app.theme] = desk.text
+        assert "▓" in drawn["cdns"]["plain"]  # by shades
+        assert "▓" not in drawn["cdns"]["midnight"]
+        assert "⠒⠂ borealis" in drawn["overview"]["plain"]
+        assert "● borealis" in drawn["overview"]["daylight"]
 
 
 async def test_an_edited_theme_is_taken_up_and_a_broken_one_said(
@@ -64,6 +82,28 @@ async def test_other_characters_for_terminals_that_lack_some(name: str) -> None:
             assert "● ARMED".translate(desk.app.glyph_table or {}) in text
 
 
+PC_CHARACTERS = {*bytes(range(32, 256)).decode("cp437"), *"•○◙►◄↑↓→←♦▲▼"}
+"""Of the first PCs, which every console's font has: those with codes, and those in the place of controls."""
+
+
+def test_whatever_the_console_is_drawn_with_has_others_in_its_place() -> None:
+    drawn = set()
+    for path in (Path(__file__).parents[2] / "cdnctl" / "console").rglob("*.py"):
+        if "cast" in path.parts or path.name == "glyphs.py":
+            continue  # these know all characters that there are
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                drawn |= {char for char in node.value if not char.isascii()}
+    assert len(drawn) > 30
+    for name in ("ascii", "block"):
+        table = glyphs.table(name)
+        assert table is not None
+        for char in drawn:
+            other = char.translate(table)
+            assert other.isascii() if name == "ascii" else other in PC_CHARACTERS, (char, other)
+            assert "?" not in other or char in "?◐", char
+
+
 @pytest.mark.parametrize("char", ["a", "ü", "日", "é", "⣿", "─"])
 def test_every_character_keeps_its_width(char: str) -> None:
     from rich.cells import cell_len
@@ -72,6 +112,43 @@ def test_every_character_keeps_its_width(char: str) -> None:
         table = glyphs.table(name)
         assert table is not None
         assert cell_len(char.translate(table)) == cell_len(char)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+async def test_wide_characters_in_names_shift_nothing(size: tuple[int, int]) -> None:
+    """The same screens with a name of eight letters, and with one of four that are two cells wide."""
+    seen: dict[str, list[Picture]] = {}
+    for name in (NARROW, WIDE):
+        frames = pictures.rich([_renamed(frame, name) for frame in incident()[150:200]])
+        async with console(frames, size, answer=pictures.answer) as desk:
+            for place in keys.SCREENS:
+                await desk.go(place.name)
+                seen.setdefault(place.name, []).append(Camera().take(desk.app))
+    for screen, (narrow, wide) in seen.items():
+        assert (WIDE in wide.text) == (NARROW in narrow.text)
+        for one, other in zip(narrow.rows, wide.rows, strict=True):
+            for (char, look), (instead, its) in zip(one, other, strict=True):
+                assert char == instead or (char in NARROW and instead in (BEHIND, *WIDE)), (
+                    screen,
+                    char,
+                    instead,
+                )
+                assert look == its
+    assert WIDE in seen["overview"][1].text
+
+
+NARROW, WIDE = "qjxzkvwy", "東京大阪"
+
+
+def _renamed(frame: Frame, name: str) -> Frame:
+    """Its first CDN so called, wherever it is named."""
+    first, *rest = frame.cdns
+    talkers = [
+        msgspec.structs.replace(each, cdn=name) if each.cdn == first.name else each for each in frame.talkers
+    ]
+    return msgspec.structs.replace(
+        frame, cdns=[msgspec.structs.replace(first, name=name), *rest], talkers=talkers, events=[]
+    )
 
 
 async def test_the_clock_is_local_or_utc() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import msgspec
 import pytest
 from driver import PALETTES, console
-from frames import Edge, incident
+from frames import Edge
 
 from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.help import HelpDialog
@@ -16,22 +13,7 @@ from cdnctl.console.widgets.cdns import CdnTable
 from cdnctl.console.widgets.talkers import TalkerTable
 from cdnctl.model import Block, Interface, Sampling
 
-GOLDENS = Path(__file__).parent / "goldens"
 SIZES = [(80, 24), (120, 40), (200, 50)]
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("moment", ["slow", "flood", "blocked"])
-async def test_golden(size: tuple[int, int], moment: str) -> None:
-    """The whole screen as text. `UPDATE_GOLDENS=1` writes it anew: look at the difference."""
-    frames = incident()[: {"slow": 90, "flood": 200, "blocked": 230}[moment]]
-    async with console(frames, size) as desk:
-        shown = desk.text + "\n"
-    golden = GOLDENS / f"{moment}-{size[0]}x{size[1]}.txt"
-    if os.environ.get("UPDATE_GOLDENS"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(shown)
-    assert shown == golden.read_text()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -180,10 +162,13 @@ async def test_a_line_explains_what_is_focused() -> None:
 async def test_talkers_sort_by_the_next_column_and_reverse() -> None:
     async with console() as desk:
         table = desk.overview.query_one(TalkerTable)
+        assert "pps↓" in table.text
         await desk.press("r")
         assert table.current == "10.3.136.0/24"
+        assert "pps↑" in table.text
         await desk.press("r", "s", "s")
         assert table.sort == "drop"
+        assert "drop↓" in table.text
         assert [record.key for record in table.records[:2]] == ["10.66.0.0/16", "10.1.51.88"]
         await desk.press("s")
         assert table.current == "10.1.0.1"

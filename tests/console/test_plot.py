@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdnctl.console.widgets import plot, scale
+from cdnctl.console.widgets import heat, plot, scale
 from cdnctl.console.widgets.plot import Series
+from cdnctl.model import HISTOGRAM_STEPS
 
 values = st.lists(st.floats(0.01, 1e6), max_size=20)
 
@@ -71,9 +72,41 @@ def test_a_finished_column_is_the_same_when_drawn_later() -> None:
         assert plot._rasterise(*args, [line(*early)]) == plot._rasterise(*args, [line(*later)])
 
 
+def test_where_colours_do_not_tell_lines_apart_patterns_do() -> None:
+    level = line(*((float(at), 100.0) for at in range(100)))
+    made = scale.logarithmic([50.0, 300.0], 20.0)
+    drawn = set()
+    for number in range(8):
+        lines = [line()] * number + [level]
+        columns = [plot._rasterise(index, 1.0, 12, made, lines, True) for index in range(10, 34)]
+        drawn.add(tuple(tuple(bits for bits, _ in column) for column in columns))
+        solid = [plot._rasterise(index, 1.0, 12, made, lines) for index in range(10, 34)]
+        assert all(bits | whole == whole for column, full in zip(columns, solid, strict=True)
+                   for (bits, _), (whole, _) in zip(column, full, strict=True))  # fmt: skip
+    assert len(drawn) == 8
+    assert len({plot.sample(number) for number in range(5)}) == 5
+    assert plot.sample(0) == "⠒⠒"
+
+
 def test_labels_are_moved_apart_and_stay_inside() -> None:
     series = [Series(str(number), "s0", [], "") for number in range(5)]
     placed = plot.spread([(3, one) for one in series], 5)
     assert [row for row, _ in placed] == [0, 1, 2, 3, 4]
     assert [row for row, _ in plot.spread([(4, one) for one in series[:2]], 5)] == [3, 4]
     assert len(plot.spread([(0, one) for one in series], 3)) == 3
+
+
+@pytest.mark.parametrize("room", range(3, 40))
+def test_a_heat_map_draws_nothing_where_it_was_not(room: int) -> None:
+    """However few lines there are: each step is on the line that its limits say."""
+    known = [0] * HISTOGRAM_STEPS
+    known[6] = known[7] = 90
+    known[19] = 1
+    wide = heat.joined_steps(6, 19, room)
+    together = heat._coarse(known, wide)
+    first = heat._first(6 // wide, 19 // wide, min(room, len(together)), len(together))
+    assert sum(together) == sum(known)
+    shown = range(first, first + min(room, len(together)))
+    for step in (6, 7, 19):
+        assert together[step // wide]
+        assert step // wide in shown

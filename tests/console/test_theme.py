@@ -60,6 +60,14 @@ def test_all_text_can_be_read(name: str) -> None:
         assert contrast(color, colors["background"]) >= least, color
 
 
+@pytest.mark.parametrize("name", [name for name, palette in SHIPPED.items() if palette.mixes])
+def test_more_of_a_heat_map_is_always_farther_from_the_ground(name: str) -> None:
+    palette = SHIPPED[name]
+    steps = [contrast(color, palette.colors["background"]) for color in palette.heat]
+    assert steps == sorted(steps)
+    assert len(set(palette.heat)) == len(palette.heat)
+
+
 def test_roles() -> None:
     palette = SHIPPED["midnight"]
     style = palette.style("bad bold on cursor")

@@ -43,7 +43,7 @@ class Cdns(House):
 
     def show_frame(self, frame: Frame) -> None:
         table = self.query_one(EndpointTable)
-        table.update(frame.cdns)
+        table.update(frame, self.session.history.frames)
         if self.view.cdn:
             table.go_to(self.view.cdn)
             self.view.cdn = ""

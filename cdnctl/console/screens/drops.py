@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 from textual.widget import Widget
 
 from cdnctl.console import keys
-from cdnctl.console.format import clean, scaled
+from cdnctl.console.format import clean, mbit, scaled
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets.lines import Lines, Row, heading
-from cdnctl.console.widgets.notices import wrapped
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable, end, tcpdump
 from cdnctl.model import Frame, SampledPacket, Term
+
+NOT_RECORDED = "packets are sampled live: a recording holds none"
 
 
 class Drops(House):
@@ -51,7 +53,7 @@ class Drops(House):
         reasons.update(frame, self.session.history.frames)
         roles = {cdn.name: f"s{index}" for index, cdn in enumerate(frame.cdns)}
         packets = self.query_one(PacketTable)
-        packets.refusal = self.session.no_packets
+        packets.refusal = NOT_RECORDED if self.session.is_recorded else self.session.no_packets
         packets.update(self.session.packets, roles)
         what = self.chosen.replace("_", " ") or "all drops"
         missed = f" · {scaled(self.session.missed)} more matched" if self.session.missed else ""
@@ -65,12 +67,10 @@ class Drops(House):
             why.show([])
             return
         width = max(20, why.size.width - 1)
+        counted = f"{verdict.packets_total:,} packets and {verdict.bytes_total:,} bytes since load"
         rows: list[Row] = [((clean(verdict.name.replace("_", " "), 32), "text bold"),)]
-        rows += wrapped("", clean(verdict.explanation, 400), width, "text")
-        rows += [
-            ((f"{verdict.packets_total:,} packets and {verdict.bytes_total:,} bytes since load", "muted"),),
-            (("enter shows packets of this reason alone, again of all", "accent"),),
-        ]
+        for text, role in ((clean(verdict.explanation, 400), "text"), (counted, "muted")):
+            rows += [((line, role),) for line in textwrap.wrap(text, width)]
         why.show(rows)
 
     def cursor_moved(self, table: LiveTable) -> None:
@@ -98,7 +98,12 @@ class Drops(House):
         if isinstance(table, PacketTable) and (found := self._packet(table.current)):
             return tcpdump(found[1], found[0])
         if isinstance(table, VerdictTable) and (verdict := table.find(table.current)):
-            return ((clean(verdict.explanation, 300), "text"),)
+            shown = "of all drops" if self.chosen == verdict.name else "of this reason alone"
+            return (
+                (clean(verdict.name.replace("_", " "), 32), "text bold"),
+                (f"  {scaled(verdict.pps)} pps, {mbit(verdict.bps)} Mbit/s now", "muted"),
+                (f"  enter shows packets {shown}", "accent"),
+            )
         return ()
 
     def _packet(self, number: object) -> tuple[int, SampledPacket] | None:

@@ -26,7 +26,7 @@ from cdnctl.console.screens.travel import Travel
 from cdnctl.console.session import STALE_S, Session
 from cdnctl.console.widgets.headline import Headline
 from cdnctl.console.widgets.lines import Row, Span
-from cdnctl.console.widgets.notices import AnswerLine, Banner, Footer, Tabs, TooSmall
+from cdnctl.console.widgets.notices import OF_A_TAPE, AnswerLine, Banner, Footer, Tabs, TooSmall
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
@@ -194,7 +194,9 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         if playback:
             hold = "pause" if playback.player.playing else "play"
         labels = {"disarm": "disarm" if armed else "arm", "freeze": hold}
-        self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels)
+        playing = playback is not None
+        labels |= OF_A_TAPE if playing else {}
+        self.query_one(Footer).update(read_only=bool(self.session.read_only), labels=labels, playing=playing)
 
     def _draw_detail(self) -> None:
         prompt = self.query_one(Prompt)

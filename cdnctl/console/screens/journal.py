@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.display import Display
-from cdnctl.console.format import clean, clock
+from cdnctl.console.format import clean, clock, day
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import wrapped
@@ -36,7 +36,7 @@ class JournalTable(LiveTable):
         Column("user", "who", 8, right=False, grows=True),
         Column("client", "from", 7, right=False, from_width=90),
         Column("verb", "verb", 8, right=False),
-        Column("text", "what came of it", 20, right=False, flex=True),
+        Column("text", "what came of it", 20, right=False, flex=True, grows=True),
         Column("reason", "reason", 16, right=False, flex=True, from_width=100),
     )
 
@@ -74,8 +74,7 @@ def _when(at: str) -> str:
     except ValueError:
         return clean(at, 20)
     at_ns = int(moment.timestamp() * 1e9)
-    day = time.strftime("%m-%d", time.localtime(at_ns / 1e9))
-    return f"{day} {clock(at_ns)}"
+    return f"{day(at_ns)} {clock(at_ns)}"
 
 
 class Journal(House):
@@ -153,7 +152,8 @@ class Journal(House):
         ordered = self._until_now()
         table = self.query_one(JournalTable)
         table.update(ordered)
-        table.border_title = f"journal · {len(ordered):,} entries{', n for older' if self._older else ''}"
+        entries = f"{len(ordered):,} {'entry' if len(ordered) == 1 else 'entries'}"
+        table.border_title = f"journal · {entries}{', n for older' if self._older else ''}"
         self._show_entry()
 
     def _show_entry(self) -> None:

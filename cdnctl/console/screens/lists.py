@@ -115,6 +115,8 @@ class Lists(House):
             parts.append(f"/{clean(self._pages.text, 40)}")
         if not found.done:
             parts.append(f"looked through {found.looked_at:,} of {found.total:,}")
+        elif len(found.blocks) == found.total:
+            parts.append(f"{found.total:,}")
         elif found.blocks:
             parts.append(f"{first:,} to {last:,} of {found.total:,}")
         else:

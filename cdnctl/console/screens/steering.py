@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from textual.widget import Widget
 
 from cdnctl.console import keys
-from cdnctl.console.format import clean, scaled
+from cdnctl.console.format import axis, clean, percent, scaled
 from cdnctl.console.screens.dialogs.limit import LimitDialog
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import cdns
 from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.plot import Plot, Series
+from cdnctl.console.widgets.scale import Scale
 from cdnctl.console.widgets.steered import CustomerTable, ServiceTable, WantedTable
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import Frame, Outcome
@@ -25,16 +28,47 @@ class Steering(House):
     BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#wanted"
 
+    _rows = 0
+    """Of CDNs or services, whichever are more."""
+
     def panels(self) -> Iterable[Widget]:
         yield WantedTable("CDNs", id="wanted")
         yield ServiceTable("services", id="services")
+        yield Plot("share of new flows, %", "%", axis, _percentages, id="shares")
         yield CustomerTable("customers", id="customers")
 
     def show_frame(self, frame: Frame) -> None:
         self.query_one(WantedTable).update(frame.cdns)
-        self.query_one(ServiceTable).update(frame.services)
+        self.query_one(ServiceTable).update(frame.services, [cdn.name for cdn in frame.cdns])
+        rows = max(len(frame.cdns), len(frame.services))
+        if rows != self._rows:
+            self._rows = rows
+            self.rearrange()
+        self._draw_shares(frame)
         if self.is_current:
             self.query_one(CustomerTable).update(frame.customers, frame.customers_total)
+
+    def _draw_shares(self, frame: Frame) -> None:
+        plot = self.query_one(Plot)
+        if plot.display:
+            history = self.session.history
+            plot.draw(
+                frame.monotonic_ns / 1e9,
+                [
+                    Series(
+                        clean(cdn.name, 32),
+                        f"s{index}",
+                        list(history.series(partial(_share, cdn.name))),
+                        percent(cdn.share),
+                    )
+                    for index, cdn in enumerate(frame.cdns)
+                ],
+            )
+
+    def lay_out(self, width: int, height: int, size: str) -> None:
+        top = min(max(4, self._rows) + 3, height // 3)
+        rows = "1fr 5 1fr" if size == "small" else f"{top} 1fr 1fr"
+        self.query_one("#body").styles.grid_rows = rows
 
     def detail_of(self, table: LiveTable) -> Row:
         frame = self.frame
@@ -67,3 +101,13 @@ class Steering(House):
             self.answer(Outcome(ok=False, text="there is no customer to limit"))
         else:
             self._ask(LimitDialog(self.session, customer))
+
+
+def _share(name: str, frame: Frame) -> float | None:
+    """A CDN's, in per cent."""
+    return next((100 * cdn.share for cdn in frame.cdns if cdn.name == name), None)
+
+
+def _percentages(_values: list[float]) -> Scale:
+    """All of it, whatever is in sight: half of the height is half of the flows."""
+    return Scale(0.0, 100.0)

@@ -53,18 +53,20 @@ class Talkers(House):
             self.run_worker(self._ask_more, exclusive=True, group="more")
         known = {talker.prefix for talker in frame.talkers}
         more = [talker for talker in self._more if talker.prefix not in known] if live else []
-        self.query_one(SourceTable).update([*frame.talkers, *more], frame, self.session.history.frames)
+        table, plot = self.query_one(SourceTable), self.query_one(Plot)
+        names = self._drawn(frame, table.followed) if plot.display else []
+        table.drawn = {name: f"s{index}" for index, name in enumerate(names)}
+        table.update([*frame.talkers, *more], frame, self.session.history.frames)
+        if names:
+            self._draw_course(frame, plot, names)
 
-        self._draw_course(frame)
-
-    def _draw_course(self, frame: Frame) -> None:
-        plot, table = self.query_one(Plot), self.query_one(SourceTable)
-        if not plot.display:
-            return
+    @staticmethod
+    def _drawn(frame: Frame, followed: str) -> list[str]:
         busiest = sorted(frame.talkers, key=lambda talker: -talker.pps)[:DRAWN]
         names = [talker.prefix for talker in busiest]
-        if table.followed and table.followed not in names:
-            names.append(table.followed)
+        return [*names, followed] if followed and followed not in names else names
+
+    def _draw_course(self, frame: Frame, plot: Plot, names: Sequence[str]) -> None:
         history = self.session.history
         plot.draw(
             frame.monotonic_ns / 1e9,

@@ -28,6 +28,10 @@ LEVELS = {"ok": ("●", "good"), "warn": ("▲", "warn"), "fail": ("✖", "bad")
 EXAMPLE = "198.51.100.7 203.0.113.80:443"
 
 
+NO_TABLES = "a trace runs a packet through a live edge's tables; a recording has none"
+NO_BOX = "the doctor looks at a live edge's box; a recording has none"
+
+
 class StepTable(LiveTable):
     """One row a step of a trace."""
 
@@ -67,8 +71,8 @@ class FindingTable(LiveTable):
     COLUMNS = (
         Column("mark", "", 1, right=False),
         Column("what", "what", 12, right=False, grows=True),
-        Column("text", "finding", 30, right=False, flex=True),
-        Column("remedy", "remedy", 20, right=False, flex=True, from_width=100),
+        Column("text", "finding", 30, right=False, flex=True, grows=True),
+        Column("remedy", "remedy", 20, right=False, flex=True, from_width=90),
     )
 
     def show_report(self, report: dict[str, Any]) -> None:
@@ -119,6 +123,11 @@ class Trace(House):
         self.trace(words)
 
     def show_frame(self, frame: Frame) -> None:
+        if self.session.is_recorded:
+            for kind, text in ((StepTable, NO_TABLES), (FindingTable, NO_BOX)):
+                table = self.query_one(kind)
+                table.empty = text
+                table.fill([])
         if not self._looked and self.session.is_at_agent:
             self._looked = True
             self.action_doctor()

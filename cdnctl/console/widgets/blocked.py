@@ -91,7 +91,7 @@ class AllowedTable(LiveTable):
 
     def update(self, allowed: Sequence[Allowed] | None) -> None:
         """Show these; None: they are not known, as frames do not hold them."""
-        self.empty = "frames do not hold it" if allowed is None else self.EMPTY
+        self.empty = "not recorded" if allowed is None else self.EMPTY
         self.border_title = "allow list" if allowed is None else f"allow list · {len(allowed):,}"
         self.fill(
             [

@@ -28,20 +28,20 @@ class CdnTable(LiveTable):
 
     EMPTY = "no CDN is configured"
     COLUMNS = (
-        Column("name", "CDN", 10, right=False, flex=True, to_width=110),
-        Column("name", "CDN", 18, right=False, from_width=110, to_width=165),
-        Column("name", "CDN", 26, right=False, from_width=165),
+        Column("name", " CDN", 9, right=False, flex=True, to_width=110),
+        Column("name", " CDN", 18, right=False, from_width=110, to_width=165),
+        Column("name", " CDN", 26, right=False, from_width=165),
         Column("state", "state", 14, right=False, to_width=110),
         Column("state", "state", 26, right=False, from_width=110),
-        Column("wanted", "want", 4),
-        Column("effective", "eff", 4),
+        Column("wanted", "weight", 6),
+        Column("effective", "table", 5),
         Column("p50", "p50", 5),
         Column("p95", "p95", 5),
         Column("p99", "p99", 5),
         Column("samples", "samples", 7, from_width=130),
-        Column("new", "new/s", 6),
-        Column("to", "to Mb/s", 8, from_width=150),
-        Column("from", "from Mb/s", 9, from_width=150),
+        Column("new", "new/s", 5),
+        Column("to", "↑ Mbit/s", 8, from_width=150),
+        Column("from", "↓ Mbit/s", 8, from_width=150),
         Column("mbit", "Mbit/s", 6, to_width=150),
         Column("flows", "flows", 8, from_width=165),
         Column("rescued", "rescued", 7, from_width=130),
@@ -118,9 +118,8 @@ def detail(cdn: Cdn) -> Row:
         spans += (
             (f"  {clean(endpoint.address, 45)}:{endpoint.port} ", "text"),
             (state, role),
-            (f" now {ms(endpoint.ewma_ms)} ms, usual {ms(endpoint.baseline_ms)}", "muted"),
+            (f", {endpoint.unanswered} unanswered" if endpoint.unanswered else "", "warn"),
+            (f", now {ms(endpoint.ewma_ms)} ms, usual {ms(endpoint.baseline_ms)}", "muted"),
             (f", slow over {ms(endpoint.limit_ms)}", "muted"),
         )
-        if endpoint.unanswered:
-            spans.append((f", {endpoint.unanswered} unanswered", "warn"))
     return tuple(spans)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from cdnctl.console.format import clean, duration, fit, ms, percent, scaled
+from cdnctl.console.tracks import Tracks
 from cdnctl.console.widgets.cdns import STATES
 from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.plot import SPAN_S
+from cdnctl.console.widgets.spark import highest, spark
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.console.widgets.verdicts import end
-from cdnctl.model import Cdn, Endpoint
+from cdnctl.model import Cdn, Endpoint, Frame
 
 
 class EndpointTable(LiveTable):
@@ -18,7 +22,7 @@ class EndpointTable(LiveTable):
 
     EMPTY = "no CDN is configured"
     COLUMNS = (
-        Column("cdn", "CDN", 10, right=False, grows=True),
+        Column("cdn", " CDN", 10, right=False, grows=True),
         Column("endpoint", "endpoint", 18, right=False, grows=True),
         Column("protocol", "proto", 5, right=False, from_width=100),
         Column("regions", "regions", 8, right=False, from_width=120),
@@ -32,25 +36,33 @@ class EndpointTable(LiveTable):
         Column("ports", "ports", 5, from_width=110),
         Column("share", "share", 5, from_width=110),
         Column("new", "new/s", 6, from_width=130),
-        Column("rest", "", 0, flex=True),
+        Column("course", "now, last 2 min", 15, right=False, flex=True, from_width=150),
+        Column("rest", "", 0, flex=True, to_width=150),
     )
 
     def __init__(self, title: str, *, id: str) -> None:
         super().__init__(title, id=id)
         self._found: dict[str, tuple[Cdn, Endpoint]] = {}
+        self._tracks = Tracks[float](_handshakes)
 
-    def update(self, cdns: Sequence[Cdn]) -> None:
-        """Show theirs."""
+    def update(self, frame: Frame, frames: Sequence[Frame]) -> None:
+        """Show those of this frame's CDNs, and their course in these frames."""
+        self._tracks.follow(frames)
+        cdns, now_s = frame.cdns, frame.monotonic_ns / 1e9
         self._found = {}
         records = []
         for index, cdn in enumerate(cdns):
             for endpoint in cdn.endpoints:
-                key = f"{cdn.name} {endpoint.address} {endpoint.port} {endpoint.protocol}"
+                key = _key(cdn, endpoint)
                 self._found[key] = (cdn, endpoint)
-                records.append(Record(key, _cells(cdn, endpoint, index)))
+                course = partial(self._course, key, f"s{index}", now_s)
+                records.append(Record(key, _cells(cdn, endpoint, index) | {"course": course}))
         inside = sum(endpoint.state == "in" for _, endpoint in self._found.values())
         self.border_title = f"endpoints · {inside} of {len(self._found)} in · handshakes in ms"
         self.fill(records)
+
+    def _course(self, key: str, role: str, now_s: float, width: int) -> Row:
+        return spark(highest(self._tracks.columns(key, now_s, SPAN_S, 2 * width)), role)
 
     def find(self, key: object) -> tuple[Cdn, Endpoint] | None:
         """That endpoint, and whose it is."""
@@ -62,6 +74,14 @@ class EndpointTable(LiveTable):
             if (found := self._found.get(str(record.key))) and found[0].name == name:
                 self.hold(record.key)
                 return
+
+
+def _key(cdn: Cdn, endpoint: Endpoint) -> str:
+    return f"{cdn.name} {endpoint.address} {endpoint.port} {endpoint.protocol}"
+
+
+def _handshakes(frame: Frame) -> Iterable[tuple[str, float]]:
+    return ((_key(cdn, endpoint), endpoint.ewma_ms) for cdn in frame.cdns for endpoint in cdn.endpoints)
 
 
 def _cells(cdn: Cdn, endpoint: Endpoint, index: int) -> dict[str, Cell]:
@@ -98,11 +118,13 @@ def detail(cdn: Cdn, endpoint: Endpoint) -> Row:
     """One line on what the breaker goes by."""
     said: list[tuple[str, str]] = [
         (f"{clean(cdn.name, 32)} {end(endpoint.address, endpoint.port)}", "text bold"),
-        (f"  now {ms(endpoint.ewma_ms)} ms (peak, falls slowly), usual {ms(endpoint.baseline_ms)}", "muted"),
+    ]
+    if endpoint.ports_gone_in_s is not None:
+        said.append((f"  no port left in {duration(endpoint.ports_gone_in_s)},", "bad"))
+    if endpoint.unanswered:
+        said.append((f"  {endpoint.unanswered} connects since its last answer,", "warn"))
+    said += [
+        (f"  now {ms(endpoint.ewma_ms)} ms, usual {ms(endpoint.baseline_ms)}", "muted"),
         (f", slow over {ms(endpoint.limit_ms)}", "muted"),
     ]
-    if endpoint.unanswered:
-        said.append((f", {endpoint.unanswered} connects since its last answer", "warn"))
-    if endpoint.ports_gone_in_s is not None:
-        said.append((f", no port left in {duration(endpoint.ports_gone_in_s)}", "bad"))
     return tuple(said)

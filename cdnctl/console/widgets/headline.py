@@ -47,12 +47,7 @@ class Headline(Lines):
         """State and step on the left, frame and age on the right; then, if there is room, time and links."""
         old = self._age_s >= STALE_S
         age = self._place or (f"▲ {duration(self._age_s)} old " if old else "● live ")
-        right: Row = (
-            ("frame ", "muted"),
-            (count(frame.seq), "text"),
-            GAP,
-            (age, "warn bold" if old or self._place else "good"),
-        )
+        right: Row = ((age, "warn bold" if old or self._place else "good"),)
         left: Row = (*name, (" ", ""), *_state(frame))
         room = width - _cells(left) - _cells(right) - 1
         if frame.recording is not None:
@@ -62,7 +57,8 @@ class Headline(Lines):
             shown = fit(f"  ▸ {step}", max(0, min(room, cell_len(step) + 4)))
             left = (*left, (shown, "accent bold"))
             room -= cell_len(shown)
-        for extra in (((clock(frame.at_ns), "muted"), GAP), *_links(frame)):
+        number: Row = (("frame ", "muted"), (count(frame.seq), "text"), GAP)
+        for extra in (((clock(frame.at_ns), "muted"), GAP), number, *_links(frame)):
             if _cells(extra) < room:
                 right = (*extra, *right)
                 room -= _cells(extra)

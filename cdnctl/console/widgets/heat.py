@@ -1,7 +1,8 @@
 """A heat map of latency over time: how many handshakes took how long, when.
 
-Time goes to the right, time taken upwards, two steps an octave. Where lines are few and colours can be
-mixed, each cell holds two steps, one above the other; where they cannot (16 colours, or none), shades tell.
+Time goes to the right, time taken upwards, two steps an octave; where lines are few, several steps together.
+Where colours can be mixed, each cell holds two, one above the other; where they cannot (16 colours, or none),
+shades tell.
 """
 
 from __future__ import annotations
@@ -51,12 +52,17 @@ class HeatMap(Lines):
         ]
         low, high = _known(counts)
         mixes = bool(self.palette.heat) and high - low + 1 > height
-        steps = min(HISTOGRAM_STEPS, height * (2 if mixes else 1))
-        first = _first(low, high, steps)
+        room = height * (2 if mixes else 1)
+        wide = joined_steps(low, high, room)
+        counts = [_coarse(column, wide) for column in counts]
+        most = -(-HISTOGRAM_STEPS // wide)
+        most += most % 2 if mixes else 0  # a cell holds two
+        steps = min(most, room)
+        first = _first(low // wide, high // wide, steps, most)
         levels = _levels(counts, first, steps)
         rows: list[Row] = []
         for step in range(first + steps - 1, first - 1, -2 if mixes else -1):
-            low_ms = histogram_limits_ms(step - 1 if mixes else step)[0]
+            low_ms = histogram_limits_ms(wide * (step - 1 if mixes else step))[0]
             named = not len(rows) % 2
             label = axis(round(low_ms, 1 if low_ms < 10 else 0)) if named else ""
             if mixes:
@@ -80,12 +86,22 @@ def _known(counts: Sequence[Sequence[int]]) -> tuple[int, int]:
     return (min(known), max(known)) if known else (10, 20)
 
 
-def _first(low: int, high: int, steps: int) -> int:
+def joined_steps(low: int, high: int, room: int) -> int:
+    """How many steps are taken together so that those from `low` to `high` have room."""
+    return next(wide for wide in range(1, HISTOGRAM_STEPS + 1) if high // wide - low // wide < room)
+
+
+def _coarse(column: Sequence[int], wide: int) -> list[int]:
+    """So many steps together as one: what happened is never drawn where it was not."""
+    return [sum(column[at : at + wide]) for at in range(0, len(column), wide)]
+
+
+def _first(low: int, high: int, steps: int, most: int) -> int:
     """The quickest step in sight: all that happened is, if there is room, and as much below as above."""
     if high - low + 1 >= steps:
         return max(0, high - steps + 1)
     middle = (low + high + 1) // 2
-    return max(0, min(HISTOGRAM_STEPS - steps, middle - steps // 2)) if steps < HISTOGRAM_STEPS else 0
+    return max(0, min(most - steps, middle - steps // 2)) if steps < most else 0
 
 
 def _levels(counts: Sequence[Sequence[int]], first: int, steps: int) -> Levels:

@@ -19,6 +19,7 @@ class Histogram(Lines):
         super().__init__(id=id, classes="panel")
         self._cdn: Cdn | None = None
         self._role = "accent"
+        self._named = ""
 
     def update(self, cdn: Cdn, role: str) -> None:
         """Show this CDN's, in its colour."""
@@ -26,7 +27,7 @@ class Histogram(Lines):
         p50, p95, p99 = (
             ms(value) for value in (cdn.handshake_p50_ms, cdn.handshake_p95_ms, cdn.handshake_p99_ms)
         )
-        self.border_title = f"p50 {p50}  p95 {p95}  p99 {p99} ms"
+        self._named = f"p50 {p50}  p95 {p95}  p99 {p99}"
         self.border_subtitle = f"{scaled(cdn.samples)} handshakes in 5 s"
         self._redraw()
 
@@ -37,20 +38,25 @@ class Histogram(Lines):
         cdn, room, width = self._cdn, self.size.height, self.size.width
         if cdn is None or room < 1:
             return
+        title = f"{self._named} ms"
+        if len(title) > width - 2:  # of a panel that narrow the figures alone
+            title = f"{self._named.replace('  ', ' ')} ms"
+        self.border_title = title
         bars = joined(cdn.histogram, room)
         whole = sum(count for _, _, count in bars)
         if not whole:
             self.show([(("no handshake in the last 5 s", "muted"),)])
             return
         rows: list[Row] = []
-        for low, high, count in bars:
-            label = f"{axis(_round(low))}–{axis(_round(high))}"
+        labels = [f"{axis(_round(low))}–{axis(_round(high))}" for low, high, _ in bars]
+        beside = max(map(len, labels))
+        for label, (_low, _high, count) in zip(labels, bars, strict=True):
             rows.append(
                 (
-                    (fit(label, LABEL, right=True), "muted"),
+                    (fit(label, beside, right=True), "muted"),
                     (" ", ""),
-                    *bar(count / whole, max(4, width - LABEL - 7), self._role),
-                    (fit(percent(count / whole), 5, right=True), "text" if count else "faint"),
+                    *bar(count / whole, max(4, width - beside - 7), self._role),
+                    (fit(percent(count / whole), 5, right=True), "text" if count else "muted"),
                 )
             )
         self.show(rows)
@@ -82,7 +88,7 @@ def _round(value_ms: float) -> float:
 def facts(cdn: Cdn) -> list[Row]:
     """What else is known of a CDN, a line each."""
     percentiles = (cdn.first_byte_p50_ms, cdn.first_byte_p95_ms, cdn.first_byte_p99_ms)
-    first = " / ".join(map(ms, percentiles))
+    first = "/".join(map(ms, percentiles))
     rows = [
         ("first byte", f"{first} ms", "text"),
         ("loss", f"to {_loss(cdn.loss_to_cdn)}, from {_loss(cdn.loss_from_cdn)}",

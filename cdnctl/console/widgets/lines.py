@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -20,6 +21,20 @@ from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+
+def cut(row: Row, width: int) -> Row:
+    """The row in at most `width` cells: where something is left out stands an ellipsis."""
+    if cell_len("".join(text for text, _ in row).rstrip()) <= width:
+        return row
+    kept: list[Span] = []
+    room = width - 1
+    for text, role in row:
+        if cell_len(text) > room:
+            return (*kept, (f"{set_cell_size(text, room)}…" if room >= 0 else "", role))
+        kept.append((text, role))
+        room -= cell_len(text)
+    return tuple(kept)
 
 
 def heading(text: str) -> str:
@@ -91,11 +106,17 @@ class Lines(ScrollView, can_focus=False):
             strip = self._strips[index] = self._make_strip(index, base, width)
         return strip
 
+    def _uncoloured(self, role: str) -> Style:
+        style = self.palette.style(role)
+        return Style(bold=style.bold, underline=style.underline)
+
     def _make_strip(self, index: int, base: Style, width: int) -> Strip:
         if index >= len(self.rows):
             return Strip.blank(width, base)
         style_of = self.palette.style
         if under := self.row_background(index):
             base += style_of(under)
+            if not self.palette.mixes:
+                style_of = self._uncoloured  # turned round, each colour would be a ground of its own
         segments = [Segment(text, base + style_of(role)) for text, role in self.rows[index] if text]
         return Strip(segments).crop_extend(0, width, base)

@@ -10,13 +10,16 @@ from rich.cells import cell_len
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean
-from cdnctl.console.widgets.lines import Lines, Row, Span
+from cdnctl.console.widgets.lines import Lines, Row, Span, cut
 from cdnctl.model import Outcome
 
 ANSWER_S = 5.0
 """How long an outcome stays; Esc takes it away earlier."""
 ANSWER_LINES = 3
 READ_ONLY = "read only"
+OF_A_TAPE = {"travel('skip', -5)": "5 s", "travel('chapter', -1)": "chapter"}
+"""Actions that, with `freeze`, are worth a place in the footer over a tape; and their names there."""
+_RANK_OF_TIME = 9
 
 
 class Banner(Lines):
@@ -64,12 +67,15 @@ class AnswerLine(Lines):
         self._redraw()
         return True
 
+    def on_resize(self) -> None:
+        self._redraw()
+
     def _expire(self, number: int) -> None:
         if number == self._answers:
             self.dismiss()
 
     def _redraw(self) -> None:
-        rows = self._answer or [((" ", ""), *self._detail)]
+        rows = self._answer or [cut(((" ", ""), *self._detail), self.size.width)]
         if len(rows) != len(self.rows):
             self.styles.height = len(rows)
         self.show(rows)
@@ -100,34 +106,45 @@ class Footer(Lines):
     def __init__(self, table: Sequence[keys.Key], *, id: str) -> None:
         super().__init__(id=id)
         self._table = table
-        self.read_only = False
+        self.read_only = self._playing = False
         self.labels: dict[str, str] = {}
         """Labels that depend on the edge's state, by action."""
 
-    def update(self, *, read_only: bool, labels: dict[str, str]) -> None:
-        """What is allowed, and how keys are called now."""
-        self.read_only, self.labels = read_only, labels
+    def update(self, *, read_only: bool, labels: dict[str, str], playing: bool = False) -> None:
+        """What is allowed, and how keys are called now; `playing` a tape, the keys of time come first."""
+        self.read_only, self.labels, self._playing = read_only, labels, playing
         self._redraw()
+
+    def _keys(self) -> dict[keys.Key, int]:
+        """Those to show, and how long each is kept when there is too little room."""
+        if not self._playing:
+            return {key: key.footer for key in self._table}
+        shown = [key for key in keys.HOUSE if key.action in ("freeze", *OF_A_TAPE)]
+        ranks = dict.fromkeys(shown, _RANK_OF_TIME)
+        return ranks | {
+            key: 1 if key.changes and self.read_only else key.footer
+            for key in self._table
+            if key not in ranks
+        }
 
     def on_resize(self) -> None:
         self._redraw()
 
     def _redraw(self) -> None:
-        items = {key: self.labels.get(key.action, key.label) for key in self._table}
-        room = self.size.width - 1 - (len(READ_ONLY) if self.read_only else 0)
-        for key in sorted(items, key=lambda key: key.footer):
-            if (
-                sum(cell_len(item.face) + 1 + cell_len(label) + 2 for item, label in items.items())
-                <= room + 2
-            ):
+        ranks = self._keys()
+        items = {key: self.labels.get(key.action, key.label) for key in ranks}
+        # each key has two blanks after it, of which the last are needed only before a word more
+        room = self.size.width - 1 + (-len(READ_ONLY) if self.read_only else 2)
+        for key in sorted(items, key=lambda key: ranks[key]):
+            if sum(cell_len(item.face) + 1 + cell_len(label) + 2 for item, label in items.items()) <= room:
                 break
             del items[key]
         row: list[Span] = [(" ", "")]
         for key, label in items.items():
             allowed = not (key.changes and self.read_only)
             row += [
-                (key.face, "accent bold" if allowed else "faint"),
-                (f" {label}  ", "muted" if allowed else "faint"),
+                (key.face, "accent bold" if allowed else "muted"),
+                (f" {label}  ", "muted"),
             ]
         if self.read_only:
             row.append((READ_ONLY, "warn"))

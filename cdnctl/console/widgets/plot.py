@@ -26,13 +26,21 @@ GAP_S = 3.0
 
 AXIS = 8
 LEGEND = 20
+"""Cells for a legend of short names; longer ones have more where the plot is wide."""
 LEGEND_FROM = 66
 """Narrower plots have the names only, in a row above."""
-LEGEND_ABOVE_FROM = 6
+_BESIDE_NAME = 9
+"""Of a legend's cells: mark and latest value."""
+LEGEND_ABOVE_FROM = 4
 """Lower ones have not even that: the colours are those of the table."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Braille bits of the left and the right half of a cell, from the top down (Unicode 15, section 21.1)."""
+
+DASHES = ("1", "1110", "10", "1000", "1100", "11110100", "111111000", "1010000")
+"""Where colours do not tell the lines apart: which of a series' dots along the time are drawn."""
+_SAMPLE = 4
+"""Dots of a pattern that a legend shows, in two cells."""
 
 Cells = tuple[tuple[int, int], ...]
 """One column of the plot, from the top: braille bits and the series that colours them."""
@@ -70,6 +78,8 @@ class Plot(Lines):
         self._series: Sequence[Series] = ()
         self._kept: dict[int, Cells] = {}
         self._kept_for: object = None
+        self._marks: dict[str, str] = {}
+        """Three cells for each series' name in a legend."""
 
     def draw(self, now_s: float, series: Sequence[Series]) -> None:
         """Show these series up to `now_s`."""
@@ -81,7 +91,13 @@ class Plot(Lines):
 
     def _redraw(self) -> None:
         rows, width = self.size.height - 1, self.size.width
-        legend = LEGEND if width >= LEGEND_FROM else 0
+        dashed = self.palette.one_hue
+        self._marks = {
+            series.name: f"{sample(number)} " if dashed else " ● "
+            for number, series in enumerate(self._series)
+        }
+        longest = max((cell_len(series.name) for series in self._series), default=0)
+        legend = max(LEGEND, min(longest, width // 6) + _BESIDE_NAME) if width >= LEGEND_FROM else 0
         above = [] if legend or rows < LEGEND_ABOVE_FROM else [self._names(width)]
         rows -= len(above)
         columns = width - AXIS - legend
@@ -92,17 +108,23 @@ class Plot(Lines):
         newest = math.floor(self._now_s / cell_s)
         lines = [_Line(series.points) for series in self._series]
         scale = self._scale_for([value for line in lines for value in line.since(self._now_s - SPAN_S)])
-        made_for = (rows, columns, scale, tuple((series.name, series.role) for series in self._series))
+        made_for = (
+            rows,
+            columns,
+            scale,
+            dashed,
+            tuple((series.name, series.role) for series in self._series),
+        )
         if made_for != self._kept_for:
             self._kept_for = made_for
             self._kept.clear()
         shown = [
-            self._column(index, cell_s, rows, scale, lines)
+            self._column(index, cell_s, rows, scale, lines, dashed)
             for index in range(newest - columns + 1, newest + 1)
         ]
         for index in [index for index in self._kept if index <= newest - columns]:
             del self._kept[index]
-        margin = self._legend(rows, scale, lines) if legend else [()] * rows
+        margin = self._legend(rows, scale, lines, legend - _BESIDE_NAME) if legend else [()] * rows
         ticks = scale.ticks(rows)
         body = [
             self._axis(ticks.get(row), first=row == 0)
@@ -112,10 +134,12 @@ class Plot(Lines):
         ]
         self.show([*above, *body, time_axis(columns)])
 
-    def _column(self, index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line]) -> Cells:
+    def _column(
+        self, index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line], dashed: bool
+    ) -> Cells:
         kept = self._kept.get(index)
         if kept is None:
-            kept = _rasterise(index, cell_s, rows, scale, lines)
+            kept = _rasterise(index, cell_s, rows, scale, lines, dashed)
             if (index + 1) * cell_s + GAP_S < self._now_s:
                 self._kept[index] = kept
         return kept
@@ -130,12 +154,13 @@ class Plot(Lines):
         row: list[Span] = [(" " * (AXIS - 1), "")]
         used = AXIS
         for series in self._series:
-            used += 3 + cell_len(series.name)
+            mark = f" {self._marks[series.name].lstrip()}"
+            used += cell_len(mark + series.name)
             if used <= width:
-                row += [(" ● ", series.role), (series.name, "muted")]
+                row += [(mark, series.role), (series.name, "muted")]
         return tuple(row)
 
-    def _legend(self, rows: int, scale: Scale, lines: list[_Line]) -> list[Row]:
+    def _legend(self, rows: int, scale: Scale, lines: list[_Line], name_cells: int) -> list[Row]:
         """Each series' name and latest value, level with the end of its line as far as there is room."""
         wanted = []
         ends = [(line.latest(), series) for line, series in zip(lines, self._series, strict=True)]
@@ -146,8 +171,9 @@ class Plot(Lines):
             wanted.append((level, series))
         margin: list[Row] = [()] * rows
         for row, series in spread(wanted, rows):
-            name = fit(series.name, LEGEND - 9)
-            margin[row] = ((" ● ", series.role), (name, "text"), (fit(series.latest, 6, right=True), "muted"))
+            name = fit(series.name, name_cells)
+            latest = fit(series.latest, 6, right=True)
+            margin[row] = ((self._marks[series.name], series.role), (name, "text"), (latest, "muted"))
         return margin
 
 
@@ -192,7 +218,9 @@ def spread(wanted: Sequence[tuple[int, Series]], rows: int) -> list[tuple[int, S
     return [(row, series) for row, (_, series) in zip(placed, ordered, strict=True)]
 
 
-def _rasterise(index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line]) -> Cells:
+def _rasterise(
+    index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line], dashed: bool = False
+) -> Cells:
     bits = [0] * rows
     owner = [0] * rows
     highest = rows * 4 - 1
@@ -202,7 +230,8 @@ def _rasterise(index: int, cell_s: float, rows: int, scale: Scale, lines: list[_
         before = _dot(line.at(begin_s - half_s, begin_s), scale, highest)
         for half in (0, 1):
             now = _dot(line.at(begin_s + half * half_s, begin_s + (half + 1) * half_s), scale, highest)
-            if now is not None:
+            jumps = before is not None and now is not None and abs(now - before) > 1
+            if now is not None and (not dashed or jumps or _drawn(number, 2 * index + half)):
                 start = now if before is None else before + (1 if now > before else -1 if now < before else 0)
                 for dot in range(min(start, now), max(start, now) + 1):
                     row, part = divmod(highest - dot, 4)
@@ -210,6 +239,20 @@ def _rasterise(index: int, cell_s: float, rows: int, scale: Scale, lines: list[_
                     owner[row] = number
             before = now
     return tuple(zip(bits, owner, strict=True))
+
+
+def _drawn(number: int, dot: int) -> bool:
+    """Whether the pattern of that series has a dot there; counted from the clock's zero, as cells are."""
+    pattern = DASHES[number % len(DASHES)]
+    return pattern[dot % len(pattern)] == "1"
+
+
+def sample(number: int) -> str:
+    """Two cells of a series' pattern."""
+    return "".join(
+        chr(0x2800 + sum(_DOTS[half][1] for half in (0, 1) if _drawn(number, cell + half)))
+        for cell in range(0, _SAMPLE, 2)
+    )
 
 
 def _dot(value: float | None, scale: Scale, highest: int) -> int | None:

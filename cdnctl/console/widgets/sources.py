@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_network
@@ -48,11 +48,11 @@ class SourceTable(LiveTable):
         Column("mark", "", 1, right=False),
         Column("prefix", "source", 16, right=False, grows=True),
         Column("pps", "pps", 6),
-        Column("bounds", "95% sure", 13, from_width=76),
-        Column("mbit", "Mbit/s", 6),
-        Column("drop", "drop", 4),
+        Column("bounds", "95% sure", 12, from_width=76),
+        Column("mbit", "Mbit/s", 7),
+        Column("drop", "drop", 5),
         Column("rate", "", 8, right=False, from_width=110),
-        Column("cdn", "CDN", 10, right=False),
+        Column("cdn", " CDN", 10, right=False),
         Column("error", "±", 4),
         Column("samples", "samples", 7, from_width=110),
         Column("members", "lines", 5, from_width=124),
@@ -69,6 +69,8 @@ class SourceTable(LiveTable):
         self._tracks = Tracks[float](_rates_of(self.gathered))
         self._now_s = 0.0
         self._frames: Sequence[Frame] = ()
+        self.drawn: Mapping[str, str] = {}
+        """The sources that a plot beside shows, and the roles they wear there."""
 
     def update(self, talkers: Sequence[Talker], frame: Frame, frames: Sequence[Frame]) -> None:
         """Show these talkers; the frames have their course."""
@@ -109,6 +111,7 @@ class SourceTable(LiveTable):
         talker = source.talker
         cdn, role = clean(talker.cdn, 32), self._roles.get(talker.cdn, "muted")
         followed = talker.prefix == self.followed
+        drawn = self.drawn.get(talker.prefix, "")
         bad = talker.drop_share >= 0.5
         low, high = source.bounds_pps
 
@@ -120,7 +123,7 @@ class SourceTable(LiveTable):
             return spark(values, "bad" if bad else "accent")
 
         return {
-            "mark": ("▸" if followed else "", "accent bold"),
+            "mark": ("▸", "accent bold") if followed else ("●", drawn) if drawn else ("", ""),
             "prefix": (clean(talker.prefix, 49), "accent bold" if followed else "text bold"),
             "pps": (scaled(talker.pps) if talker.pps else "quiet", "text" if talker.pps else "muted"),
             "bounds": (f"{scaled(low)}–{scaled(high)}" if talker.samples else "", "muted"),
@@ -130,7 +133,7 @@ class SourceTable(LiveTable):
             "cdn": steered,
             "error": (percent(talker.error), "muted"),
             "samples": (scaled(talker.samples), "muted"),
-            "members": (str(source.members), "muted"),
+            "members": (str(source.members) if self.gathered != VIEWS[0] else "", "muted"),
             "course": course,
         }
 

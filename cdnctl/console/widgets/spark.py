@@ -26,7 +26,7 @@ def spark(values: Sequence[float | None], role: str) -> Row:
                     bits |= dots[dot]
             before = level
         drawn.append(chr(0x2800 + bits) if bits else " ")
-    return (("".join(drawn), role if top > 0 else "faint"),)
+    return (("".join(drawn), role if top > 0 else "muted"),)
 
 
 def highest(columns: Sequence[Sequence[float]]) -> list[float | None]:

@@ -18,11 +18,11 @@ class WantedTable(LiveTable):
 
     EMPTY = "no CDN is configured"
     COLUMNS = (
-        Column("name", "CDN", 10, right=False, grows=True),
+        Column("name", " CDN", 10, right=False, grows=True),
         Column("state", "state", 14, right=False),
         Column("weight", "weight", 6),
         Column("table", "table", 5),
-        Column("share", "flows", 5),
+        Column("share", "share", 5),
         Column("full", "full", 5),
         Column("use", "of capacity", 11, right=False, flex=True, from_width=58),
         Column("spill", "spill/s", 7, from_width=70),
@@ -47,7 +47,7 @@ def _wanted(cdn: Cdn, index: int) -> dict[str, Cell]:
         return ((fit(text, width), its),)
 
     def used(width: int) -> Row:
-        return ((fit("no limit", width), "faint"),) if use is None else bar(use, width, role)
+        return ((fit("no limit", width), "muted"),) if use is None else bar(use, width, role)
 
     return {
         "name": named,
@@ -75,8 +75,9 @@ class ServiceTable(LiveTable):
         Column("cdns", "CDNs", 10, right=False, flex=True),
     )
 
-    def update(self, services: Sequence[Service]) -> None:
-        """Show these."""
+    def update(self, services: Sequence[Service], cdns: Sequence[str]) -> None:
+        """Show these; `cdns` are the names of all CDNs that there are."""
+        everybody = set(cdns)
         self.border_title = f"services · {len(services)}"
         self.fill(
             [
@@ -88,12 +89,17 @@ class ServiceTable(LiveTable):
                         "protocol": (clean(each.protocol, 8), "muted"),
                         "flows": (scaled(each.new_flows_per_s), "text"),
                         "policy": (clean(each.policy, 60), "accent"),
-                        "cdns": (clean(", ".join(each.cdns) or "all", 80), "muted"),
+                        "cdns": (_whom(each.cdns, everybody), "muted"),
                     },
                 )
                 for each in services
             ]
         )
+
+
+def _whom(names: Sequence[str], everybody: set[str]) -> str:
+    """The CDNs that serve something, unless all do."""
+    return "all" if not names or everybody <= set(names) else clean(", ".join(names), 80)
 
 
 class CustomerTable(LiveTable):
@@ -105,11 +111,11 @@ class CustomerTable(LiveTable):
         Column("name", "customer", 10, right=False, grows=True),
         Column("pps", "pps", 6),
         Column("pps_use", "of limit", 11, right=False, flex=True),
-        Column("mbit", "Mbit/s", 6),
+        Column("mbit", "Mbit/s", 7),
         Column("mbit_use", "of limit", 11, right=False, flex=True),
         Column("flows", "new/s", 6),
         Column("flows_use", "of limit", 11, right=False, flex=True, from_width=90),
-        Column("dropped", "dropped", 7),
+        Column("dropped", "dropped", 8),
         Column("refused", "refused/s", 9, from_width=110),
         Column("by", "limit by", 8, right=False, from_width=110),
         Column("prefixes", "prefixes", 10, right=False, flex=True, from_width=130),
@@ -164,7 +170,7 @@ def _customer(each: Customer) -> dict[str, Cell]:
 def _use(value: float, limit: float | None) -> Cell:
     """A bar and its limit; nothing of one without."""
     if not limit:
-        return ("no limit", "faint")
+        return ("no limit", "muted")
     share = value / limit
     role = "bad" if share >= 0.98 else "warn" if share >= 0.8 else "good"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual import events
 
 from cdnctl.console.filters import Filter
@@ -162,10 +163,16 @@ class LiveTable(Lines, can_focus=True):
             widths[column] += share + (left if column is flexible[0] else 0)
         return list(widths.items())
 
+    def _titled(self, column: Column, width: int) -> str:
+        """A column's title; of the one that is sorted by with an arrow, if there is room for it."""
+        if column.name != self.sort or cell_len(column.title) >= width:
+            return column.title
+        return f"{column.title}{'↑' if self.reverse else '↓'}"
+
     def _longest(self, name: str) -> int:
-        """Characters of the longest cell of a column; what draws itself to any width has none."""
+        """Terminal cells of a column's longest; what draws itself to any width has none."""
         cells = (record.cells.get(name, ("", "")) for record in self.records)
-        return max((len(cell[0]) for cell in cells if not callable(cell)), default=0)
+        return max((cell_len(cell[0]) for cell in cells if not callable(cell)), default=0)
 
     def _compose_rows(self) -> None:
         if not self.size.width:
@@ -174,7 +181,7 @@ class LiveTable(Lines, can_focus=True):
         header: list[Span] = []
         for column, width in columns:
             role = "text bold" if column.name == self.sort else "muted"
-            header += [(fit(column.title, width, column.right), role), (" ", "")]
+            header += [(fit(self._titled(column, width), width, column.right), role), (" ", "")]
         rows: list[Row] = [tuple(header)] if self.header else []
         top = round(self.scroll_offset.y)
         seen = range(top - AROUND, top + self.size.height + AROUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cdnctl.console.format import clean, clock
@@ -18,6 +19,11 @@ MARKS = {
 """Each severity has a shape and a colour."""
 
 
+SHORT = 90
+"""Narrower tables leave out addresses that stand beside a name: they would push out what happened."""
+_ADDRESS = re.compile(r" \(\[?[0-9a-f.:]+\]?:\d+\)")
+
+
 class Ticker(LiveTable):
     """One row an event."""
 
@@ -25,7 +31,7 @@ class Ticker(LiveTable):
     COLUMNS = (
         Column("time", "time", 8, right=False, grows=True),
         Column("mark", "", 1, right=False),
-        Column("kind", "kind", 8, right=False, from_width=56),
+        Column("kind", "kind", 8, right=False, from_width=SHORT),
         Column("text", "event", 20, right=False, flex=True),
     )
 
@@ -33,15 +39,19 @@ class Ticker(LiveTable):
         super().__init__(title, id=id)
         self._events: dict[int, Event] = {}
         self._records: dict[int, Record] = {}
+        self._short = False
 
     def update(self, events: Iterable[tuple[int, Event]]) -> None:
         """Show these events; each has its number."""
-        numbered = dict(events)
-        if numbered.keys() == self._events.keys():
+        numbered, short = dict(events), self.size.width < SHORT
+        if short != self._short:
+            self._short = short
+            self.forget()
+        elif numbered.keys() == self._events.keys():
             return
         self._events = numbered
         self._records = {
-            number: self._records.get(number) or Record(number, _cells(event))
+            number: self._records.get(number) or Record(number, _cells(event, short), words=event.text)
             for number, event in numbered.items()
         }
         self.fill(list(reversed(self._records.values())))
@@ -55,13 +65,14 @@ class Ticker(LiveTable):
         return self._events.get(number) if isinstance(number, int) else None
 
 
-def _cells(event: Event) -> dict[str, Cell]:
+def _cells(event: Event, short: bool) -> dict[str, Cell]:
+    text = _ADDRESS.sub("", event.text) if short else event.text
     mark, role = MARKS.get(event.severity, MARKS["info"])
     return {
         "time": (clock(event.at_ns), "muted"),
         "mark": (mark, role),
         "kind": (clean(event.kind, 16), "muted"),
-        "text": (clean(event.text, 300), role if event.severity in ("warning", "alarm") else "text"),
+        "text": (clean(text, 300), role if event.severity in ("warning", "alarm") else "text"),
     }
 
 

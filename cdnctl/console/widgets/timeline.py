@@ -19,6 +19,8 @@ SHAPES = {
 }
 """As in the table of CDNs; `in` is the quiet line that the others stand out from."""
 _WORST = ("out", "probing", "partly", "drained", "in")
+TITLE = "breakers"
+_SHAPES_NAMED = "  ".join(f"{SHAPES[name][0]} {name}" for name in reversed(_WORST))
 NAME, WIDE, WIDE_FROM = 10, 16, 70
 """Cells for a CDN's name, and in panels from that width on."""
 
@@ -28,7 +30,7 @@ class Timeline(Lines):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, classes="panel")
-        self.border_title = "in ─  partly ◑  probing ◐  drained ◌  out ✖"
+        self.border_title = TITLE
         self._tracks = Tracks[str](_states)
         self._cdns: Sequence[Cdn] = ()
         self._now_s = 0.0
@@ -56,7 +58,21 @@ class Timeline(Lines):
             )
         if len(rows) < self.size.height:
             rows.append(time_axis(columns, name))
-        self.show(rows)
+        legend = _legend(self.size.width)
+        fits = len(rows) + len(legend) < self.size.height
+        self.border_title = TITLE if fits else f"{TITLE} · {_SHAPES_NAMED}"
+        self.show([*rows, (), *legend] if fits else rows)
+
+
+def _legend(width: int) -> list[Row]:
+    """What the shapes mean, in as few rows as it takes."""
+    rows: list[Row] = [()]
+    for name in reversed(_WORST):
+        shape, role = SHAPES[name]
+        entry: Row = ((f"{shape} ", role), (f"{name}  ", "muted"))
+        used = sum(len(text) for text, _ in (*rows[-1], *entry))
+        rows = [*rows, entry] if used > width + 2 else [*rows[:-1], (*rows[-1], *entry)]
+    return rows
 
 
 def _states(frame: Frame) -> Iterable[tuple[str, str]]:

@@ -25,7 +25,7 @@ class VerdictTable(LiveTable):
         Column("share", "share", 5, from_width=60),
         Column("bar", "", 8, right=False, from_width=84),
         Column("mbit", "Mbit/s", 6, from_width=52),
-        Column("total", "packets", 7),
+        Column("total", "packets", 8),
         Column("bytes", "bytes", 6, from_width=70),
         Column("course", "last 2 min", 12, right=False, flex=True),
     )
@@ -99,8 +99,8 @@ class PacketTable(LiveTable):
         Column("source", "from", 18, right=False, grows=True),
         Column("target", "to", 18, right=False, grows=True),
         Column("length", "bytes", 5),
-        Column("verdict", "verdict", 12, right=False, flex=True),
-        Column("cdn", "CDN", 10, right=False, from_width=100),
+        Column("verdict", "verdict", 12, right=False, grows=True),
+        Column("cdn", "CDN", 10, right=False, flex=True, from_width=100),
     )
 
     def empty_text(self) -> str:

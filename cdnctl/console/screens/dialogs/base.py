@@ -31,6 +31,8 @@ from cdnctl.model import AnyChange, Confirm, Outcome, Revert
 SETTLE_S = 0.12
 """Typing is let settle for so long before the agent is asked."""
 PREVIEW_LINES = 4
+FRAME = 6
+"""Cells of a dialog's width that its border and padding take."""
 CONFIRM_S = 120.0
 """How long a risky change waits to be confirmed."""
 
@@ -149,7 +151,7 @@ class Dialog(ModalScreen[Outcome | None]):
 
     def say_problem(self, text: str) -> None:
         """Show what is wrong with the input."""
-        self.say(wrapped("✖", text, self.WIDTH - 4, "bad"))
+        self.say(wrapped("✖", text, self.WIDTH - FRAME, "bad"))
 
 
 class ChangeDialog(Dialog):
@@ -225,15 +227,15 @@ class ChangeDialog(Dialog):
         if outcome is None:
             self.say([((" nothing to change", "muted"),)])
         elif outcome.ok:
-            rows = wrapped("→", outcome.text, self.WIDTH - 4, "text")
+            rows = wrapped("→", outcome.text, self.WIDTH - FRAME, "text")
             if outcome.risk:
                 said = f"{outcome.risk}: reverts in {CONFIRM_S:.0f} s unless confirmed"
-                rows += wrapped("▲", said, self.WIDTH - 4, "warn")
+                rows += wrapped("▲", said, self.WIDTH - FRAME, "warn")
             for warning in outcome.warnings:
-                rows += wrapped("▲", warning, self.WIDTH - 4, "warn")
+                rows += wrapped("▲", warning, self.WIDTH - FRAME, "warn")
             self.say(rows)
         else:
-            self.say(outcome_rows(outcome, self.WIDTH - 4))
+            self.say(outcome_rows(outcome, self.WIDTH - FRAME))
 
     def _tell(self, text: str) -> None:
         if self._busy and self.is_attached:
@@ -277,7 +279,7 @@ class ChangeDialog(Dialog):
         if outcome.ok:
             self.dismiss(outcome)
         else:
-            self.say(outcome_rows(outcome, self.WIDTH - 4))
+            self.say(outcome_rows(outcome, self.WIDTH - FRAME))
 
     async def _send(self, wanted: list[AnyChange]) -> Outcome:
         tried = await self.try_whole(wanted)

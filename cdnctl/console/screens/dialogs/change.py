@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean, percent
-from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.base import FRAME, ChangeDialog
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import wrapped
@@ -36,7 +36,7 @@ class PlanDialog(ChangeDialog):
     def on_mount(self) -> None:
         rows: list[Row] = []
         for change in self._wanted[:LISTED]:
-            rows += wrapped("$", command_line(change), self.WIDTH - 4, "text")
+            rows += wrapped("$", command_line(change), self.WIDTH - FRAME, "text")
         if len(self._wanted) > LISTED:
             rows.append(((f"   and {len(self._wanted) - LISTED} more like these", "muted"),))
         about = self.query_one("#about", Lines)
@@ -51,8 +51,8 @@ class PlanDialog(ChangeDialog):
         super().show_preview(outcome)
         if outcome is not None and outcome.ok and outcome.shares:
             then = ", ".join(f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items())
-            rows = wrapped("→", outcome.text, self.WIDTH - 4, "text")
-            self.say([*rows, *wrapped("", f"shares of new flows then: {then}", self.WIDTH - 4, "muted")])
+            rows = wrapped("→", outcome.text, self.WIDTH - FRAME, "text")
+            self.say([*rows, *wrapped("", f"shares of new flows then: {then}", self.WIDTH - FRAME, "muted")])
 
     def action_copy(self) -> None:
         """The command lines to the terminal's clipboard."""

@@ -16,30 +16,33 @@ WORDS = (
     ("✖ out", "ejected: dark (no answers), refusing (resets) or slow"),
     ("◐ probing", "single new flows try whether it is back"),
     ("◌ drained", "by an operator: no new flows, live ones stay"),
-    ("want", "weight wanted by configuration or operator, 0 to 1000"),
-    ("eff", "share of the pick table now, after drains and ejections"),
+    ("weight", "what is wanted by configuration or operator, 0 to 1000"),
+    ("table", "share of the pick table now, after drains and ejections"),
     ("p50 p95 p99", "handshake at the box, SYN to SYN-ACK, in ms, last 5 s"),
     ("new/s", "new flows a second"),
     ("share", "share of the new flows of the last 5 s"),
     ("rescued", "connects that got no answer and were moved elsewhere"),
     ("pps, Mbit/s", "packets and megabits a second, last 5 s"),
+    ("↑ ↓", "to the CDN, and from it"),
     ("k M G", "thousand, million, billion"),
     ("drop", "talkers: share of the source's packets that were dropped"),
     ("±", "relative standard error of a sampled rate"),
-    ("1 in N", "every Nth packet is sampled; lost: samples that got lost"),
+    ("1 in N, 1:N", "every Nth packet is sampled; lost: samples that got lost"),
     ("blocks", "prefixes wanted, and enforced if that differs"),
     ("◑ partly", "some of its endpoints are out"),
-    ("now, usual", "endpoints: handshake now (peak, falls slowly), and slow average"),
+    ("now, usual", "endpoints: handshake now (a peak that falls), and average"),
     ("limit", "endpoints: a handshake over this counts as slow"),
     ("silent", "endpoints: connects since the last answer"),
     ("ports", "endpoints: share of the SNAT ports towards it that are held"),
     ("95% sure", "talkers: the true rate lies between, 19 times in 20"),
-    ("full, spill", "share of a CDN's capacity in use; new flows that went elsewhere for it"),
+    ("full, spill", "share of capacity in use; new flows that went elsewhere"),
     ("hits", "packets that a block dropped, estimated from samples"),
     ("▲ DISARMED", "nothing is dropped or ejected"),
     ("✖ BYPASSED", "every packet passes untouched, nothing is translated"),
 )
 FACE, WORD = 11, 13
+PALETTE = "ctrl+p"
+"""Where those are found that have no key."""
 GAP = 4
 FRAME = 8
 """Cells that border, padding and scroll bar take."""
@@ -101,7 +104,7 @@ def _keys(name: str) -> list[Row]:
         if key.group != group:
             group = key.group
             rows += [*([()] if rows else []), ((group, "accent bold"),)]
-        rows.append(((fit(key.face, FACE), "text bold"), (key.help, "muted")))
+        rows.append(((fit(key.face or PALETTE, FACE), "text bold"), (key.help, "muted")))
     return rows
 
 

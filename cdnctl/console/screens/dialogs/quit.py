@@ -15,7 +15,7 @@ from cdnctl.model import AnyChange, Outcome, Stop
 
 LEAVE, DETACH = "leave", "detach"
 _ABOUT: dict[str, tuple[Row, ...]] = {
-    LEAVE: ((("This window ends. The kernel and the agent go on as they are.", "muted"),),),
+    LEAVE: ((("This window ends. Kernel and agent go on as they are.", "muted"),),),
     DETACH: ((("The program leaves its interfaces and the agent ends.", "warn"),),),
 }
 
@@ -60,7 +60,7 @@ class QuitDialog(ChangeDialog):
         for name, text in texts.items():
             mark = " ●" if name == self.choice else " ○"
             off = name == DETACH and self.session.read_only
-            role = "faint" if off else "text bold" if name == self.choice else "muted"
+            role = "muted" if off else "text bold" if name == self.choice else "muted"
             records.append(Record(name, {"mark": (mark, "accent"), "what": (text, role)}))
         self.query_one("#choices", _Choices).fill(records)
         self.query_one("#about", Lines).show(_ABOUT[self.choice])
@@ -68,6 +68,7 @@ class QuitDialog(ChangeDialog):
         self.query_one("#confirm", Push).relabel(
             "Quit" if leaving else "Detach and quit", "ctrl+s", "accent" if leaving else "bad"
         )
+        self.query_one("#confirm", Push).display = not leaving  # Enter does the same
         cancel = self.query_one("#cancel", Push)
         cancel.relabel("Quit, edge goes on" if leaving else "Cancel", "enter" if leaving else "esc", "text")
 

@@ -36,7 +36,7 @@ class WeightTable(PickTable):
     """One row a CDN: its weight and share now, and as planned."""
 
     COLUMNS = (
-        Column("name", "CDN", 10, right=False, flex=True),
+        Column("name", " CDN", 10, right=False, flex=True),
         Column("state", "state", 9, right=False),
         Column("now", "weight", 6),
         Column("share", "share", 5),
@@ -214,7 +214,7 @@ class WeightsDialog(ChangeDialog):
             "state": STATES.get(cdn.state, ("?", "warn")),
             "now": (str(cdn.wanted_weight), "muted"),
             "share": (percent(cdn.effective_share), "muted"),
-            "arrow": ("→", "accent" if changed else "faint"),
+            "arrow": ("→", "accent" if changed else "muted"),
             "plan": planned,
             "then": (percent(then), "text bold"),
             "bar": lambda width: bar(then, width, series),
