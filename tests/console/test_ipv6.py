@@ -23,7 +23,7 @@ def both_families() -> Edge:
     return edge
 
 
-@pytest.mark.parametrize(("size", "room"), [((120, 40), 21), ((200, 50), 32)])
+@pytest.mark.parametrize(("size", "room"), [((120, 40), 19), ((200, 50), 30)])
 async def test_a_long_prefix_takes_room_from_the_bar_beside_it(size: tuple[int, int], room: int) -> None:
     async with console([both_families().frame()], size) as desk:
         lines = [line for line in desk.text.splitlines() if "900k" in line]
