@@ -272,6 +272,8 @@ AnyChange = (
     | Record
     | StopRecording
 )
+Lasting = Reload | Revert | Undo | Repair
+"""Changes that may take their time: frames and others' commands go on meanwhile."""
 AnyQuery = (
     ListBlocks
     | FindBlocks
@@ -310,6 +312,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     """Why a change should be made with `confirm_s`; empty: it need not."""
     state_version: int = 0
     """Of the state that this was planned on, or that it led to."""
+    reverts_at_ns: int = 0
+    """Wall time at which it reverts unless a `Confirm` comes before; 0: it stays."""
     revisions: list[Revision] | None = None
     state: str | None = None
     differences: list[Difference] | None = None
