@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from cdnctl.config import Config
 from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.config.values import LEAST_RATE
-from cdnctl.defence.blocklist import parse_prefix
+from cdnctl.defence.blocklist import parse_code, parse_prefix
 from cdnctl.model import Block
 from cdnctl.state import State
 
@@ -138,7 +138,7 @@ def _blocks(state: State, config: Config) -> list[str]:
 
 def _why_not(block: Block) -> str | None:
     try:
-        parse_prefix(block.prefix)
+        parse_code(block.prefix)
     except ValueError as error:
         return str(error)
     if not (0 <= block.created_ns <= _LAST_NS and 0 <= block.expires_ns <= _LAST_NS):
