@@ -133,6 +133,42 @@ class KernelBlocks:
             before.expires_ns and before.expires_ns <= time.monotonic_ns() + _LAPSING_NS
         )
 
+    def put_all(self, wanted: Wanted) -> None:
+        """Add many prefixes, or change when they end: a hundred thousand in some tenths of a second.
+
+        Raises OSError; then part of them is in force.
+        """
+        found, held = packing.sort(wanted, _began_ns()), self._held
+        ends, known = _ends(found), {key: held[key] for key in _ends(found) if key in held}
+        self._hints.add_many(
+            [
+                address
+                for address, number in zip(found.addresses, found.numbers(), strict=True)
+                if number not in known
+            ],
+            [key for key in found.others if key not in known],
+        )
+        fresh = [number for number in found.numbers() if number not in known]
+        late = self._exact.add_new(fresh, [ends[number] for number in fresh])
+        rest = cast("dict[Key, int]", dict(late)) | {key: ends[key] for key in known}
+        rest |= {key: end for key, end in found.others.items() if key not in known}
+        self._held.update(ends)
+        self._ended.difference_update(ends)
+        for end, key in ((end, key) for key, end in ends.items() if end):
+            heapq.heappush(self._ends, (end, type(key) is bytes, key))
+        singles: dict[bytes, bytes] = {}
+        prefixes: dict[bytes, bytes] = {}
+        for key, end in rest.items():
+            long = _long(key)
+            before = self._find(long) if key in known else None
+            entry = _entry(long, end, 0 if before is None else before.hits)
+            if long.startswith(WHOLE):
+                singles[long[4:]] = entry
+            else:
+                prefixes[long] = entry
+        self._exact.put_all(singles)
+        Entries.of(prefixes).write(self._prefix)
+
     def remove(self, network: abi.AnyNetwork) -> None:
         """Take a prefix out, if the kernel has not done so already. Raises OSError; it then stays."""
         long = abi.prefix_key(network)

@@ -160,6 +160,12 @@ class Hints:
         if self._count(key, self._ip4.words, self._ip6.words):
             self._wide_count.put(abi.key(0), _COUNT.pack(self._wide))
 
+    def add_many(self, addresses: Iterable[int], keys: Iterable[bytes]) -> None:
+        """Mark what many touch: single IPv4 addresses as numbers, all else by keys."""
+        self._ip4.add((address >> _BELOW for address in addresses), abi.BLOCK_EXACT, self._ip4.words)
+        for key in keys:
+            self.add(key)
+
     def set_again(self, key: bytes) -> None:
         """Mark what a prefix touches that is counted already."""
         length, address = _COUNT.unpack_from(key)[0], key[4:]

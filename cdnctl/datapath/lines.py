@@ -142,6 +142,19 @@ class Addresses:
             words[line * _WORDS + cell] = number << _END_BITS | ticks(end_ns)
         return late
 
+    def add_new(self, numbers: Sequence[int], ends: Sequence[int]) -> list[tuple[int, int]]:
+        """The same into lines that have some, of addresses that are in none."""
+        words, shift, late = self._words, self._shift, list[tuple[int, int]]()
+        for number, end_ns in zip(numbers, ends, strict=True):
+            first = ((number * _FACTOR & _MASK) >> shift) * _WORDS
+            line = words[first : first + _ELSEWHERE].tolist()
+            if not number or 0 not in line or any(word >> _END_BITS == number for word in line):
+                late.append((number, end_ns))
+            else:
+                words[first + line.index(0)] = number << _END_BITS | ticks(end_ns)
+        self._hits.delete_all([_NUMBER.pack(number) for number in numbers])
+        return late
+
     def recount(self) -> None:
         """Have each line count exactly those that are elsewhere: an agent may have ended in between."""
         numbers = filter(None, (_number(key) for key, _ in self._hash.items()))

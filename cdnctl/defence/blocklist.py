@@ -62,9 +62,7 @@ def parse_prefix(text: str) -> Network:
             raise ValueError(f"{text} covers {_MAPPED}, all of IPv4; write a prefix that leaves it out")
         first = IPv4Address(network.network_address.packed[12:])
         network = IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
-    shortest = SHORTEST[network.version]
-    if network.prefixlen < shortest:
-        raise ValueError(f"{text} is too wide; of IPv{network.version} a /{shortest} is the most")
+    _check_length(network)
     return network
 
 
@@ -178,6 +176,25 @@ class Blocklist:
         heapq.heapify(self._ends)
         self._newest.forget()
 
+    def take(self, blocks: Iterable[Block]) -> View:
+        """Want these as well, of one source that had none before; what the kernel should hold of them."""
+        blocks = list(blocks)
+        self.fill(blocks)
+        made = dict.fromkeys(parse_code(block.prefix) for block in blocks)
+        return view_of({code: self._held[code] for code in made})
+
+    def let_go(self, source: str) -> tuple[list[Block], View, list[Network]]:
+        """Want nothing of a source any more: what that was, what the kernel should hold of it for others, and
+        which prefixes nobody wants now."""
+        gone = [
+            (code, block) for code, blocks in self._held.items() for block in blocks if block.source == source
+        ]
+        for code, _ in gone:
+            self._drop(code, source)
+        left = {code: self._held[code] for code, _ in gone if code in self._held}
+        free = [codes.network(code) for code, _ in gone if code not in left]
+        return [block for _, block in gone], view_of(left), free
+
     def remove(self, prefix: str, source: str) -> Delta:
         """No longer want the block of this prefix and source. Raises ValueError if there is none."""
         code = parse_code(prefix)
@@ -264,7 +281,8 @@ class Blocklist:
         shown, blocks = codes.show(code), self._held.get(code, ())
         if blocks:
             others = ", ".join(sorted(each.source for each in blocks))
-            return f"{shown} is not blocked by {source} but by {others}, and stays so"
+            said = f"{shown} is not blocked by {source} but by {others}, and stays so"
+            return f"{said}; `cdnctl allow {shown}` lets it pass all the same"
         around = [wider for wider in codes.around(code) if wider in self._held]
         if around:
             covering = ", ".join(map(codes.show, around))
@@ -284,6 +302,22 @@ def view_of(held: Mapping[int, tuple[Block, ...]]) -> View:
             addresses.append(number)
             ends.append(end)
     return View(addresses, ends, others)
+
+
+def why_no_block(code: int) -> str:
+    """Why a code that somebody sent is none that may be blocked; nothing if it is."""
+    try:
+        network = codes.network(code)
+        parse_prefix(codes.show(code)) if code >= codes.SIX else _check_length(network)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _check_length(network: Network) -> None:
+    shortest = SHORTEST[network.version]
+    if network.prefixlen < shortest:
+        raise ValueError(f"{network} is too wide; of IPv{network.version} a /{shortest} is the most")
 
 
 def covers(wider: Network, network: Network) -> bool:

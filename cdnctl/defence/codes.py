@@ -8,7 +8,7 @@ go into one table.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 Network = IPv4Network | IPv6Network
@@ -19,6 +19,8 @@ _MASK4, _MASK6 = (1 << _LENGTH4) - 1, (1 << _LENGTH6) - 1
 SIX = 1 << (128 + _LENGTH6)
 """Codes from here on are of IPv6."""
 WIDTH4 = 32
+_ROW4, _ROW6 = 5, 17
+"""Bytes of a prefix that is sent."""
 
 
 def of_network(network: Network) -> int:
@@ -60,6 +62,13 @@ def around(code: int) -> Iterator[int]:
         yield mark | first >> rest << rest + bits | shorter
 
 
+def span(code: int) -> tuple[int, int]:
+    """The codes of all that lies in it are from the one on and below the other."""
+    mark, bits, width = (0, _LENGTH4, WIDTH4) if code < SIX else (SIX, _LENGTH6, 128)
+    first, length = (code ^ mark) >> bits, code & ((1 << bits) - 1)
+    return code, mark + ((first + (1 << width - length)) << bits)
+
+
 def show(code: int) -> str:
     """As operators write it: a /32, or a /128 of IPv6, is an address."""
     if code < SIX:
@@ -71,3 +80,30 @@ def show(code: int) -> str:
 
 def _text(family: socket.AddressFamily, first: int, size: int) -> str:
     return socket.inet_ntop(family, first.to_bytes(size))
+
+
+# --- as bytes, to be sent: the address and a byte of length ------------------------------------------------
+
+
+def pack(codes: Iterable[int]) -> tuple[bytes, bytes]:
+    """Those of IPv4, and those of IPv6, each one behind the other."""
+    four, six = bytearray(), bytearray()
+    for code in codes:
+        if code < SIX:
+            four += (code >> _LENGTH4 << 8 | code & _MASK4).to_bytes(_ROW4)
+        else:
+            six += (code ^ SIX).to_bytes(_ROW6)
+    return bytes(four), bytes(six)
+
+
+def unpack(four: bytes, six: bytes) -> list[int]:
+    """The inverse, of whatever anybody sent: what is no code of a prefix may be among them.
+
+    Raises ValueError for bytes that are left over.
+    """
+    if len(four) % _ROW4 or len(six) % _ROW6:
+        raise ValueError("a part of a list that ends within a prefix")
+    rows4 = (int.from_bytes(four[at : at + _ROW4]) for at in range(0, len(four), _ROW4))
+    found = [row >> 8 << _LENGTH4 | row & 255 for row in rows4 if row & 255 <= WIDTH4]
+    found += [SIX | int.from_bytes(six[at : at + _ROW6]) for at in range(0, len(six), _ROW6)]
+    return found

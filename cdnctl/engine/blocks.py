@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -97,6 +97,28 @@ class Blocks:
         except OSError:
             self._put_back(prefix, source, before)
             raise
+
+    def take(self, blocks: Sequence[Block]) -> None:
+        """Want and enforce many of one source. Raises OSError or ValueError; then all is as it was."""
+        source = blocks[0].source
+        with undisturbed():
+            try:
+                self._kernel.put_all(Wanted(*self.wanted.take(blocks)))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.let_go(source)
+                raise
+        self._tables.bump_generation()
+
+    def let_go(self, source: str) -> list[Block]:
+        """Want nothing of a source any more; what that was. Raises OSError; then part of it is in force."""
+        with undisturbed():
+            gone, others, free = self.wanted.let_go(source)
+            if others.addresses or others.others:
+                self._kernel.put_all(Wanted(*others))
+            for network in free:
+                self._kernel.remove(network)
+        return gone
 
     def expire(self) -> tuple[list[Block], OSError | None]:
         """Those that have ended are wanted no more, but for what is too much at once: the kernel has let them

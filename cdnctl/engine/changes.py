@@ -28,6 +28,7 @@ from cdnctl.model import (
     Arm,
     Attach,
     Block,
+    BlockList,
     BlockPrefix,
     Bypass,
     Change,
@@ -40,6 +41,7 @@ from cdnctl.model import (
     GetState,
     Lasting,
     ListCustomers,
+    ListPart,
     Mark,
     Note,
     Outcome,
@@ -59,6 +61,8 @@ from cdnctl.model.lines import command_line, duration
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
 
+_BESIDE = Note | Mark | ListPart
+"""Changes of nothing that the journal is about."""
 _LONGEST_LIFETIME_S = 366 * 86400.0
 _LONGEST_TEXT = 500
 
@@ -75,6 +79,8 @@ class Changes:
         self._back, self._drift = back, drift
         self._do: dict[type[Any], Callable[[Any], Outcome | Planned]] = {
             BlockPrefix: self._block,
+            ListPart: engine.lists.take,
+            BlockList: engine.lists.plan,
             Unblock: self._unblock,
             SetWeights: self._weights,
             Drain: lambda command: self._drain(command, True),
@@ -109,7 +115,7 @@ class Changes:
         before = self._picture()
         try:
             _check_reason(command)
-            if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
+            if isinstance(command, Change) and not isinstance(command, Stop | _BESIDE):
                 self._engine.attachment.check_loaded()
             found = run(command)
             if isinstance(found, Planned):
@@ -119,7 +125,7 @@ class Changes:
             outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
-        if not isinstance(command, Change) or command.dry_run or isinstance(command, Note | Mark):
+        if not isinstance(command, Change) or command.dry_run or isinstance(command, _BESIDE):
             return outcome
         return self._record(command, actor, self._idle(command, outcome), before)
 

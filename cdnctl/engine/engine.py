@@ -40,6 +40,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.lists import Lists
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
@@ -93,6 +94,7 @@ class Engine:
         self.neighbours = Neighbours()
         self._fills = Fills()
         self._held_back = held.Watch()
+        self.lists = Lists(self)
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self._changes = Changes(self)
         self.transactions = self._changes.transactions

@@ -181,6 +181,9 @@ class Transactions:
         blocks = [what for what in record.after if objects.in_blocks(what)]
         try:
             for what in blocks:
+                if objects.is_list(what):
+                    self._save_list(what, record)
+                    continue
                 name = what.partition(" ")[2]
                 made = (
                     each for each in self._engine.blocks.wanted.find(name) if each.source == objects.MANUAL
@@ -197,6 +200,13 @@ class Transactions:
             ) from error
         if len(blocks) < len(record.after):
             store.save(self._engine.state)
+
+    def _save_list(self, source: str, record: Record) -> None:
+        log = self._engine.store.blocks
+        if record.after[source] is None:
+            log.let_go(source, record.revision)
+        else:
+            log.add_list(self._engine.lists.blocks_of(source), record.revision)
 
     def abandon(self) -> None:
         """What was begun is not made; the kernel is as it was."""

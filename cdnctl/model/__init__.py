@@ -35,6 +35,7 @@ from cdnctl.model.commands import AnyCommand as AnyCommand
 from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
 from cdnctl.model.commands import Attach as Attach
+from cdnctl.model.commands import BlockList as BlockList
 from cdnctl.model.commands import BlockPrefix as BlockPrefix
 from cdnctl.model.commands import Bypass as Bypass
 from cdnctl.model.commands import Change as Change
@@ -53,6 +54,7 @@ from cdnctl.model.commands import GetState as GetState
 from cdnctl.model.commands import Lasting as Lasting
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
+from cdnctl.model.commands import ListPart as ListPart
 from cdnctl.model.commands import ListTalkers as ListTalkers
 from cdnctl.model.commands import Mark as Mark
 from cdnctl.model.commands import Note as Note
