@@ -89,10 +89,11 @@ class KernelBlocks:
         and only then does anything go. Raises OSError; then nothing was opened.
         """
         known, found = self._known(), packing.sort(wanted, _began_ns())
+        ends = _ends(found)
         # nobody is to wait for the kernel who has something to count meanwhile
         with ThreadPoolExecutor(1) as kernel:
-            writing = kernel.submit(self._write_missing, found, known)
-            plan, ends = self._hints.plan(found.others, found.addresses), _ends(found)
+            writing = kernel.submit(self._write_missing, found, ends, known)
+            plan = self._hints.plan(found.others, found.addresses)
             late = writing.result()
         self._hints.open_to(plan)
         gone = [_long(key) for key in known if key not in ends]
@@ -232,10 +233,12 @@ class KernelBlocks:
             known[key] = _unpack(value).expires_ns
         return known
 
-    def _write_missing(self, found: packing.Sorted, known: Mapping[Key, int]) -> list[_Write]:
+    def _write_missing(
+        self, found: packing.Sorted, ends: dict[Key, int], known: Mapping[Key, int]
+    ) -> list[_Write]:
         """Write what the kernel has not. What finds no room comes back: what has to go takes it up."""
         late = []
-        for write in self._missing(found, known):
+        for write in self._missing(found, ends, known):
             try:
                 write()
             except OSError as error:
@@ -244,13 +247,13 @@ class KernelBlocks:
                 late.append(write)
         return late
 
-    def _missing(self, found: packing.Sorted, known: Mapping[Key, int]) -> list[_Write]:
+    def _missing(self, found: packing.Sorted, ends: dict[Key, int], known: Mapping[Key, int]) -> list[_Write]:
         """What to write into either table, with the hits so far."""
         if not known and found.addresses:  # nothing to compare with: they need no entries of their own
             left = self._exact.add_all(found.numbers(), found.ends)
             wanted = cast("dict[Key, int]", dict(left)) | cast("dict[Key, int]", found.others)
         else:
-            wanted = _ends(found)
+            wanted = ends
         singles: dict[bytes, bytes] = {}
         prefixes: dict[bytes, bytes] = {}
         for key, end in wanted.items():

@@ -103,8 +103,8 @@ class Blocklist:
     def __init__(self) -> None:
         self._held: dict[int, tuple[Block, ...]] = {}
         """By the prefix' code: one of each source."""
-        self._ends: list[tuple[int, int, str]] = []
-        """A heap of (end, code, source); entries that were replaced since stay until due."""
+        self._ends: list[int] = []
+        """A heap of ends, each with the code behind it; those that were replaced since stay until due."""
         self._count = 0
         self._newest = Newest()
         self.by_source: Counter[str] = Counter()
@@ -150,7 +150,7 @@ class Blocklist:
         block = block if shown == block.prefix else replace(block, prefix=shown)
         self._put(code, block)
         if block.expires_ns:
-            heapq.heappush(self._ends, (block.expires_ns, code, block.source))
+            heapq.heappush(self._ends, block.expires_ns << codes.BITS | code)
         return self._delta(code, before)
 
     def fill(self, blocks: Iterable[Block]) -> None:
@@ -170,7 +170,7 @@ class Blocklist:
                 held[code] = (block,)
                 counts[block.source] = counts.get(block.source, 0) + 1
             if block.expires_ns:
-                ends.append((block.expires_ns, code, block.source))
+                ends.append(block.expires_ns << codes.BITS | code)
         self._count += sum(counts.values())
         self.by_source.update(counts)
         heapq.heapify(self._ends)
@@ -209,15 +209,14 @@ class Blocklist:
         kernel."""
         gone: list[Block] = []
         before: dict[int, int | None] = {}
-        while self._ends and self._ends[0][0] <= now_ns and (most is None or len(gone) < most):
-            end, code, source = heapq.heappop(self._ends)
-            found = (each for each in self._held.get(code, ()) if each.source == source)
-            block = next(found, None)
-            if block is None or block.expires_ns != end:
-                continue  # removed or replaced since
-            before.setdefault(code, self._end(code))
-            self._drop(code, source)
-            gone.append(block)
+        due = now_ns + 1 << codes.BITS
+        while self._ends and self._ends[0] < due and (most is None or len(gone) < most):
+            code = heapq.heappop(self._ends) & (1 << codes.BITS) - 1
+            for block in self._held.get(code, ()):
+                if 0 < block.expires_ns <= now_ns:
+                    before.setdefault(code, self._end(code))
+                    self._drop(code, block.source)
+                    gone.append(block)
         deltas = [self._delta(code, end) for code, end in before.items()]
         return gone, Delta(
             changed={network: end for delta in deltas for network, end in delta.changed.items()},

@@ -18,6 +18,8 @@ _LENGTH4, _LENGTH6 = 6, 8
 _MASK4, _MASK6 = (1 << _LENGTH4) - 1, (1 << _LENGTH6) - 1
 SIX = 1 << (128 + _LENGTH6)
 """Codes from here on are of IPv6."""
+BITS = 128 + _LENGTH6 + 1
+"""Of the largest code."""
 WIDTH4 = 32
 _ROW4, _ROW6 = 5, 17
 """Bytes of a prefix that is sent."""
