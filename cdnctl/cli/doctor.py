@@ -72,10 +72,10 @@ def examine(options: argparse.Namespace) -> Report:
     edge = edge or (config.edge.name if config else "")
     if config:
         findings.append(doctor.Finding("ok", "configuration", f"{file} is in order"))
-        if held := held_back(edge, file):
-            findings.append(doctor.Finding("warn", "configuration", held.text, held.remedy))
     there = _go_there(options, edge)
     answers, silence, barred = _agent(edge) if edge else (False, "", "")
+    if config and (held := held_back(edge, file, asks=answers and not barred)):
+        findings.append(doctor.Finding("warn", "configuration", held.text, held.remedy))
     box = inspect.look(edge, config, agent=answers, elsewhere=there.unseen)
     where = elsewhere.shown(there.moved_to) if there.moved_to else ""
     judged = doctor.judge(replace(box, silence=silence, where=where), config)

@@ -79,8 +79,8 @@ class Changes:
         self._back, self._drift = back, drift
         self._do: dict[type[Any], Callable[[Any], Outcome | Planned]] = {
             BlockPrefix: self._block,
-            ListPart: engine.lists.take,
-            BlockList: engine.lists.plan,
+            ListPart: lambda command: engine.lists.take(command),
+            BlockList: lambda command: engine.lists.plan(command),
             Unblock: self._unblock,
             SetWeights: self._weights,
             Drain: lambda command: self._drain(command, True),

@@ -207,7 +207,6 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
     "line",
     [
         "nonsense",
-        "block",
         "block 10.0.0.1 --for 4parsecs",
         "block 10.0.0.1 --for 0s",
         "weight aurora",
