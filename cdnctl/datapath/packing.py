@@ -1,7 +1,7 @@
 """A great many prefixes as the kernel's keys.
 
-A list may have a million, nearly all of them single IPv4 addresses: their keys are made column by column,
-a byte of all of them at a time, not one by one.
+A list may have a million, nearly all of them single IPv4 addresses: these go as numbers, all else as the
+keys of the kernel's trie.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ from cdnctl.datapath.kernel import Map
 
 WHOLE = abi.prefix_key(IPv4Network("0.0.0.0/32"))[:4]
 """How the key of a single address begins, of either family; the rest is its key among single addresses."""
-_WHOLE4 = abi.prefix_key(IPv4Network("0.0.0.0/32"))[:-4]
-_NUMBER, _END = 4, 8
-"""Bytes of an IPv4 address, and of an end."""
-_MAPPED_BITS = 96
 BLOCK = struct.Struct("=QQII")
 """struct block: its end on the kernel's clock, hits, length of its prefix, nothing."""
 _AT_ONCE = 65_536
@@ -55,6 +51,17 @@ class Entries:
             )
 
 
+class Wanted(NamedTuple):
+    """What is to be held, each with its end as wall time; 0 is never."""
+
+    addresses: Sequence[int]
+    """Single IPv4 addresses, as numbers."""
+    ends: Sequence[int]
+    """Theirs, one each."""
+    others: Mapping[abi.AnyNetwork, int]
+    """All else."""
+
+
 class Sorted(NamedTuple):
     """What is wanted, by kind; each with its end on the kernel's clock."""
 
@@ -65,11 +72,12 @@ class Sorted(NamedTuple):
     others: dict[bytes, int]
     """Everything else, by its key in the trie."""
 
-    def all(self) -> dict[bytes, int]:
-        """Ends by the key in the trie."""
-        packed, size = _packed(_WHOLE4, self.addresses), len(_WHOLE4) + _NUMBER
-        keys = [packed[at : at + size] for at in range(0, len(packed), size)]
-        return dict(zip(keys, self.ends, strict=True)) | self.others
+    def numbers(self) -> array[int]:
+        """The addresses as they stand in a packet: as the kernel's lines have them."""
+        numbers = array("I", self.addresses)
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        return numbers
 
 
 def on_clock(wall_ns: int, began_ns: int) -> int:
@@ -77,30 +85,23 @@ def on_clock(wall_ns: int, began_ns: int) -> int:
     return wall_ns and max(1, wall_ns - began_ns)
 
 
-def sort(wanted: Mapping[abi.AnyNetwork, int], began_ns: int) -> Sorted:
+def sort(wanted: Wanted | Mapping[abi.AnyNetwork, int], began_ns: int) -> Sorted:
     """Wanted ends are wall time, 0 is never; the kernel's clock began at `began_ns`."""
-    addresses, ends, others = list[int](), list[int](), dict[bytes, int]()
+    if not isinstance(wanted, Wanted):
+        wanted = _by_kind(wanted)
+    ends = [wall_ns and max(1, wall_ns - began_ns) for wall_ns in wanted.ends]
+    others = {
+        abi.prefix_key(network): on_clock(wall_ns, began_ns) for network, wall_ns in wanted.others.items()
+    }
+    return Sorted(list(wanted.addresses), ends, others)
+
+
+def _by_kind(wanted: Mapping[abi.AnyNetwork, int]) -> Wanted:
+    addresses, ends, others = list[int](), list[int](), dict[abi.AnyNetwork, int]()
     for network, wall_ns in wanted.items():
-        end_ns = on_clock(wall_ns, began_ns)
         if type(network) is IPv4Network and network.prefixlen == IPV4LENGTH:
             addresses.append(int(network.network_address))
-            ends.append(end_ns)
+            ends.append(wall_ns)
         else:
-            others[abi.prefix_key(network)] = end_ns
-    return Sorted(addresses, ends, others)
-
-
-def _packed(first: bytes, addresses: Sequence[int]) -> bytes:
-    """Keys that begin with `first` and end with an address."""
-    numbers = array("I", addresses)
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    keys = bytearray((first + bytes(_NUMBER)) * len(addresses))
-    _set_columns(keys, len(first), len(first) + _NUMBER, numbers.tobytes(), _NUMBER)
-    return bytes(keys)
-
-
-def _set_columns(rows: bytearray, at: int, size: int, fields: bytes, width: int) -> None:
-    """Put a field of `width` bytes into each row of `size`, from its byte `at` on."""
-    for column in range(width):
-        rows[at + column :: size] = fields[column::width]
+            others[network] = wall_ns
+    return Wanted(addresses, ends, others)

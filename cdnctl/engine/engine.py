@@ -40,6 +40,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.lists import Lists
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.ticker import Ticker
@@ -54,14 +55,13 @@ from cdnctl.model import (
     Actor,
     AnyCommand,
     Customer,
+    Diff,
     Frame,
+    Lasting,
     MapFill,
     Outcome,
     PacketFilter,
-    Reload,
-    Revert,
     Sampled,
-    Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import journal_path, nat_log_path, state_dir
@@ -93,6 +93,8 @@ class Engine:
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
+        self._held_back = held.Watch()
+        self.lists = Lists(self)
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
@@ -360,6 +362,9 @@ class Engine:
             maps=self._maps(),
             state_version=self.state.revision,
             pending=self.transactions.picture(),
+            held_back=self._held_back.picture(
+                self.config.path, self.config.edge.name, self.config_in_force, self.transactions.pending
+            ),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
@@ -466,6 +471,10 @@ class Engine:
         """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
         return self._changes.execute(command, actor)
 
-    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
-        """Put the configuration, or an earlier one, into force. Frames and commands go on meanwhile."""
+    async def reload(self, command: Lasting, actor: Actor) -> Outcome:
+        """The same for what may take its time. Frames and commands go on meanwhile."""
         return await self._changes.reload(command, actor)
+
+    async def diff(self, command: Diff) -> Outcome:
+        """All that the kernel holds otherwise. Frames and commands go on meanwhile."""
+        return await self._changes.diff(command)

@@ -8,7 +8,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.recordings import Recording
-from cdnctl.model.transactions import Pending
+from cdnctl.model.transactions import HeldBack, Pending
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -101,6 +101,8 @@ class Frame(Base, frozen=True, kw_only=True):
     """Counts operators' changes; a plan that is made on this picture says so (`Change.expect`)."""
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
+    held_back: HeldBack | None = None
+    """The configuration's file says other than what is in force, and not for want of a reload alone."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
