@@ -12,7 +12,7 @@ import msgspec
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import panic, show
+from cdnctl.cli import level, panic, show
 from cdnctl.errors import CdnctlError, NoAgent, NotPermitted, UsageError, sudo_line
 from cdnctl.model import (
     Allow,
@@ -33,6 +33,7 @@ from cdnctl.model import (
     Reload,
     SetLimit,
     SetMode,
+    SetShield,
     SetWeights,
     Stop,
     Unblock,
@@ -168,6 +169,17 @@ def disallow(options: argparse.Namespace) -> int:
 def mode(options: argparse.Namespace) -> int:
     """Act, or only observe, after saying what that cuts."""
     return panic.run(options, _with_common(options, SetMode(mode=options.mode)))
+
+
+def shield(options: argparse.Namespace) -> int:
+    """How hard it is for new flows; or the level, why, and what it costs."""
+    if options.level:
+        return _change(options, SetShield(level=options.level))
+    outcome = _ask(options, GetFrame())
+    if outcome.frame is None:
+        return show.outcome(outcome, options.json)
+    level.shield(outcome.frame.shield, options.json)
+    return 0
 
 
 def attach(options: argparse.Namespace) -> int:

@@ -46,6 +46,7 @@ from cdnctl.config.schema import (
     Reflex,
     RegionConfig,
     ServiceConfig,
+    ShieldConfig,
 )
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
 from cdnctl.errors import CdnctlError
@@ -71,6 +72,7 @@ __all__ = [
     "Reflex",
     "RegionConfig",
     "ServiceConfig",
+    "ShieldConfig",
     "family",
     "load",
     "memory",
@@ -85,7 +87,13 @@ __all__ = [
     "snat_rows",
 ]
 
-_ONCE: dict[str, type[Struct]] = {"edge": Edge, "limits": Limits, "reflex": Reflex, "quota": Quota}
+_ONCE: dict[str, type[Struct]] = {
+    "edge": Edge,
+    "limits": Limits,
+    "reflex": Reflex,
+    "quota": Quota,
+    "shield": ShieldConfig,
+}
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region
     "customer": (CustomerConfig, 0, MAX_CUSTOMERS - 1),

@@ -12,7 +12,7 @@ import msgspec
 
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist, protected
-from cdnctl.engine import steering
+from cdnctl.engine import shield, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.reload import Reloading
 from cdnctl.errors import CdnctlError
@@ -37,6 +37,7 @@ from cdnctl.model import (
     Reload,
     SetLimit,
     SetMode,
+    SetShield,
     SetWeights,
     Stop,
     Unblock,
@@ -72,6 +73,7 @@ class Changes:
             Stop: self._stop,
             Note: self._note,
             SetMode: self._mode,
+            SetShield: self._shield,
             SetLimit: customers.limit,
             Allow: customers.allow,
             Disallow: customers.disallow,
@@ -139,6 +141,7 @@ class Changes:
             "allowed": len(state.allowed),
             "armed": state.armed,
             "observing": state.observing,
+            "shield": state.shield,
             "blocks": len(self._engine.blocks.wanted),
         }
 
@@ -314,6 +317,24 @@ class Changes:
         outcome = self._switch(before | abi.Mode.OBSERVE, f"observing: {what}")
         return msgspec.structs.replace(outcome, text=outcome.text.format(tables.live_flows()))
 
+    def _shield(self, command: SetShield) -> Outcome:
+        engine, wish = self._engine, command.level
+        if command.dry_run:
+            level = engine.shielding.level if wish == "auto" else wish
+            return Outcome(ok=True, text=f"would have it so: {shield.words(wish, level)}")
+        before, engine.state.shield = engine.state.shield, wish
+        try:
+            level = engine.shielding.put(wish)
+        except OSError:
+            engine.state.shield = before
+            raise
+        applied_ns = time.monotonic_ns()
+        warnings = self._save()
+        if not engine.state.armed:
+            warnings.append("the edge is disarmed: nothing is shed or challenged until it is armed again")
+        text = shield.words(wish, level)
+        return Outcome(ok=True, text=text, applied_monotonic_ns=applied_ns, warnings=warnings)
+
     def _switch(self, mode: abi.Mode, text: str) -> Outcome:
         engine = self._engine
         engine.tables.mode = mode
@@ -419,6 +440,8 @@ def command_line(command: AnyCommand) -> str:
             words.append("--yes")
         case Reload():
             words += ["--program"] if command.program else []
+        case SetShield():
+            words.append(command.level)
         case SetMode():
             words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
         case SetLimit():

@@ -25,6 +25,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.ports import Ports
+from cdnctl.engine.shield import Shielding, outside_bits
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
@@ -64,6 +65,7 @@ class Engine:
         self._started_ns = time.time_ns()
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
+        self.shielding = Shielding(self.tell, lambda: self.state.shield)
         self._changes = Changes(self)
 
     # -- life --
@@ -183,6 +185,7 @@ class Engine:
         self.write_clients()
         settings.write_management(config, tables)
         self.attachment.links.refresh()
+        self._put_shield()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -191,6 +194,11 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
+
+    def _put_shield(self) -> None:
+        outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
+        tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
+        self.shielding.use(self.config, self.tables, outside, tcp)
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -262,6 +270,9 @@ class Engine:
         self._plan_video(mode)
         verdicts = self.observer.verdicts()
         self._ticker.nowhere(verdicts)
+        totals = self.observer.totals(verdicts)
+        half_open_share = totals.half_open / totals.half_open_limit
+        self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
         customers = self.customers()
         self._frame_seq += 1
         return Frame(
@@ -286,7 +297,7 @@ class Engine:
             customers_total=len(customers),
             allowed=len(self.state.allowed),
             events=self._ticker.take(),
-            totals=self.observer.totals(verdicts),
+            totals=totals,
             sampling=self.observer.sampling(now_ns),
             collector=CollectorPicture(
                 rounds_total=self.sweep.rounds,
@@ -295,6 +306,7 @@ class Engine:
                 cpu=self.collector.cpu,
                 tightest=self.ports.tightest,
             ),
+            shield=self.shielding.picture(self.observer.window, half_open_share),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

@@ -11,6 +11,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     base      what all have in common     commands   commands and outcomes
     frame     a frame                     packets    sampled packets, and filters
     picture   its parts                   actors     who watches, who asks
+    shield    its level under attack
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -46,6 +47,7 @@ from cdnctl.model.commands import Outcome as Outcome
 from cdnctl.model.commands import Reload as Reload
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
+from cdnctl.model.commands import SetShield as SetShield
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
 from cdnctl.model.commands import Unblock as Unblock
@@ -74,3 +76,7 @@ from cdnctl.model.picture import Interface as Interface
 from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
+from cdnctl.model.shield import LEVELS as LEVELS
+from cdnctl.model.shield import Shield as Shield
+from cdnctl.model.shield import ShieldLevel as ShieldLevel
+from cdnctl.model.shield import ShieldWish as ShieldWish

@@ -10,6 +10,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.picture import Allowed, Block, Customer
+from cdnctl.model.shield import ShieldWish
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="verb"):
@@ -68,6 +69,12 @@ class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
     translated flow. `active`: for real."""
 
     mode: EdgeMode
+
+
+class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
+    """The level that new flows are judged under; `auto`: what the load asks for."""
+
+    level: ShieldWish
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -158,6 +165,7 @@ AnyChange = (
     | Attach
     | Detach
     | SetMode
+    | SetShield
     | SetLimit
     | Allow
     | Disallow

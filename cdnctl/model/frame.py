@@ -7,6 +7,7 @@ from msgspec import field
 from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, Service, Talker, Verdict
+from cdnctl.model.shield import Shield
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ class Frame(Base, frozen=True, kw_only=True):
     totals: Totals = field(default_factory=Totals)
     sampling: Sampling = field(default_factory=Sampling)
     collector: Collector = field(default_factory=Collector)
+    shield: Shield = field(default_factory=Shield)
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
