@@ -167,7 +167,7 @@ def test_of_a_spoofed_flood_nothing_gets_through_and_nobody_is_cut_off(
     challenged = kernel.packets(abi.Verdict.CHALLENGED) - challenged
     verified = Map.pinned(tables_dir(lab.name) / "verified")
     tables = (kernel.tables.half_open, kernel.tables.established, verified)
-    spoofed = [key for table in tables for key in table.keys() if abi.host(key[:16]) in FLOOD]  # noqa: SIM118
+    spoofed = [key for table in tables for key in table.keys() if abi.host(key[:16]) in FLOOD]
     figure("flood offered, pps; challenged", (round(offered.pps), challenged))
     figure("flood packets at the origins", leaked)
     figure("honest requests, failed", (len(requests), len(failures(requests))))
