@@ -25,7 +25,7 @@ from cdnctl.paths import tables_dir
 
 FLOOD_PPS = 60_000
 FLOOD = ipaddress.ip_network(FLOOD_PREFIX)
-FLOOD_S = 3.0
+FLOOD_S = 2.4
 FIRST_MORE_MS, BEHIND_MS = 50.0, 1500.0
 CLIENTS_OF_EACH = 9
 _hosts = itertools.count(1)
@@ -129,7 +129,7 @@ FIREWALLS = {
 SHORTLY = ("both", "one that eats the proof")
 """Those that every run has."""
 """Of the router before the fourth region."""
-OF_EACH = 3
+OF_EACH = 2
 """Conntrack's mind depends on numbers that chance picks."""
 
 
