@@ -27,6 +27,7 @@
 #define NO_SLOT 0xffffffff /* of a flow whose replies do not come back through the box */
 #define NOWHERE 0xffff	   /* no endpoint */
 #define QUIC_ID_MAX 20	   /* bytes of a connection id (RFC 9000, 17.2) */
+#define PORT_WORDS 1024	   /* of 64 bits: a bit for each port */
 
 /* Every packet ends in exactly one of these; the order is the order of the counters. */
 enum verdict {
@@ -42,9 +43,18 @@ enum verdict {
 	ECHOED,	       /* a ping of a VIP, answered */
 	SAID_TOO_BIG,  /* answered with packet too big */
 	SAID_TOO_LATE, /* answered with time exceeded */
+	CHALLENGED,    /* a SYN, answered with a cookie that its source has to send back */
+	PROVED,	       /* the cookie came back: consumed, and its source is verified */
 	/* dropped */
 	BLOCKED,
 	MALFORMED,
+	IMPOSSIBLE, /* TCP flags that no stack sends together */
+	LAND,	    /* from the very address that it is for */
+	SPOOFED,    /* from an address that nobody out there has: of many, of none, our own */
+	BOGON, /* from a private or reserved address, by an interface that faces the internet */
+	SYN_WITH_DATA,
+	SHORT_INITIAL, /* QUIC's first datagram, too short for any server */
+	REFLECTED,     /* from the port of a service that floods are reflected by */
 	FRAGMENT,
 	UNSUPPORTED,
 	NO_CHECKSUM, /* UDP over IPv6 must have one */
@@ -60,6 +70,12 @@ enum verdict {
 	OVER_QUOTA,	   /* of a customer: packets or bytes */
 	OVER_FLOW_QUOTA,   /* of a customer: new flows */
 	OVER_SOURCE_QUOTA, /* of a single source */
+	/* shed: over the share of new flows that the shield leaves */
+	SHED_VERIFIED, /* to a source that has proved where it is, */
+	SHED_SOURCE,   /* to one that has not, */
+	SHED_NETWORK,  /* to all such of a /24 (/48), */
+	SHED_REGION,   /* or of a /16 (/32) */
+	UNVERIFIED,    /* a SYN in siege that cannot be challenged */
 	NO_CDN,
 	NO_PORT,
 	NO_ROOM,
@@ -70,6 +86,24 @@ enum verdict {
 	NO_STAGE, /* a step of the pipeline is not loaded: never, if all is well */
 	VERDICTS,
 	FIRST_DROP = BLOCKED,
+};
+
+/* How hard it is for new flows; see struct shield. */
+enum level {
+	LEVEL_CALM = 0,
+	LEVEL_BUSY,
+	LEVEL_SHEDDING,
+	LEVEL_SIEGE, /* and who opens a TCP connection has to prove first that he is where he says */
+};
+
+/* Whose new flows a budget is for. */
+enum budget {
+	BUDGET_VERIFIED =
+		0,	/* each source that has proved where it is; who has not shares the rest: */
+	BUDGET_SOURCE,	/* a /32, of IPv6 a /64 */
+	BUDGET_NETWORK, /* a /24, a /48 */
+	BUDGET_REGION,	/* a /16, a /32 */
+	BUDGETS,
 };
 
 enum mode_flag {
@@ -87,9 +121,10 @@ enum stage {
 	STAGE_CLAMPING,	     /* a SYN that promises more than its path takes */
 	STAGE_ICMP,
 	STAGE_FRAGMENT,
-	STAGE_QUIC,    /* learn a server's connection id */
-	STAGE_SENDING, /* what did not take the express lane, and leaves */
-	STAGE_ANSWER,  /* packets of our own making */
+	STAGE_QUIC,	 /* learn a server's connection id */
+	STAGE_CHALLENGE, /* in siege: who has not proved yet where he is? */
+	STAGE_SENDING,	 /* what did not take the express lane, and leaves */
+	STAGE_ANSWER,	 /* packets of our own making */
 	STAGES,
 };
 
@@ -235,6 +270,48 @@ struct settings {
 	__u64 rescue_after_ns;
 	__u64 slow_start_ns;
 	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
+};
+
+/*
+ * What is asked of new flows under attack, and who is let in at no level; the agent writes it. Of the keys one is
+ * handed out in cookies, and both are taken back: it changes the other one, and then which it is.
+ */
+struct shield {
+	__u32 level;	/* enum level */
+	__u32 key_now;	/* which key is handed out: 0 or 1 */
+	__u32 syn_data; /* not 0: a SYN may carry none */
+	__u32 pad;
+	__u64 outside; /* bit n: link n faces the internet, where nobody has a reserved address */
+	__u64 key[2][2];
+	__u64 patience_ns; /* who sends its SYN again after so long is let in within its budgets */
+	__u64 trust_ns;	   /* a source is verified for so long */
+	__u64 ticks[BUDGETS]; /* what a new flow costs: as in struct limit; 0: nothing */
+	__u64 burst_ticks;
+};
+
+/* A source that has proved where it is: by a challenge, a handshake, or a connection id of QUIC. */
+struct verified {
+	__u64 until_ns;
+	__u64 flows_at; /* its budget */
+};
+
+/*
+ * Budgets of those that have not: words of GCRA, two for each, at places that a hash says, which the one
+ * that is less used up speaks for (a count-min sketch, updated conservatively: Estan and Varghese, 2002).
+ * Nobody has an entry, and a word that is not used is idle again by itself. Places are dealt anew every
+ * 2^34 ns, so that who shares both of his with a flood does so for seconds.
+ */
+#define BUDGET_ROWS 2
+#define BUDGET_COLUMNS 4096
+
+/*
+ * SYNs that were challenged of late: a mark in the upper half of a word and when it came, in 2^20 ns, in the
+ * other. A set is a cache line; of its words the oldest is overwritten.
+ */
+#define RETRY_SETS 65536
+#define RETRY_WAYS 8
+struct retry_set {
+	__u64 word[RETRY_WAYS];
 };
 
 struct identity {

@@ -39,9 +39,13 @@
 #include "flow.h"
 #include "quic.h"
 #include "clamp.h"
+#include "verified.h"
 #include "handshake.h"
 #include "reply.h"
 #include "ids.h"
+#include "strange.h"
+#include "shed.h"
+#include "challenge.h"
 #include "opening.h"
 #include "icmp.h"
 #include "fragment.h"
@@ -69,6 +73,8 @@ static __always_inline __u32 stage_of(int verdict)
 		return STAGE_FRAGMENT;
 	case TO_QUIC:
 		return STAGE_QUIC;
+	case TO_CHALLENGE:
+		return STAGE_CHALLENGE;
 	case TO_CDN:
 	case TO_CLIENT:
 		return STAGE_SENDING;
@@ -111,6 +117,8 @@ int edge(struct xdp_md *ctx)
 		verdict = follow(&pkt); /* is it steady all the same, or does it begin or end? */
 	if (verdict == TO_HANDSHAKE)
 		verdict = hold(&pkt); /* are flows being moved? */
+	if (verdict == TO_HANDSHAKE)
+		verdict = besiege(&pkt); /* must its source prove first where it is? */
 	return leave(&pkt, verdict);
 }
 
@@ -120,6 +128,14 @@ int handshake(struct xdp_md *ctx)
 	struct packet pkt = {};
 
 	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, follow_change(&pkt)) : NO_STAGE);
+}
+
+/* In siege, a source that has to prove where it is, or just has. */
+int challenge(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? challenge_source(&pkt) : NO_STAGE);
 }
 
 /* A new flow: whose is it, what for, and may it? */

@@ -180,11 +180,14 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 	struct facts *its = pkt->its;
 	struct cdn_count *count = count_of(flow->cdn);
 	bool begun = its->belongs == TO_HALF_OPEN;
-	struct flow steady = *flow;
 	struct flow_key key = {};
+	struct flow steady;
 
-	key_of(pkt, &key);
 	its->client = its->source;
+	if (proven && slot)
+		trust(pkt); /* of a direct return the proof can be guessed */
+	steady = *flow;
+	key_of(pkt, &key);
 	if (its->protocol == IPPROTO_TCP)
 		steady.isn =
 			bpf_ntohl(its->sequence); /* from here on: the end of what it has sent */

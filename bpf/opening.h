@@ -45,14 +45,6 @@ static __always_inline bool is_in_earnest(struct packet *pkt)
 	       (pkt->its->protocol != IPPROTO_TCP || is_plain_syn(pkt));
 }
 
-/* What comes in by a link is not from us. */
-static __always_inline bool can_be_clients(const struct address *source)
-{
-	struct address key = *source;
-
-	return is_one_host(source) && !local_addresses.lookup(&key);
-}
-
 /* Customer and region of the client, class of the flow. */
 static __always_inline void know_client(struct packet *pkt, struct service *service)
 {
@@ -279,8 +271,9 @@ static __always_inline int open_flow(struct packet *pkt)
 	int verdict;
 
 	NOTE(NOTED_SERVICE, id ? *id : NOWHERE, 0);
-	if (!can_be_clients(&its->source))
-		return MALFORMED;
+	verdict = screen(pkt);
+	if (verdict != GO_ON)
+		return verdict;
 	its->tells = !(its->mode & MODE_OBSERVE) && is_in_earnest(pkt);
 	h = old ? health_of(old->endpoint) : 0;
 	if (h)
@@ -293,7 +286,9 @@ static __always_inline int open_flow(struct packet *pkt)
 		return NO_SERVICE;
 	know_client(pkt, service);
 	its->rescue = old != 0;
-	verdict = may_open(pkt);
+	verdict = shed(pkt);
+	if (verdict == GO_ON)
+		verdict = may_open(pkt);
 	if (verdict != GO_ON)
 		return verdict;
 	exact_now(pkt);

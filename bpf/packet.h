@@ -31,11 +31,13 @@ enum onward {
 	TO_ICMP,
 	TO_FRAGMENT,
 	TO_QUIC,
+	TO_CHALLENGE,
 	RESET_TO_CLIENT, /* answer with a packet of our own */
 	RESET_TO_CDN,
 	ANSWER_ECHO,
 	ANSWER_TOO_BIG,
 	ANSWER_TOO_LATE,
+	ANSWER_CHALLENGE,
 };
 
 /* Packets of our own making; who provokes one kind of them must not silence the others. */
@@ -114,6 +116,7 @@ struct facts {
 	__u32 mtu;     /* that it is too big for */
 	__u32 service; /* of a flow to be opened */
 	__u32 rescue;  /* that flow is taken from its CDN */
+	__u32 cookie;  /* that its source is to send back */
 	__u16 l3;      /* offsets in the frame */
 	__u16 l4;
 	__u16 outer; /* VLAN tags */
@@ -303,10 +306,27 @@ static __always_inline __u32 fold_address(const struct address *a)
 	return is_ipv4(a) ? a->word[3] : mix(low ^ ((__u64)mix(high) << 16));
 }
 
+/* One host: a /32, of IPv6 a /64. Without a branch, which to the verifier would be two ways for all that follows. */
+static __always_inline void source_of(struct packet *pkt, struct address *source)
+{
+	__u32 kept = (__s32)(pkt->its->family - 6) >> 31;
+
+	asm volatile("" : "+r"(kept));
+	*source = pkt->its->client;
+	source->word[2] &= kept;
+	source->word[3] &= kept;
+}
+
 /* What counts as one network: a /24, of IPv6 a hash of the /48. */
 static __always_inline __u32 network_of(const struct address *a)
 {
 	if (is_ipv4(a))
 		return a->word[3] & bpf_htonl(0xffffff00);
 	return mix(((__u64)a->word[0] << 32) | (a->word[1] & bpf_htonl(0xffff0000)));
+}
+
+/* And as one region: a /16, of IPv6 a /32. */
+static __always_inline __u32 region_of(const struct address *a)
+{
+	return is_ipv4(a) ? a->word[3] & bpf_htonl(0xffff0000) : a->word[0];
 }

@@ -302,9 +302,9 @@ static __always_inline int parse_tcp(struct packet *pkt)
 	its->flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 	/* a SYN may carry ACK, ECE and CWR; with FIN or RST it is nobody's */
 	if ((its->flags & TCP_SYN) && (its->flags & (TCP_FIN | TCP_RST)))
-		return MALFORMED;
+		return IMPOSSIBLE;
 	if (!(its->flags & (TCP_SYN | TCP_ACK | TCP_RST)))
-		return MALFORMED;
+		return IMPOSSIBLE;
 	return GO_ON;
 }
 

@@ -28,6 +28,7 @@ from cdnctl.model import (
     Revert,
     SetLimit,
     SetMode,
+    SetShield,
     SetWeights,
     Stop,
     StopRecording,
@@ -79,6 +80,7 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "allow": lambda options: Allow(prefix=options.prefix),
     "disallow": lambda options: Disallow(prefix=options.prefix),
     "mode": lambda options: SetMode(mode=options.mode),
+    "shield": lambda options: SetShield(level=options.level),
     "attach": lambda _options: Attach(),
     "detach": lambda options: Stop(detach=True) if options.stop else Detach(),
     "disarm": lambda _options: Disarm(),
@@ -94,9 +96,9 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
 }
 
 
-def is_change(verb: str) -> bool:
-    """Whether a verb changes the edge."""
-    return verb in _CHANGES
+def is_change(options: argparse.Namespace) -> bool:
+    """Whether a verb, with these options, changes the edge."""
+    return options.verb in _CHANGES and not (options.verb == "shield" and options.level is None)
 
 
 def change_of(options: argparse.Namespace) -> AnyChange:

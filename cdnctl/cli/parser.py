@@ -12,7 +12,7 @@ from cdnctl import __version__
 from cdnctl.cli import cast, replay, taking_back, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
-from cdnctl.model import BlockPrefix
+from cdnctl.model import LEVELS, BlockPrefix
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LIFETIME = re.compile(r"(?:\d+[smhdw])+")
@@ -39,6 +39,7 @@ examples:
   cdnctl diff                               does the kernel hold what it should? `cdnctl repair`
   cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
+  cdnctl shield                             under attack? the level, why, and what it costs
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
@@ -255,6 +256,16 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     mode = change("mode", "act on what the edge decides, or only observe", verbs.mode, cuts=True)
     mode.add_argument(
         "mode", choices=("active", "observe"), help="observe lets every packet pass: cuts translated flows"
+    )
+    shield = change(
+        "shield", "how hard it is for new flows under attack; without a level, what is so now", verbs.shield
+    )
+    shield.add_argument(
+        "level",
+        nargs="?",
+        choices=("auto", *LEVELS),
+        help="auto (the default) follows the load; calm sheds nothing; busy and shedding give sources and"
+        " prefixes budgets; siege has who opens a TCP connection prove first where he is",
     )
     change("attach", "attach the data path; starts an agent when none runs", verbs.attach, starts=True)
     detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)

@@ -290,6 +290,9 @@ def _headline(out: Console, picture: Frame) -> None:
         if waiting.trouble:
             what = f"CANNOT REVERT `{f.clean(waiting.cli)}`: {f.clean(waiting.trouble)}"
         out.print(Text(f"{what}; `cdnctl confirm` keeps it, `cdnctl revert` takes it back", "bold yellow"))
+    if picture.shield.level != "calm" or picture.shield.wish != "auto":
+        why = f"{picture.shield.why}; `cdnctl shield` says more" if picture.shield.why else "`cdnctl shield`"
+        out.print(Text(f"shield {picture.shield.level}: {f.clean(why)}", "bold yellow"))
     totals = picture.totals
     out.print(
         Text(

@@ -38,7 +38,7 @@ class CommandLine:
         require_taken(options)
         if not options.verb:
             raise UsageError(f"'{line.strip()}' names no verb", "tab lists them")
-        command = change_of(options) if is_change(options.verb) else None
+        command = change_of(options) if is_change(options) else None
         return Spoken(options.verb, tuple(words), command)
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:

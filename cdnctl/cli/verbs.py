@@ -10,7 +10,7 @@ from typing import cast
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import panic, show, taking_back
+from cdnctl.cli import level, panic, show, taking_back
 from cdnctl.cli.commands import change_of
 from cdnctl.errors import CdnctlError, NoAgent, UsageError
 from cdnctl.model import (
@@ -176,6 +176,17 @@ def disallow(options: argparse.Namespace) -> int:
 def mode(options: argparse.Namespace) -> int:
     """Act, or only observe, after saying what that cuts."""
     return panic.run(options, cast(panic.PanicCommand, change_of(options)))
+
+
+def shield(options: argparse.Namespace) -> int:
+    """How hard it is for new flows; or the level, why, and what it costs."""
+    if options.level:
+        return taking_back.change(options, change_of(options))
+    outcome = _ask(options, GetFrame())
+    if outcome.frame is None:
+        return show.outcome(outcome, options.json)
+    level.shield(outcome.frame.shield, options.json)
+    return 0
 
 
 def attach(options: argparse.Namespace) -> int:

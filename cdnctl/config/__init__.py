@@ -47,6 +47,7 @@ from cdnctl.config.schema import (
     Reflex,
     RegionConfig,
     ServiceConfig,
+    ShieldConfig,
 )
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
 from cdnctl.errors import CdnctlError
@@ -72,6 +73,7 @@ __all__ = [
     "Reflex",
     "RegionConfig",
     "ServiceConfig",
+    "ShieldConfig",
     "family",
     "load",
     "memory",
@@ -92,6 +94,7 @@ _ONCE: dict[str, type[Struct]] = {
     "reflex": Reflex,
     "quota": Quota,
     "metrics": Metrics,
+    "shield": ShieldConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

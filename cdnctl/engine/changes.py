@@ -47,6 +47,7 @@ from cdnctl.model import (
     Revert,
     SetLimit,
     SetMode,
+    SetShield,
     SetWeights,
     Stop,
     Unblock,
@@ -84,6 +85,7 @@ class Changes:
             Attach: switches.attach,
             Detach: switches.detach,
             SetMode: switches.mode,
+            SetShield: switches.shield,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -227,6 +229,7 @@ class Changes:
             "allowed": len(state.allowed),
             "armed": state.armed,
             "observing": state.observing,
+            "shield": state.shield,
             "blocks": len(self._engine.blocks.wanted),
         }
 

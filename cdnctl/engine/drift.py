@@ -68,6 +68,7 @@ class Drift:
         """All there are, those that matter most first."""
         parts = (
             self._of_switches,
+            self._of_shield,
             self._of_interfaces,
             self._of_endpoints,
             self._of_services,
@@ -82,6 +83,10 @@ class Drift:
         for name, wanted in _switches(self._engine):
             found = objects.read(self._engine, objects.switch(name))
             yield from _differ("switch", name, _yes(wanted), _yes(found))
+
+    def _of_shield(self) -> Iterator[Difference]:
+        for name, wanted, found in self._engine.shielding.differences():
+            yield Difference(what="shield", name=name, wanted=wanted, found=found)
 
     def _of_interfaces(self) -> Iterator[Difference]:
         engine = self._engine

@@ -40,6 +40,7 @@ from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.ports import Ports
+from cdnctl.engine.shield import Shielding, outside_bits
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
@@ -91,6 +92,7 @@ class Engine:
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
+        self.shielding = Shielding(self.tell, lambda: self.state.shield)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -215,6 +217,7 @@ class Engine:
         self.write_clients()
         settings.write_management(config, tables)
         self.attachment.links.refresh()
+        self._put_shield()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -223,6 +226,11 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
+
+    def _put_shield(self) -> None:
+        outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
+        tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
+        self.shielding.use(self.config, self.tables, outside, tcp)
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -309,6 +317,9 @@ class Engine:
         self._plan_video(mode)
         verdicts = self.observer.verdicts()
         self._ticker.nowhere(verdicts)
+        totals = self.observer.totals(verdicts)
+        half_open_share = totals.half_open / totals.half_open_limit
+        self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
         customers = self.customers()
         self._frame_seq += 1
         return Frame(
@@ -335,7 +346,7 @@ class Engine:
             customers_total=len(customers),
             allowed=len(self.state.allowed),
             events=self._ticker.take(),
-            totals=self.observer.totals(verdicts),
+            totals=totals,
             sampling=self.observer.sampling(now_ns),
             collector=CollectorPicture(
                 rounds_total=self.sweep.rounds,
@@ -347,6 +358,7 @@ class Engine:
             maps=self._maps(),
             state_version=self.state.revision,
             pending=self.transactions.picture(),
+            shield=self.shielding.picture(self.observer.window, half_open_share),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

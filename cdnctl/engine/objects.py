@@ -4,6 +4,7 @@
     drain NAME       whether                                   block PREFIX    the manual one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
     attachment       whether the edge is attached              config          which text is in force
+    shield           the level that operators want
 
 Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
 somebody else was quicker, and taken back.
@@ -36,6 +37,7 @@ Values = dict[str, Any]
 MANUAL = "manual"
 ATTACHMENT = "attachment"
 CONFIG = "config"
+SHIELD = "shield"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
@@ -87,6 +89,7 @@ def words(what: str) -> str:
         "switch": f"whether the edge is {name}",
         ATTACHMENT: "whether the edge is attached",
         CONFIG: "the configuration in force",
+        SHIELD: "the level of the shield",
     }[kind]
 
 
@@ -129,6 +132,8 @@ def of_state(state: State, what: str) -> Any:
             return {"armed": state.armed, "observing": state.observing}.get(name, False)
         case "attachment":
             return not state.detached
+        case "shield":
+            return state.shield
     raise KeyError(what)
 
 
@@ -138,7 +143,7 @@ def objects_of(state: State) -> Iterator[str]:
     yield from map(drain, state.drained)
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
-    yield from (switch("armed"), switch("observing"), ATTACHMENT)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD)
 
 
 def with_values(state: State, values: Mapping[str, Any]) -> State:
@@ -146,6 +151,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
     armed, observing, detached = state.armed, state.observing, state.detached
+    shield = state.shield
     for what, value in values.items():
         kind, _, name = what.partition(" ")
         match kind:
@@ -164,6 +170,8 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 observing = value
             case "attachment":
                 detached = not value
+            case "shield":
+                shield = value
     return replace(
         state,
         weights=weights,
@@ -173,6 +181,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         armed=armed,
         observing=observing,
         detached=detached,
+        shield=shield,
     )
 
 
@@ -214,13 +223,15 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
         yield partial(_put_block, engine, what.partition(" ")[2], value)
     if by_kind.keys() & set(_STEERING):
         yield lambda: _stamped(engine.steer)
+    if SHIELD in by_kind:
+        yield lambda: _stamped(lambda: engine.shielding.put(by_kind[SHIELD][SHIELD]))
     if _SWITCH in by_kind:
         yield lambda: _put_switches(engine, by_kind[_SWITCH])
     if ATTACHMENT in by_kind:
         yield lambda: _put_attachment(engine, by_kind[ATTACHMENT][ATTACHMENT])
 
 
-def _stamped(write: Callable[[], None]) -> int:
+def _stamped(write: Callable[[], object]) -> int:
     write()
     return time.monotonic_ns()
 

@@ -1,13 +1,13 @@
-"""Commands that switch the whole edge: disarm, arm, bypass, mode, attach, detach."""
+"""Commands that switch the whole edge: disarm, arm, bypass, mode, shield, attach, detach."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdnctl.engine import objects
+from cdnctl.engine import objects, shield
 from cdnctl.engine.consequences import cuts
 from cdnctl.engine.planned import Planned
-from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode
+from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode, SetShield
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -72,6 +72,21 @@ class Switches:
             would=f"would observe: {what.format(flows)}",
             done=lambda: "observing: " + what.format(self._cut(True)),
             risk=cuts(flows),
+        )
+
+    def shield(self, command: SetShield) -> Planned:
+        """Hold a level, or follow the load."""
+        engine, wish = self._engine, command.level
+        held = wish if wish != "auto" else engine.shielding.level
+        warnings = []
+        if not engine.state.armed:
+            warnings.append("the edge is disarmed: nothing is shed or challenged until it is armed again")
+        return Planned(
+            after={objects.SHIELD: wish},
+            would=f"would have it so: {shield.words(wish, held)}; cost: {shield.cost(engine.config, held)}",
+            done=lambda: shield.words(wish, engine.shielding.level),
+            warnings=warnings,
+            again=True,
         )
 
     def attach(self, _command: Attach) -> Planned:

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import InfoMetricFamily, Metric
 
 from cdnctl import __version__
 from cdnctl.metrics.family import Row, counter, counters, gauge, gauges
-from cdnctl.model import Frame
+from cdnctl.model import LEVELS, Frame
 
 
 def families(frame: Frame) -> Iterator[Metric]:
@@ -45,6 +45,8 @@ def _state(frame: Frame) -> Iterator[Metric]:
     yield gauge(
         "edge_observing", "1 while it decides and counts, but lets every packet pass.", frame.observing
     )
+    levels: list[Row] = [((level,), frame.shield.level == level) for level in LEVELS]
+    yield gauges("shield_level", "1 for the level that new flows are judged under.", ("level",), levels)
     rows = [((each.name,), each.mode != "detached") for each in frame.interfaces]
     yield gauges("interface_attached", "1 while the program is on the interface.", ("interface",), rows)
     rows = [((each.name,), each.mode == "native") for each in frame.interfaces]

@@ -14,6 +14,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     recordings  what is recorded, and the frames that are kept
     lines     commands as command lines   pages      long lists, a page at a time
     transactions  what can be taken back
+    shield    its level under attack
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -63,6 +64,7 @@ from cdnctl.model.commands import Repair as Repair
 from cdnctl.model.commands import Revert as Revert
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
+from cdnctl.model.commands import SetShield as SetShield
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
 from cdnctl.model.commands import StopRecording as StopRecording
@@ -100,6 +102,10 @@ from cdnctl.model.picture import Verdict as Verdict
 from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording
+from cdnctl.model.shield import LEVELS as LEVELS
+from cdnctl.model.shield import Shield as Shield
+from cdnctl.model.shield import ShieldLevel as ShieldLevel
+from cdnctl.model.shield import ShieldWish as ShieldWish
 from cdnctl.model.transactions import Difference as Difference
 from cdnctl.model.transactions import Pending as Pending
 from cdnctl.model.transactions import Revision as Revision

@@ -12,6 +12,7 @@ from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
+from cdnctl.model.shield import ShieldWish
 from cdnctl.model.transactions import Difference, Revision
 
 
@@ -75,6 +76,12 @@ class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
     translated flow. `active`: for real."""
 
     mode: EdgeMode
+
+
+class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
+    """The level that new flows are judged under; `auto`: what the load asks for."""
+
+    level: ShieldWish
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -258,6 +265,7 @@ AnyChange = (
     | Attach
     | Detach
     | SetMode
+    | SetShield
     | SetLimit
     | Allow
     | Disallow

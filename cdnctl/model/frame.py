@@ -8,6 +8,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.recordings import Recording
+from cdnctl.model.shield import Shield
 from cdnctl.model.transactions import Pending
 
 
@@ -101,6 +102,7 @@ class Frame(Base, frozen=True, kw_only=True):
     """Counts operators' changes; a plan that is made on this picture says so (`Change.expect`)."""
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
+    shield: Shield = field(default_factory=Shield)
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

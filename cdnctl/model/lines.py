@@ -18,6 +18,7 @@ from cdnctl.model.commands import (
     Reload,
     SetLimit,
     SetMode,
+    SetShield,
     SetWeights,
     StopRecording,
     Unblock,
@@ -51,6 +52,8 @@ def command_line(command: AnyCommand) -> str:
             words.append("--yes")
         case Reload():
             words += ["--program"] if command.program else []
+        case SetShield():
+            words.append(command.level)
         case SetMode():
             words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
         case SetLimit():

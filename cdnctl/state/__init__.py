@@ -24,7 +24,7 @@ import tomli_w
 from msgspec import Struct, field
 
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Allowed, Block, Revision
+from cdnctl.model import Allowed, Block, Revision, ShieldWish
 from cdnctl.state import files
 from cdnctl.state.blocks import BlockLog
 from cdnctl.state.intents import RecordFile
@@ -61,6 +61,8 @@ class State(Struct, kw_only=True):
     """By customer; those not named have the configuration's."""
     allowed: list[Allowed] = field(default_factory=list)
     armed: bool = True
+    shield: ShieldWish = "auto"
+    """The level that operators want; `auto`: what the load asks for."""
     observing: bool = False
     """The edge decides and counts, but lets every packet pass."""
     detached: bool = False

@@ -70,6 +70,8 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("disallow 10.0.0.0/8", model.Disallow(prefix="10.0.0.0/8")),
         ("mode observe --yes", model.SetMode(mode="observe")),
         ("mode active", model.SetMode(mode="active")),
+        ("shield siege --reason flood", model.SetShield(level="siege", reason="flood")),
+        ("shield auto --dry-run", model.SetShield(level="auto", dry_run=True)),
     ],
 )
 def test_each_verb_sends_its_command(
@@ -87,6 +89,13 @@ def test_an_outcome_as_text_and_json(served: ServedDouble, capsys: pytest.Captur
     assert "aurora     60.0 % of new flows" in capsys.readouterr().out
     assert main(["weight", "aurora=60", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shares"] == {"aurora": 0.6, "borealis": 0.4}
+
+
+def test_the_shield_is_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shield"]) == 0
+    assert capsys.readouterr().out.startswith("calm (following the load)\n")
+    assert main(["shield", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["level"] == "calm"
 
 
 @pytest.mark.parametrize("line", ["unblock 10.0.0.1", "block 203.0.113.80"])
@@ -217,6 +226,7 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
         "limit acme --mbit much",
         "mode",
         "mode passive",
+        "shield worse",
         "status --frame x",
         "status --frame -1",
         "status --frame 99999999999999999999999",

@@ -19,35 +19,70 @@ class Verdict(enum.IntEnum):
     ECHOED = 8
     SAID_TOO_BIG = 9
     SAID_TOO_LATE = 10
-    BLOCKED = 11
-    MALFORMED = 12
-    FRAGMENT = 13
-    UNSUPPORTED = 14
-    NO_CHECKSUM = 15
-    EXPIRED_TTL = 16
-    TOO_BIG = 17
-    NO_SERVICE = 18
-    UNKNOWN_FLOW = 19
-    UNRELATED = 20
-    BAD_ACK = 21
-    NO_OWNER = 22
-    STALE_REPLY = 23
-    ABSORBED = 24
-    OVER_QUOTA = 25
-    OVER_FLOW_QUOTA = 26
-    OVER_SOURCE_QUOTA = 27
-    NO_CDN = 28
-    NO_PORT = 29
-    NO_ROOM = 30
-    NO_LINK = 31
-    NO_ROUTE = 32
-    NO_NEIGHBOUR = 33
-    HELD = 34
-    NO_STAGE = 35
+    CHALLENGED = 11
+    PROVED = 12
+    BLOCKED = 13
+    MALFORMED = 14
+    IMPOSSIBLE = 15
+    LAND = 16
+    SPOOFED = 17
+    BOGON = 18
+    SYN_WITH_DATA = 19
+    SHORT_INITIAL = 20
+    REFLECTED = 21
+    FRAGMENT = 22
+    UNSUPPORTED = 23
+    NO_CHECKSUM = 24
+    EXPIRED_TTL = 25
+    TOO_BIG = 26
+    NO_SERVICE = 27
+    UNKNOWN_FLOW = 28
+    UNRELATED = 29
+    BAD_ACK = 30
+    NO_OWNER = 31
+    STALE_REPLY = 32
+    ABSORBED = 33
+    OVER_QUOTA = 34
+    OVER_FLOW_QUOTA = 35
+    OVER_SOURCE_QUOTA = 36
+    SHED_VERIFIED = 37
+    SHED_SOURCE = 38
+    SHED_NETWORK = 39
+    SHED_REGION = 40
+    UNVERIFIED = 41
+    NO_CDN = 42
+    NO_PORT = 43
+    NO_ROOM = 44
+    NO_LINK = 45
+    NO_ROUTE = 46
+    NO_NEIGHBOUR = 47
+    HELD = 48
+    NO_STAGE = 49
 
 
-VERDICTS = 36
+VERDICTS = 50
 FIRST_DROP = Verdict.BLOCKED
+
+
+class Level(enum.IntEnum):
+    """enum level: how hard it is for new flows."""
+
+    CALM = 0
+    BUSY = 1
+    SHEDDING = 2
+    SIEGE = 3
+
+
+class Budget(enum.IntEnum):
+    """enum budget: whose new flows it is for."""
+
+    VERIFIED = 0
+    SOURCE = 1
+    NETWORK = 2
+    REGION = 3
+
+
+BUDGETS = 4
 
 
 class Mode(enum.IntFlag):
@@ -69,11 +104,12 @@ class Stage(enum.IntEnum):
     ICMP = 5
     FRAGMENT = 6
     QUIC = 7
-    SENDING = 8
-    ANSWER = 9
+    CHALLENGE = 8
+    SENDING = 9
+    ANSWER = 10
 
 
-STAGES = 10
+STAGES = 11
 
 
 class LocalKind(enum.IntEnum):

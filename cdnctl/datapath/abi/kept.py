@@ -11,6 +11,7 @@ from cdnctl.datapath.abi.numbers import (
     MAX_CUSTOMERS,
     MAX_SERVICES,
     QUIC_ID_MAX,
+    RETRY_WAYS,
     SKETCH_COLUMNS,
     SKETCH_ROWS,
 )
@@ -143,6 +144,21 @@ class Sketch(Structure):
         ("pad", c_uint32),
         ("count", (c_uint32 * SKETCH_COLUMNS) * SKETCH_ROWS),
     )
+
+
+class Verified(Structure):
+    """struct verified."""
+
+    _fields_ = (
+        ("until_ns", c_uint64),
+        ("flows_at", c_uint64),
+    )
+
+
+class RetrySet(Structure):
+    """struct retry_set."""
+
+    _fields_ = (("word", c_uint64 * RETRY_WAYS),)
 
 
 class QuicId(Structure):

@@ -43,7 +43,10 @@ class NoteKind(enum.IntEnum):
     HOP = 28
     OUT = 29
     EVENT = 30
-    VERDICT = 31
+    SHIELD = 31
+    STANDING = 32
+    BUDGET = 33
+    VERDICT = 34
 
 
 class Exemption(enum.IntEnum):
@@ -52,6 +55,16 @@ class Exemption(enum.IntEnum):
     ALLOWED = 1
     MANAGEMENT = 2
     NEIGHBOUR = 3
+
+
+class Standing(enum.IntEnum):
+    """enum standing of trace.h."""
+
+    STRANGER = 0
+    VERIFIED = 1
+    AGAIN = 2
+    PROVES = 3
+    FAILS = 4
 
 
 class Claim(enum.IntEnum):
@@ -108,8 +121,10 @@ class Onward(enum.IntEnum):
     TO_ICMP = VERDICTS + 7
     TO_FRAGMENT = VERDICTS + 8
     TO_QUIC = VERDICTS + 9
-    RESET_TO_CLIENT = VERDICTS + 10
-    RESET_TO_CDN = VERDICTS + 11
-    ANSWER_ECHO = VERDICTS + 12
-    ANSWER_TOO_BIG = VERDICTS + 13
-    ANSWER_TOO_LATE = VERDICTS + 14
+    TO_CHALLENGE = VERDICTS + 10
+    RESET_TO_CLIENT = VERDICTS + 11
+    RESET_TO_CDN = VERDICTS + 12
+    ANSWER_ECHO = VERDICTS + 13
+    ANSWER_TOO_BIG = VERDICTS + 14
+    ANSWER_TOO_LATE = VERDICTS + 15
+    ANSWER_CHALLENGE = VERDICTS + 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.enums import CLASSES, POOLS
+from cdnctl.datapath.abi.enums import BUDGETS, CLASSES, POOLS
 from cdnctl.datapath.abi.numbers import BLOCK_CELLS, MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
@@ -59,6 +59,23 @@ class Settings(Structure):
         ("rescue_after_ns", c_uint64),
         ("slow_start_ns", c_uint64),
         ("source_limit", Limit),
+    )
+
+
+class Shield(Structure):
+    """struct shield."""
+
+    _fields_ = (
+        ("level", c_uint32),
+        ("key_now", c_uint32),
+        ("syn_data", c_uint32),
+        ("pad", c_uint32),
+        ("outside", c_uint64),
+        ("key", (c_uint64 * 2) * 2),
+        ("patience_ns", c_uint64),
+        ("trust_ns", c_uint64),
+        ("ticks", c_uint64 * BUDGETS),
+        ("burst_ticks", c_uint64),
     )
 
 
