@@ -28,10 +28,14 @@ def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     engine = Engine(path.config)
     engine.use(path.tables, path.blocks)
     engine.layout = path.layout
-    yield engine
-    path.tables.clients.load({})
-    path.tables.clients.set_limits({})
-    engine.close()
+    try:
+        yield engine
+    finally:
+        if engine.attachment.attached:  # a repair attaches; others of this worker want these interfaces
+            engine.detach_all()
+        path.tables.clients.load({})
+        path.tables.clients.set_limits({})
+        engine.close()
 
 
 def do(engine: Engine, command: AnyCommand, actor: Actor = OPERATOR) -> Outcome:
