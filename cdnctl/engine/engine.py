@@ -217,7 +217,7 @@ class Engine:
         self.write_clients()
         settings.write_management(config, tables)
         self.attachment.links.refresh()
-        self._put_shield()
+        self.put_shield()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -227,7 +227,8 @@ class Engine:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
 
-    def _put_shield(self) -> None:
+    def put_shield(self) -> None:
+        """Have the shield keep what configuration, numbers of links and services say. Raises OSError."""
         outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
         tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
         self.shielding.use(self.config, self.tables, outside, tcp)

@@ -91,6 +91,11 @@ def test_an_outcome_as_text_and_json(served: ServedDouble, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["shares"] == {"aurora": 0.6, "borealis": 0.4}
 
 
+def test_in_the_console_a_shield_without_a_level_only_looks() -> None:
+    assert CommandLine().parse("shield").command is None
+    assert CommandLine().parse("shield busy").command == model.SetShield(level="busy")
+
+
 def test_the_shield_is_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shield"]) == 0
     assert capsys.readouterr().out.startswith("calm (following the load)\n")
@@ -656,6 +661,7 @@ def test_ctrl_c_is_heeded_from_the_start() -> None:
         ("drain aurora --confirm 5m", model.Drain(cdn="aurora", confirm_s=300.0)),
         ("drain aurora --confirm 90", model.Drain(cdn="aurora", confirm_s=90.0)),
         ("bypass --yes --confirm 1m", model.Bypass(confirm_s=60.0)),
+        ("shield siege --confirm 1m", model.SetShield(level="siege", confirm_s=60.0)),
         ("reload --confirm 2m", model.Reload(confirm_s=120.0)),
         ("confirm --reason fine", model.Confirm(reason="fine")),
         ("revert", model.Revert()),
