@@ -23,6 +23,7 @@ from cdnctl import model, paths
 from cdnctl.agent.peer import Gate
 from cdnctl.cli import check, main
 from cdnctl.cli.parser import lifetime, weight
+from cdnctl.cli.spoken import CommandLine
 from cdnctl.datapath import host
 from cdnctl.datapath.standing import Standing
 
