@@ -4,17 +4,26 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ARGS ?=
+# where `make install` puts a link to cdnctl
+BINDIR ?= /usr/local/bin
 PICTURES := cdnctl/share/pictures
 # a few wait more than they compute
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench bench-quick recordings pictures clean
+.PHONY: help install setup demo test soak lint bench bench-quick recordings pictures clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-setup: ## install what is missing (Debian, Ubuntu) and make .venv; costs nothing when nothing is missing
+install: ## on a real edge: what it runs with and no more (Debian, Ubuntu), and cdnctl in /usr/local/bin
+	@.ci/setup.sh edge
+	@if [ -e $(BINDIR)/cdnctl ] && [ ! -L $(BINDIR)/cdnctl ]; then \
+		echo "install: $(BINDIR)/cdnctl is there and none of ours: remove it, or make install BINDIR=..." >&2; exit 1; \
+	fi
+	@mkdir -p $(BINDIR) && ln -sfn $(CURDIR)/.venv/bin/cdnctl $(BINDIR)/cdnctl
+
+setup: ## what lab and developers need besides, and .venv; costs nothing when nothing is missing
 	@.ci/setup.sh
 
 demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, faults and a flood
@@ -27,9 +36,9 @@ test: ## the tests that gate a change: first what needs no quiet, on all cores, 
 		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
 
-soak: ## the tests that take minutes
+soak: ## the tests that take minutes, and ten times as many examples for those that make theirs up
 	@.ci/setup.sh test
-	$(PYTHON) -m pytest tests -m soak $(ARGS)
+	$(PYTHON) -m pytest tests -m "soak or hypothesis" --hypothesis-profile=whole $(ARGS)
 
 lint: setup ## style, types, and who may import whom
 	.venv/bin/ruff check .

@@ -1,23 +1,39 @@
 #!/usr/bin/env bash
-# Installs what is missing to run, test and show cdnctl on Debian or Ubuntu, and makes .venv.
+# Installs what is missing on Debian or Ubuntu, and makes .venv.
+#   setup.sh edge   what an edge runs with, and no more
+#   setup.sh        besides, what the lab and developers need
+#   setup.sh test   besides, what only the tests ask; `bench`: what is measured beside ours
 # Run again it only looks; it installs again when pyproject.toml or this file has changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/.set-up
 system_python=/usr/bin/python3 # the one that sees the distribution's BCC
+purpose=${1:-lab}
+case $purpose in
+edge | lab | test | bench) ;;
+*)
+	echo "setup: '$purpose' is no purpose: edge, lab, test or bench" >&2
+	exit 2
+	;;
+esac
 
 # What the stamp holds: the text that decides what is installed (contents, not times: git sets those).
 fingerprint() {
 	sha256sum pyproject.toml .ci/setup.sh | sha256sum
 }
 
-missing_packages() {
+# What an edge runs with.
+missing_on_edge() {
 	[[ -e /usr/lib/python3/dist-packages/bcc/__init__.py ]] || echo python3-bpfcc # compiles and loads the data path
 	compgen -G '/usr/lib/*/libbpf.so.1' >/dev/null || echo libbpf1    # pins and test runs
 	[[ -e /usr/include/linux/bpf.h ]] || echo linux-libc-dev          # headers where the kernel's are absent
 	[[ -x $system_python ]] && "$system_python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-	command -v ip >/dev/null || echo iproute2       # the lab's and the operator's tool
+	command -v ip >/dev/null || echo iproute2 # `cdnctl report` asks it
+}
+
+# What the lab, its edge and the tests of both need.
+missing_in_lab() {
 	command -v ethtool >/dev/null || echo ethtool   # the lab turns checksum offload off
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
 	command -v nft >/dev/null || echo nftables      # a firewall before the lab's clients
@@ -50,7 +66,7 @@ install_packages() {
 		exit 1
 	fi
 	if ((EUID != 0)); then
-		echo "setup: packages are missing. Run this line, then 'make setup' again:" >&2
+		echo "setup: packages are missing. Run this line, then the same again:" >&2
 		echo "  sudo apt-get install -y --no-install-recommends ${packages[*]}" >&2
 		exit 1
 	fi
@@ -82,6 +98,8 @@ without_services() {
 }
 
 make_environment() {
+	local extras='[dev]'
+	[[ $purpose != edge ]] || extras=
 	"$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 		echo "setup: $system_python is $("$system_python" -V); 3.11 or newer is needed (Debian 12, Ubuntu 24.04)" >&2
 		exit 1
@@ -90,19 +108,29 @@ make_environment() {
 	# Kept when it is there and sound: pip then only adds what changed.
 	.venv/bin/python -c 'import pip, bcc' 2>/dev/null ||
 		"$system_python" -m venv --clear --system-site-packages .venv
-	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable ".$extras"
+}
+
+# Developers' .venv serves an edge, too; an edge's is not enough for developers.
+is_set_up() {
+	[[ -x .venv/bin/cdnctl && -e $stamp ]] || return
+	local made
+	made=$(<"$stamp")
+	[[ $made == "$(fingerprint)" || ($purpose == edge && $made == "edge $(fingerprint)") ]]
 }
 
 mapfile -t missing < <(
-	missing_packages
-	[[ ${1:-} != test ]] || missing_witnesses
-	[[ ${1:-} != bench ]] || missing_peers
+	missing_on_edge
+	[[ $purpose == edge ]] || missing_in_lab
+	[[ $purpose != test ]] || missing_witnesses
+	[[ $purpose != bench ]] || missing_peers
 )
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi
-if [[ ! -x .venv/bin/cdnctl || ! -e $stamp || $(<"$stamp") != "$(fingerprint)" ]]; then
+if ! is_set_up; then
 	rm -f "$stamp"
 	make_environment
-	fingerprint >"$stamp"
+	[[ $purpose != edge ]] || printf 'edge ' >"$stamp"
+	fingerprint >>"$stamp"
 fi

@@ -270,6 +270,7 @@ struct settings {
 	__u64 rescue_after_ns;
 	__u64 slow_start_ns;
 	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
+	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
 };
 
 /*
@@ -672,6 +673,18 @@ struct sample {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u16 pad;
+};
+
+/* A flow got under way by a port of ours: what whoever is asked about that port later wants to know. */
+struct binding {
+	__u64 at_ns;
+	struct address client;
+	__u16 client_port;
+	__u16 snat_port;
+	__u8 snat; /* index in settings.snat of its family */
+	__u8 endpoint;
+	__u8 service;
+	__u8 protocol;
 };
 
 struct event {

@@ -170,6 +170,24 @@ static __always_inline bool proves_itself(struct packet *pkt, struct flow *flow)
 	       bpf_ntohl(its->acknowledged) == bpf_ntohl(flow->cdn_isn) + 1;
 }
 
+/* Whose a port of ours is now, for those who keep a log of that. */
+static __always_inline void tell_binding(struct packet *pkt, const struct flow *flow)
+{
+	struct binding binding = {
+		.at_ns = coarse_now(pkt),
+		.client = pkt->its->source,
+		.client_port = pkt->its->source_port,
+		.snat_port = flow->snat_port,
+		.snat = flow->snat,
+		.endpoint = flow->endpoint,
+		.service = flow->service,
+		.protocol = pkt->its->protocol,
+	};
+
+	if (pkt->set->log_bindings && WRITES)
+		bindings.perf_submit(pkt->ctx, &binding, sizeof(binding));
+}
+
 /*
  * From now on it is a flow under way: an established one when it is `proven` where the client is. UDP gets
  * that far without, and then the server names an id after all: it is promoted once more.
@@ -208,6 +226,8 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 		SET(slot->isn, bpf_ntohl(flow->cdn_isn) + 1);
 		SET(slot->since_ns, coarse_now(pkt));
 		SET(slot->state, SLOT_ESTABLISHED);
+		if (begun)
+			tell_binding(pkt, flow);
 	}
 	if (count && begun)
 		COUNT(count->promoted, 1);

@@ -120,3 +120,4 @@ PINNED("array", __u32, __u64, census, MAX_ENDPOINTS *SLOT_STATES, 0);
 BPF_PROG_ARRAY(stages, STAGES);
 BPF_PERF_OUTPUT(samples);
 BPF_PERF_OUTPUT(events);
+BPF_PERF_OUTPUT(bindings);

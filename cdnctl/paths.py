@@ -46,6 +46,16 @@ def state_dir(edge: str) -> Path:
     return Path(os.environ.get("CDNCTL_STATE_DIR") or "/var/lib/cdnctl") / check_name(edge)
 
 
+def journal_path(edge: str) -> Path:
+    """Who changed what on one edge, when and why."""
+    return state_dir(edge) / "journal.jsonl"
+
+
+def nat_log_path(edge: str) -> Path:
+    """Whose each SNAT port of one edge was, if that is logged; older files have a number behind."""
+    return state_dir(edge) / "nat.log"
+
+
 RECORDINGS = "recordings"
 
 

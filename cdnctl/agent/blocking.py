@@ -20,6 +20,7 @@ from cdnctl.errors import AgentRefused, AgentSilent, CdnctlError, NoAgent, NotPe
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 5.0
+_JOURNAL_TELLS = "`cdnctl journal -n 1` tells whether it was"
 
 
 class Client:
@@ -49,7 +50,10 @@ class Client:
         self._hello = protocol.ClientHello(
             client=client, session=new_session(), frames=frames, history=history
         )
-        hello = self._open(time.monotonic() + timeout_s)
+        try:
+            hello = self._open(time.monotonic() + timeout_s)
+        except _HungUp as error:
+            raise _HungUp(f"{error.message} before anything was asked of it", error.remedy) from None
         self.edge = hello.edge
         self.role: Role = hello.role
         self._instance = hello.instance
@@ -93,6 +97,8 @@ class Client:
             return self._ask(message, deadline)
         except _HungUp as lost:
             return self._ask_again(message, deadline, lost)
+        except NoAgent as gone:  # it said why, and not what became of this
+            raise once_more_failed(message, gone, gone) from None
 
     def _ask(self, asked: protocol.Request | protocol.Query, deadline: float) -> Outcome:
         self._send(asked)
@@ -148,7 +154,7 @@ class Client:
             self._sock.sendall(protocol.encode(message))
         except TimeoutError:
             raise silent(self.path, self.timeout_s) from None
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             pass  # it hung up; its last word, with the reason, is still to be read
 
     def _receive(self, deadline: float) -> protocol.Down:
@@ -231,16 +237,19 @@ def once_more_failed(
     """What to raise when the second try failed, too."""
     if isinstance(error, Uncertain):
         return error
-    if isinstance(asked, protocol.Query) or asked.command.dry_run:
+    if isinstance(asked, protocol.Query):
         return lost
-    return type(error)(f"{error.message}; the change may or may not have been made", error.remedy)
+    if asked.command.dry_run:
+        return type(lost)(f"{lost.message}; it was only to say what would happen", lost.remedy)
+    remedy = f"{_JOURNAL_TELLS}; {error.remedy}" if error.remedy else _JOURNAL_TELLS
+    return type(error)(f"{error.message}; the change may or may not have been made", remedy)
 
 
 def uncertain(path: Path, why: str) -> Uncertain:
     """The error for a change of which nothing is known."""
     return Uncertain(
         f"{path}: the connection was lost and {why}: the change may or may not have been made",
-        "`cdnctl status` shows what is in force; the journal has what was carried out",
+        f"{_JOURNAL_TELLS}; `cdnctl status` shows what is in force",
     )
 
 
@@ -259,7 +268,9 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
             if isinstance(error, NoAgent) and view_path(path).exists():
                 raise  # nobody listens there, so nobody listens at all: an agent has both or none
             raise NotPermitted(
-                f"{path}: this user may not operate edge {path.stem} (root and group cdnctl may)", sudo_line()
+                f"{path}: this user may neither operate nor watch edge {path.stem} (root and group cdnctl may"
+                " do both, group cdnctl-view may watch)",
+                sudo_line(),
             ) from None
 
 

@@ -16,6 +16,7 @@ from cdnctl import paths
 from cdnctl.errors import NoAgent, UsageError, sudo_line
 
 _PROBE_S = 0.2
+_LOCKS = Path("/proc/locks")
 _PEER = struct.Struct("3i")
 """struct ucred: who listens, as the kernel says."""
 
@@ -105,20 +106,43 @@ def guess_edge(edge: str | None = None) -> str:
 
     Of the edges with a socket, one that neither listens nor is pinned is only a leftover, and counts
     when there is nothing better: in an emergency it must not make the edge ambiguous.
-    With a run directory of one's own (`CDNCTL_RUN_DIR`) nothing is guessed from the pins: bpffs is
-    shared, and what is pinned there may be another run directory's edge, alive and well.
+    With a run directory of one's own (`CDNCTL_RUN_DIR`) the pins are asked last, and of them only those
+    that no agent holds: bpffs is shared, and what is pinned there may be another run directory's edge,
+    alive and well.
     """
     all_pinned = pinned_edges()
     known = [path.stem for path in sockets()]
     real = [path.stem for path in sockets() if path.stem in all_pinned or _is_alive(path)]
     pinned = [] if os.environ.get("CDNCTL_RUN_DIR") else all_pinned
-    for names in ([named_edge(edge)], real, pinned, known, [edge_of_config(paths.config_path())]):
+    configured = edge_of_config(paths.config_path())
+    for names in ([named_edge(edge)], real, pinned, known, [configured], _unheld(all_pinned)):
         candidates = [name for name in names if name]
         if len(candidates) > 1:
             raise UsageError(f"several edges are here: {', '.join(candidates)}", "name one with --edge")
         if candidates:
             return candidates[0]
     raise UsageError("which edge is not known: no agent answers and none is named", "name one with --edge")
+
+
+def _unheld(edges: list[str]) -> list[str]:
+    """Those whose lock no agent holds, in whatever run directory; as far as this user may see."""
+    held: set[str] = set()
+    with contextlib.suppress(OSError):
+        for words in map(str.split, _LOCKS.read_text().splitlines()):
+            if words[1] == "FLOCK":
+                held |= _open_locks(words[4])
+    return [edge for edge in edges if edge not in held]
+
+
+def _open_locks(pid: str) -> set[str]:
+    """Names of the edges whose lock files a process has open."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for link in Path("/proc", pid, "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                name = link.readlink().name
+                found |= {name.removesuffix(".lock")} if name.endswith(".lock") else set()
+    return found
 
 
 def no_agent(edge: str = "") -> NoAgent:

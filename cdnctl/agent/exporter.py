@@ -2,7 +2,8 @@
 
 In the agent's own loop, since that is where frames are; but the page, which takes tens of milliseconds on
 a large edge, is made by a thread, so that the next frame is not late, and at most once a frame, whoever asks
-how often. A reader that is slow holds one of `MAX_READERS` places for `PATIENCE_S` at the most.
+how often. A reader that is slow holds one of `MAX_READERS` places for `PATIENCE_S` at the most, one that has
+not asked yet only until somebody else comes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import socket
 from collections.abc import Awaitable, Callable
 
 MAX_READERS = 8
-"""Connections at the same time; more are closed at once."""
+"""Connections at the same time. For one more the oldest that has asked nothing yet is closed, and when all
+have asked, the new one."""
 PATIENCE_S = 5.0
 """A request must have come, and its answer gone, within so long."""
 MAX_REQUEST = 8192
@@ -35,6 +37,8 @@ class Exporter:
         self._page = page
         self._serving: asyncio.Task[None] | None = None
         self._readers = 0
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Those that have not sent their request, the oldest first."""
         self.listen: tuple[str, int] | None = None
         """Address and port; None: nowhere."""
 
@@ -73,13 +77,16 @@ class Exporter:
             await server.serve_forever()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._readers >= MAX_READERS:
+        if self._readers >= MAX_READERS and not self._send_away():
             writer.transport.abort()
             return
         self._readers += 1
+        self._silent[writer] = None
         try:
             async with asyncio.timeout(PATIENCE_S):
-                writer.write(await self._response(await _request_line(reader)))
+                request = await _request_line(reader)
+                self._silent.pop(writer, None)
+                writer.write(await self._response(request))
                 writer.write_eof()
                 await writer.drain()
                 # until all of it has gone; what comes meanwhile is of no interest
@@ -89,8 +96,18 @@ class Exporter:
             pass  # a reader's trouble is its own
         finally:
             self._readers -= 1
+            self._silent.pop(writer, None)
             with contextlib.suppress(OSError):
                 writer.transport.abort()
+
+    def _send_away(self) -> bool:
+        """Make room: who opens connections and asks nothing keeps nobody out."""
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
+            return False
+        del self._silent[oldest]
+        oldest.transport.abort()
+        return True
 
     async def _response(self, request: str) -> bytes:
         method, _, rest = request.partition(" ")

@@ -20,6 +20,7 @@ from cdnctl.agent.service import Manager, notify
 from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor
+from cdnctl.state import sharing
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -58,6 +59,7 @@ def run(
         manager = Manager()
         server = Server(engine, config.edge.name, manager=manager)
         process.note_start(config.edge.name, config.path)
+        sharing.journal(config.edge.name)
         try:
             with process.listening(config.edge.name) as sockets:
                 asyncio.run(_serve(server, sockets, manager))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgspec.structs import replace
+
 from cdnctl.agent import logs
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Actor, AnyCommand, Change, Event, Outcome
+from cdnctl.model import Actor, AnyCommand, Change, Diff, Event, Outcome, Record, StopRecording
+from cdnctl.model.lines import command_line
+from cdnctl.paths import journal_path
 
 TEXT_LIMIT = 300
 """Characters of any text in a command (a reason, a note)."""
 NAMES_LIMIT = 1024
 """Entries of any mapping in a command (weights by CDN)."""
+ONLY_OPERATORS_ASK = (
+    "`diff` reads every table while frames and commands wait: it needs root or a member of group cdnctl"
+)
 ONLY_WATCHES = "the view socket takes no command; a change needs root or a member of group cdnctl"
 
 _LEVELS = {"info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING, "alarm": logging.ERROR}
@@ -24,12 +32,16 @@ def refusal(command: AnyCommand, actor: Actor) -> str:
     """Why this command is not even tried, or nothing."""
     if isinstance(command, Change) and actor.role != "operate":
         return ONLY_WATCHES
+    if isinstance(command, Diff) and actor.role != "operate":
+        return ONLY_OPERATORS_ASK
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, str) and (len(value) > TEXT_LIMIT or not value.isprintable()):
             return f"{name}: at most {TEXT_LIMIT} printable characters, on one line"
         if isinstance(value, dict) and len(value) > NAMES_LIMIT:
             return f"{name}: at most {NAMES_LIMIT} entries"
+        if isinstance(value, dict) and any(len(key) > TEXT_LIMIT for key in value):
+            return f"{name}: names of at most {TEXT_LIMIT} characters"
     return ""
 
 
@@ -41,6 +53,16 @@ def failure(error: Exception, command: AnyCommand, actor: Actor) -> Outcome:
     log.error("internal error in %s by %s", verb, actor.user, exc_info=error, extra=logs.fields(verb=verb))
     text = f"internal error: {type(error).__name__}: {error}; the agent's log has the details"
     return Outcome(ok=False, text=text)
+
+
+def journaled(edge: str, command: Record | StopRecording, actor: Actor, outcome: Outcome) -> Outcome:
+    """In the journal: who recorded an edge, and where to, is asked when it is about who saw what."""
+    try:
+        Journal(journal_path(edge)).append(actor, command, outcome, cli=command_line(command))
+    except OSError as error:
+        warning = f"done, but not in the journal: {error.strerror}"
+        return replace(outcome, warnings=[*outcome.warnings, warning])
+    return outcome
 
 
 def noted(command: AnyCommand, actor: Actor, outcome: Outcome) -> Outcome:

@@ -7,10 +7,13 @@ out twice for want of room here.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
+
+import msgspec
 
 from cdnctl.model import AnyChange, Outcome
 
@@ -31,9 +34,14 @@ class First(NamedTuple):
     """The first time that it was asked."""
 
     at_s: float
-    command: AnyChange
+    digest: bytes
+    """Of the command, which may be long."""
     outcome: Outcome | asyncio.Task[Outcome]
     """A task: it is under way."""
+
+    def is_of(self, command: AnyChange) -> bool:
+        """Whether it is what was asked then."""
+        return self.digest == _digest(command)
 
     async def wait(self) -> Outcome:
         """The outcome; whoever waits and goes away ends nothing."""
@@ -59,7 +67,7 @@ class Outcomes:
     def keep(self, key: Key, command: AnyChange, outcome: Outcome | asyncio.Task[Outcome]) -> First:
         """Note it, in place of what was under way."""
         self._expire()
-        first = self._first[key] = First(self._clock(), command, outcome)
+        first = self._first[key] = First(self._clock(), _digest(command), outcome)
         if len(self._first) > KEPT:
             self._first.popitem(last=False)
             self._forgotten_s = self._clock()
@@ -77,3 +85,7 @@ class Outcomes:
             if self._first[key].at_s > oldest_s:
                 return
             del self._first[key]
+
+
+def _digest(command: AnyChange) -> bytes:
+    return hashlib.blake2b(msgspec.msgpack.encode(command), digest_size=16).digest()

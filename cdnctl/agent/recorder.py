@@ -9,9 +9,8 @@ agent overwrite anything, or show what its asker may not read.
 from __future__ import annotations
 
 import contextlib
-import grp
 import logging
-import os
+import math
 import queue
 import re
 import shutil
@@ -25,6 +24,7 @@ from cdnctl.errors import CdnctlError, RecordingError
 from cdnctl.model import Actor, Frame, Outcome, Record, Recording, Severity
 from cdnctl.recording.redaction import Redactor
 from cdnctl.recording.writer import Writer
+from cdnctl.state import sharing
 
 LIMIT_BYTES = 1 << 30
 """A week of two frames a second."""
@@ -34,7 +34,10 @@ FREE_EVERY = 20
 """Frames from one look at the disk to the next."""
 QUEUED = 120
 """Frames that may wait for the disk."""
+SOON_S = 0.1
+"""How long whoever ends one, and with him the agent, waits for its last words."""
 CLOSE_S = 5.0
+"""How long one that ends may take until it is said that its disk does not take the rest."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 log = logging.getLogger("cdnctl.agent")
@@ -53,6 +56,8 @@ class Recorder:
     def __init__(self, edge: str) -> None:
         self._edge = edge
         self._running: _Running | None = None
+        self._ending: list[_Running] = []
+        """Their threads still write; what became of them is yet to be told."""
 
     @property
     def picture(self) -> Recording | None:
@@ -79,7 +84,9 @@ class Recorder:
             limit_bytes=LIMIT_BYTES,
             redacted=command.redact,
         )
-        self._running = _Running(_open(path, redacted=command.redact), picture, path.parent)
+        shared = path.parent == paths.recordings_dir(self._edge)
+        writer = _open(path, redacted=command.redact, shared=shared)
+        self._running = _Running(writer, picture, path.parent)
         return Outcome(ok=True, text=f"records to {what}", recording=picture)
 
     def stop(self, *, dry_run: bool = False) -> Outcome:
@@ -88,34 +95,44 @@ class Recorder:
             raise CdnctlError("nothing is being recorded", "cdnctl record FILE begins")
         if dry_run:
             return Outcome(ok=True, text=f"would end the recording {self._running.picture.path}")
-        running, self._running = self._running, None
-        picture = running.end()
-        return Outcome(
-            ok=True,
-            text=f"recorded {picture.frames:,} frames, {picture.bytes:,} bytes: {picture.path}",
-            recording=picture,
-        )
+        running = self._end(self._running)
+        running.wait(SOON_S)
+        if running.has_ended:
+            self._ending.remove(running)
+            return Outcome(ok=True, text=running.told.text, recording=running.picture)
+        picture = running.picture
+        text = f"ends the recording {picture.path}: {picture.frames:,} frames so far, its disk is slow"
+        return Outcome(ok=True, text=text, recording=picture)
 
     def take(self, frame: Frame) -> Told | None:
         """Record a frame; returns what is to be said when the recording has ended by that, or before."""
         running = self._running
-        if running is None:
-            return None
-        if running.picture.until_ns and frame.at_ns >= running.picture.until_ns:
-            return Told(self.stop().text, "info")
-        problem = running.take(frame)
-        if not problem:
-            return None
-        self._running = None
-        picture = running.end()
-        return Told(
-            f"the recording {picture.path} has ended after {picture.frames:,} frames: {problem}", "warning"
-        )
+        if running is not None and (running.is_over(frame) or running.take(frame)):
+            self._end(running)
+        return self.told()
+
+    def told(self) -> Told | None:
+        """What is to be said of one that has ended since; waits for nothing."""
+        for running in self._ending:
+            if running.has_ended:
+                self._ending.remove(running)
+                return running.told
+        return None
 
     def close(self) -> None:
-        """The agent ends."""
+        """The agent ends: nobody waits for it any more."""
         if self._running is not None:
-            log.info("%s", self.stop().text)
+            self._end(self._running)
+        for running in self._ending:
+            running.wait(CLOSE_S)
+            log.info("%s", running.told.text)
+        self._ending.clear()
+
+    def _end(self, running: _Running) -> _Running:
+        self._running = None
+        self._ending.append(running)
+        running.end()
+        return running
 
     def _place(self, name: str, actor: Actor) -> Path:
         """Where the recording goes; makes nothing. Raises CdnctlError."""
@@ -147,8 +164,9 @@ class _Running:
     def __init__(self, writer: Writer, picture: Recording, directory: Path) -> None:
         self._writer, self._picture, self._directory = writer, picture, directory
         self._redactor = Redactor() if picture.redacted else None
-        self._frames: queue.Queue[Frame | None] = queue.Queue(QUEUED)
+        self._frames: queue.Queue[Frame | None] = queue.Queue()
         self._problem = ""
+        self._ended_s = math.inf
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
@@ -170,18 +188,40 @@ class _Running:
     def take(self, frame: Frame) -> str:
         """Hand a frame over; returns why no more is recorded, or nothing."""
         if not self._problem:
-            try:
-                self._frames.put_nowait(frame)
-            except queue.Full:
+            if self._frames.qsize() < QUEUED:
+                self._frames.put(frame)
+            else:
                 self._problem = "the disk is too slow"
         return self._problem
 
-    def end(self) -> Recording:
-        """Write what waits, and the index; waits for no disk longer than `CLOSE_S`."""
-        with contextlib.suppress(queue.Full):
-            self._frames.put(None, timeout=CLOSE_S)
-        self._thread.join(CLOSE_S)
-        return self.picture
+    def is_over(self, frame: Frame) -> bool:
+        """Whether its time is."""
+        return 0 < self._picture.until_ns <= frame.at_ns
+
+    def end(self) -> None:
+        """Have what waits written, and the index; waits for nothing."""
+        self._frames.put(None)
+        self._ended_s = time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Until that is done, but no longer than so."""
+        self._thread.join(seconds)
+
+    @property
+    def has_ended(self) -> bool:
+        """There is nothing more to be waited for."""
+        return not self._thread.is_alive() or time.monotonic() - self._ended_s >= CLOSE_S
+
+    @property
+    def told(self) -> Told:
+        """What became of it."""
+        picture, problem = self.picture, self._problem
+        if self._thread.is_alive():
+            problem = problem or "the disk does not take the rest"
+        if problem:
+            text = f"the recording {picture.path} has ended after {picture.frames:,} frames: {problem}"
+            return Told(text, "warning")
+        return Told(f"recorded {picture.frames:,} frames, {picture.bytes:,} bytes: {picture.path}", "info")
 
     def _write(self) -> None:
         try:
@@ -206,15 +246,12 @@ class _Running:
         return ""
 
 
-def _open(path: Path, *, redacted: bool) -> Writer:
-    group = None
-    with contextlib.suppress(KeyError):
-        group = grp.getgrnam(paths.OPERATORS_GROUP).gr_gid
-    if path.parent.name == paths.RECORDINGS:
+def _open(path: Path, *, redacted: bool, shared: bool) -> Writer:
+    """`shared`: it is in the edge's own directory of recordings, which is made, and open to the group."""
+    if shared:
         try:
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            if group is not None:
-                os.chown(path.parent, -1, group)
+            sharing.directory(path.parent.parent)
+            sharing.directory(path.parent)
         except OSError as error:
             raise CdnctlError(
                 f"{path.parent}: {error.strerror}", "the agent keeps recordings there"
@@ -225,7 +262,7 @@ def _open(path: Path, *, redacted: bool) -> Writer:
                 f"{path.parent}: less than {LEAST_FREE_BYTES >> 20} MB are free", "make room first"
             )
     writer = Writer(path, redacted=redacted)
-    if group is not None and path.parent.name == paths.RECORDINGS:
+    if shared:
         with contextlib.suppress(OSError):
-            os.chown(path, -1, group)
+            sharing.file(path)
     return writer

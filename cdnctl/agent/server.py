@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,7 +20,7 @@ import msgspec
 
 from cdnctl.agent import logs, noting, peer, protocol
 from cdnctl.agent.exporter import Exporter
-from cdnctl.agent.limits import Rates
+from cdnctl.agent.limits import ClientRate, Rates
 from cdnctl.agent.outcomes import Key, Outcomes
 from cdnctl.agent.protocol import Role
 from cdnctl.agent.recorder import Recorder
@@ -154,26 +155,36 @@ class Server:
         first = self._outcomes.find(key)
         if first is None and request.again and not self._outcomes.is_whole:
             return None
+        if first is None and (refusal := noting.refusal(command, actor)):
+            # Not kept: it may be long, and asked again it is refused again.
+            return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         if first is None and isinstance(command, Reload | Revert | Undo):
             first = self._outcomes.keep(key, command, self._start_reload(command, actor))
         elif first is None:
             first = self._outcomes.keep(key, command, self.execute(command, actor))
-        elif first.command != command:
+        elif not first.is_of(command):
             return Outcome(ok=False, text=f"request {request.id} of this session was another command before")
         return await first.wait()
 
-    async def query(self, query: AnyQuery, actor: Actor) -> Outcome:
-        """Answer a look at the edge."""
+    async def query(self, query: AnyQuery, actor: Actor, rate: ClientRate) -> Outcome:
+        """Answer a look at the edge; its client owes the time that it took."""
+        if isinstance(query, GetMetrics):  # made once for everybody, and in a thread
+            found = await self.metrics()
+            text = "" if found else "no frame has been taken yet; ask again in a second"
+            return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
+        began_s = time.monotonic()
+        try:
+            return self._look(query, actor)
+        finally:
+            rate.spent(time.monotonic() - began_s)
+
+    def _look(self, query: AnyQuery, actor: Actor) -> Outcome:
         if isinstance(query, GetFrame):
             if query.seq is None and self._is_stale:
                 self._take()  # who has just changed something asks what it did
             return self._find_frame(query.seq)
         if isinstance(query, GetHistory):
             return Outcome(ok=True, text="", history=self._past.part(query.after_seq))
-        if isinstance(query, GetMetrics):
-            found = await self.metrics()
-            text = "" if found else "no frame has been taken yet; ask again in a second"
-            return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
         if isinstance(query, Who):
             watchers = self._watchers()
             return Outcome(ok=True, text=f"{len(watchers)} connected", watchers=watchers)
@@ -203,8 +214,9 @@ class Server:
             )
             if not command.dry_run:
                 self._tell(f"{actor.user} {outcome.text}", actor)
+                outcome = noting.journaled(self.edge, command, actor, outcome)
             return outcome
-        if isinstance(command, Mark):
+        if isinstance(command, Mark) and command.text.strip():  # the engine refuses one without
             command = msgspec.structs.replace(command, text=f"{actor.user}: {command.text}")
         return self._engine.execute(command, actor)
 

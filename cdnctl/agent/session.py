@@ -35,9 +35,6 @@ SEND_BUFFER = 64 << 10
 _PAST_FRAME_BYTES = 256
 """What one costs its client of what it may ask: a console's whole history is 16 requests' worth."""
 
-BLOCKS_IN_ANSWER = 20_000
-"""What a list of blocks is cut to when it does not fit into one message."""
-
 TOO_MANY = "too many requests from {user} at once: this one was not looked at"
 
 log = logging.getLogger("cdnctl.agent")
@@ -52,7 +49,7 @@ class Host(Protocol):
 
     async def change(self, request: protocol.Request, session: str, actor: Actor) -> Outcome | None: ...
 
-    async def query(self, query: AnyQuery, actor: Actor) -> Outcome: ...
+    async def query(self, query: AnyQuery, actor: Actor, rate: ClientRate) -> Outcome: ...
 
     def past_frames(self, count: int) -> list[bytes]: ...
 
@@ -239,7 +236,9 @@ class Session:
         if isinstance(message, protocol.Request):
             self._post(_answer(message.id, await self._host.change(message, self._token, actor)))
         elif isinstance(message, protocol.Query):
-            self._post(_answer(message.id, await self._host.query(message.query, actor)))
+            while wait_s := self._rate.owes_s():  # nothing comes between the last look and the query
+                await asyncio.sleep(wait_s)
+            self._post(_answer(message.id, await self._host.query(message.query, actor, self._rate)))
         elif isinstance(message, protocol.Watch):
             self._watch(message)
 
@@ -280,7 +279,5 @@ def _answer(number: int, outcome: Outcome | None) -> bytes:
     message = protocol.encode(protocol.Answer(id=number, outcome=outcome))
     if len(message) <= protocol.MAX_DOWN or outcome is None:
         return message
-    kept = (outcome.blocks or [])[:BLOCKS_IN_ANSWER]
-    short = f"too long for one answer: the first {len(kept)} of {len(outcome.blocks or [])} blocks"
-    outcome = msgspec.structs.replace(outcome, blocks=kept, warnings=[*outcome.warnings, short])
-    return protocol.encode(protocol.Answer(id=number, outcome=outcome))
+    said = f"the answer has {len(message):,} bytes, too many to send"
+    return protocol.encode(protocol.Answer(id=number, outcome=Outcome(ok=False, text=said)))

@@ -115,6 +115,8 @@ class AsyncClient:
                     return await self._ask(asked)
                 except _HungUp as lost:
                     return await self._ask_again(asked, lost, timeout_s)
+                except NoAgent as gone:  # it said why, and not what became of this
+                    raise once_more_failed(asked, gone, gone) from None
         except TimeoutError:
             raise silent(self.path, timeout_s) from None
 

@@ -22,6 +22,7 @@ from cdnctl import __version__, paths
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of
 from cdnctl.agent.start import log_path
+from cdnctl.cli import pages
 from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
 from cdnctl.model import (
@@ -30,7 +31,6 @@ from cdnctl.model import (
     GetFrame,
     GetMetrics,
     JournalEntry,
-    ListBlocks,
     ListCustomers,
     Who,
 )
@@ -120,7 +120,7 @@ class Bundle:
                     break
             self._put("frame.json", self._found.frames[-1])
             self._found.files["metrics.prom"] = (client.request(GetMetrics()).metrics or "").encode()
-            self._put("blocks.json", client.request(ListBlocks()).blocks)
+            self._put("blocks.json", pages.blocks(client.request).blocks)
             customers = client.request(ListCustomers())
             self._put("customers.json", {"customers": customers.customers, "allowed": customers.allowed})
             self._put("watchers.json", client.request(Who()).watchers)
@@ -128,7 +128,7 @@ class Bundle:
     # --- files ----------------------------------------------------------------------------------
 
     def _journal(self) -> None:
-        path = paths.state_dir(self._edge) / "journal.jsonl"
+        path = paths.journal_path(self._edge)
         path.stat()
         entries: deque[JournalEntry] = deque(Journal(path).read(), JOURNAL_LINES)
         self._found.people |= {name for entry in entries for name in entry.user.split(" as ")}
@@ -144,7 +144,10 @@ class Bundle:
 
     def _log(self) -> None:
         """Of an agent that the console started; a service manager keeps its own."""
-        with log_path(self._edge).open("rb") as file:
+        path = log_path(self._edge)
+        if not path.exists():
+            raise CdnctlError(f"{path} is not there: the agent was started otherwise, and logs elsewhere")
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             self._found.files["agent.log"] = file.read()

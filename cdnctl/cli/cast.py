@@ -121,6 +121,7 @@ def _cast(options: argparse.Namespace, reader: Reader, size: Size, keys: list[Pr
         idle_limit_s=options.idle_limit_s or float("inf"),
         keys=keys,
     )
+    recordings.require_part(script.from_s, options.to_s, reader.duration_s)
     version: Literal[2, 3] = 2 if options.v2 else 3
     begun = [(chapter.position_ns / 1e9, chapter.title) for chapter in chapters(reader.stamps)]
     colors: Colors = options.color or "truecolor"

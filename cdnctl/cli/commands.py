@@ -63,6 +63,12 @@ def _record(options: argparse.Namespace) -> AnyChange:
     return Record(path=path, for_s=options.for_s, redact=options.redact)
 
 
+def _mark(options: argparse.Namespace) -> AnyChange:
+    if not options.text.strip():
+        raise UsageError("a mark without a text", "say what it marks, as in: cdnctl mark 'before the change'")
+    return Mark(text=options.text)
+
+
 def undo_of(options: argparse.Namespace) -> Undo:
     """Of a line of the journal, or back to a revision."""
     if options.seq is not None and options.to is not None:
@@ -87,7 +93,7 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "arm": lambda _options: Arm(),
     "bypass": lambda _options: Bypass(),
     "record": _record,
-    "mark": lambda options: Mark(text=options.text),
+    "mark": _mark,
     "reload": lambda options: Reload(program=options.program),
     "confirm": lambda _options: Confirm(),
     "revert": lambda _options: Revert(),

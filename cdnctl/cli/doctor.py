@@ -72,10 +72,14 @@ def examine(options: argparse.Namespace) -> Report:
     if config:
         findings.append(doctor.Finding("ok", "configuration", f"{file} is in order"))
     there = _go_there(options, edge)
-    answers, silence = _agent(edge) if edge else (False, "")
+    answers, silence, barred = _agent(edge) if edge else (False, "", "")
     box = inspect.look(edge, config, agent=answers, elsewhere=there.unseen)
     where = elsewhere.shown(there.moved_to) if there.moved_to else ""
-    findings += doctor.judge(replace(box, silence=silence, where=where), config)
+    judged = doctor.judge(replace(box, silence=silence, where=where), config)
+    if barred:  # whether it answers is for others to find out
+        judged = [each for each in judged if each.what != "agent"]
+        judged.append(doctor.Finding("unknown", "agent", barred, sudo_line()))
+    findings += judged
     return Report(
         ok=not any(each.level == "fail" for each in findings),
         edge=edge,
@@ -104,17 +108,19 @@ def _go_there(options: argparse.Namespace, edge: str) -> Place:
     return place.Place()
 
 
-def _agent(edge: str) -> tuple[bool, str]:
-    """Whether one answers; what to do about one that is there and does not."""
+def _agent(edge: str) -> tuple[bool, str, str]:
+    """Whether one answers; what to do about one that is there and does not; why this user cannot know."""
     from cdnctl.agent.blocking import Client
 
     try:
         Client(paths.socket_path(edge), timeout_s=_AGENT_TIMEOUT_S).close()
-    except (NotPermitted, AgentRefused):
-        return True, ""
+    except NotPermitted as error:
+        return True, "", error.message
+    except AgentRefused:
+        return True, "", ""
     except AgentUnreachable as error:
-        return False, error.remedy if isinstance(error, AgentSilent) else ""
-    return True, ""
+        return False, error.remedy if isinstance(error, AgentSilent) else "", ""
+    return True, "", ""
 
 
 def _show(report: Report) -> None:

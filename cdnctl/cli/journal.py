@@ -26,7 +26,7 @@ _LOOK_S = 0.25
 def run(options: argparse.Namespace) -> int:
     """Print the lines that are asked for; with `-f` also those that come."""
     edge = guess_edge(options.edge)
-    journal = Journal(paths.state_dir(edge) / "journal.jsonl")
+    journal = Journal(paths.journal_path(edge))
     _require_readable(journal.path, edge, follow=options.follow)
     tail = journal.tail()
     chosen: Iterable[JournalEntry] = (entry for entry in next(tail) if wanted(entry, options))
@@ -48,7 +48,7 @@ def wanted(entry: JournalEntry, options: argparse.Namespace) -> bool:
         return False
     if options.user and not any(_is_user(name, entry.user) for name in options.user):
         return False
-    if options.verb and entry.command.get("verb") not in options.verb:
+    if options.verbs and entry.command.get("verb") not in options.verbs:
         return False
     if options.cdn and not any(_names(entry.command, cdn) for cdn in options.cdn):
         return False
@@ -119,7 +119,7 @@ def _print(entry: JournalEntry) -> None:
 
     why = f"  ({entry.reason})" if entry.reason else ""
     done = entry.text.splitlines()[0] if entry.text else ""
-    mark = "" if entry.ok else "REFUSED: "
+    mark = "" if entry.ok or done.startswith("refused: ") else "REFUSED: "
     line = f"{entry.seq}  {entry.at[:19]}Z  {entry.user} ({entry.client})  {entry.cli or _verb(entry)}"
     print(clean(f"{line}  {mark}{done}{why}"))
 

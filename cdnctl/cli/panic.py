@@ -50,7 +50,7 @@ def _through_agent(options: argparse.Namespace, command: PanicCommand) -> Outcom
             if not plan.ok:
                 return plan
             if _cuts(command):
-                _confirm(options, plan.text)
+                _confirm(options, "\n".join((plan.text, *plan.warnings)))
         if not isinstance(command, Stop):
             command = taking_back.confirming(options, command, lambda: plan)
         outcome = client.request(command, CHANGE_TIMEOUT_S)

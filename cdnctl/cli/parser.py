@@ -49,7 +49,7 @@ examples:
   cdnctl record incident.rec --for 10m      the agent records; `cdnctl replay incident.rec` plays it
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl feed check https://example.net/drop.txt    what would this list block?
-  cdnctl simulate frames.ndjson -c FILE     what would other policies have done?
+  cdnctl simulate incident.cdnrec -c FILE     what would other policies have done?
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -59,7 +59,7 @@ examples:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line as options; `options.run(options)` does it. Exits with 2 on wrong usage, or raises
     UsageError when a program asks, which reads JSON."""
-    return _parser(_ForPrograms if "--json" in argv else argparse.ArgumentParser).parse_args(argv)
+    return _parser(_ForPrograms if "--json" in argv else _ForPeople).parse_args(argv)
 
 
 def grammar() -> argparse.ArgumentParser:
@@ -67,7 +67,20 @@ def grammar() -> argparse.ArgumentParser:
     return _parser(_ForPrograms)
 
 
-class _ForPrograms(argparse.ArgumentParser):
+class _ForPeople(argparse.ArgumentParser):
+    """Says what a verb takes to who gave it too much, and not what all verbs are."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """What comes after a verb is the verb's, and is all known or wrong."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
+
+
+class _ForPrograms(_ForPeople):
     """Leaves it to others to say what is wrong."""
 
     def error(self, message: str) -> NoReturn:
@@ -192,8 +205,8 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         confirmed: bool = True,
     ) -> argparse.ArgumentParser:
         made = verb(name, text, run, starts=starts)
-        made.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
-        made.add_argument("--dry-run", action="store_true", help="only say what would happen")
+        _add_reason(made)
+        _add_dry_run(made)
         if confirmed:
             made.add_argument(
                 "--confirm",
@@ -293,9 +306,12 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate)
     simulate.set_defaults(takes=("edge", "config"))
     _add_config(simulate)
-    simulate.add_argument("file", type=Path, metavar="FILE", help="frames, one a line in JSON")
+    simulate.add_argument("file", type=Path, metavar="FILE", help="a recording, or a frame a line in JSON")
     verb("who", "list who is connected to the agent", verbs.who)
-    record = change("record", "have the agent record every frame to a file", verbs.record)
+    record = verb("record", "have the agent record every frame to a file", verbs.record)
+    record.set_defaults(confirm=0.0)
+    _add_reason(record)
+    _add_dry_run(record)
     record.add_argument(
         "file",
         nargs="?",
@@ -308,9 +324,10 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     record.add_argument("--redact", action="store_true", help="replace addresses and users' names")
     record.add_argument("--stop", action="store_true", help="end the recording that is being made")
-    change("mark", "set a mark: a chapter of what is recorded", verbs.mark).add_argument(
-        "text", metavar="TEXT"
-    )
+    mark = verb("mark", "set a mark: a chapter of what is recorded", verbs.mark)
+    mark.set_defaults(confirm=0.0, reason="")
+    _add_dry_run(mark)
+    mark.add_argument("text", metavar="TEXT")
     replay.add_arguments(
         verb("replay", "show a recording in the console, or what is in it", replay.replay, answers=False)
     )
@@ -341,6 +358,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--edge", default=argparse.SUPPRESS, metavar="NAME", help="which edge, when several run here"
     )
+
+
+def _add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; goes into the journal")
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cdnctl import paths
-from cdnctl.errors import UsageError
+from cdnctl.errors import RecordingError, UsageError
 
 SUFFIX = ".rec"
 
@@ -19,7 +19,8 @@ def shipped() -> list[str]:
 def find(file: Path) -> Path:
     """The file meant: as named, else of that name among an edge's own on this box, else a shipped one.
 
-    A path that is nowhere is returned as it is: reading it says so. Raises UsageError for a name that is.
+    A path that is nowhere is returned as it is: reading it says so. Raises RecordingError for a name that is,
+    UsageError for one that is in several places.
     """
     if file.exists() or len(file.parts) > 1:
         return file
@@ -32,8 +33,21 @@ def find(file: Path) -> Path:
     if str(file) in (names := shipped()):
         return paths.shipped_recordings_dir() / f"{file}{SUFFIX}"
     if not file.suffix:
-        raise UsageError(
+        raise RecordingError(
             f"there is no recording {file}",
             f"name a file that `cdnctl record` made, or one that comes with cdnctl: {', '.join(names)}",
         )
     return file
+
+
+def require_part(from_s: float, to_s: float | None, duration_s: float) -> None:
+    """Raise UsageError when nothing of a recording that long can be between `--from` and `--to`."""
+    if to_s is not None and to_s < from_s:
+        raise UsageError(
+            f"--to ({to_s:g} s) is before --from ({from_s:g} s)", "give the earlier one to --from"
+        )
+    if from_s > duration_s:
+        raise UsageError(
+            f"--from ({from_s:g} s) is beyond the recording's end at {duration_s:.1f} s",
+            "`cdnctl replay FILE --info` tells more",
+        )

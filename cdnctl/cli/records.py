@@ -7,6 +7,9 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
+
+from cdnctl.model import AnyChange
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(?:\d{1,9}[smhdw])+")
@@ -21,7 +24,15 @@ def add_journal(parser: argparse.ArgumentParser) -> None:
         " whoever may read it."
     )
     parser.add_argument("--user", action="append", default=[], metavar="NAME", help="changes by this account")
-    parser.add_argument("--verb", action="append", default=[], metavar="VERB", help="as block, weight, drain")
+    parser.add_argument(
+        "--verb",
+        dest="verbs",
+        action="append",
+        type=change_verb,
+        default=[],
+        metavar="VERB",
+        help="as block, weight, drain",
+    )
     parser.add_argument(
         "--cdn", action="append", default=[], metavar="CDN", help="changes that name this CDN"
     )
@@ -50,6 +61,14 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         help="replace addresses by others of 240.0.0.0/4 and 2001:db8::/32, and names of users and host",
     )
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def change_verb(text: str) -> str:
+    """What a line of the journal may be of."""
+    verbs = sorted(str(kind.__struct_config__.tag) for kind in get_args(AnyChange))
+    if text in verbs:
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: no such verb; expected one of {', '.join(verbs)}")
 
 
 def moment(text: str) -> int:

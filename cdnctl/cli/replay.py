@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cdnctl.cli import show
-from cdnctl.cli.recordings import find
+from cdnctl.cli.recordings import find, require_part
 from cdnctl.errors import UsageError
 from cdnctl.recording.chapters import chapters
 from cdnctl.recording.player import SPEEDS
@@ -73,9 +73,17 @@ def redact(options: argparse.Namespace) -> int:
 
     redactor = Redactor()
     with Reader(find(options.file)) as reader, Writer(options.out, redacted=True) as writer:
-        for frame in reader.frames():
-            writer.add(redactor.frame(frame))
-    told = {"frames": writer.frames, "bytes": writer.bytes, "addresses": redactor.addresses}
+        try:
+            for frame in reader.frames():
+                writer.add(redactor.frame(frame))
+        except BaseException:
+            options.out.unlink(missing_ok=True)  # a part of it would look like the whole
+            raise
+        damage = reader.damage
+    told: dict[str, Any] = {"frames": writer.frames, "bytes": writer.bytes, "addresses": redactor.addresses}
+    told["damage"] = damage
+    if damage:
+        print(f"cdnctl: {options.file}: {damage}: used up to there", file=sys.stderr)
     if options.json:
         show.print_json(told)
     else:
@@ -88,16 +96,22 @@ def _console(reader: Reader, options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("a replay needs a terminal", "without one: --info, or --frames for a line a frame")
     from cdnctl.console.app import check, run
+    from cdnctl.console.format import position
     from cdnctl.console.playback import Playback
 
     check(options.theme)
     number = reader.number_at(round((options.at or 0.0) * 1e9))
     playback = Playback(reader, number=number, playing=not options.pause)
     playback.player.speed = options.speed
+    if (options.at or 0.0) > reader.duration_s:
+        why = f": {reader.damage}" if reader.damage else ""
+        playback.problem = f"--at {position(options.at)} is beyond the end{why}"
     return run(reader.edge, theme=options.theme, playback=playback)
 
 
 def _frames(reader: Reader, from_s: float, to_s: float | None) -> int:
+    require_part(from_s, to_s, reader.duration_s)
+    written = 0
     first = reader.number_at(round(from_s * 1e9)) if from_s else 0
     for number in range(first, reader.length):
         at_s = reader.position_ns(number) / 1e9
@@ -105,6 +119,11 @@ def _frames(reader: Reader, from_s: float, to_s: float | None) -> int:
             break
         if at_s >= from_s:
             show.print_json(reader.frame(number))
+            written += 1
+    if not written:
+        raise UsageError("there is no frame from --from to --to", "frames are half a second apart: take more")
+    if reader.damage:
+        print(f"cdnctl: {reader.path}: {reader.damage}: used up to there", file=sys.stderr)
     return 0
 
 

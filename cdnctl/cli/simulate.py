@@ -14,6 +14,8 @@ from cdnctl.cli import show
 from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Frame
+from cdnctl.recording.reader import Reader
+from cdnctl.recording.writer import MAGIC
 from cdnctl.steering.planner import Capacity, words
 from cdnctl.steering.simulation import recorded
 from cdnctl.steering.simulation.play import Score, play
@@ -21,6 +23,7 @@ from cdnctl.steering.simulation.policies import ALL, Planned
 
 _SHIFTS_SHOWN = 20
 _LONGEST_LINE = 4 << 20
+_WHAT = "name what `cdnctl record FILE` made, or what `cdnctl status --watch --json` printed"
 
 
 class Moved(Struct, kw_only=True):
@@ -80,7 +83,23 @@ def examine(file: Path, config: Config | None) -> Report:
 
 
 def frames(file: Path) -> Iterator[Frame]:
-    """The frames of a file that has one a line, as `cdnctl status --watch --json` prints them."""
+    """The frames of a recording, or of a file that has one a line, as `cdnctl status --watch --json` prints.
+
+    A recording that is damaged, cut off or still being made gives what comes before that. Raises CdnctlError.
+    """
+    try:
+        with file.open("rb") as opened:
+            is_recording = opened.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise CdnctlError(f"cannot read {file}: {error.strerror}", _WHAT) from None
+    if not is_recording:
+        yield from _lines(file)
+        return
+    with Reader(file) as reader:
+        yield from reader.frames()
+
+
+def _lines(file: Path) -> Iterator[Frame]:
     decoder = msgspec.json.Decoder(Frame)
     try:
         with file.open("rb") as lines:
@@ -97,10 +116,10 @@ def frames(file: Path) -> Iterator[Frame]:
                         return
                     raise CdnctlError(
                         f"{file}, line {number}: this is no frame: {error}",
-                        "a frame a line is expected, as `cdnctl status --watch --json` prints them",
+                        f"{_WHAT}, a frame a line",
                     ) from None
     except OSError as error:
-        raise CdnctlError(f"cannot read {file}: {error.strerror}", "name a file of recorded frames") from None
+        raise CdnctlError(f"cannot read {file}: {error.strerror}", _WHAT) from None
 
 
 def _show(report: Report) -> None:

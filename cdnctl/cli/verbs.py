@@ -10,14 +10,13 @@ from typing import cast
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import level, panic, show, taking_back
+from cdnctl.cli import level, pages, panic, show, taking_back
 from cdnctl.cli.commands import change_of
 from cdnctl.errors import CdnctlError, NoAgent, UsageError
 from cdnctl.model import (
     AnyCommand,
     GetFrame,
     GetMetrics,
-    ListBlocks,
     ListCustomers,
     Outcome,
     Who,
@@ -102,7 +101,8 @@ def report(options: argparse.Namespace) -> int:
 
 def blocks(options: argparse.Namespace) -> int:
     """All wanted blocks."""
-    outcome = _ask(options, ListBlocks())
+    with Client(find_edge(options.edge)) as client:
+        outcome = pages.blocks(client.request)
     if outcome.blocks is None:
         return show.outcome(outcome, options.json)
     show.blocks(outcome.blocks, options.json)

@@ -12,6 +12,7 @@ cdnctl.state and overlays it.
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from cdnctl.config.schema import (
     Edge,
     EndpointConfig,
     Limits,
+    Log,
     Metrics,
     PerSource,
     PolicyByClass,
@@ -94,6 +96,7 @@ _ONCE: dict[str, type[Struct]] = {
     "reflex": Reflex,
     "quota": Quota,
     "metrics": Metrics,
+    "log": Log,
     "shield": ShieldConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
@@ -133,7 +136,7 @@ def load(path: Path) -> Config:
     try:
         return parse(path.read_bytes().decode(), path)
     except FileNotFoundError:
-        remedy = "no such file; start from the cdnctl.toml.example that comes with cdnctl"
+        remedy = f"no such file; `{shlex.join(['cdnctl', 'init', '-c', str(path)])}` makes one"
     except UnicodeDecodeError:
         remedy = "this is not UTF-8 text"
     except OSError as error:

@@ -30,6 +30,7 @@ class Tables(NamedTuple):
     reflex: Fields
     quota: Fields
     metrics: Fields
+    log: Fields
     shield: Fields
     regions: list[Fields]
     customers: list[Fields]

@@ -28,8 +28,8 @@ _PLAIN_BYTES = 690_000
 """Services, endpoints, limits, what earlier tables counted: tables of a fixed size, and the programs."""
 PER_CPU_BYTES = 210_000
 """Counters, histograms, sketches and the state of each CPU."""
-_PERF_BYTES = (128 + 8 + 2) * 4096
-"""Buffers for samples and events, for each CPU, while an agent reads them (datapath/perf.py)."""
+_PERF_BYTES = (128 + 8 + 32 + 3) * 4096
+"""Buffers for samples, events and bindings, for each CPU, while an agent reads them (datapath/perf.py)."""
 
 
 FEW_PACKETS = 2

@@ -171,6 +171,17 @@ class Metrics(Table, frozen=True, kw_only=True):
         return parse_listen(self.listen) if self.listen else None
 
 
+class Log(Table, frozen=True, kw_only=True):
+    """`[log]`: what is written down beside the journal."""
+
+    nat: bool = False
+    """Whose each SNAT port was: a line for each flow that got under way, in nat.log beside the journal."""
+    nat_mb: Count = 100
+    """A file has so many megabytes; then another is begun ..."""
+    nat_files: Count = 10
+    """... and so many are kept, that one included."""
+
+
 AMPLIFIERS = (
     17, 19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1434, 1900, 3283, 3702, 5353, 5683, 10001, 11211,
     27960, 33848, 37810,
@@ -338,6 +349,7 @@ class Config(Struct, frozen=True, kw_only=True):
     reflex: Reflex = Reflex()
     quota: Quota = Quota()
     metrics: Metrics = Metrics()
+    log: Log = Log()
     shield: ShieldConfig = ShieldConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()

@@ -23,6 +23,8 @@ from cdnctl.model import (
     Who,
 )
 
+OF_THE_PAST: frozenset[type[Any]] = frozenset({FindBlocks, ListBlocks, ListTalkers, ListCustomers})
+"""What is answered from the frame that is on also where there is an agent, who only knows what is now."""
 NOTHING_TO_CHANGE = "this is a recording: nothing can be changed in it"
 
 
@@ -62,9 +64,7 @@ _ANSWERS: dict[type[Any], Callable[[Frame, History, Any], Outcome]] = {
     FindBlocks: _blocks,
     ListBlocks: lambda frame, _history, _command: Outcome(ok=True, text="", blocks=frame.blocks),
     ListTalkers: lambda frame, _history, _command: Outcome(ok=True, text="", talkers=frame.talkers),
-    ListCustomers: lambda frame, _history, _command: Outcome(
-        ok=True, text="", customers=frame.customers, allowed=[]
-    ),
+    ListCustomers: lambda frame, _history, _command: Outcome(ok=True, text="", customers=frame.customers),
     Who: lambda frame, _history, _command: Outcome(ok=True, text="", watchers=frame.watchers),
     ReadJournal: _journal,
 }

@@ -10,6 +10,7 @@ from cdnctl.console.playback import Playback
 from cdnctl.errors import RecordingError
 from cdnctl.model import AnyCommand, GetHistory, Outcome
 from cdnctl.recording.past import PastTape
+from cdnctl.recording.player import Player
 
 NOW_WITHIN = 4
 """Frames that the past may be behind and still be as good as now."""
@@ -50,9 +51,7 @@ class Backwards:
         if await self._fetch(tape) or tape.length - before < NOW_WITHIN:
             self.return_to_now()
             return
-        playback.player.reindex()
-        playback.player.playing, playback.player.ran_out = True, False
-        playback.moved()
+        playback.move(_go_on)
 
     def return_to_now(self) -> None:
         """Have what comes in on the screens again."""
@@ -80,3 +79,9 @@ class Backwards:
                 return error.message
             if part.is_last:
                 return ""
+
+
+def _go_on(player: Player) -> None:
+    """The tape has grown: play what is new of it."""
+    player.reindex()
+    player.playing, player.ran_out = True, False

@@ -22,6 +22,8 @@ class Spoken:
     """All of it, the verb first."""
     command: AnyCommand | None = None
     """What the agent is asked; None for what the command line does by itself."""
+    names_edge: bool = True
+    """Takes `--edge`."""
 
 
 class Grammar(Protocol):

@@ -10,10 +10,12 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 from cdnctl.console.answers import answer
 from cdnctl.console.format import clean
 from cdnctl.console.history import EVENTS_KEPT, History
+from cdnctl.console.patience import QUICK_S
 from cdnctl.errors import RecordingError
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 from cdnctl.recording.player import Player
@@ -43,30 +45,55 @@ class Playback:
         self._shown = -1
         self._moved = asyncio.Event()
         self._ended = False
-        self._read_anew()
+        self._follow()
         self.player.advance(clock())
 
-    def moved(self) -> None:
-        """The player was told something."""
-        self.player.advance(self._clock())
-        self.follow()
+    def move(self, how: Callable[[Player], None]) -> None:
+        """Tell the player something, and go where that leads."""
+        try:
+            how(self.player)
+            self.player.advance(self._clock())
+            self._follow()
+        except RecordingError as error:
+            self._stay(error)
         self._moved.set()
 
-    def follow(self) -> None:
-        """Have the history end at the frame that is on."""
+    def _follow(self) -> None:
+        """Have the history end at the frame that is on. Raises RecordingError."""
         number = self.player.number
-        try:
-            if 0 < number - self._shown <= _ON_BY_STEPS:
-                for each in range(self._shown + 1, number + 1):
-                    self.history.add(self.player.tape.frame(each))
-                    self._shown = each
-            elif number != self._shown:
-                self._read_anew()
-            self.problem = ""
-        except RecordingError as error:
-            self.player.playing = False
+        if 0 < number - self._shown <= _ON_BY_STEPS:
+            for each in range(self._shown + 1, number + 1):
+                self.history.add(self.player.tape.frame(each))
+                self._shown = each
+        elif number != self._shown:
+            self._read_anew()
+        self.problem = clean(self.player.tape.damage) if self.player.at_end else ""
+
+    def _stay(self, error: RecordingError) -> None:
+        """There is no way on: pause at the frame that was on."""
+        self.player.playing = False
+        with suppress(RecordingError):
             self.player.go_to(max(0, self._shown))
-            self.problem = clean(error.message)
+        self.problem = clean(error.message)
+
+    def _play_on(self) -> bool:
+        """Whether time alone has led to another frame, or to the end."""
+        was_playing = self.player.playing
+        try:
+            if self.player.advance(self._clock()) or was_playing != self.player.playing:
+                self._follow()
+                return True
+        except RecordingError as error:
+            self._stay(error)
+            return True
+        return False
+
+    def _due_s(self) -> float | None:
+        """Seconds until the next frame; where that cannot be read, `_play_on` says so at once."""
+        try:
+            return self.player.due_s()
+        except RecordingError:
+            return 0.0
 
     def _read_anew(self) -> None:
         tape, number = self.player.tape, self.player.number
@@ -89,11 +116,9 @@ class Playback:
                 yield self.history.newest
             while not self._moved.is_set():
                 try:
-                    await asyncio.wait_for(self._moved.wait(), self.player.due_s())
+                    await asyncio.wait_for(self._moved.wait(), self._due_s())
                 except TimeoutError:
-                    was_playing = self.player.playing
-                    if self.player.advance(self._clock()) or was_playing != self.player.playing:
-                        self.follow()
+                    if self._play_on():
                         break
             self._moved.clear()
 
@@ -114,7 +139,7 @@ class ReplayFeed:
         """As they are played; never ends."""
         return self.playback.shown()
 
-    async def request(self, command: AnyCommand) -> Outcome:
+    async def request(self, command: AnyCommand, timeout_s: float = QUICK_S) -> Outcome:
         """What the frame that is on has of it; of a change, that there is nothing to change."""
         return answer(self.playback.history, command)
 

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from cdnctl.console.answers import NOTHING_TO_CHANGE
+from cdnctl.console import patience
+from cdnctl.console.answers import NOTHING_TO_CHANGE, OF_THE_PAST, answer
 from cdnctl.console.backwards import Backwards
 from cdnctl.console.format import clean
 from cdnctl.console.history import History
@@ -53,7 +54,7 @@ class Feed(Protocol):
 
     def frames(self) -> AsyncIterator[Frame]: ...
 
-    async def request(self, command: AnyCommand) -> Outcome: ...
+    async def request(self, command: AnyCommand, timeout_s: float = patience.QUICK_S) -> Outcome: ...
 
     def watch(self, wanted: PacketFilter | None) -> None:
         """Have sampled packets that match, or none, from now on."""
@@ -67,15 +68,22 @@ class Feed(Protocol):
 class Session(Backwards):
     """Frames into `history`, commands to the agent, over one feed after another."""
 
-    def __init__(self, connect: Callable[[], Feed], *, read_only: bool = False) -> None:
-        """`connect` makes a feed that is not yet connected."""
+    def __init__(
+        self,
+        connect: Callable[[], Feed],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`connect` makes a feed that is not yet connected; `clock` gives seconds that only grow."""
+        self.clock = clock
         self.live = History()
         self.edge = ""
         self.lost = "connecting"
         """Why there is no connection; empty while there is one."""
         self.failure: CdnctlError | None = None
         """Why a session that never came to be was given up."""
-        self.received_at = time.monotonic()
+        self.received_at = self.clock()
         """When the last frame came in."""
         self._connect = connect
         self.packets: deque[tuple[int, int, SampledPacket]] = deque(maxlen=PACKETS_KEPT)
@@ -102,6 +110,16 @@ class Session(Backwards):
         return self._role == "replay"
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether frames are all there is: a recording that is played, also into a cast."""
+        return self._role in ("replay", "cast")
+
+    @property
+    def from_frames(self) -> bool:
+        """Whether lists are as of the frame that is on, and other ones with another frame."""
+        return self.is_recorded or self.playback is not None
+
+    @property
     def read_only(self) -> str:
         """Why nothing may be changed from here; empty when it may."""
         if self.is_replay:
@@ -114,13 +132,13 @@ class Session(Backwards):
 
     @property
     def is_at_agent(self) -> bool:
-        """Whether there is an agent at the other end now, on this box: a recording is none."""
-        return self._feed is not None and not self.lost and self._role not in ("replay", "cast")
+        """Whether the screens show an agent's edge as it is now: no recording, nor what was minutes ago."""
+        return self._feed is not None and not self.lost and not self.from_frames
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last frame came in; 0 while something else is on the screens."""
-        return 0.0 if self.playback else time.monotonic() - self.received_at
+        """Seconds since the last frame came in; 0 where none comes by itself: in a recording, or its cast."""
+        return 0.0 if self.playback or self._role == "cast" else self.clock() - self.received_at
 
     async def run(self, on_news: Callable[[], None]) -> None:
         """Collect until cancelled; `on_news` is called after each frame and each change of the line.
@@ -128,7 +146,7 @@ class Session(Backwards):
         Returns only when there never was an agent within `PATIENCE_S`, or none may be reached
         (`failure` says why).
         """
-        started, retry_s = time.monotonic(), FIRST_RETRY_S
+        started, retry_s = self.clock(), FIRST_RETRY_S
         while True:
             feed = self._connect()
             try:
@@ -138,12 +156,12 @@ class Session(Backwards):
                 if isinstance(feed, ReplayFeed):
                     self.playback = feed.playback
                 if self._watched is not None:
-                    self._watched_at = time.monotonic()
+                    self._watched_at = self.clock()
                     feed.watch(self._watched)
                 async for frame in feed.frames():
                     self._take(feed.take_sampled())
                     if self.is_replay or self.live.add(frame):
-                        self.received_at = time.monotonic()
+                        self.received_at = self.clock()
                         on_news()
                 error: CdnctlError = AgentUnreachable("the agent hung up")
             except CdnctlError as reason:
@@ -152,9 +170,9 @@ class Session(Backwards):
                 self._feed = None
                 await feed.close()
             self.lost = clean(error.message)
-            if self._watched is not None and time.monotonic() - self._watched_at < WATCH_REFUSED_S:
+            if self._watched is not None and self.clock() - self._watched_at < WATCH_REFUSED_S:
                 self._watched, self.no_packets = None, self.lost  # asked again it would hang up again
-            temporary = isinstance(error, AgentUnreachable) and time.monotonic() - started < PATIENCE_S
+            temporary = isinstance(error, AgentUnreachable) and self.clock() - started < PATIENCE_S
             if not self._role and not temporary:
                 self.failure = error
                 return
@@ -166,7 +184,7 @@ class Session(Backwards):
         """Have sampled packets that match in `packets` from now on, also over a reconnect; None: no more."""
         if wanted == self._watched:
             return
-        self._watched, self._watched_at, self.no_packets = wanted, time.monotonic(), ""
+        self._watched, self._watched_at, self.no_packets = wanted, self.clock(), ""
         self.packets.clear()
         self.missed = 0
         if self._feed is not None:
@@ -182,7 +200,13 @@ class Session(Backwards):
                 self.packets.append((self._packets_seen, each.at_ns, packet))
 
     async def request(self, command: AnyCommand) -> Outcome:
-        """Send a command; what goes wrong on the way comes back as a refusal."""
+        """Send a command; what goes wrong on the way comes back as a refusal.
+
+        What the agent turned away unseen, since this console asked for much at once, is sent again when it
+        may be. In the past, lists are those of the frame that is on.
+        """
+        if self.playback is not None and type(command) in OF_THE_PAST:
+            return answer(self.playback.history, command)
         feed = self._feed
         if feed is None:
             verb = command.__struct_config__.tag
@@ -191,6 +215,12 @@ class Session(Backwards):
             )
             return Outcome(ok=False, text=f"no connection to the agent: {self.lost}{past}")
         try:
-            return await feed.request(command)
+            outcome = await feed.request(command, patience.timeout_s(command))
+            for _ in range(patience.MOST_TURNS):
+                if not (wait_s := patience.wait_s(outcome)):
+                    break
+                await patience.pause(wait_s)
+                outcome = await feed.request(command, patience.timeout_s(command))
+            return outcome
         except CdnctlError as error:
             return Outcome(ok=False, text=f"no answer, so it may or may not have been done: {error.message}")

@@ -10,7 +10,6 @@ and compared many times faster than networks.
 
 from __future__ import annotations
 
-import errno
 import heapq
 import struct
 import time
@@ -22,10 +21,9 @@ from typing import NamedTuple
 from cdnctl.datapath import abi, packing
 from cdnctl.datapath.hints import Hints
 from cdnctl.datapath.kernel import Map
-from cdnctl.datapath.lines import Addresses
+from cdnctl.datapath.lines import FULL, Addresses
 from cdnctl.datapath.packing import BLOCK, WHOLE, Entries
 
-_FULL = (errno.E2BIG, errno.ENOSPC)
 _SAME_END_NS = 100_000_000
 """An end is the same if it is this close: it may be rounded up by a tick (abi.BLOCK_TICK_LOG), and wall time
 and the kernel's clock drift apart a little."""
@@ -130,7 +128,7 @@ class KernelBlocks:
     def remove(self, network: abi.AnyNetwork) -> None:
         """Take a prefix out, if the kernel has not done so already. Raises OSError; it then stays."""
         key = abi.prefix_key(network)
-        self._delete(key)
+        self._delete(key, ended=key in self._held)
         if self._held.pop(key, None) is not None:
             self._ended.discard(key)
             self._hints.remove(key)
@@ -183,7 +181,7 @@ class KernelBlocks:
             try:
                 write()
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in FULL:
                     raise
                 late.append(write)
         return late
@@ -223,9 +221,9 @@ class KernelBlocks:
         else:
             self._prefix.put(key, value)
 
-    def _delete(self, key: bytes) -> None:
+    def _delete(self, key: bytes, *, ended: bool) -> None:
         if key.startswith(WHOLE):
-            self._exact.delete(key[4:])
+            self._exact.delete(key[4:], ended=ended)
         else:
             self._prefix.delete(key)
 

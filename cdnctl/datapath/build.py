@@ -37,7 +37,7 @@ SWEEP = "sweep"
 """The collector of dead slots, which the agent runs."""
 STAGES = "stages"
 """The program array; one that is not pinned empties when its maker exits."""
-PERF_ARRAYS = ("samples", "events")
+PERF_ARRAYS = ("samples", "events", "bindings")
 PINNED = (*PERF_ARRAYS, STAGES, SWEEP, PROGRAM)
 """What belongs to one generation of programs. The entry is last: with it all are there."""
 NEXT = "next"

@@ -101,7 +101,7 @@ class FlowCount(int):
         return f"{words}{int(self)}"
 
 
-class _Life:
+class Life:
     """Looks at many flows and at their slots, with one buffer."""
 
     def __init__(self, reverse: Map, idle_s: int) -> None:
@@ -120,7 +120,8 @@ class _Life:
         return bool(found and self._slot.state == abi.SlotState.ESTABLISHED)
 
 
-def _scaled(live: int, looked: int, seen: int) -> int:
+def scaled(live: int, looked: int, seen: int) -> int:
+    """Of all that were seen, if those that were not looked at are like those that were."""
     return live if looked == seen else round(live * seen / max(1, looked))
 
 
@@ -136,7 +137,7 @@ def live_flows(
     began = time.monotonic()
     looked = live = seen = 0
     for table, idle_s in under_way:
-        life, size = _Life(reverse, idle_s), table.info.value_size
+        life, size = Life(reverse, idle_s), table.info.value_size
         for count, _, values in table.batches():
             seen += count
             for at in range(0, len(values), size):
@@ -145,5 +146,5 @@ def live_flows(
                 live += life.of(values[at : at + size])
                 looked += 1
             if time.monotonic() - began > bound_s:
-                return FlowCount(_scaled(live, looked, seen), at_least=True)
-    return FlowCount(_scaled(live, looked, seen), about=looked < seen)
+                return FlowCount(scaled(live, looked, seen), at_least=True)
+    return FlowCount(scaled(live, looked, seen), about=looked < seen)

@@ -11,6 +11,7 @@ Keys and values are those of the hash: a packed address, and struct block.
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from array import array
@@ -22,6 +23,7 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.packing import BLOCK, Entries
 
+FULL = (errno.E2BIG, errno.ENOSPC)
 LENGTH = 128
 """Of a single address, as the trie counts."""
 _FACTOR, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
@@ -81,14 +83,14 @@ class Addresses:
         self._put_hits(key, hits)
         self._words[at] = number << _END_BITS | ticks(end_ns)
 
-    def delete(self, key: bytes) -> None:
-        """Take an address out."""
+    def delete(self, key: bytes, *, ended: bool = False) -> None:
+        """Take an address out; `ended`: it was put in, and the kernel may have taken it out by itself."""
         number = _number(key)
         at = self._find(number)
         if at is not None:
             self._words[at] = 0
-        elif self._hash.delete(key) and number:
-            self._words[self._line(number) + _ELSEWHERE] -= 1
+        elif (self._hash.delete(key) or ended) and number:
+            self._count(number, -1)
 
     def put_all(self, entries: Mapping[bytes, bytes]) -> None:
         """Add many, or change their entries; those that were written before it failed stay."""
@@ -139,31 +141,40 @@ class Addresses:
         counts = self._words[_ELSEWHERE::_WORDS].tolist()
         for line, count in enumerate(counts):
             if count and count != wanted.get(line * _WORDS, 0):
-                self._words[line * _WORDS + _ELSEWHERE] = 0
+                self._words[line * _WORDS + _ELSEWHERE] = wanted.get(line * _WORDS, 0)
         for line, count in wanted.items():
             self._words[line + _ELSEWHERE] = count
 
     def copy_from(self, before: Addresses) -> None:
-        """All that another pair of tables holds into these, which are empty."""
+        """All that another pair of tables holds into these, which are empty, as far as there is room."""
         if len(before._words) == len(self._words):
             self._words[:] = before._words
             self._hits.put_all(dict(before._hits.items()))
-            for count, keys, values in before._hash.batches():
-                self._hash.put_batch(count, keys, values)
-        else:
-            for key, value in before.items():
-                self.put(key, value)
+        try:
+            if len(before._words) == len(self._words):
+                for count, keys, values in before._hash.batches():
+                    self._hash.put_batch(count, keys, values)
+            else:
+                self.put_all(dict(before.items()))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
     def _put_elsewhere(self, key: bytes, value: bytes, number: int) -> None:
         new = bool(number) and self._hash.get(key) is None
         if new:
-            self._words[self._line(number) + _ELSEWHERE] += 1
+            self._count(number, 1)
         try:
             self._hash.put(key, value)
         except OSError:
             if new:
-                self._words[self._line(number) + _ELSEWHERE] -= 1
+                self._count(number, -1)
             raise
+
+    def _count(self, number: int, by: int) -> None:
+        """So many more addresses of its line are elsewhere."""
+        at = self._line(number) + _ELSEWHERE
+        self._words[at] = max(0, self._words[at] + by)
 
     def _line(self, number: int) -> int:
         """Where the words of its line begin."""

@@ -75,10 +75,9 @@ class Blocks:
             return expired, error
         return expired, None
 
-    def newest(self, count: int | None = None) -> list[Block]:
-        """The wanted ones, the newest first, with their hits."""
-        chosen = self.wanted.newest(len(self.wanted) if count is None else count)
-        return self.shown(chosen)
+    def newest(self, count: int) -> list[Block]:
+        """So many of the wanted ones, the newest first, with their hits."""
+        return self.shown(self.wanted.newest(count))
 
     def shown(self, blocks: Iterable[Block]) -> list[Block]:
         """These, with their hits."""

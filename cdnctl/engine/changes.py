@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.drift import Drift
 from cdnctl.engine.objects import MANUAL
-from cdnctl.engine.planned import Planned
+from cdnctl.engine.planned import Planned, unwaiting
 from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
 from cdnctl.engine.switches import Switches
@@ -37,7 +38,6 @@ from cdnctl.model import (
     Disarm,
     Drain,
     GetState,
-    ListBlocks,
     ListCustomers,
     Mark,
     Note,
@@ -98,7 +98,6 @@ class Changes:
             Diff: drift.diff,
             Repair: drift.repair,
             GetState: self._state,
-            ListBlocks: lambda command: Outcome(ok=True, text="", blocks=self._engine.blocks.newest()),
             ListCustomers: customers.list,
             **Queries(self._engine).table,
         }
@@ -114,6 +113,10 @@ class Changes:
             if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
                 self._engine.attachment.check_loaded()
             found = run(command)
+            if isinstance(found, Planned):
+                command, found = unwaiting(command, found, self.transactions.pending)
+            if isinstance(command, Undo) and isinstance(found, Planned):
+                command = _numbered(command, found)
             outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
@@ -152,6 +155,8 @@ class Changes:
                 )
                 if objects.CONFIG not in planned.after:
                     return self.execute(command, actor)
+                if isinstance(command, Undo):
+                    command = _numbered(command, planned)
             with self._reloading.alone():
                 outcome = await self._reload(command, actor, planned)
         except (CdnctlError, ValueError, OSError) as error:
@@ -169,6 +174,8 @@ class Changes:
             warnings=wanted.astray,
             risk=wanted.risk,
         )
+        if isinstance(command, Undo):
+            planned = replace(planned, risk=wanted.risk or planned.risk)
         if command.dry_run:
             preview = planned.preview(self._engine.state.revision)
             return msgspec.structs.replace(preview, changed=wanted.found)
@@ -187,14 +194,19 @@ class Changes:
         except BaseException:
             self.transactions.abandon()
             raise
-        warnings = self.transactions.store(record, despite_disk=True) if record else []
+        # Before `store` forgets what waits: by this alone a start knows that it is reverted, or undone.
+        unheld = ""
         try:
             if record and back:
                 held.hold(edge, refused=record.before[objects.CONFIG], text=wanted.text)
             else:
                 held.forget(edge)
         except OSError as error:
-            warnings.append(f"the next start may go by another configuration than the one in force: {error}")
+            unheld = f"the next start may go by another configuration than the one in force: {error}"
+        if record:
+            warnings = self.transactions.store(record, despite_disk=True, unheld=unheld)
+        else:
+            warnings = [unheld] if unheld else []
         return msgspec.structs.replace(
             outcome,
             text=outcome.text if back is None else planned.done(),
@@ -203,6 +215,8 @@ class Changes:
         )
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
+        if self.transactions.is_old_news(actor, outcome):
+            return outcome
         self._engine.tell(
             "command",
             f"{actor.user}: {outcome.text.splitlines()[0]}",
@@ -377,6 +391,13 @@ class Changes:
             return Outcome(ok=True, text="would set a mark")
         self._engine.tell("mark", command.text, "notice")
         return Outcome(ok=True, text="marked")
+
+
+def _numbered(command: Undo, planned: Planned) -> Undo:
+    """Naming its line of the journal: a bare `undo` means another one each time."""
+    if command.seq is not None or command.to is not None or not planned.undoes:
+        return command
+    return msgspec.structs.replace(command, seq=planned.undoes[0])
 
 
 def _check_reason(command: AnyCommand) -> None:

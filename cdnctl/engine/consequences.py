@@ -7,11 +7,11 @@ not looked at is taken to be like what was.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.flows import FlowCount
+from cdnctl.datapath.flows import FlowCount, Life, scaled
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Network, covers, parse_prefix
@@ -22,7 +22,7 @@ BOUND_S = 0.008
 MANY_FLOWS = 1_000
 MOST = 0.5
 """Of new flows: what moves more of them is risky."""
-_LOOKS = 512
+_LOOKS = 64
 """Flows looked at between two looks at the clock."""
 
 
@@ -32,17 +32,19 @@ class Matched(NamedTuple):
     flows: FlowCount
     pps: float
     share: float
-    """Of all live flows that were looked at."""
+    """Of all live flows."""
 
 
 def matched(tables: Tables, talkers: list[Talker], network: Network, open_flows: int) -> Matched:
     """Live flows of a prefix, and what its busiest sources send, as far as they are known by themselves.
 
-    `open_flows` is how many there are in all, by the last census: for when there are too many to look at.
+    `open_flows` is how many there are in all, by the last census.
     """
-    flows, seen = _flows_of((tables.established, tables.half_open, tables.datagrams), network, open_flows)
+    settings = tables.settings
+    under_way = (tables.established, settings.established_s), (tables.datagrams, settings.udp_s)
+    flows = _flows_of(under_way, tables.reverse, network)
     inside = (each.pps for each in talkers if covers(network, parse_talker(each.prefix)))
-    return Matched(flows, sum(inside), int(flows) / seen if seen else 0.0)
+    return Matched(flows, sum(inside), int(flows) / max(open_flows, int(flows), 1))
 
 
 def parse_talker(prefix: str) -> Network:
@@ -53,8 +55,8 @@ def parse_talker(prefix: str) -> Network:
         return parse_prefix("0.0.0.0/8" if ":" not in prefix else "::/16")
 
 
-def _flows_of(tables: tuple[Map, ...], network: Network, open_flows: int) -> tuple[FlowCount, int]:
-    """Flows whose client lies in it; and how many there are of all, looked at or not.
+def _flows_of(under_way: Iterable[tuple[Map, int]], reverse: Map, network: Network) -> FlowCount:
+    """Flows whose client lies in it and that were not closed: a table keeps entries of those that were.
 
     The kernel's tables give them in the order of a hash: those that come first are a fair sample.
     """
@@ -63,23 +65,21 @@ def _flows_of(tables: tuple[Map, ...], network: Network, open_flows: int) -> tup
     first, mask = key[:whole], (0xFF00 >> rest) & 0xFF
     odd = key[whole] & mask if rest else 0
     at, began = abi.FlowKey.client.offset, time.monotonic()
-    found = looked = seen = 0
-    for table in tables:
-        size = table.info.key_size
-        for count, keys, _ in table.batches():
+    live = looked = seen = 0
+    for table, idle_s in under_way:
+        life, size, width = Life(reverse, idle_s), table.info.key_size, table.info.value_size
+        for count, keys, values in table.batches():
             seen += count
-            for place in range(at, len(keys), size):
+            for number in range(count):
                 if looked % _LOOKS == 0 and time.monotonic() - began > BOUND_S:
                     break
                 looked += 1
-                if keys.startswith(first, place):
-                    found += not rest or keys[place + whole] & mask == odd
+                place = number * size + at
+                if keys.startswith(first, place) and (not rest or keys[place + whole] & mask == odd):
+                    live += life.of(values[number * width : (number + 1) * width])
             if time.monotonic() - began > BOUND_S:
-                seen = max(seen, open_flows)
                 break
-    if looked < seen:
-        found = round(found * seen / max(1, looked))
-    return FlowCount(found, about=looked < seen), seen
+    return FlowCount(scaled(live, looked, seen), about=looked < seen)
 
 
 def block_words(what: Matched) -> str:

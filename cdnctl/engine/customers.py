@@ -12,8 +12,7 @@ from cdnctl.config.schema import MAX_ALLOWED
 from cdnctl.config.values import LEAST_RATE
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
-from cdnctl.engine import clients, objects
-from cdnctl.engine.consequences import MOST
+from cdnctl.engine import clients, objects, risks
 from cdnctl.engine.planned import Planned
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Allow, Allowed, Disallow, ListCustomers, Outcome, SetLimit
@@ -73,7 +72,7 @@ class CustomerChanges:
             f"would {text}, from {words(before)}",
             text.replace("limit", "limited", 1),
             command.dry_run,
-            self._risk(name, now),
+            risks.limit_risk(engine, name, now),
         )
 
     def _forget(self, command: SetLimit) -> Planned:
@@ -82,15 +81,6 @@ class CustomerChanges:
         text = f"the limits of {name}, which is no customer any more: {words(state.limits[name])}"
         after = {objects.limit(name): None}
         return self._planned(after, f"would forget {text}", f"forgot {text}", command.dry_run)
-
-    def _risk(self, name: str, limit: CustomerLimit) -> str:
-        """A limit that cuts more than half of what the customer takes now."""
-        takes = self._engine.customer(name)
-        if takes is None:
-            return ""
-        now = (takes.pps, limit.pps), (takes.bps / 1e6, limit.mbit), (takes.flows_per_s, limit.flows_per_s)
-        cut = max((1 - most / rate for rate, most in now if most and rate), default=0.0)
-        return f"it cuts {100 * cut:.0f} % of what {name} takes now" if cut > MOST else ""
 
     def allow(self, command: Allow) -> Planned:
         """Let a prefix pass the block list and the limits."""

@@ -27,6 +27,7 @@ from cdnctl.engine import (
     layout,
     leavers,
     objects,
+    recovery,
     restore,
     settings,
     steering,
@@ -39,6 +40,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.shield import Shielding, outside_bits
 from cdnctl.engine.ticker import Ticker
@@ -63,9 +65,8 @@ from cdnctl.model import (
     Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
-from cdnctl.paths import state_dir
+from cdnctl.paths import journal_path, nat_log_path, state_dir
 from cdnctl.state import State, StateStore
-from cdnctl.state.intents import Record
 from cdnctl.steering.classes import Shift
 from cdnctl.steering.shares import shares
 
@@ -77,21 +78,23 @@ class Engine:
     """One edge. `start` before anything else; `close` leaves the data path up unless told otherwise."""
 
     def __init__(self, config: Config) -> None:
-        self.config, self.config_in_force, held_back = held.in_force(config)
-        self.program = Program(config.edge.name)
         self.store = StateStore(state_dir(config.edge.name))
-        self.journal = Journal(state_dir(config.edge.name) / "journal.jsonl")
+        waiting = self.store.pending.peek()
+        self.config, self.config_in_force, held_back = held.in_force(config, waiting)
+        self.program = Program(config.edge.name)
+        self.journal = Journal(journal_path(config.edge.name))
         self.state = State()
         self.step = ""
         self._ticker = Ticker()
         self.tell = self._ticker.tell
-        if held_back:
-            self.tell("warning", held_back, "warning")
+        for warning in held_back:
+            self.tell("warning", warning, "warning")
         self._frame_seq = 0
         self._started_ns = time.time_ns()
         self.attachment = Attachment(config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
+        self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.shielding = Shielding(self.tell, lambda: self.state.shield)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
@@ -107,10 +110,7 @@ class Engine:
         attach.check(self.config.edge.interfaces, frozenset() if fresh else self.program.maps())
         for clash in host.port_clashes(self.config):
             raise CdnctlError(str(clash), f"set {clash.remedy}")
-        self.state = self.store.load()
-        self.state.revision = max(1, self.state.revision)
-        for warning in self.store.warnings:
-            self.tell("warning", warning, "warning")
+        self._read_state()
         if not fresh and (said := resuming.finish(self.program)):
             self.tell("attach", said, "warning")
         self.program.prepare(self.config)
@@ -130,7 +130,7 @@ class Engine:
             with move.swapping() if move else contextlib.nullcontext():
                 if not self.state.detached:
                     self.attach_all()
-            self.store.settle(self.state)
+            self._settle_state()
         except BaseException:
             self._undo_start(fresh)
             raise
@@ -150,7 +150,7 @@ class Engine:
             or "nothing: an operator detached it, `cdnctl attach` puts it on"
         )
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
-        self.transactions.recover()
+        recovery.recover(self)
 
     def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
         """Work on these; `start` opens them itself, a reload may open others."""
@@ -169,6 +169,7 @@ class Engine:
 
     def _stop_reading(self) -> None:
         self.attachment.close()
+        self._nat_log.close()
         for name in ("reader", "sweep"):
             if opened := self.__dict__.pop(name, None):
                 opened.close()
@@ -197,9 +198,21 @@ class Engine:
             self.tell("warning", warning, "warning")
         self._take_over_mode()  # first: the settings tell new tables from old ones
         settings.write_settings(self.config, self.tables)
+        self._put_blocks()
+        self.put_config()
+
+    def _read_state(self) -> None:
+        self.state = self.store.load()
+        self.state.revision = max(1, self.state.revision)
+        for warning in self.store.warnings:
+            self.tell("warning", warning, "warning")
+
+    def _put_blocks(self) -> None:
         self.blocks.load(self.state.blocks)
         self.state.blocks = []  # from here on the list holds
-        self.put_config()
+
+    def _settle_state(self) -> None:
+        self.store.settle(self.state, list(self.blocks.wanted))
 
     def put_config(self) -> None:
         """Have the tables as the configuration, and the operators' words on top of it, say.
@@ -252,8 +265,7 @@ class Engine:
         New tables have none yet, and take the state's.
         """
         if self.tables.settings.generation:
-            self.state.armed = abi.Mode.DISARMED not in self.tables.mode
-            self.state.observing = abi.Mode.OBSERVE in self.tables.mode
+            self.transactions.past.take_over(self.tables.mode)
             return
         mode = self.tables.mode
         if not self.state.armed:
@@ -307,6 +319,7 @@ class Engine:
         now_ns = self.observer.observe()
         self._expire_blocks()
         self._ticker.reflexes(self.reader.take_events(), self.layout.by_id())
+        self._log_bindings()
         if self.attachment.attached:
             self.neighbours.keep_on()
         self._ticker.changes(self.neighbours.changes())
@@ -426,6 +439,14 @@ class Engine:
         for shift in shifts:
             self.tell("shift", video_words(shift), "notice", cdn=shift.cdn)
 
+    def _log_bindings(self) -> None:
+        bindings = self.reader.take_bindings()
+        if not self.config.log.nat:
+            return
+        said = self._nat_log.write(bindings, self.reader.bindings_lost, self.config, self.layout)
+        if said:
+            self.tell("warning", said, "warning")
+
     def _expire_blocks(self) -> None:
         expired, error = self.blocks.expire()
         if error is not None:
@@ -447,16 +468,9 @@ class Engine:
     def _follow_mode(self) -> abi.Mode:
         """The kernel's mode; somebody may have switched it past a hung agent."""
         mode = self.tables.mode
-        armed = abi.Mode.DISARMED not in mode
-        observing = abi.Mode.OBSERVE in mode
-        said = [f"was {'armed' if armed else 'disarmed'}"] if armed != self.state.armed else []
-        said += (
-            [f"was set to {'observe' if observing else 'act'}"] if observing != self.state.observing else []
-        )
-        if said:
-            now = {objects.switch("armed"): armed, objects.switch("observing"): observing}
-            self.transactions.past_agent(now)
-            self.tell("command", f"the edge {' and '.join(said)} past the agent", "warning")
+        now = objects.switches_of(mode)
+        if any(objects.of_state(self.state, what) != value for what, value in now.items()):
+            self.transactions.past.found(now)
         return mode
 
     # -- commands --
@@ -468,9 +482,3 @@ class Engine:
     async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
         """Put the configuration, or an earlier one, into force. Frames and commands go on meanwhile."""
         return await self._changes.reload(command, actor)
-
-    def journal_of(self, record: Record, outcome: Outcome) -> None:
-        """Write down what an earlier agent began."""
-        with contextlib.suppress(OSError):
-            kept = record if outcome.ok else None
-            self.journal.append(record.actor, record.command, outcome, cli=record.cli, record=kept)

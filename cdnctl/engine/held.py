@@ -13,8 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from cdnctl.config import Config, ConfigError, parse
+from cdnctl.engine.objects import CONFIG
 from cdnctl.paths import state_dir
 from cdnctl.state import files
+from cdnctl.state.intents import Record
 
 
 class Held(Struct, frozen=True):
@@ -40,17 +42,36 @@ def forget(edge: str) -> None:
     files.remove(_path(edge))
 
 
-def in_force(config: Config) -> tuple[Config, str, str]:
-    """The configuration to start with, its text, and a warning where that is not what the file says."""
+def in_force(config: Config, waiting: Record | None) -> tuple[Config, str, list[str]]:
+    """The configuration to start with, its text, and warnings where that is not what the file says.
+
+    `waiting` is the change that waits to be confirmed. If that is a reload, what it put into force holds,
+    also when the file was edited since: nobody has planned that, and a revert could not tell what to take
+    back.
+    """
     text = ""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         text = config.path.read_text()
-    with contextlib.suppress(OSError, msgspec.DecodeError, ConfigError):
+    wanted = None
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         held = msgspec.json.decode(_path(config.edge.name).read_bytes(), type=Held)
         if held.refused == text:
-            warning = (
-                f"what {config.path} says was not confirmed and is not in force, but what it said before;"
-                " `cdnctl reload` puts it into force"
-            )
-            return parse(held.text, config.path), held.text, warning
-    return config, text, ""
+            wanted, why = held.text, "was not confirmed"
+    if wanted is None and waiting is not None and waiting.after.get(CONFIG, text) != text:
+        wanted, why = waiting.after[CONFIG], f"was edited while another change of it waits ({waiting.cli})"
+    if wanted is None:
+        return config, text, []
+    instead = "what it said before" if why == "was not confirmed" else "what that change put into force"
+    try:
+        found = parse(wanted, config.path)
+    except ConfigError as error:
+        warning = (
+            f"what {config.path} says {why}, and yet is in force, for {instead} cannot be read any more:"
+            f" {str(error).splitlines()[0]}"
+        )
+        return config, text, [warning]
+    warning = (
+        f"what {config.path} says {why} and is not in force, but {instead};"
+        " `cdnctl reload` puts it into force"
+    )
+    return found, wanted, [warning]

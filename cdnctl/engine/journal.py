@@ -1,8 +1,9 @@
 """The journal: who changed what, when and why, and how to do it again.
 
 One JSON object a line, only ever appended, on the disk before `append` returns. Lines are numbered,
-also across restarts and across processes (a `disarm` past a hung agent writes here, too), so a missing
-one shows. A crash can tear the last line; it is then closed by the next one and skipped when reading.
+also across restarts, so a missing one shows. What root switched past a hung agent, or while there was
+none, is written here by the agent that finds it. A crash can tear the last line; it is then closed by the
+next one and skipped when reading.
 """
 
 from __future__ import annotations

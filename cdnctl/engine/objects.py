@@ -93,6 +93,24 @@ def words(what: str) -> str:
     }[kind]
 
 
+def moves(what: str, before: Any, after: Any) -> str:
+    """An object's way from one value to another: `the weight of aurora: 100 -> 50`."""
+    return f"{words(what)}: {_shown(what, before)} -> {_shown(what, after)}"
+
+
+def _shown(what: str, value: Any) -> str:
+    kind = what.partition(" ")[0]
+    if kind == CONFIG:
+        return "another file" if value else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if kind == "limit" and isinstance(value, dict):
+        return ", ".join(f"{name} {limit:g}" for name, limit in value.items() if limit) or "none"
+    return "set" if isinstance(value, dict) else str(value)
+
+
 # -- to and from ------------------------------------------------------------------------------------
 
 
@@ -135,6 +153,11 @@ def of_state(state: State, what: str) -> Any:
         case "shield":
             return state.shield
     raise KeyError(what)
+
+
+def switches_of(mode: abi.Mode) -> Values:
+    """Those that a state keeps, as the kernel has them."""
+    return {switch("armed"): abi.Mode.DISARMED not in mode, switch("observing"): abi.Mode.OBSERVE in mode}
 
 
 def objects_of(state: State) -> Iterator[str]:

@@ -6,8 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from cdnctl.defence.blocklist import Network, parse_prefix
-from cdnctl.model import PAGE_LIMIT, Block, FindBlocks, ListTalkers, Outcome, Page, ReadJournal
+from cdnctl.model import (
+    PAGE_LIMIT,
+    Block,
+    FindBlocks,
+    ListBlocks,
+    ListTalkers,
+    Outcome,
+    Page,
+    ReadJournal,
+)
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -28,6 +39,7 @@ class Queries:
         self._ordered_s = -FRESH_S
         self.table: dict[type[Any], Callable[[Any], Outcome]] = {
             FindBlocks: self._blocks,
+            ListBlocks: self._first_blocks,
             ReadJournal: self._journal,
             ListTalkers: self._talkers,
         }
@@ -51,6 +63,14 @@ class Queries:
             found += [block for block in wanted.find(network) if keeps(network, block)]
         page = Page(next=left or None, looked_at=looked_at, total=len(wanted))
         return Outcome(ok=True, text="", blocks=self._engine.blocks.shown(found), page=page)
+
+    def _first_blocks(self, _command: ListBlocks) -> Outcome:
+        """For clients of earlier versions, which ask for all at once."""
+        outcome = self._blocks(FindBlocks(limit=PAGE_LIMIT))
+        if outcome.page is None or outcome.page.next is None:
+            return outcome
+        short = f"the newest {len(outcome.blocks or ())} of {outcome.page.total} blocks; ask by pages for all"
+        return replace(outcome, warnings=[short])
 
     def _journal(self, command: ReadJournal) -> Outcome:
         limit = max(1, min(command.limit, PAGE_LIMIT))

@@ -61,6 +61,7 @@ def write_settings(config: Config, tables: Tables) -> None:
         if source
         else abi.Limit()
     )
+    settings.log_bindings = config.log.nat
     tables.settings = settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdnctl.engine import objects, shield
+from cdnctl.engine import objects, risks, shield
 from cdnctl.engine.consequences import cuts
 from cdnctl.engine.planned import Planned
 from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode, SetShield
@@ -63,7 +63,7 @@ class Switches:
                 after={_OBSERVING: False},
                 would=f"would be active: the edge {text}",
                 done=lambda: f"active: the edge {text}",
-                risk="all new flows are translated that pass untouched now",
+                risk=risks.ALL_FLOWS,
             )
         flows = self._cut(command.dry_run)
         what = "it decides and counts, but every packet passes; this cuts {} translated flows"

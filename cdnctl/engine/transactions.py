@@ -2,7 +2,7 @@
 
 In this order: the intent goes to the disk; then the kernel has the change, then the state, then the
 journal; then the intent goes. What fails before the state has it is rolled back. What is interrupted,
-wherever, is found by the next start (`recover`): it rolls back what the state has not, and finishes what
+wherever, is found by the next start (recovery.py): it rolls back what the state has not, and finishes what
 it has. The edge's switches are the exception: they are one word in the kernel, which root may write past
 a hung agent, so the kernel's word always holds, and a disk that is full must not keep anybody from
 disarming.
@@ -16,13 +16,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from cdnctl.engine import objects
+from cdnctl.engine.past_agent import PastAgent
 from cdnctl.engine.planned import Planned
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor, Change, Outcome, Pending, Revert
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
 
 LONGEST_CONFIRM_S = 86_400.0
-AGAIN_S = 5.0
-"""A revert that the kernel refused is tried again after so long."""
+AGAIN_S, SELDOM_S = 5.0, 300.0
+"""A revert that the kernel refused is tried again after so long: first, and at last."""
 _TIMER = "the timer"
 
 
@@ -57,7 +59,10 @@ class Transactions:
         """Of the change that is being made, until the journal has it."""
         self._due_ns = 0
         """By the monotonic clock: when the pending one reverts."""
+        self._again_s = AGAIN_S
         self._trouble = ""
+        self._owed: tuple[Record, Outcome] | None = None
+        self.past = PastAgent(engine, self)
         self._touched: dict[str, Touch] = {}
 
     # -- one change -------------------------------------------------------------------------------
@@ -65,32 +70,52 @@ class Transactions:
     def apply(self, command: Change, actor: Actor, cli: str, planned: Planned) -> Outcome:
         """Carry out a plan. Raises CdnctlError, OSError or ValueError; then all is as it was."""
         engine = self._engine
+        if planned.keeps:
+            return self._keep(command, actor, cli, planned)
         record = self.begin(command, actor, cli, planned)
         if record is None:
             applied_ns = objects.put(engine, planned.after) if planned.again else 0
-            text = planned.idle or planned.done()
+            text, warnings = (planned.idle, []) if planned.idle else planned.said()
             return Outcome(
                 ok=True,
                 text=text,
                 applied_monotonic_ns=applied_ns,
-                warnings=planned.warnings,
+                warnings=[*planned.warnings, *warnings],
                 state_version=engine.state.revision,
             )
         try:
             applied_ns = objects.put(engine, planned.after if planned.again else record.after)
             warnings = self.store(record, despite_disk=planned.despite_disk)
-        except BaseException:
-            objects.put_back(engine, record.before)
-            self.abandon()
+        except BaseException as error:
+            self._put_back(record, error)
             raise
         return planned.outcome(record.revision, applied_ns, warnings)
+
+    def _put_back(self, record: Record, why: BaseException) -> None:
+        """Roll back a change that failed. Raises CdnctlError when the kernel does not let all of it go."""
+        engine = self._engine
+        left = objects.put_back(engine, record.before)
+        self.abandon()
+        for said in left:
+            engine.tell("warning", f"cannot take back {record.cli}: {said}", "warning")
+        if left and isinstance(why, CdnctlError | OSError | ValueError):
+            told = why.message if isinstance(why, CdnctlError) else f"the kernel refused: {why}"
+            raise CdnctlError(
+                f"{told}; and not all of it was taken back: {'; '.join(left)}",
+                "`cdnctl diff` shows what the kernel holds otherwise, `cdnctl repair` mends it",
+            ) from why
 
     def begin(self, command: Change, actor: Actor, cli: str, planned: Planned) -> Record | None:
         """Check that it may be made, and write the intent; None when there is nothing to change."""
         engine = self._engine
+        if planned.reverts and (self.pending is None or self.pending.revision != planned.reverts):
+            raise CdnctlError(
+                "what was to be reverted was confirmed or reverted meanwhile", "`cdnctl journal` says by whom"
+            )
         before = {what: objects.read(engine, what) for what in planned.after}
         after = {what: value for what, value in planned.after.items() if before[what] != value}
-        self._check(command, planned, after)
+        # all that it names: who says again what waits must hear that it waits
+        self._check(command, planned, planned.after)
         if not after and not planned.reverts:
             return None
         confirm_s, now_ns = command.confirm_s, time.time_ns()
@@ -108,6 +133,7 @@ class Transactions:
             reverts=planned.reverts,
             undoes=planned.undoes,
         )
+        self._pay()
         try:
             engine.store.intent.write(record)
         except RecordError:
@@ -116,27 +142,35 @@ class Transactions:
         self.record = record
         return record
 
-    def store(self, record: Record, *, despite_disk: bool = False) -> list[str]:
-        """The kernel has it: keep it, and wait for its confirmation; warnings. Raises StateError."""
+    def store(self, record: Record, *, despite_disk: bool = False, unheld: str = "") -> list[str]:
+        """The kernel has it: keep it, and wait for its confirmation; warnings. Raises StateError.
+
+        `unheld` says why a configuration that was taken back would come back by a start.
+        """
         engine = self._engine
         before, engine.state = engine.state, replace(engine.state, revision=record.revision)
-        warnings = []
-        try:
-            if record.confirm_s:
-                engine.store.pending.write(record)
-            self._save(record)
-        except (StateError, RecordError) as error:
-            if not despite_disk:
-                engine.state = before
-                raise
-            warnings.append(f"in force, but would not survive a restart: {error}")
+        warnings = [unheld] if unheld else []
+        steps = [(partial(self._save, record), "in force, but would not survive a restart")]
         if record.confirm_s:
-            self._wait_for(record, record.confirm_s)
+            write = partial(engine.store.pending.write, record)
+            steps.insert(0, (write, "in force, but will not revert if the agent ends meanwhile"))
+        for keep, lost in steps:
+            try:
+                keep()
+            except (StateError, RecordError) as error:
+                if not despite_disk:
+                    engine.state = before
+                    raise
+                warnings.append(f"{lost}: {error.message}")
+        if record.confirm_s:
+            self.wait_for(record, record.confirm_s)
         if record.reverts:
             self.pending = None
             if not warnings:  # else it is on the disk still, and is reverted once more by the next start
                 self._forget_pending(warnings)
-        self._touch(record.after, record.revision, record.actor.user, record.cli)
+        elif objects.CONFIG in record.after and self.pending is None:
+            self._forget_pending(warnings)  # of a revert that could not be kept: this is another decision
+        self.touch(record.after, record.revision, record.actor.user, record.cli)
         return warnings
 
     def _save(self, record: Record) -> None:
@@ -173,6 +207,53 @@ class Transactions:
         except RecordError as error:  # what is left says what was; the next start sees that it is so
             engine.tell("warning", str(error), "warning")
 
+    def _keep(self, command: Change, actor: Actor, cli: str, planned: Planned) -> Outcome:
+        """What waits is confirmed. Raises CdnctlError."""
+        store, state = self._engine.store, self._engine.state
+        record = Record(
+            revision=0,  # it changes nothing
+            actor=actor,
+            cli=cli,
+            text=planned.would,
+            command=msgspec.to_builtins(command),
+            before={},
+            after={},
+            at_ns=time.time_ns(),
+            keeps=planned.keeps,
+        )
+        self._pay()
+        try:
+            store.intent.write(record)
+        except RecordError:
+            store.intent.clear()  # one that waits for room in the journal would have it wait again
+        self.record = record
+        try:
+            store.pending.clear()
+        except RecordError:
+            self.abandon()
+            raise
+        self.pending = None
+        return planned.outcome(state.revision, 0, [])
+
+    def owe(self, record: Record, outcome: Outcome) -> None:
+        """The journal could not have this line; its intent stands until it has, or another comes."""
+        self._owed = record, outcome
+
+    def _pay(self) -> None:
+        if self._owed is None:
+            return
+        record, outcome = self._owed
+        try:
+            self.journal_of(record, outcome)
+        except OSError:
+            return  # whoever comes now is told that the journal cannot be written
+        self._owed = None
+
+    def journal_of(self, record: Record, outcome: Outcome) -> None:
+        """Write down what was not done by a command of this agent. Raises OSError."""
+        kept = record if outcome.ok else None
+        self._engine.journal.append(record.actor, record.command, outcome, cli=record.cli, record=kept)
+
     def settle(self) -> None:
         """The journal has it, too."""
         if self.record is None:
@@ -195,9 +276,7 @@ class Transactions:
             self._check_expected(command.expect, after)
         waiting = self.pending
         if waiting is None or planned.reverts or planned.despite_disk:
-            if waiting is not None and command.confirm_s and not planned.reverts:
-                raise self._is_waiting(waiting)
-            return
+            return  # panic does not wait itself then: see `planned.unwaiting`
         if planned.risk or command.confirm_s or waiting.after.keys() & set(after):
             raise self._is_waiting(waiting)
 
@@ -228,19 +307,17 @@ class Transactions:
         """Who changed it last, if that is known."""
         return self._touched.get(what)
 
-    def _touch(self, after: Collection[str], revision: int, who: str, what: str, at_ns: int = 0) -> None:
+    def touch(self, after: Collection[str], revision: int, who: str, what: str, at_ns: int = 0) -> None:
+        """Somebody has changed these."""
         touch = Touch(revision, at_ns or time.time_ns(), who, what)
         self._touched.update(dict.fromkeys(after, touch))
 
-    def past_agent(self, after: Mapping[str, Any]) -> None:
-        """Somebody has switched the kernel by hand: the state follows."""
-        engine = self._engine
-        engine.state = replace(objects.with_values(engine.state, after), revision=engine.state.revision + 1)
-        self._touch(after, engine.state.revision, "root", "past the agent")
+    def save(self) -> None:
+        """The state as it is now; tells when it cannot be stored."""
         try:
-            engine.store.save(engine.state)
+            self._engine.store.save(self._engine.state)
         except StateError as error:
-            engine.tell("warning", str(error), "warning")
+            self._engine.tell("warning", str(error), "warning")
 
     # -- what waits ---------------------------------------------------------------------------------
 
@@ -265,16 +342,9 @@ class Transactions:
             trouble=self._trouble,
         )
 
-    def confirm(self) -> Record:
-        """Keep the pending change; it, as it was. Raises CdnctlError."""
-        if self.pending is None:
-            raise CdnctlError("nothing waits to be confirmed", "`cdnctl status` shows it when something does")
-        self._engine.store.pending.clear()
-        kept, self.pending = self.pending, None
-        return kept
-
-    def _wait_for(self, record: Record, left_s: float) -> None:
-        self.pending, self._trouble = record, ""
+    def wait_for(self, record: Record, left_s: float) -> None:
+        """Revert it after so long."""
+        self.pending, self._trouble, self._again_s = record, "", AGAIN_S
         self._due_ns = time.monotonic_ns() + int(left_s * 1e9)
 
     def _forget_pending(self, warnings: list[str]) -> None:
@@ -290,7 +360,8 @@ class Transactions:
         engine = self._engine
         actor = Actor(user=_TIMER, uid=os.geteuid(), pid=os.getpid(), client="agent")
         command = Revert(reason="not confirmed in time")
-        self._due_ns = time.monotonic_ns() + int(AGAIN_S * 1e9)
+        self._due_ns = time.monotonic_ns() + int(self._again_s * 1e9)
+        self._again_s = min(2 * self._again_s, SELDOM_S)
         if objects.CONFIG not in self.pending.before:
             self._note(engine.execute(command, actor))
             return
@@ -302,54 +373,9 @@ class Transactions:
 
     def _note(self, outcome: Outcome) -> None:
         self._trouble = "" if outcome.ok else outcome.text
+        for warning in outcome.warnings:  # nobody else is there to be told
+            self._engine.tell("warning", warning, "warning")
 
-    # -- after a start --------------------------------------------------------------------------------
-
-    def recover(self) -> None:
-        """Finish or roll back what was interrupted; go on waiting, or revert what is overdue."""
-        engine = self._engine
-        for entry in engine.journal.recent():
-            if entry.ok and entry.changes:
-                at_ns = int(entry.at_ns)
-                self._touch(entry.changes, entry.revision, entry.user, entry.cli or entry.text, at_ns)
-        self._recover_intent()
-        waiting = engine.store.pending.read()
-        if engine.store.pending.warning:
-            engine.tell("warning", engine.store.pending.warning, "warning")
-        if waiting is None:
-            return
-        if waiting.revision > engine.state.revision and objects.CONFIG not in waiting.before:
-            # it never came into force; of a configuration, the file that it is in did
-            engine.store.pending.clear()
-            return
-        self._wait_for(waiting, min((waiting.ends_at_ns - time.time_ns()) / 1e9, waiting.confirm_s))
-        engine.tell("note", f"waits to be confirmed, {self.left_s:.0f} s more: {waiting.cli}", "notice")
-        if objects.CONFIG not in waiting.before:
-            self.tick()  # else the first frame, when there is a loop
-
-    def _recover_intent(self) -> None:
-        engine = self._engine
-        record = engine.store.intent.read()
-        if engine.store.intent.warning:
-            engine.tell("warning", engine.store.intent.warning, "warning")
-        if record is None:
-            return
-        in_state = record.revision <= engine.state.revision
-        switched = {what: objects.read(engine, what) for what in record.after if what.startswith("switch ")}
-        if not in_state:
-            before = {what: value for what, value in record.before.items() if what not in switched}
-            for said in objects.put_back(engine, before):
-                engine.tell("warning", f"cannot take back {record.cli}: {said}", "warning")
-            if any(switched[what] == record.after[what] for what in switched):
-                self.past_agent(switched)  # the kernel had it, and its word holds
-                in_state = True
-        journaled = any(entry.revision == record.revision and entry.ok for entry in engine.journal.recent())
-        if in_state and record.confirm_s and not journaled:
-            engine.store.pending.write(record)
-        if in_state and record.reverts:
-            engine.store.pending.clear()
-        text = f"{'finished' if in_state else 'taken back'}, for the agent died meanwhile: {record.cli}"
-        if not journaled:
-            engine.journal_of(record, Outcome(ok=in_state, text=text))
-            engine.tell("command", f"{record.actor.user}: {text}", "notice")
-        engine.store.intent.clear()
+    def is_old_news(self, actor: Actor, outcome: Outcome) -> bool:
+        """Whether the timer says again what it said before: the journal has room for other things."""
+        return actor.user == _TIMER and not outcome.ok and outcome.text == self._trouble

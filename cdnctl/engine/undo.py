@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cdnctl.defence import protected
-from cdnctl.engine import objects, steering
+from cdnctl.engine import objects, risks, steering
 from cdnctl.engine.objects import Values
 from cdnctl.engine.planned import Planned
 from cdnctl.engine.transactions import Transactions
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Confirm, JournalEntry, Outcome, Revert, Undo
+from cdnctl.model import Confirm, JournalEntry, Revert, Undo
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -25,13 +25,17 @@ class TakingBack:
         self._engine = engine
         self._transactions = transactions
 
-    def confirm(self, command: Confirm) -> Outcome:
+    def confirm(self, _command: Confirm) -> Planned:
         """Keep the pending change."""
         waiting = self._transactions.pending
-        if command.dry_run and waiting is not None:
-            return Outcome(ok=True, text=f"would keep: {waiting.cli}")
-        kept = self._transactions.confirm()
-        return Outcome(ok=True, text=f"confirmed: {kept.cli}", state_version=self._engine.state.revision)
+        if waiting is None:
+            raise CdnctlError("nothing waits to be confirmed", "`cdnctl status` shows it when something does")
+        return Planned(
+            after={},
+            would=f"would keep: {waiting.cli}",
+            done=lambda: f"confirmed: {waiting.cli}",
+            keeps=waiting.revision,
+        )
 
     def revert(self, _command: Revert) -> Planned:
         """Take it back: all that is still as it left it."""
@@ -46,10 +50,17 @@ class TakingBack:
                 after[what] = value
             else:
                 warnings.append(f"{objects.words(what)} stays as it is: {self._since(what)}")
+        permitted = self._permitted(after, warnings)
+        left = f", but not all of it: {'; '.join(warnings)}" if warnings else ""
+        done = f"reverted: {waiting.cli}{left}"
+        if not permitted:
+            done = (
+                f"not reverted, for nothing is left of it to take back: {waiting.cli}: {'; '.join(warnings)}"
+            )
         return Planned(
-            after=self._permitted(after, warnings),
-            would=f"would revert: {waiting.cli}",
-            done=lambda: f"reverted: {waiting.cli}",
+            after=permitted,
+            would=f"would revert: {waiting.cli}{left}",
+            done=lambda: done,
             warnings=warnings,
             despite_disk=True,
             reverts=waiting.revision,
@@ -85,22 +96,29 @@ class TakingBack:
         if warnings and not permitted:
             raise CdnctlError(f"number {entry.seq} ({entry.cli}) cannot be undone: {warnings[0]}")
         self._check(permitted)
-        whose = f"number {entry.seq}, of {entry.user}: {entry.cli}"
+        changes = [objects.moves(what, entry.changes[what][1], value) for what, value in permitted.items()]
+        whose = f"number {entry.seq}, of {entry.user}: {entry.cli} ({'; '.join(changes)})"
         return Planned(
             after=permitted,
             would=f"would undo {whose}",
             done=lambda: f"undid {whose}",
             warnings=warnings,
+            risk=risks.of_values(self._engine, permitted),
             undoes=[entry.seq],
         )
 
     def _find(self, seq: int | None) -> JournalEntry:
         entries = self._engine.journal.recent()
-        undone = {number for entry in entries if entry.ok for number in entry.undoes}
+        stays = (entry for entry in entries if entry.ok and not _is_reverted(entry, entries))
+        undone = {number for entry in stays for number in entry.undoes}
         if seq is None:
+            over = set[str]()  # of what came later and is over by itself nothing is left to be taken back
             for entry in reversed(entries):
                 if entry.ok and entry.changes and not entry.undoes and entry.seq not in undone:
                     if entry.command.get("verb") == "revert" or _is_reverted(entry, entries):
+                        continue
+                    if _has_ended(entry) or entry.changes.keys() <= over:
+                        over |= entry.changes.keys()
                         continue
                     return entry
             raise CdnctlError("there is nothing to undo", "`cdnctl undo SEQ` names a line of the journal")
@@ -126,12 +144,14 @@ class TakingBack:
             if (value := objects.of_state(then, what)) != objects.read(engine, what)
         }
         self._check(after)
-        listed = ", ".join(map(objects.words, after)) or "nothing, for all is as it was then"
+        changes = [objects.moves(what, objects.read(engine, what), value) for what, value in after.items()]
+        listed = "; ".join(changes) or "nothing, for all is as it was then"
         return Planned(
             after=after,
             would=f"would go back to revision {revision}: {listed}",
             done=lambda: f"back to revision {revision}: {listed}",
-            risk="it changes several things at once" if len(after) > 1 else "",
+            risk=risks.of_values(engine, after)
+            or ("it changes several things at once" if len(after) > 1 else ""),
         )
 
     def _check(self, after: Values) -> None:
@@ -159,6 +179,15 @@ class TakingBack:
     def _since(self, what: str) -> str:
         touch = self._transactions.last_touch(what)
         return f"changed since by {touch.who}: {touch.what}" if touch else "it has changed by itself since"
+
+
+def _has_ended(entry: JournalEntry) -> bool:
+    """Whether all that it would bring back are blocks that would have ended by now."""
+    now_ns = time.time_ns()
+    return bool(entry.changes) and all(
+        objects.in_blocks(what) and before is not None and 0 < before["expires_ns"] <= now_ns
+        for what, (before, _) in entry.changes.items()
+    )
 
 
 def _is_reverted(entry: JournalEntry, entries: Sequence[JournalEntry]) -> bool:

@@ -37,6 +37,9 @@ def _state(cdns: Sequence[Cdn]) -> Iterator[Metric]:
     rows: list[Row] = [((cdn.name,), cdn.state not in ("out", "probing")) for cdn in cdns]
     text = "0 while the kernel has it out of rotation; 1 also while an operator has it drained."
     yield gauges("cdn_up", text, ("cdn",), rows)
+    rows = [((cdn.name,), cdn.wanted_weight > 0 and cdn.state != "drained") for cdn in cdns]
+    text = "1 for those that new flows are to go to: with a weight, and not drained by an operator."
+    yield gauges("cdn_wanted", text, ("cdn",), rows)
     states = [((cdn.name, state), cdn.state == state) for cdn in cdns for state in STATES]
     yield gauges("cdn_state", "1 for the state that it is in.", ("cdn", "state"), states)
     rows = [((cdn.name,), len(cdn.endpoints)) for cdn in cdns]

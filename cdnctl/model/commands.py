@@ -195,7 +195,7 @@ class GetState(Command, frozen=True, kw_only=True, tag="state"):
 
 
 class ListBlocks(Command, frozen=True, kw_only=True, tag="blocks"):
-    """All wanted blocks: `Outcome.blocks`."""
+    """The newest of the wanted blocks: `Outcome.blocks`, at most `PAGE_LIMIT`; `FindBlocks` gives all."""
 
 
 class FindBlocks(Command, frozen=True, kw_only=True, tag="find-blocks"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -24,27 +25,33 @@ _TRAILER = 8 + len(END_MAGIC)
 class Reader(PackedTape):
     """A recording in a file, also one that was cut off or is still being written; a context manager.
 
-    Plays what is there when it is opened. `damage` says what is wrong with the file, empty when nothing is:
-    then it plays up to there.
+    Plays what is there when it is opened. `damage` says what is wrong with the file, empty when nothing is.
+    What is behind damage is left out, so that whoever plays, cuts or copies it has the same frames: all
+    check sums are looked at when it is opened (one of 190 kB opens in 0.4 ms; it grows with the size).
     """
 
     def __init__(self, path: Path) -> None:
         """Raises RecordingError for a file that is no recording, of a later version, or has no frame."""
         super().__init__()
         self.path = path
-        self.damage = ""
         self._offsets: list[int] = []
         try:
-            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise RecordingError(
                 f"{path}: {error.strerror}", "name a file that `cdnctl record` made"
             ) from None
         try:
-            self.size = os.fstat(self._handle).st_size
+            status = os.fstat(self._handle)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise RecordingError(
+                    f"{path} is no recording, as it is no regular file",
+                    "write what comes out of it to a file first",
+                )
+            self.size = status.st_size
             self.header, begin = self._read_header()
             self.edge = self.header.edge
-            if not self._read_index():
+            if not (self._read_index() and self._is_whole(begin)):
                 self._scan(begin)
             if not self.length:
                 raise RecordingError(f"{path}: no frame in it{self.damage and ', ' + self.damage}")
@@ -121,12 +128,30 @@ class Reader(PackedTape):
         self.length, self.duration_ns = index.frames, index.end_ns
         return True
 
+    def _is_whole(self, offset: int) -> bool:
+        """Whether all that the index knows of is there, from `offset` on; else it is forgotten again."""
+        end, frames = self._offsets[-1], 0
+        try:
+            while offset < end:
+                read = list(codec.blocks(os.pread(self._handle, min(_PART, end - offset), offset)))
+                if not read:
+                    break
+                frames += sum(block.kind in (codec.KEY, codec.DELTA) for _end, block in read)
+                offset += read[-1][0]
+        except RecordingError:
+            offset = -1
+        if offset == end and frames == self.length:
+            return True
+        self.groups, self._offsets, self.stamps = [], [], []
+        self.length = self.duration_ns = 0
+        return False
+
     # --- without an index ---------------------------------------------------------------------------
 
     def _scan(self, offset: int) -> None:
         """Read all blocks; those of groups with events are unpacked, too."""
         eventful: list[int] = []
-        self.damage = "it was not ended in order"
+        self.damage = "not ended yet, or its writer was killed"
         while (after := self._scan_part(offset, eventful)) > offset:
             offset = after
         self._offsets.append(offset)

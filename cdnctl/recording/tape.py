@@ -38,6 +38,7 @@ class Tape(Protocol):
     edge: str
     length: int
     duration_ns: int
+    damage: str
 
     @property
     def stamps(self) -> Sequence[Stamp]:
@@ -58,6 +59,8 @@ class PackedTape:
     edge: str = ""
     length: int = 0
     duration_ns: int = 0
+    damage: str = ""
+    """Why it ends where it does; empty when it is whole."""
     zero_ns: int = 0
     """Where the groups' own positions begin."""
 

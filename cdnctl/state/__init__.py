@@ -17,6 +17,7 @@ import contextlib
 import os
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -139,15 +140,16 @@ class StateStore:
             )
         return state
 
-    def settle(self, state: State) -> None:
+    def settle(self, state: State, blocks: Sequence[Block]) -> None:
         """After a `load`: put blocks of an earlier version into their own file, clear away what was left.
 
-        Raises StateError; then the earlier file still has them.
+        `blocks` are those in force: whoever put them there may have emptied the state's. Raises StateError;
+        then the earlier file still has them.
         """
         files.clear_drafts(self.directory)
         try:
-            if state.blocks if not self.blocks.exists else self.blocks.wants_rewriting(len(state.blocks)):
-                self.blocks.rewrite(state.blocks, state.revision)
+            if blocks if not self.blocks.exists else self.blocks.wants_rewriting(len(blocks)):
+                self.blocks.rewrite(blocks, state.revision)
         except OSError as error:
             raise StateError(
                 f"cannot write {self.blocks.path}: {error.strerror}", "make room or mend the directory"

@@ -8,6 +8,7 @@ or reverted.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Wall time at which it reverts unless confirmed by then."""
     reverts: int = 0
     """The revision of the pending change that this one takes back."""
+    keeps: int = 0
+    """The revision of the pending change that this one confirms."""
     undoes: list[int] = field(default_factory=list)
     """Numbers of the journal's lines that this one takes back."""
 
@@ -69,8 +72,30 @@ class RecordFile:
                 "the agent needs to read and write it; run it as root, or set CDNCTL_STATE_DIR",
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self.warning = f"{self.path} is damaged and left out: {error}"
+            self.warning = (
+                f"{self.path} is damaged ({error}) and {self._set_aside()}: what it says is neither finished"
+                " nor reverted by itself; `cdnctl journal` shows who changed what, `cdnctl undo` takes it"
+                " back"
+            )
             return None
+
+    def peek(self) -> Record | None:
+        """What is there, if it can be read: for a look, before `read` sees to what cannot."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Record)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def _set_aside(self) -> str:
+        """Another name for the damaged file, which stays, so that one start warns and no other."""
+        aside = self.path.with_name(
+            f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        )
+        try:
+            self.path.rename(aside)
+        except OSError as error:
+            return f"cannot be set aside ({error.strerror})"
+        return f"set aside as {aside.name}"
 
     def write(self, record: Record) -> None:
         """Keep `record` in place of what is there. Raises RecordError; then that stands."""

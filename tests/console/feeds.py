@@ -35,6 +35,8 @@ class ScriptedFeed:
         self.watched: list[PacketFilter | None] = []
         self.sampled: list[Sampled] = []
         """What the next frame brings."""
+        self.waited_s: dict[type[AnyCommand], float] = {}
+        """How long the console would wait for the answer, by the kind of what it asked last."""
         self._frames = asyncio.Queue[Frame | None]()
         for frame in frames:
             self._frames.put_nowait(frame)
@@ -49,7 +51,8 @@ class ScriptedFeed:
             yield frame
         raise self.down or NoAgent("the agent hung up")
 
-    async def request(self, command: AnyCommand) -> Outcome:
+    async def request(self, command: AnyCommand, timeout_s: float = 10.0) -> Outcome:
+        self.waited_s[type(command)] = timeout_s
         if self.down:
             raise self.down
         (self.tried if getattr(command, "dry_run", False) else self.commands).append(command)

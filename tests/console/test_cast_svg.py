@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from driver import PALETTES
 from frames import incident
-from hypothesis import given, settings
+from hypothesis import given
 from test_cast import pictures, timed
 
 from cdnctl.console.cast import Size, still
@@ -48,7 +48,6 @@ def wanted(picture: Picture) -> dict[tuple[int, int], str]:
     }
 
 
-@settings(max_examples=60, deadline=None)
 @given(pictures())
 def test_every_character_is_in_its_cell(them: list[Picture]) -> None:
     for picture in them:

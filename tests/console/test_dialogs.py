@@ -8,6 +8,7 @@ import pytest
 from driver import console
 from frames import Edge
 
+from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.weights import with_returning
 from cdnctl.model import (
     AnyCommand,
@@ -53,6 +54,19 @@ async def test_the_talker_meant_at_the_key_press_is_blocked_whatever_comes_meanw
         await desk.send(edge.frame(), edge.frame())
         await desk.press("ctrl+s")
         assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16")]
+
+
+async def test_an_answer_that_comes_while_a_dialog_closes_ends_nothing() -> None:
+    async with console([flooded().frame()]) as desk:
+        for key in "bq":
+            await desk.press(key)
+            dialog = desk.app.screen
+            assert isinstance(dialog, ChangeDialog)
+            dialog.dismiss(None)
+            await desk.settle()
+            await dialog._ask(2)
+            dialog.say_problem("nobody sees this")
+        assert desk.app.screen is desk.overview
 
 
 async def test_lifetime_and_reason_are_typed() -> None:
@@ -212,7 +226,7 @@ async def test_the_first_refusal_ends_the_row_and_what_was_done_is_said() -> Non
         desk.feed.answer = refuse
         await desk.press("w", "right", "j", "space", "ctrl+s")
         assert "refused: never drain over half" in desk.text
-        assert "done before that: weights set" in desk.text
+        assert "done before that, 1 of 2: weights set" in desk.text
 
 
 async def test_undone_edits_are_no_change() -> None:

@@ -17,7 +17,7 @@ from driver import Desk, console
 from frames import Edge, incident
 
 from cdnctl.console import keys
-from cdnctl.console.screens import lists, trace
+from cdnctl.console.screens import lists, speaking, trace
 from cdnctl.console.screens.dialogs.help import _keys as help_rows
 from cdnctl.console.screens.drops import words_of
 from cdnctl.console.screens.journal import differences
@@ -72,7 +72,6 @@ async def at(
     async with console(frames, size, answer=options.pop("answer", pictures.answer), **options) as desk:
         await desk.go(name)
         await pictures.dress(desk)
-        await desk.stay_fresh()
         yield desk
 
 
@@ -82,7 +81,11 @@ def _lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "ASKED_EVERY_S", 1e12)  # once, when the screen is opened
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+LARGE = pytest.param(SIZES[2], marks=pytest.mark.soak)
+"""The panels are as at 120x40, with more rows."""
+
+
+@pytest.mark.parametrize("size", [*SIZES[:2], LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", NAMES[1:])
 async def test_golden(name: str, size: tuple[int, int]) -> None:
     """The whole screen as text. `UPDATE_GOLDENS=1` writes it anew: look at the difference."""
@@ -215,7 +218,7 @@ async def test_completions_stay_while_frames_come() -> None:
         newest = desk.app.session.history.newest
         assert newest is not None
         await desk.send(msgspec.structs.replace(newest, seq=newest.seq + 1))
-        assert "unblock  undrain" in desk.text
+        assert "unblock  undo  undrain  unit" in desk.text
 
 
 async def test_a_sampled_packet_can_be_blocked_and_traced() -> None:
@@ -355,27 +358,32 @@ async def test_the_journal_copies_a_command_line() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_read_only_nothing_changes_anything(name: str) -> None:
-    """Every key, with what a dialog would take after it, and every entry of the palette; on the screens
-    after the first those that are their own, or change something."""
+    """Every key, with what a dialog would take after it, every entry of the palette, and lines of commands;
+    on the screens after the first the keys that are their own, or change something."""
     async with at(name, (80, 24), 2, read_only=True) as desk:
         for key in keys.of(name) if name == NAMES[0] else (*keys.place(name).keys, *CHANGING):
             if key.action not in ("leave", "command", "filter"):
                 for pressed in filter(None, key.keys.split(",")):
                     await desk.pilot.press(pressed, "ctrl+s", "escape")
                     desk.app.action_go(name)
-        for command in list(desk.app.get_system_commands(desk.house)):
-            if command.title != "quit":
-                command.callback()
-        await desk.settle()
-        await desk.pilot.press("ctrl+s", "escape")
-        for line in LINES:
-            desk.house.speak(line)
-            await desk.pilot.press("ctrl+s", "escape")
+        if name == NAMES[0]:
+            await _by_palette_and_lines(desk)
         sent = [command for command in desk.feed.commands + desk.feed.tried if isinstance(command, Change)]
         assert sent == []
         assert desk.app.is_running
         await desk.pilot.press("q", "j", "ctrl+s")  # to detach is refused; to leave is no change
         assert not any(isinstance(command, Change) for command in desk.feed.commands)
+
+
+async def _by_palette_and_lines(desk: Desk) -> None:
+    for command in list(desk.app.get_system_commands(desk.house)):
+        if command.title != "quit":
+            command.callback()
+    await desk.settle()
+    await desk.pilot.press("ctrl+s", "escape")
+    for line in LINES:
+        desk.house.speak(line)
+        await desk.pilot.press("ctrl+s", "escape")
 
 
 CHANGING = [key for key in keys.HOUSE if key.changes]
@@ -393,19 +401,42 @@ async def test_hostile_text_in_every_screen() -> None:
         )
         for each in pictures.JOURNAL
     ]  # fmt: skip
-    for name in NAMES:
-        async with console([frame, msgspec.structs.replace(frame, seq=frame.seq + 1)], (80, 24)) as desk:
-            desk.feed.answer = lambda command: msgspec.structs.replace(
-                pictures.answer(command), text=HOSTILE, journal=entries, blocks=frame.blocks
-            )
+    async with console([frame, msgspec.structs.replace(frame, seq=frame.seq + 1)], (80, 24)) as desk:
+        desk.feed.answer = lambda command: msgspec.structs.replace(
+            pictures.answer(command), text=HOSTILE, journal=entries, blocks=frame.blocks
+        )
+        packet = SampledPacket(HOSTILE, HOSTILE, 1, 2, HOSTILE, HOSTILE, 3, HOSTILE, True, HOSTILE)
+        seq = frame.seq + 5
+        for name in NAMES:
             await desk.go(name)
-            packet = SampledPacket(HOSTILE, HOSTILE, 1, 2, HOSTILE, HOSTILE, 3, HOSTILE, True, HOSTILE)
+            assert name == desk.house.NAME
             desk.feed.sampled = [msgspec.structs.replace(pictures.packets(), packets=[packet])]
             await desk.send(
-                Edge(seq=frame.seq + 5).frame(), msgspec.structs.replace(frame, seq=frame.seq + 9)
+                Edge(seq=seq).frame(),
+                msgspec.structs.replace(
+                    frame, seq=seq + 4, monotonic_ns=Edge(seq=seq + 4).frame().monotonic_ns
+                ),
             )
+            seq += 10
             for key in ["j", "tab", "j", "tab", "j", "slash", "x", "escape"]:
                 await desk.press(key)
                 assert harmless(desk.text), name
                 assert all(len(line) <= 80 for line in desk.text.splitlines())
             assert desk.app.is_running
+
+
+async def test_the_line_runs_verbs_and_quits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    async def note(words: tuple[str, ...]) -> tuple[bool, str]:
+        ran.append(words)
+        return True, "done"
+
+    monkeypatch.setattr(speaking, "run_line", note)
+    async with at("overview") as desk:
+        for line, words in (("unit", ("unit",)), ("who", ("who", "--edge", desk.app.session.edge))):
+            await desk.press("colon", *line, "enter")
+            await desk.until(lambda words=words: ran[-1:] == [words])
+            await desk.press("escape")
+        await desk.press("colon", *"quit", "enter", "enter")
+    assert desk.app.return_value == 0

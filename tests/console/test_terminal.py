@@ -32,14 +32,21 @@ def until(seen: Callable[[], bool], what: Callable[[], str], seconds: float = 15
         time.sleep(0.05)
 
 
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A made-up edge behind a real socket; its value is the file of the commands it got."""
-    monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path / "run"))
-    monkeypatch.delenv("CDNCTL_EDGE", raising=False)
-    told = tmp_path / "told"
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A made-up edge behind a real socket, for all; its value is the file of the commands it got."""
+    with made_up(tmp_path_factory.mktemp("edge")) as told:
+        yield told
+
+
+@contextlib.contextmanager
+def made_up(directory: Path) -> Iterator[Path]:
+    told = directory / "told"
+    environment = {**os.environ, "CDNCTL_RUN_DIR": str(directory / "run")}
     with told.open("wb") as out:
-        process = subprocess.Popen([sys.executable, HERE / "made_up_agent.py"], stdout=out, cwd=ROOT)
+        process = subprocess.Popen(
+            [sys.executable, HERE / "made_up_agent.py"], stdout=out, cwd=ROOT, env=environment
+        )
     try:
         until(lambda: "ready" in told.read_text(), told.read_text)
         yield told
@@ -91,7 +98,12 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, agent: Path) -> Iterator[Callable[..., Terminal]]:
+def terminal(
+    tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals in which the console runs, at the agent of all or where `CDNCTL_RUN_DIR` says."""
+    monkeypatch.setenv("CDNCTL_RUN_DIR", str(agent.parent / "run"))
+    monkeypatch.delenv("CDNCTL_EDGE", raising=False)
     opened: list[Terminal] = []
 
     def open_terminal(size: tuple[int, int] = (120, 40), code: str = RUN) -> Terminal:
@@ -119,16 +131,22 @@ def test_live_block_and_quit_by_keys_alone(terminal: Callable[..., Terminal], ag
     assert '"verb":"stop"' not in agent.read_text()
 
 
-def test_detaching_ends_the_agent_and_the_console(terminal: Callable[..., Terminal], agent: Path) -> None:
-    window = terminal((80, 24))
-    window.shows("● live")
-    window.keys("q")
-    window.shows("leave the edge running")
-    window.keys("j")
-    window.shows("Detach and quit")
-    window.keys("C-s")
-    window.shows("ended with 0")
-    assert '"verb":"stop","reason":"","dry_run":false,"detach":true' in agent.read_text()
+def test_detaching_ends_the_agent_and_the_console(
+    terminal: Callable[..., Terminal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with made_up(tmp_path) as told:
+        monkeypatch.setenv("CDNCTL_RUN_DIR", str(tmp_path / "run"))
+        window = terminal((80, 24))
+        window.shows("● live")
+        window.keys("q")
+        window.shows("leave the edge running")
+        window.keys("j")
+        window.shows("Detach and quit")
+        window.keys("C-s")
+        window.shows("ended with 0")
+        stop = next(line for line in told.read_text().splitlines() if '"verb":"stop"' in line)
+    assert '"dry_run":false' in stop
+    assert '"detach":true' in stop
 
 
 def test_resizing_and_coming_back(terminal: Callable[..., Terminal]) -> None:
@@ -196,5 +214,4 @@ def test_an_unknown_theme_is_a_usage_error(terminal: Callable[..., Terminal]) ->
 
 def test_importing_the_console_is_quick_enough() -> None:
     code = "import time; t = time.process_time(); import cdnctl.console.app; print(time.process_time() - t)"
-    seconds = min(float(run_console(code=code).stdout) for _ in range(3))
-    assert seconds < 1.0
+    assert any(float(run_console(code=code).stdout) < 1.0 for _ in range(3))

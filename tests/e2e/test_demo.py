@@ -82,6 +82,7 @@ def test_a_signal_ends_it_while_it_is_built(number: signal.Signals, words: str) 
     end_without_a_trace(demo, number)
 
 
+@pytest.mark.soak
 def test_after_a_kill_the_next_one_starts_afresh_and_ends_by_ctrl_c() -> None:
     demo = start()
     wait_for_agent(demo)

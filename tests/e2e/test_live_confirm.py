@@ -34,6 +34,8 @@ CONFIG = {"service": {"policy": "weighted"}}
 WARM = 20
 LATE_S = 1.0
 """What a revert may be late, at most."""
+DUE_S = 6.0
+"""Longer than an agent takes to start on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -118,17 +120,18 @@ def test_an_overdue_one_reverts_when_a_killed_agent_is_started_again(
 
 @pytest.mark.soak
 def test_one_that_is_not_due_yet_goes_on_counting(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
-    drained_ns = ask(lab, Drain(cdn="borealis", confirm_s=3)).applied_monotonic_ns
+    drained_ns = ask(lab, Drain(cdn="borealis", confirm_s=DUE_S)).applied_monotonic_ns
     lab.stop_agent(kill=True)
     lab.start_agent()
-    assert time.monotonic_ns() < after(drained_ns, 2.9), "the agent took too long to start"
+    assert time.monotonic_ns() < after(drained_ns, DUE_S - 0.1), "the agent took too long to start"
     pending = frame(lab).pending
     assert pending is not None
-    assert pending.left_s < 3
-    back_ns = wait_for_new_flow(kernel, "borealis", after(drained_ns, 0.1), 5)
-    assert 3 <= (back_ns - drained_ns) / 1e9 <= 3 + LATE_S + 0.1  # wall time and the kernel's clock
+    assert pending.left_s < DUE_S
+    back_ns = wait_for_new_flow(kernel, "borealis", after(drained_ns, 0.1), DUE_S + 2)
+    assert DUE_S <= (back_ns - drained_ns) / 1e9 <= DUE_S + LATE_S + 0.1  # wall time and the kernel's clock
 
 
+@pytest.mark.soak
 def test_what_is_confirmed_stays_and_undo_takes_it_back(lab: Lab, kernel: Kernel) -> None:
     ask(lab, SetWeights(weights={"aurora": 70}, confirm_s=1.5))
     refused = run(lab, command_line("drain", "corona", "--confirm", "5", "--edge", lab.name))

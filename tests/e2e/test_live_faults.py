@@ -43,6 +43,8 @@ CONFIG = {"reflex": {"out_s": PAUSE_S, "max_out_s": PAUSE_S, "slow_start_s": 1.0
 
 
 BOTH = ["agent runs", "agent stopped"]
+KERNEL_GATES = [pytest.param(BOTH[0], marks=pytest.mark.soak), BOTH[1]]
+"""With its agent the edge goes through the same in the demo."""
 
 
 @pytest.fixture(params=BOTH)
@@ -106,6 +108,7 @@ def dead(lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure, seconds: fl
     assert {used.get(connection, cdn) for connection in failed} <= {cdn}, "only the dead CDN's own"
 
 
+@pytest.mark.parametrize("agent_runs", KERNEL_GATES, indirect=True)
 def test_a_dark_cdn_is_left_within_half_a_second(
     lab: Lab, kernel: Kernel, traffic: Traffic, agent_runs: bool, figure: Figure
 ) -> None:
@@ -173,9 +176,7 @@ def slowed(lab: Lab, traffic: Traffic, figure: Figure) -> None:
     assert not failures(requests_of(traffic, fault_ns, time.monotonic_ns()))
 
 
-@pytest.mark.parametrize(
-    "agent_runs", [BOTH[0], pytest.param(BOTH[1], marks=pytest.mark.soak)], indirect=True
-)
+@pytest.mark.parametrize("agent_runs", KERNEL_GATES, indirect=True)
 def test_a_slow_cdn_loses_its_share_within_two_seconds(
     lab: Lab, kernel: Kernel, traffic: Traffic, agent_runs: bool, figure: Figure
 ) -> None:

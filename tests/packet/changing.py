@@ -10,6 +10,7 @@ from harness import DataPath
 
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.neighbours import Neighbours
+from cdnctl.engine import recovery
 from cdnctl.engine.engine import Engine
 from cdnctl.model import Actor, AnyCommand, Outcome
 
@@ -45,18 +46,21 @@ def do(engine: Engine, command: AnyCommand, actor: Actor = OPERATOR) -> Outcome:
 
 
 def successor(engine: Engine, path: DataPath) -> Engine:
-    """Another agent's engine takes over what the first one left in the kernel and on the disk."""
+    """Another agent's engine takes over what the first one left in the kernel and on the disk.
+
+    By the engine's own steps, in its own order; only the tables and what is attached are the tests'.
+    """
     after = Engine(path.config)
-    after.state = after.store.load()
+    after._read_state()
     after.use(path.tables, path.blocks)
     after.layout = path.layout
     after._take_over_mode()
     after.put_shield()
-    after.blocks.load(after.state.blocks)
+    after._put_blocks()
     after.write_clients()
     after.steer()
-    after.store.settle(after.state)
-    after.transactions.recover()
+    after._settle_state()
+    recovery.recover(after)
     return after
 
 

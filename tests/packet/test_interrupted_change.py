@@ -14,7 +14,7 @@ from cdnctl.datapath import abi
 from cdnctl.defence import protected
 from cdnctl.engine import objects
 from cdnctl.engine.engine import Engine
-from cdnctl.model import AnyChange, BlockPrefix, Confirm, Diff, Drain, Revert, SetMode, SetWeights
+from cdnctl.model import AnyChange, BlockPrefix, Confirm, Diff, Drain, Revert, SetMode, SetWeights, Undo
 
 PREFIX = "10.1.2.0/24"
 CHANGES: dict[str, tuple[AnyChange | None, AnyChange]] = {
@@ -24,6 +24,7 @@ CHANGES: dict[str, tuple[AnyChange | None, AnyChange]] = {
     "a switch to be confirmed": (None, SetMode(mode="observe", confirm_s=60)),
     "confirming": (SetWeights(weights={AURORA: 7}, confirm_s=60), Confirm()),
     "reverting": (SetWeights(weights={AURORA: 7}, confirm_s=60), Revert()),
+    "undoing": (SetWeights(weights={AURORA: 7}), Undo()),
 }
 
 
@@ -72,7 +73,9 @@ def test_the_next_agent_has_it_whole_or_not_at_all(
         ]
         if isinstance(change, Confirm):  # it changes nothing but that nobody waits any more
             assert heir.weights()[AURORA] == 7
-            seen.add(heir.transactions.pending is None)
+            is_kept = heir.transactions.pending is None
+            assert any(entry.ok for entry in journal) == is_kept, where
+            seen.add(is_kept)
             continue
         if is_new:
             assert [entry.ok for entry in journal] == [True], where

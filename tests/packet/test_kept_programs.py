@@ -24,6 +24,7 @@ PINNED("array", u32, u64, counts, COUNTS, BPF_F_MMAPABLE);
 PINNED("lru_hash", u32, u64, fixed, 1 << 4, 0);
 BPF_PROG_ARRAY(stages, 4);
 BPF_PERF_OUTPUT(samples);
+BPF_PERF_OUTPUT(bindings);
 BPF_PERF_OUTPUT(events);
 BPF_ARRAY(own, u64, 1);
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_network
@@ -12,7 +14,7 @@ from harness import DataPath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cdnctl.datapath import abi
+from cdnctl.datapath import abi, kernel
 from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.lines import Addresses
@@ -84,6 +86,19 @@ def test_a_load_mends_what_a_line_counts(addresses: Addresses, path: DataPath) -
     assert all(is_blocked(path, address) for address in sharing)
 
 
+def test_what_the_kernel_has_ended_is_counted_no_more(addresses: Addresses, guarded: Guarded) -> None:
+    *others, last = neighbours(addresses, abi.BLOCK_CELLS + 1)
+    for address in others:
+        guarded.block(address)
+    guarded.block(last, HOUR_NS)
+    guarded.expire_now(last)
+    assert elsewhere(guarded.path) == 1
+    assert not is_blocked(guarded.path, last)
+    assert not guarded.held(last), "the kernel has taken it out"
+    guarded.unblock(last)
+    assert elsewhere(guarded.path) == 0
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_an_end_is_kept_to_a_tick(addresses: Addresses, guarded: Guarded, full: bool) -> None:
     *others, last = neighbours(addresses)
@@ -118,6 +133,28 @@ def test_hits_are_counted_of_both_kinds(addresses: Addresses, guarded: Guarded) 
     guarded.unblock(sharing[0])
     guarded.block(sharing[0])
     assert guarded.path.blocks.hits(ip_network(sharing[0])) == 0, "a cell's hits are not the next one's"
+
+
+def test_a_copy_takes_what_there_is_room_for(path: DataPath, addresses: Addresses) -> None:
+    """As when the list is made smaller; the agent then leaves the oldest out."""
+    count, room = 1500, 64
+    wanted = {ip_network(int(IPv4Address("10.0.0.0")) + n): 0 for n in range(1, count)}
+    path.blocks.load(wanted)
+    pins = path.program.pins / "smaller"
+    pins.mkdir()
+    try:
+        for name, size in (("block_lines", 16), ("block_hits", 1 << 16), ("block_exact", room)):
+            shape = path.map(name).info
+            made = kernel.map_create(shape.type, name, shape.key_size, shape.value_size, size, shape.flags)
+            kernel.obj_pin(made, pins / name)
+            os.close(made)
+        smaller = Addresses(pins)
+        smaller.copy_from(addresses)
+        copied = dict(smaller.items())
+        assert 16 * abi.BLOCK_CELLS // 2 < len(copied) <= 16 * abi.BLOCK_CELLS + room
+        assert copied.items() <= dict(addresses.items()).items()
+    finally:
+        shutil.rmtree(pins)
 
 
 _ENTRIES = st.builds(lambda ticks, hits: (ticks << abi.BLOCK_TICK_LOG, hits), *[st.integers(0, 1000)] * 2)

@@ -215,6 +215,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
     assert counters._BUCKETS.size == abi.size(abi.Histogram)
     assert perf._EVENT.size == abi.size(abi.Event)
     assert perf._SAMPLE.size == abi.size(abi.Sample)
+    assert perf._BINDING.size == abi.size(abi.Binding)
+    assert list(perf.Binding._fields) == [name for name, *_ in abi.Binding._fields_]
     order = [name for name, *_ in abi.Event._fields_]
     assert order == ["at_ns", "kind", "reason", "endpoint", "to_endpoint", "value", "ejections"]
     assert list(perf.Reflex._fields) == order

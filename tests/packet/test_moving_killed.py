@@ -95,7 +95,7 @@ AFTERWARDS = [
     pytest.param(
         moment,
         then,
-        marks=() if moment == SWAPPING or (moment, then) == ("held", "goes on") else pytest.mark.soak,
+        marks=() if (moment, then) in ((SWAPPING, "goes back"), ("held", "goes on")) else pytest.mark.soak,
     )
     for moment in ("held", *MOMENTS)
     for then in ("goes on", "goes back", "changes again")

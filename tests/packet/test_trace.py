@@ -48,7 +48,7 @@ from cdnctl.engine.tracing import Trace
 from cdnctl.lab import netns
 from cdnctl.paths import bpf_dir
 
-NOT_MAPS = {"edge", "sweep", "stages", "samples", "events"}
+NOT_MAPS = {"edge", "sweep", "stages", "samples", "events", "bindings"}
 PER_CPU = (5, 6, 10, 21)
 """Types of maps (enum bpf_map_type) that have a value for each CPU."""
 HEADER = packets.Header(source=mac(ROUTER_MAC), target=mac(CLIENT_SIDE_MAC))

@@ -16,8 +16,10 @@ from msgspec.structs import replace
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.blocks import KernelBlocks
+from cdnctl.datapath.flows import FlowCount
 from cdnctl.datapath.kernel import Map
 from cdnctl.defence import protected
+from cdnctl.engine import consequences, objects, risks
 from cdnctl.engine.engine import Engine
 from cdnctl.model import (
     Allow,
@@ -159,6 +161,37 @@ def test_one_waits_at_a_time_and_says_whose_it_is(engine: Engine) -> None:
     assert do(engine, Drain(cdn=BOREALIS, confirm_s=10)).ok
 
 
+@pytest.mark.parametrize("panic", [Disarm(), Bypass()], ids=["disarm", "bypass"])
+def test_panic_that_should_wait_goes_through_while_another_waits_and_stays(
+    engine: Engine, path: DataPath, panic: AnyChange
+) -> None:
+    do(engine, Drain(cdn=BOREALIS, confirm_s=30), BOB)
+    outcome = do(engine, replace(panic, confirm_s=120))
+    assert outcome.ok
+    assert "reverts in" not in outcome.text
+    assert any(
+        "it stays" in warning and "bob's does: cdnctl drain" in warning for warning in outcome.warnings
+    )
+    assert path.tables.mode in (abi.Mode.DISARMED, abi.Mode.BYPASS)
+    waiting = engine.transactions.picture()
+    assert waiting is not None
+    assert waiting.by == "bob"
+    later(engine, 31)
+    engine.transactions.tick()
+    assert BOREALIS not in engine.drained()
+    assert path.tables.mode in (abi.Mode.DISARMED, abi.Mode.BYPASS), "nobody's timer takes panic back"
+
+
+def test_a_plan_of_panic_says_that_it_would_stay(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    assert dry(engine, Bypass()).risk == "it cuts 12 translated flows"
+    do(engine, Drain(cdn=BOREALIS, confirm_s=30), BOB)
+    plan = dry(engine, Bypass())
+    assert plan.ok
+    assert not plan.risk, "a console or terminal would promise a revert for it"
+    assert any("it stays" in warning for warning in plan.warnings)
+
+
 def test_what_somebody_else_changed_meanwhile_is_left(engine: Engine, path: DataPath) -> None:
     """Panic is never refused, so it may come in between."""
     do(engine, Disarm(confirm_s=30))
@@ -288,7 +321,9 @@ def test_undo_takes_back_one_after_the_other(engine: Engine, path: DataPath) -> 
         Allow(prefix=PREFIX),
     ):
         assert do(engine, change).ok
-    assert do(engine, Undo(dry_run=True)).text == "would undo number 5, of root: cdnctl allow 10.1.2.0/24"
+    assert do(engine, Undo(dry_run=True)).text == (
+        "would undo number 5, of root: cdnctl allow 10.1.2.0/24 (what is allowed of 10.1.2.0/24: set -> none)"
+    )
     said = [do(engine, Undo(), BOB).text for _ in range(5)]
     assert [text.partition("cdnctl ")[2].split()[0] for text in said] == [
         "allow", "mode", "block", "drain", "weight",
@@ -301,6 +336,7 @@ def test_undo_takes_back_one_after_the_other(engine: Engine, path: DataPath) -> 
 def test_an_undo_can_be_undone_by_its_number(engine: Engine) -> None:
     do(engine, SetWeights(weights={AURORA: 7}))
     do(engine, Undo())
+    assert list(engine.journal.read())[-1].cli == "cdnctl undo 1", "which one it was"
     assert engine.weights()[AURORA] != 7
     assert do(engine, Undo(seq=2)).ok
     assert engine.weights()[AURORA] == 7
@@ -317,6 +353,34 @@ def test_what_stands_in_the_way_is_said(engine: Engine) -> None:
     assert engine.weights()[AURORA] == 9
     for seq, why in ((99, "has no number 99"), (3, "changed nothing")):
         assert why in do(engine, Undo(seq=seq)).text
+
+
+def test_what_has_ended_by_itself_is_in_nobodys_way(engine: Engine) -> None:
+    """The last change that can be taken back is taken back, not one that time has taken back."""
+    do(engine, SetWeights(weights={AURORA: 7}))
+    do(engine, BlockPrefix(prefix=PREFIX, lifetime_s=1))
+    do(engine, Unblock(prefix=PREFIX))
+    time.sleep(1.1)
+    outcome = do(engine, Undo())
+    assert outcome.ok
+    assert f"the weight of {AURORA}: 7 -> " in outcome.text
+
+
+def test_who_says_again_what_waits_hears_that_it_waits(engine: Engine) -> None:
+    assert do(engine, SetWeights(weights={AURORA: 7}, confirm_s=60)).ok
+    outcome = do(engine, SetWeights(weights={AURORA: 7}), BOB)
+    assert not outcome.ok
+    assert "waits to be confirmed" in outcome.text
+
+
+def test_a_plan_to_go_back_says_from_what_to_what(engine: Engine) -> None:
+    do(engine, SetWeights(weights={AURORA: 7}))
+    revision = engine.state.revision
+    do(engine, SetWeights(weights={AURORA: 9}))
+    do(engine, Disarm())
+    text = do(engine, Undo(to=revision, dry_run=True)).text
+    assert f"the weight of {AURORA}: 9 -> 7" in text
+    assert "whether the edge is armed: no -> yes" in text
 
 
 def test_an_undone_unblock_blocks_nobody_who_must_be_reached(
@@ -399,6 +463,48 @@ def test_draining_all_but_one_is_risky(engine: Engine) -> None:
     assert dry(engine, Drain(cdn=CORONA)).risk == f"only {AURORA} is left"
     do(engine, SetWeights(weights={AURORA: 1}))
     assert dry(engine, SetWeights(weights={AURORA: 1000, CORONA: 1})).risk == "it moves 99 % of new flows"
+
+
+def test_an_undo_is_as_risky_as_what_it_does(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    do(engine, Drain(cdn=BOREALIS))
+    do(engine, Drain(cdn=CORONA))
+    assert not dry(engine, Undo()).risk, "it gives a third back"
+    do(engine, Undrain(cdn=CORONA))
+    assert dry(engine, Undo()).risk == f"only {AURORA} is left"
+    assert dry(engine, Undo(to=1)).risk == ""
+    do(engine, SetWeights(weights={AURORA: 1000}))
+    do(engine, SetWeights(weights={AURORA: 1}))
+    assert "of new flows" in dry(engine, Undo()).risk
+    do(engine, SetMode(mode="observe"))
+    assert dry(engine, Undo()).risk == "all new flows are translated that pass untouched now"
+    do(engine, SetMode(mode="active"))
+    assert dry(engine, Undo()).risk == "it cuts 12 translated flows"
+    do(engine, Bypass())
+    do(engine, Arm())
+    assert dry(engine, Undo()).risk == "it cuts 12 translated flows"
+
+
+def test_undo_of_attach_and_of_an_unblock_are_risky(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(engine.tables), "live_flows", lambda self: 12)
+    after = {objects.ATTACHMENT: False}
+    assert risks.of_values(engine, after) == "it cuts 12 translated flows"
+    do(engine, BlockPrefix(prefix=PREFIX))
+    do(engine, Unblock(prefix=PREFIX))
+    busy = consequences.Matched(FlowCount(5000, about=False), 1e6, 0.2)
+    monkeypatch.setattr(engine, "matched", lambda network: busy)
+    assert dry(engine, Undo()).risk == "it cuts 5000 live flows"
+
+
+def test_an_undo_that_nobody_confirms_can_be_made_again(engine: Engine) -> None:
+    do(engine, Drain(cdn=BOREALIS))
+    assert do(engine, Undo(confirm_s=30)).ok
+    assert BOREALIS not in engine.drained()
+    later(engine, 31)
+    engine.transactions.tick()
+    assert BOREALIS in engine.drained()
+    said = f"undid number 1, of root: cdnctl drain {BOREALIS} (the drain of {BOREALIS}: yes -> no)"
+    assert do(engine, Undo()).text == said
 
 
 def dry(engine: Engine, change: AnyChange) -> Outcome:

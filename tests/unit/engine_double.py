@@ -30,12 +30,14 @@ from cdnctl.model import (
     Drain,
     Endpoint,
     Event,
+    FindBlocks,
     Frame,
     Interface,
     ListBlocks,
     ListCustomers,
     Outcome,
     PacketFilter,
+    Page,
     Reload,
     Sampled,
     SetMode,
@@ -56,6 +58,8 @@ class EngineDouble:
         self.padding = ""
         self.asked: list[tuple[AnyCommand, Actor]] = []
         self.reload_s = 0.0
+        self.reload_may_end = threading.Event()
+        self.reload_may_end.set()
 
     def times(self) -> dict[str, Times]:
         return {}
@@ -127,9 +131,11 @@ class EngineDouble:
                 )
                 allowed = [Allowed(prefix="10.0.0.0/8", reason="ours [/b]", created_ns=1)]
                 return Outcome(ok=True, text="", customers=[acme], allowed=allowed)
-            case ListBlocks():
+            case ListBlocks() | FindBlocks():
                 reason = "a [/b] reason \x1b[31m"
-                return Outcome(ok=True, text="1 block", blocks=[Block(prefix="10.66.0.0/16", reason=reason)])
+                return Outcome(
+                    ok=True, text="", blocks=[Block(prefix="10.66.0.0/16", reason=reason)], page=Page(total=1)
+                )
             case _:
                 return Outcome(ok=True, text=f"did {type(command).__name__}")
 
@@ -139,6 +145,8 @@ class EngineDouble:
     async def reload(self, command: Reload, actor: Actor) -> Outcome:
         self.asked.append((command, actor))
         await asyncio.sleep(self.reload_s)
+        while not self.reload_may_end.is_set():
+            await asyncio.sleep(0.01)
         return Outcome(ok=True, text="reloaded: cdn corona is new", changed=["cdn corona is new"])
 
 

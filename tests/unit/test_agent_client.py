@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -73,6 +75,23 @@ def test_without_an_agent_the_edge_is_guessed(run_dir: Path, monkeypatch: pytest
     with pytest.raises(UsageError, match="ams1, ams2"):
         edge.guess_edge()
     assert edge.guess_edge("lon1") == "lon1"
+
+
+def test_the_only_data_path_is_meant_unless_an_agent_elsewhere_holds_it(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = f"only-{os.getpid()}"
+    monkeypatch.setattr(edge, "pinned_edges", lambda: [name])
+    assert edge.guess_edge() == name
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / f"{name}.lock"
+    with elsewhere.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="which edge is not known"):
+            edge.guess_edge()
+    assert edge.guess_edge() == name
+    monkeypatch.setattr(edge, "pinned_edges", lambda: [name, "other"])
+    with pytest.raises(UsageError, match=f"several edges are here: {name}, other"):
+        edge.guess_edge()
 
 
 def test_left_over_sockets_do_not_make_the_edge_ambiguous(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from engine_double import ServedDouble
 from cdnctl.agent import outcomes, protocol
 from cdnctl.agent.client import AsyncClient, Client
 from cdnctl.errors import NoAgent, Uncertain
-from cdnctl.model import Arm, BlockPrefix, GetFrame, Outcome, Reload
+from cdnctl.model import Arm, BlockPrefix, GetFrame, Mark, Outcome, Reload, SetWeights
 
 BLOCK = BlockPrefix(prefix="198.51.100.7")
 
@@ -26,7 +27,11 @@ def changes(served: ServedDouble) -> list[object]:
 
 
 def ask(
-    client: Client, number: int, command: BlockPrefix | Arm | Reload, *, again: bool = False
+    client: Client,
+    number: int,
+    command: BlockPrefix | Arm | Mark | Reload | SetWeights,
+    *,
+    again: bool = False,
 ) -> Outcome | None:
     client._send(protocol.Request(id=number, command=command, again=again))
     answer = client._receive(10**9)
@@ -87,6 +92,41 @@ def test_what_had_to_be_forgotten_is_not_done_twice(
         assert ask(client, 0, Arm(), again=True) is None
         assert ask(client, 4, Arm(), again=True)
     assert len(changes(served)) == 5
+
+
+def test_what_is_refused_unread_takes_no_room(served: ServedDouble) -> None:
+    with served.client() as client:
+        for number in range(20):
+            refused = ask(client, number, Mark(text="x" * 200_000))
+            assert refused
+            assert "at most 300" in refused.text
+        assert ask(client, 7, Mark(text="x" * 200_000), again=True) == refused
+        for number, command in enumerate((Arm(), Mark(text="short")), 20):
+            assert ask(client, number, command)
+        long_name = ask(client, 30, SetWeights(weights={"x" * 200_000: 1}))
+        assert long_name
+        assert "names of at most 300" in long_name.text
+    kept = served.server._outcomes._first.values()
+    assert [first.is_of(Arm()) for first in kept] == [True, False]
+    assert len(changes(served)) == 2
+
+
+def test_of_a_long_command_only_what_became_of_it_is_kept(served: ServedDouble) -> None:
+    many = SetWeights(weights={f"{at:0300}": 1 for at in range(500)})
+    with served.client() as client:
+        first = ask(client, 1, many)
+        assert ask(client, 1, many, again=True) == first
+    (kept,) = served.server._outcomes._first.values()
+    assert len(pickle.dumps(kept)) < 2_000
+    assert changes(served) == [many]
+
+
+def test_a_long_command_with_a_number_that_had_another_is_refused(served: ServedDouble) -> None:
+    with served.client() as client:
+        ask(client, 1, Arm())
+        refused = ask(client, 1, Mark(text="x" * 200_000))
+        assert refused
+        assert "another command" in refused.text
 
 
 def test_outcomes_are_kept_for_their_time() -> None:
@@ -210,9 +250,53 @@ def test_of_another_agent_nothing_is_asked(served: ServedDouble) -> None:
 def test_with_the_agent_gone_it_is_said_what_is_not_known(served: ServedDouble) -> None:
     path = served.path.with_name(f"cut-{os.getpid()}.sock")
     with cutting(served, cut_before=False, once_cut=path.unlink), Client(path) as client:
-        with pytest.raises(NoAgent, match="the change may or may not have been made"):
+        with pytest.raises(NoAgent, match="the change may or may not have been made") as raised:
             client.request(BLOCK)
+    assert raised.value.remedy.startswith("`cdnctl journal -n 1` tells whether it was; start one: ")
     assert changes(served) == [BLOCK]
+
+
+def test_a_plan_that_did_not_come_says_that_nothing_changed(served: ServedDouble) -> None:
+    path = served.path.with_name(f"cut-{os.getpid()}.sock")
+    with cutting(served, cut_before=False, once_cut=path.unlink), Client(path) as client:
+        with pytest.raises(NoAgent, match="hung up; it was only to say what would happen"):
+            client.request(BlockPrefix(prefix="198.51.100.7", dry_run=True))
+
+
+@pytest.mark.parametrize(
+    ("last_word", "said"),
+    [
+        ("", "hung up before anything was asked of it"),
+        ("the agent ends", "hung up: the agent ends; the change may or may not have been made"),
+    ],
+)
+async def test_an_agent_that_ends_is_said_with_what_is_not_known(
+    tmp_path: Path, last_word: str, said: str
+) -> None:
+    """It takes the connection, and greets and takes leave, or not even that."""
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if last_word:
+            writer.write(protocol.encode(protocol.ServerHello(edge="ams1", role="operate", instance="x")))
+            await reader.readexactly(protocol.HEADER)
+            await asyncio.sleep(0.1)
+            writer.write(protocol.encode(protocol.Refused(text=last_word)))
+        writer.close()
+
+    def ask() -> None:
+        with Client(path) as client:
+            client.request(BLOCK)
+
+    path = tmp_path / "ams1.sock"
+    async with await asyncio.start_unix_server(end, path):
+        with pytest.raises(NoAgent, match=said):
+            await asyncio.to_thread(ask)
+        if last_word:
+            client = AsyncClient(path)
+            await client.connect()
+            with pytest.raises(NoAgent, match=said):
+                await client.request(BLOCK)
+            await client.close()
 
 
 def test_two_breaks_are_one_too_many(served: ServedDouble) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from cdnctl.agent.client import Client, ensure_agent, find_edge
 from cdnctl.agent.start import log_path
 from cdnctl.errors import AgentRuns, CdnctlError, NoAgent, sudo_line
 from cdnctl.model import Stop
+from cdnctl.state import sharing
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
@@ -290,3 +292,26 @@ def test_who_is_not_root_gets_the_line_to_type(run_dir: Path, verb: str) -> None
     assert f"-m cdnctl {verb} -c {config}" in done.stderr
     assert "sudo " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_operators_may_read_the_journal_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(paths, "OPERATORS_GROUP", grp.getgrgid(1).gr_name)
+    directory = paths.state_dir("ams1")
+    directory.mkdir(parents=True, mode=0o750)
+    (directory / "state.toml").write_text("")
+    sharing.journal("ams1")
+    sharing.journal("ams1")
+    journal = paths.journal_path("ams1")
+    assert (journal.stat().st_gid, directory.stat().st_gid) == (1, 1)
+    assert stat.S_IMODE(journal.stat().st_mode) == 0o640
+    assert (directory / "state.toml").stat().st_gid != 1
+
+
+def test_without_their_group_nothing_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CDNCTL_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(paths, "OPERATORS_GROUP", "no-such-group")
+    sharing.journal("ams1")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from engine_double import EDGE, ServedDouble
 from recordings import Edge, incident, long_incident
 
+from cdnctl import paths
 from cdnctl.agent import recorder
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.recorder import Recorder
 from cdnctl.cli import main
+from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor, Frame, GetFrame, GetHistory, Mark, Note, Outcome, Record, StopRecording
 from cdnctl.recording import codec
@@ -107,6 +110,12 @@ def feed(made: Recorder, frames: list[Frame]) -> list[str]:
         if told := made.take(frame):
             said.append(told.text)
         time.sleep(0.001)
+    deadline = time.monotonic() + 5
+    while made._ending:
+        assert time.monotonic() < deadline
+        if told := made.told():
+            said.append(told.text)
+        time.sleep(0.001)
     return said
 
 
@@ -143,7 +152,7 @@ def test_it_ends_at_its_limit_and_before_the_disk_is_full(
 
 def test_a_full_disk_ends_it_and_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full says so with each write."""
-    monkeypatch.setattr(recorder, "_open", lambda path, redacted: recorder.Writer(open("/dev/full", "wb", 0)))  # noqa: SIM115
+    monkeypatch.setattr(recorder, "_open", lambda *_, **__: recorder.Writer(open("/dev/full", "wb", 0)))  # noqa: SIM115
     made = Recorder(EDGE)
     directory.mkdir(parents=True)
     made.start(Record(path="x.rec"), ALICE)
@@ -155,15 +164,47 @@ def test_a_full_disk_ends_it_and_is_told(directory: Path, monkeypatch: pytest.Mo
 def test_a_disk_that_hangs_does_not_hold_the_agent_up(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "CLOSE_S", 0.05)
     monkeypatch.setattr(recorder, "QUEUED", 3)
-    monkeypatch.setattr(recorder.Writer, "add", lambda self, frame: time.sleep(0.3))
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_writer: object, _frame: Frame) -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    monkeypatch.setattr(recorder.Writer, "add", hang)
     made = Recorder(EDGE)
+    frames = incident()[:9]
     made.start(Record(path="x.rec"), ALICE)
+    made.take(frames[0])
+    assert hangs.wait(5)
     began = time.monotonic()
-    (said,) = [told.text for frame in incident()[:9] if (told := made.take(frame))]
-    assert "too slow" in said
-    assert time.monotonic() - began < 1.0
+    assert [told.text for frame in frames if (told := made.take(frame))] == []
+    assert time.monotonic() - began < 0.1
+    assert made.picture is None
+    assert made.start(Record(path="y.rec"), ALICE).ok, "and another one may begin"
+    made.take(frames[0])
+    began = time.monotonic()
+    assert "its disk is slow" in made.stop().text
+    assert time.monotonic() - began < 3 * recorder.SOON_S
+    goes_on.set()
+    said = feed(made, [])
+    assert [("x.rec" in each, "too slow" in each) for each in sorted(said, key=len)] == [
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_what_a_disk_never_takes_is_told_in_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "CLOSE_S", 0.2)
+    goes_on, edge = threading.Event(), Edge(began_ns=time.time_ns())
+    monkeypatch.setattr(recorder.Writer, "add", lambda self, frame: goes_on.wait(10))
+    made = Recorder(EDGE)
+    made.start(Record(path="x.rec", for_s=1.0), ALICE)
+    began = time.monotonic()
+    said = feed(made, [edge.frame() for _ in range(10)])
+    goes_on.set()
+    assert ["does not take the rest" in each for each in said] == [True]
+    assert 0.2 <= time.monotonic() - began < 2
 
 
 # --- over the socket ---------------------------------------------------------------------------------------
@@ -173,7 +214,7 @@ def test_an_agent_records_for_whoever_asked_also_when_he_has_gone(
     served: ServedDouble, tmp_path: Path, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.rec"
-    assert main(["record", str(path), "--edge", EDGE]) == 0  # and hangs up
+    assert main(["record", str(path), "--edge", EDGE, "--reason", "an audit"]) == 0  # and hangs up
     assert f"records to {path}" in capsys.readouterr().out
     with served.client() as client:
         until(
@@ -196,6 +237,39 @@ def test_an_agent_records_for_whoever_asked_also_when_he_has_gone(
         assert len(seqs) > 5
     notes = [command for command, _actor in served.engine.asked if isinstance(command, Note)]
     assert [note.text.split()[1] for note in notes] == ["records", "recorded"]
+    begun, ended = Journal(paths.journal_path(EDGE)).read()
+    assert (begun.user, begun.reason) == (notes[0].text.split()[0], "an audit")
+    assert begun.cli == f"cdnctl record {path} --reason 'an audit'"
+    assert str(path) in begun.text
+    assert (ended.cli, ended.ok) == ("cdnctl record --stop", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["record", "x.rec", "--confirm", "10"], "--confirm"),
+        (["mark", "now", "--confirm", "10"], "--confirm"),
+        (["mark", "now", "--reason", "why"], "--reason"),
+        (["mark", ""], "a mark without a text"),
+        (["mark", "  "], "a mark without a text"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    served: ServedDouble, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main([*words, "--json"]) == 2
+    assert said in capsys.readouterr().out
+    assert served.engine.asked == []
+
+
+def test_an_empty_mark_is_no_mark(served: ServedDouble) -> None:
+    """The engine, which refuses one, gets it as it was said."""
+    with served.client() as client:
+        client.request(Mark(text=" "))
+        client.request(Mark(text="x"))
+    marks = [command.text for command, _ in served.engine.asked if isinstance(command, Mark)]
+    assert marks[0] == " "
+    assert marks[1].endswith(": x")
 
 
 def test_what_is_recorded_plays_after_the_agent_was_killed(served: ServedDouble, directory: Path) -> None:

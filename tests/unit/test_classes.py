@@ -195,7 +195,7 @@ def played(
 
 
 @given(st.lists(ROUND, max_size=30))
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_never_more_than_half_whatever_comes(
     history: list[tuple[dict[str, Measured], dict[str, int]]],
 ) -> None:
@@ -208,7 +208,7 @@ def test_never_more_than_half_whatever_comes(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), MEASURED), min_size=5, max_size=40))
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_never_swings(history: list[dict[str, Measured]]) -> None:
     """Between a step away and one back, or the other way round, lie as many rounds as are asked for."""
     last: dict[str, tuple[int, bool]] = {}

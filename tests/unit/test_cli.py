@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -59,7 +61,7 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("bypass -y --edge ams1", model.Bypass()),
         ("disarm", model.Disarm()),
         ("--edge ams1 arm", model.Arm()),
-        ("blocks", model.ListBlocks()),
+        ("blocks", model.FindBlocks(limit=model.PAGE_LIMIT)),
         ("customers", model.ListCustomers()),
         (
             "limit acme --pps 5e4 --mbit none --reason peak",
@@ -340,6 +342,33 @@ def test_with_a_yes_only_what_was_done_is_said(
     assert "cuts 12 flows" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("words", "verb"), [("mark one two", "mark"), ("block A B", "block")])
+def test_too_much_is_said_with_the_verbs_own_usage(
+    capsys: pytest.CaptureFixture[str], words: str, verb: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: cdnctl {verb} ")
+    assert f"cdnctl {verb}: error: unrecognized arguments: {words.split()[-1]}" in said
+
+
+@needs_root
+def test_who_is_of_no_group_hears_what_would_do(served: ServedDouble) -> None:
+    command = [sys.executable, "-m", "cdnctl"]
+    example = (paths.share_dir() / "cdnctl.toml.example").read_text()
+    paths.config_path().write_text(re.sub('(?m)^name = ".*"', f'name = "{EDGE}"', example, count=1))
+    for words, said in (("status", "group cdnctl-view may watch"), ("doctor", "neither operate nor watch")):
+        done = subprocess.run(
+            [*command, *words.split(), "--edge", EDGE],
+            capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[],
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
+        )  # fmt: skip
+        assert said in " ".join((done.stdout + done.stderr).split())
+        assert "it answers" not in done.stdout
+
+
 # --- without an agent --------------------------------------------------------------------------------
 
 
@@ -373,14 +402,19 @@ def test_panic_works_with_no_agent(
     run_dir: Path,
     panicked: list[tuple[str, str]],
     capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
     line: str,
     done: str,
 ) -> None:
     words = line.split()
-    assert main(words) == 2, "which edge is never guessed from the pins of others"
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / f"{EDGE}.lock"
+    with elsewhere.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(words) == 2, "which edge is never guessed from the pins of others"
+    assert main([*words, "--dry-run"]) == 0, "it is the only one that is there"
     assert main([*words, "--edge", EDGE, "--dry-run"]) == 0
     assert panicked == []
-    assert main([*words, "--edge", EDGE]) == 0
+    assert main(words) == 0
     assert panicked == [(done, EDGE)]
     said = capsys.readouterr()
     assert f"{done} done" in said.out
@@ -541,7 +575,7 @@ def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_verb_is_cheap(served: ServedDouble, line: str) -> None:
-    """Under 0.3 s of CPU (the best of two: the box may be busy), and no heavy import."""
+    """Under 0.3 s of CPU (tried twice: the box may be busy), and no heavy import."""
     wait_for_frame(served)
     code = (
         "import sys, time\n"
@@ -560,6 +594,8 @@ def test_a_verb_is_cheap(served: ServedDouble, line: str) -> None:
         assert heavy == "[]"
         assert (tables == "True") == (line in ("status", "blocks", "who") or line.startswith("check"))
         costs.append(float(cost))
+        if costs[-1] < 0.3:
+            break
     assert min(costs) < 0.3
 
 

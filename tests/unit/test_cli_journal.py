@@ -111,6 +111,7 @@ def test_times_are_said_as_people_say_them() -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        ("--verb", "nope"),
         ("--since", "yesterday"),
         ("--since", "25:99"),
         ("--until", "99999999999999999999d"),

@@ -27,6 +27,7 @@ def test_every_part_that_cannot_be_had_is_named(nowhere: Path, capsys: pytest.Ca
     answer = json.loads(capsys.readouterr().out)
     wanted = {"frames", "journal.jsonl", "configuration.toml", "tables.json", "state", "agent.log"}
     assert answer["missing"].keys() >= wanted
+    assert "was started otherwise" in answer["missing"]["agent.log"]
     assert {"about.json", "doctor.json", "versions.json", "MISSING.txt"} <= set(answer["files"])
     assert answer["redacted"]
     with tarfile.open(file) as archive:

@@ -534,7 +534,7 @@ def test_files_that_are_no_toml(tmp_path: Path, data: bytes) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="no such file; `cdnctl init -c .*` makes one"):
         config.load(tmp_path / "absent.toml")
     with pytest.raises(ConfigError, match="directory"):
         config.load(tmp_path)

@@ -116,11 +116,25 @@ async def test_readers_are_bounded_and_the_idle_are_sent_away(monkeypatch: pytes
     async with serving(Page()) as port:
         idle = [await asyncio.open_connection(HOST, port) for _ in range(MAX_READERS)]
         await asyncio.sleep(0.05)
-        assert await ask(port, GET) == b"", "all places are taken"
+        assert TEXT in await ask(port, GET), "who asks nothing keeps nobody out"
+        assert await asyncio.wait_for(idle[0][0].read(), 0.1) == b"", "the oldest had to go"
+        assert not idle[1][0].at_eof()
         await asyncio.sleep(0.4)
-        assert TEXT in await ask(port, GET), "those who asked nothing are gone"
+        assert [await asyncio.wait_for(reader.read(), 0.1) for reader, _ in idle[1:]] == [b""] * 7
         for _, writer in idle:
             writer.close()
+
+
+async def test_those_who_have_asked_keep_their_places() -> None:
+    async with serving(page := Page(b"x" * 30_000_000)) as port:
+        stalled = [await asyncio.open_connection(HOST, port, limit=1) for _ in range(MAX_READERS)]
+        for _, writer in stalled:
+            writer.write(GET)
+        while page.asked < MAX_READERS:
+            await asyncio.sleep(0.01)
+        assert await ask(port, GET) == b"", "all places are taken"
+        for _, writer in stalled:
+            writer.transport.abort()
 
 
 async def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

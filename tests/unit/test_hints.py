@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl.datapath import abi
@@ -129,7 +129,6 @@ SIX = st.builds(
 
 
 @given(st.lists(st.tuples(st.booleans(), FOUR | SIX), max_size=25), st.data())
-@settings(max_examples=60)
 def test_hints_are_those_of_what_is_held(
     steps: list[tuple[bool, abi.AnyNetwork]], data: st.DataObject
 ) -> None:
@@ -152,7 +151,6 @@ def test_hints_are_those_of_what_is_held(
 
 
 @given(st.lists(FOUR | SIX, max_size=8, unique=True), st.lists(FOUR | SIX, max_size=8, unique=True))
-@settings(max_examples=40)
 def test_opening_clears_nothing_that_either_list_needs(
     before: list[abi.AnyNetwork], after: list[abi.AnyNetwork]
 ) -> None:

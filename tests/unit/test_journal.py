@@ -53,7 +53,7 @@ def test_numbers_go_on_after_a_very_long_line(journal: Journal) -> None:
 
 
 @given(st.integers(1, 400))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_last_line_loses_nothing_else(tmp_path: Path, cut: int) -> None:
     journal = Journal(tmp_path / "torn.jsonl")
     journal.path.unlink(missing_ok=True)

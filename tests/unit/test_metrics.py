@@ -64,6 +64,14 @@ def test_a_cdn_is_up_unless_the_kernel_has_it_out(samples: Samples) -> None:
     assert of(of_drained, "cdn_up", cdn="borealis") == 1, "an operator's drain is no outage"
 
 
+def test_a_cdn_is_wanted_with_a_weight_and_undrained(samples: Samples) -> None:
+    assert [of(samples, "cdn_wanted", cdn=name) for name in ("aurora", "borealis")] == [1, 1]
+    one, two = frame().cdns
+    others = [replace(one, state="drained"), replace(two, wanted_weight=0, state="in")]
+    said_now = said(text(replace(frame(), cdns=others), times()))
+    assert [of(said_now, "cdn_wanted", cdn=name) for name in ("aurora", "borealis")] == [0, 0]
+
+
 def test_the_worst_endpoint_stands_for_its_cdn_without_its_address(samples: Samples) -> None:
     assert of(samples, "cdn_ports_held_ratio", cdn="aurora") == 0.5
     assert of(samples, "cdn_ports_exhausted_in_seconds", cdn="aurora") == 90

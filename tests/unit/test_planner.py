@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl import model
@@ -313,7 +313,6 @@ WANTS = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(WANTS, st.lists(st.fixed_dictionaries(dict.fromkeys("abcd", READING)), min_size=1, max_size=30))
 def test_whatever_is_measured(wants: Wants, course: list[dict[str, Reading]]) -> None:
     memory: dict[str, Memory] = {}

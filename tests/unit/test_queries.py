@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from engine_double import serving
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdnctl.agent.blocking import Client
+from cdnctl.cli import pages
 from cdnctl.defence.blocklist import Blocklist
 from cdnctl.engine import queries
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.queries import Queries
-from cdnctl.model import Actor, Block, Drain, FindBlocks, Outcome, ReadJournal
+from cdnctl.model import Actor, AnyQuery, Block, Drain, FindBlocks, ListBlocks, Outcome, Page, ReadJournal
 
 ACTOR = Actor(user="alice", uid=0, pid=1)
 
@@ -101,6 +105,62 @@ def test_thirty_thousand_are_looked_through_in_small_bites() -> None:
     assert prefixes == ["10.0.78.31"]
     assert most <= queries.LOOKED_AT
     assert time.process_time() - began_s < 5
+
+
+def test_who_asks_for_all_at_once_gets_a_page_and_is_told() -> None:
+    many = [Block(prefix=f"10.1.{at >> 8}.{at & 255}") for at in range(2_000)]
+    outcome = Queries(engine_with(many)).table[ListBlocks](ListBlocks())
+    assert [block.prefix for block in outcome.blocks or ()] == [each.prefix for each in many[:1499:-1]]
+    assert outcome.warnings == ["the newest 500 of 2000 blocks; ask by pages for all"]
+    few = Queries(engine_with(many[:500])).table[ListBlocks](ListBlocks())
+    assert (len(few.blocks or ()), few.warnings) == (500, [])
+
+
+# --- all pages, as the command line asks for them ------------------------------------------------------
+
+
+def test_all_pages_come_as_fast_as_an_agent_lets_one_client(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PAGE_LIMIT", 2)
+    blocks = [Block(prefix=f"10.1.{at >> 8}.{at & 255}", hits=at) for at in range(260)]
+    table = Queries(engine_with(blocks)).table
+    with serving() as served, Client(served.view_path) as client:
+        monkeypatch.setattr(served.engine, "execute", lambda query, _actor: table[type(query)](query))
+        asked: list[Outcome] = []
+
+        def request(query: AnyQuery) -> Outcome:
+            asked.append(client.request(query))
+            return asked[-1]
+
+        outcome = pages.blocks(request)
+    assert outcome.blocks == blocks[::-1]
+    assert len(asked) >= 130
+    assert all(each.ok for each in asked), "no faster than is allowed"
+
+
+def test_a_page_that_is_refused_for_now_is_asked_for_again() -> None:
+    busy = Outcome(ok=False, text="too many requests", remedy="try again in 0.1 s")
+    page = Outcome(ok=True, text="", blocks=BLOCKS[:1], page=Page(total=1))
+    answers = [busy, busy, page]
+    assert pages.blocks(lambda _query: answers.pop(0)).blocks == BLOCKS[:1]
+    assert pages.blocks(lambda _query: Outcome(ok=False, text="no")).text == "no"
+
+
+def test_blocks_that_others_remove_meanwhile_bring_none_twice() -> None:
+    engine = engine_with([Block(prefix=f"10.1.{at >> 8}.{at & 255}") for at in range(1_200)])
+    table = Queries(engine).table
+
+    def request(query: AnyQuery) -> Outcome:
+        outcome = table[type(query)](query)
+        for at in range(100):
+            with contextlib.suppress(ValueError):
+                engine.blocks.wanted.remove(f"10.1.0.{at}", "manual")
+        table[FindBlocks](FindBlocks())  # another client's first page: the order is made anew
+        return outcome
+
+    prefixes = [block.prefix for block in pages.blocks(request).blocks or ()]
+    assert len(set(prefixes)) == len(prefixes) == 1_100
 
 
 # --- the journal ------------------------------------------------------------------------------------

@@ -22,9 +22,7 @@ from cdnctl.recording.delta import Names, diff, patched
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
 
-QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, *HealthCheck]
-)
+QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, *HealthCheck])
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5)
 trees = st.recursive(
@@ -57,7 +55,7 @@ def record(path: Path, frames: list[Frame], *, end: bool = True) -> bytes:
 @given(
     st.lists(st.dictionaries(st.sampled_from(["name", "a", "b"]), trees, max_size=3), min_size=2, max_size=5)
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 def test_a_patch_makes_any_tree_of_any_other(run: list[dict[str, object]]) -> None:
     ours, theirs = Names(), Names()
     for old, new in itertools.pairwise(run):
@@ -141,7 +139,7 @@ def test_a_damaged_recording_plays_its_beginning_or_says_what_is_wrong(
 
 
 @given(st.lists(trees, min_size=1, max_size=4), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 def test_blocks_that_somebody_made_up_end_in_an_error(made_up: list[object], start_well: bool) -> None:
     decoder = codec.Decoder()
     packing = zlib.compressobj()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from recordings import Edge, incident
 
@@ -57,7 +57,6 @@ def found_in(text: str) -> list[Address]:
 
 
 @given(st.lists(st.tuples(words, addresses, st.integers(0, 5), words), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
 def test_no_address_is_left_in_any_text(parts: list[tuple[str, Address, int, str]]) -> None:
     texts = [f"{before} {(forms(address) * 2)[form]} {after}" for before, address, form, after in parts]
     edge = Edge()
@@ -85,7 +84,6 @@ def test_no_address_is_left_in_any_text(parts: list[tuple[str, Address, int, str
 
 
 @given(st.lists(st.tuples(addresses, st.integers(1, 128)), min_size=2, max_size=12))
-@settings(max_examples=40, deadline=None)
 def test_prefixes_keep_their_lengths_and_nesting_and_stay_apart(found: list[tuple[Address, int]]) -> None:
     redactor = Redactor()
     plain = [

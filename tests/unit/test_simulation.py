@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cdnctl.cli import main
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Cdn, Frame
+from cdnctl.recording.writer import MAGIC, Writer
 from cdnctl.steering.simulation import recorded
 from cdnctl.steering.simulation.course import Cell, Course, serve
 from cdnctl.steering.simulation.days import day
@@ -194,6 +195,32 @@ def test_simulate_compares_on_recorded_frames(recording: Path, capsys: pytest.Ca
     assert "p95 of" in out
     assert "aurora has no known capacity" in out
     assert "borealis has no" not in out
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["whole", "cut off"])
+def test_what_record_made_is_played_as_it_is(
+    ended: bool, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "incident.cdnrec"
+    with Writer(made) as writer:
+        for step in range(1, 241):
+            writer.add(frame(step, step > 40))
+    if not ended:
+        made.write_bytes(made.read_bytes()[: made.stat().st_size * 3 // 4])
+    assert main(["simulate", str(made), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["simulate", str(recording), "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    if ended:
+        assert report | {"file": ""} == lines | {"file": ""}
+    else:
+        assert 100 < report["frames"] < 240
+
+
+def test_a_recording_with_nothing_in_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x").write_bytes(MAGIC)
+    assert main(["simulate", str(tmp_path / "x")]) == 1
+    assert "cut off or damaged before its first frame" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_what_an_earlier_version_saved_is_moved_not_lost(tmp_path: Path) -> None
     state = store.load()
     assert state.blocks == [BLOCK]
     assert not store.warnings
-    store.settle(state)
+    store.settle(state, state.blocks)
     for _ in range(2):  # before its first save, and after
         store = StateStore(tmp_path)
         assert store.load() == State(weights={"aurora": 3}, blocks=[BLOCK], version=store.load().version)
@@ -226,7 +226,8 @@ def test_a_file_that_says_little_for_its_size_is_written_anew(tmp_path: Path, mo
     for number in range(20):
         store.blocks.add(replace(BLOCK, reason=str(number)), number)
     before = store.blocks.path.stat().st_size
-    store.settle(store.load())
+    state = store.load()
+    store.settle(state, state.blocks)
     assert store.blocks.path.stat().st_size < before / 5
     assert [block.reason for block in StateStore(tmp_path).load().blocks] == ["19"]
     assert StateStore(tmp_path).load().revision == 19

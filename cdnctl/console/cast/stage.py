@@ -22,6 +22,7 @@ from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
 from cdnctl.console.history import History
+from cdnctl.console.patience import QUICK_S
 from cdnctl.console.screens.house import SMALLEST
 from cdnctl.console.settings import Settings
 from cdnctl.errors import CdnctlError, UsageError
@@ -117,7 +118,7 @@ class Reel:
             self._frames.put_nowait(frame)
         await self._frames.join()
 
-    async def request(self, command: AnyCommand) -> Outcome:
+    async def request(self, command: AnyCommand, timeout_s: float = QUICK_S) -> Outcome:
         """What the newest frame has of it; of a change, that there is nothing to change."""
         return answer(self._history, command)
 
@@ -188,9 +189,10 @@ def moments(frames: Iterable[tuple[float, Frame]], script: Script) -> Iterator[t
     """What comes in when, in seconds of the recording: the first moment brings all that came before it."""
     held: list[Frame] = []
     last_s = 0.0
-    begun = False
+    begun = cut = False
     for at_s, frame in frames:
-        if at_s > script.to_s:
+        cut = at_s > script.to_s
+        if cut:
             break
         held.append(frame)
         last_s = at_s
@@ -198,10 +200,9 @@ def moments(frames: Iterable[tuple[float, Frame]], script: Script) -> Iterator[t
             yield at_s, held
             held, begun = [], True
     if not begun:
-        what = f"which ends at {last_s:.1f} s" if held else "which has none before"
+        what = f"the last one before is at {last_s:.1f} s" if cut else f"it ends at {last_s:.1f} s"
         raise UsageError(
-            "there is no frame of the recording from --from to --to",
-            f"choose another part of it, {what}",
+            "there is no frame of the recording from --from to --to", f"choose another part: {what}"
         )
 
 

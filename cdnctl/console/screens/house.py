@@ -40,6 +40,8 @@ SMALLEST = (80, 24)
 MEDIUM = (110, 34)
 LARGE = (170, 44)
 TICK_S = 0.5
+_PARTS = (Headline, Banner, TransportLine)
+"""What every tick writes to."""
 
 
 class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they name what a screen has
@@ -148,10 +150,8 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self._composed = False
 
     def _tick(self) -> None:
-        if not self.query(Headline):
-            return  # its panels are being made, or taken away
-        if not self._composed:
-            return
+        if not self._composed or not all(self.query(part) for part in _PARTS):
+            return  # they are being made, or taken away, one after the other
         frame = self.frame
         edge = self.session.edge or (frame.edge if frame else "")
         place = "▷ replay " if self.session.is_replay else "◁ past " if self.session.playback else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from textual.widget import Widget
@@ -21,6 +22,7 @@ from cdnctl.model import Frame, JournalEntry, ReadJournal
 PAGE = 100
 MOST = 2_000
 ASKED_EVERY_S = 2.0
+NOT_HELD = "frames hold what came of it only, not the command line, nor from where it came"
 
 
 class JournalTable(LiveTable):
@@ -50,11 +52,19 @@ def _cells(entry: JournalEntry) -> dict[str, Cell]:
         "time": (_when(entry.at), "muted"),
         "mark": ("✔" if entry.ok else "✖", role),
         "user": (clean(entry.user, 32), "text"),
-        "client": (clean(entry.client, 16), "muted"),
-        "verb": (clean(str(entry.command.get("verb", "")), 16), "accent"),
+        "client": (clean(entry.client, 16) or "–", "muted"),
+        "verb": (clean(str(entry.command.get("verb", "")), 16) or "–", "accent"),
         "text": (clean(entry.text, 300), "text" if entry.ok else "bad"),
         "reason": (clean(entry.reason, 200), "muted"),
     }
+
+
+def _at_ns(at: str) -> int:
+    """Wall time; 0 of what is none."""
+    try:
+        return int(datetime.fromisoformat(at).timestamp() * 1e9)
+    except ValueError:
+        return 0
 
 
 def _when(at: str) -> str:
@@ -82,6 +92,8 @@ class Journal(House):
         """By number; as many as were asked for."""
         self._older: int | None = None
         self._asked_s = 0.0
+        self._asked_of = -1
+        """The number of the frame of a recording."""
 
     def panels(self) -> Iterable[Widget]:
         yield JournalTable("journal", id="entries")
@@ -100,9 +112,11 @@ class Journal(House):
         return self.entries.get(key) if isinstance(key, int) else None
 
     def show_frame(self, frame: Frame) -> None:
-        if self.is_current and time.monotonic() - self._asked_s >= ASKED_EVERY_S:
-            self._asked_s = time.monotonic()
-            self.run_worker(self._fetch(None), exclusive=True, group="journal")
+        recorded, waited_s = self.session.is_recorded, time.monotonic() - self._asked_s
+        is_due = frame.seq != self._asked_of if recorded else waited_s >= ASKED_EVERY_S
+        if self.is_current and is_due:
+            self._asked_s, self._asked_of = time.monotonic(), frame.seq
+            self.run_worker(partial(self._fetch, None), exclusive=True, group="journal")
         self._show()
 
     def action_older(self) -> None:
@@ -110,7 +124,7 @@ class Journal(House):
         if self._older is None or len(self.entries) >= MOST:
             self.said("that is all of it" if self._older is None else f"at most {MOST:,} entries here")
         else:
-            self.run_worker(self._fetch(self._older), exclusive=True, group="journal")
+            self.run_worker(partial(self._fetch, self._older), exclusive=True, group="journal")
 
     async def _fetch(self, cursor: int | None) -> None:
         outcome = await self.session.request(ReadJournal(cursor=cursor, limit=PAGE))
@@ -120,11 +134,23 @@ class Journal(House):
             return
         if cursor is not None or not self.entries:
             self._older = outcome.page.next
-        self.entries |= {entry.seq: entry for entry in outcome.journal}
+        found = {entry.seq: entry for entry in outcome.journal}
+        self.entries = found if self.session.is_recorded else self.entries | found
+        if self._older is not None and len(self.entries) < MOST and not self._until_now():
+            await self._fetch(self._older)
+            return
         self._show()
 
+    def _until_now(self) -> list[JournalEntry]:
+        """The entries, the newest first; in the past those that there were by then."""
+        entries: Iterable[JournalEntry] = self.entries.values()
+        if self.session.playback and self.frame and not self.session.is_recorded:
+            until_ns = self.frame.at_ns
+            entries = [entry for entry in entries if _at_ns(entry.at) <= until_ns]
+        return sorted(entries, key=lambda entry: -entry.seq)
+
     def _show(self) -> None:
-        ordered = sorted(self.entries.values(), key=lambda entry: -entry.seq)
+        ordered = self._until_now()
         table = self.query_one(JournalTable)
         table.update(ordered)
         table.border_title = f"journal · {len(ordered):,} entries{', n for older' if self._older else ''}"
@@ -139,11 +165,14 @@ class Journal(House):
 
     def detail_of(self, table: LiveTable) -> Row:
         entry = self.entry
-        return ((f"$ {clean(entry.cli, 300)}", "text"), ("  y copies", "accent")) if entry else ()
+        known = entry is not None and entry.cli
+        return ((f"$ {clean(entry.cli, 300)}", "text"), ("  y copies", "accent")) if entry and known else ()
 
     def action_copy(self) -> None:
         """The command line to the terminal's clipboard."""
-        if (entry := self.entry) is not None:
+        if (entry := self.entry) is not None and not entry.cli:
+            self.said(NOT_HELD, ok=False)
+        elif entry is not None:
             self.app.copy_to_clipboard(clean(entry.cli, 1000))
             self.said("copied, if the terminal lets us (OSC 52)")
 
@@ -151,12 +180,15 @@ class Journal(House):
 def rows_of(entry: JournalEntry, width: int) -> list[Row]:
     """An entry in full: what it changed, line by line."""
     role = "text" if entry.ok else "bad"
+    origin = f"{clean(entry.client, 16)}, pid {entry.pid}, " if entry.pid else ""
     rows: list[Row] = [
         ((f"{entry.seq}  ", "muted"), (clean(entry.user, 32), "text bold"),
-         (f"  {clean(entry.client, 16)}, pid {entry.pid}, {clean(entry.at, 30)}", "muted")),
-        *wrapped("$", entry.cli, width, "accent"),
+         (f"  {origin}{clean(entry.at, 30)}", "muted")),
+        *(wrapped("$", entry.cli, width, "accent") if entry.cli else ()),
         *wrapped("→" if entry.ok else "✖", entry.text, width, role),
     ]  # fmt: skip
+    if not entry.cli:
+        rows += wrapped("·", NOT_HELD, width, "muted")
     if entry.reason:
         rows += wrapped("·", f"because: {entry.reason}", width, "muted")
     for name, before, after in differences(entry.before, entry.after):

@@ -23,6 +23,8 @@ from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import AnyChange, Block, Disallow, Frame, ListCustomers, Outcome, Unblock
 
 ASKED_EVERY_S = 2.0
+LEAST_S = 0.4
+"""A rate is over so long at least: frames are 0.5 s apart."""
 
 
 class Lists(House):
@@ -38,9 +40,11 @@ class Lists(House):
         self._pages = BlockPages(self.session, "")
         self._found: Found | None = None
         self._hits: dict[str, tuple[float, int]] = {}
-        """When a block's hits were counted, on this process's clock, and how many."""
+        """When a block's hits were counted, on this process's clock or the frames', and how many."""
         self._rates: dict[str, float] = {}
         self._asked_s = -math.inf
+        self._asked_of = (False, -1)
+        """Whether of a frame, and the number of that."""
 
     def panels(self) -> Iterable[Widget]:
         yield BlockedTable("block list", id="blocked")
@@ -51,16 +55,28 @@ class Lists(House):
     def on_screen_resume(self) -> None:
         """Ask at once."""
         self._asked_s = -math.inf
+        self._asked_of = (self._asked_of[0], -1)
 
     def show_frame(self, frame: Frame) -> None:
+        of = self.session.from_frames, frame.seq
+        if of[0] != self._asked_of[0]:
+            self._begin_anew()
         if self._found is None and frame.blocks:
             self._show(Found(frame.blocks, 0, frame.blocks_wanted, 0, False))
-        if self.is_current and time.monotonic() - self._asked_s >= ASKED_EVERY_S:
+        is_due = of != self._asked_of if of[0] else time.monotonic() - self._asked_s >= ASKED_EVERY_S
+        if self.is_current and is_due:
+            self._asked_of = of
             self._ask_page()
+
+    def _begin_anew(self) -> None:
+        """What was answered is of another time."""
+        self._found, self._hits, self._asked_s = None, {}, -math.inf
+        self._asked_of = (self.session.from_frames, -1)
+        self._pages = BlockPages(self.session, self._pages.text)
 
     def _ask_page(self) -> None:
         self._asked_s = time.monotonic()
-        self.run_worker(self._fetch(), exclusive=True, group="page")
+        self.run_worker(self._fetch, exclusive=True, group="page")
 
     async def _fetch(self) -> None:
         pages = self._pages
@@ -74,18 +90,18 @@ class Lists(House):
         self._count(found.blocks)
         self._show(found)
         outcome = await self.session.request(ListCustomers())
-        if outcome.allowed is not None:
+        if outcome.ok:
             self.query_one(AllowedTable).update(outcome.allowed)
 
     def _count(self, blocks: Iterable[Block]) -> None:
-        now_s = time.monotonic()
+        now_s = self._now_ns() / 1e9 if self.session.from_frames else time.monotonic()
         before, self._hits = self._hits, {}
         self._rates = {}
         for block in blocks:
             key = key_of(block)
             at_s, hits = before.get(key, (now_s, block.hits))
             self._hits[key] = (now_s, block.hits)
-            if now_s - at_s > 0.5:
+            if now_s - at_s >= LEAST_S:
                 self._rates[key] = max(0, block.hits - hits) / (now_s - at_s)
 
     def _show(self, found: Found) -> None:
@@ -214,7 +230,7 @@ class Lists(House):
             and self._found
             and self._found.total > len(self._found.blocks)
         ):
-            self.run_worker(self._export_all(), exclusive=True, group="export")
+            self.run_worker(self._export_all, exclusive=True, group="export")
 
     async def _export_all(self) -> None:
         """Every block that matches, page by page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
@@ -28,6 +29,8 @@ AT_HOME = {"blocks": "lists", "customers": "steering"}
 """Verbs that only ask, and the screens that show the answer live."""
 ELSEWHERE = frozenset({"agent", "demo", "init", ""})
 """Verbs that are programs of their own."""
+LEAVING = ("q", "quit")
+"""What hands type that know other programs; as the key does."""
 SHOWN = 12
 
 
@@ -46,6 +49,7 @@ class Speaking:
         def answer(self, outcome: Outcome | None) -> None: ...
         def plan(self, *changes: AnyChange) -> None: ...
         def may_change(self) -> bool: ...
+        def action_leave(self) -> None: ...
         def sift(self, needle: Filter) -> None: ...
         def query_one(self, kind: Any, *args: Any) -> Any: ...
         def run_worker(self, work: Any, **options: Any) -> Any: ...
@@ -111,6 +115,9 @@ class Speaking:
 
     def speak(self, line: str) -> None:
         """Do what a command line says; changes are shown as a plan first."""
+        if line.strip() in LEAVING:
+            self.action_leave()
+            return
         try:
             spoken = self.console_app.grammar.parse(line)
         except UsageError as error:
@@ -126,20 +133,21 @@ class Speaking:
         elif spoken.verb in AT_HOME:
             self.console_app.action_go(AT_HOME[spoken.verb])
         else:
-            self.run_worker(self._run(spoken), exclusive=True, group="run")
+            self.run_worker(partial(self._run, spoken), exclusive=True, group="run")
 
     def _change(self, command: AnyChange) -> None:
         if not command.dry_run:
             self.plan(command)
         elif self.may_change():
-            self.run_worker(self._try(command), exclusive=True, group="run")
+            self.run_worker(partial(self._try, command), exclusive=True, group="run")
 
     async def _try(self, command: AnyChange) -> None:
         self.answer(await self.session.request(command))
 
     async def _run(self, spoken: Spoken) -> None:
         """What the command line does by itself, in a process of its own; shown as it says it."""
-        ok, text = await run_line((*spoken.words, *self.edge_words(spoken.words)))
+        words = self.edge_words(spoken.words) if spoken.names_edge else ()
+        ok, text = await run_line((*spoken.words, *words))
         rows: list[Row] = [((clean(line, 400), "text" if ok else "warn"),) for line in text.splitlines()]
         self._ask(OutputDialog(" ".join(spoken.words), rows))
 

@@ -47,10 +47,10 @@ class Talkers(House):
     def show_frame(self, frame: Frame) -> None:
         if not self.is_current:
             return  # under a dialog the order holds
-        live = frame is self.view.newest and not self.session.lost
+        live = frame is self.view.newest and not self.session.lost and not self.session.playback
         if live and frame.seq - self._asked_for >= ASKED_EVERY:
             self._asked_for = frame.seq
-            self.run_worker(self._ask_more(), exclusive=True, group="more")
+            self.run_worker(self._ask_more, exclusive=True, group="more")
         known = {talker.prefix for talker in frame.talkers}
         more = [talker for talker in self._more if talker.prefix not in known] if live else []
         self.query_one(SourceTable).update([*frame.talkers, *more], frame, self.session.history.frames)

@@ -8,6 +8,7 @@ why not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -142,7 +143,7 @@ class Trace(House):
         self._words = words
         table = self.query_one(StepTable)
         table.border_title = "trace · …"
-        self.run_worker(self._trace(tuple(words.split())), exclusive=True, group="trace")
+        self.run_worker(partial(self._trace, tuple(words.split())), exclusive=True, group="trace")
 
     async def _trace(self, words: tuple[str, ...]) -> None:
         answer = await ask_line(("trace", *words, "--json", *self.edge_words(words)))
@@ -160,7 +161,7 @@ class Trace(House):
             self.said("the doctor looks at a live edge; this is none", ok=False)
             return
         self.query_one(FindingTable).border_title = "doctor · looks"
-        self.run_worker(self._doctor(), exclusive=True, group="doctor")
+        self.run_worker(self._doctor, exclusive=True, group="doctor")
 
     async def _doctor(self) -> None:
         answer = await ask_line(("doctor", "--json", *self.edge_words(())))

@@ -49,11 +49,10 @@ class Travel:
                 self.run_worker(partial(self._depart, how, amount), exclusive=True, group="travel")
             return
         was_at_end = playback.player.at_end
-        _MOVES[how](playback.player, amount)
+        playback.move(lambda player: _MOVES[how](player, amount))
         if was_at_end and amount > 0 and how != "speed" and not self.session.is_replay:
             self.run_worker(self._go_on, exclusive=True, group="travel")
             return
-        playback.moved()
         self._moved()
 
     def end_travel(self) -> bool:
@@ -72,8 +71,7 @@ class Travel:
             return
         self.view.frozen = None
         assert self.session.playback is not None
-        _MOVES[how](self.session.playback.player, amount)
-        self.session.playback.moved()
+        self.session.playback.move(lambda player: _MOVES[how](player, amount))
         self._moved()
         self.run_worker(partial(self.session.play, self._played), exclusive=True, group="play")
 

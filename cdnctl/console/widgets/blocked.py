@@ -89,9 +89,10 @@ class AllowedTable(LiveTable):
         Column("reason", "reason", 10, right=False, flex=True),
     )
 
-    def update(self, allowed: Sequence[Allowed]) -> None:
-        """Show these."""
-        self.border_title = f"allow list · {len(allowed):,}"
+    def update(self, allowed: Sequence[Allowed] | None) -> None:
+        """Show these; None: they are not known, as frames do not hold them."""
+        self.empty = "frames do not hold it" if allowed is None else self.EMPTY
+        self.border_title = "allow list" if allowed is None else f"allow list · {len(allowed):,}"
         self.fill(
             [
                 Record(
@@ -101,6 +102,6 @@ class AllowedTable(LiveTable):
                         "reason": (clean(each.reason), "muted"),
                     },
                 )
-                for each in allowed
+                for each in allowed or ()
             ]
         )

@@ -81,7 +81,8 @@ def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
     if outcome.ok:
         rows += wrapped("✔", outcome.text, width, "good")
     else:
-        rows += wrapped("✖", f"refused: {outcome.text}", width, "bad bold")
+        text = outcome.text if outcome.text.startswith("refused: ") else f"refused: {outcome.text}"
+        rows += wrapped("✖", text, width, "bad bold")
     for warning in outcome.warnings[:4]:
         rows += wrapped("▲", warning, width, "warn")
     return rows

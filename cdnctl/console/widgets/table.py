@@ -69,6 +69,7 @@ class LiveTable(Lines, can_focus=True):
     def __init__(self, title: str, *, id: str) -> None:
         super().__init__(pinned=1, id=id, classes="panel")
         self.border_title = title
+        self.empty = self.EMPTY
         self.records: list[Record] = []
         self.cursor = 0
         self.needle = Filter()
@@ -200,7 +201,7 @@ class LiveTable(Lines, can_focus=True):
 
     def empty_text(self) -> str:
         """What to say instead of rows."""
-        return f"nothing of {len(self._all):,} matches /{self.needle.text}" if self._all else self.EMPTY
+        return f"nothing of {len(self._all):,} matches /{self.needle.text}" if self._all else self.empty
 
     def on_resize(self) -> None:
         self.refill()

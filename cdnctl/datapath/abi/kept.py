@@ -308,6 +308,21 @@ class Event(Structure):
     )
 
 
+class Binding(Structure):
+    """struct binding."""
+
+    _fields_ = (
+        ("at_ns", c_uint64),
+        ("client", Address),
+        ("client_port", c_uint16),
+        ("snat_port", c_uint16),
+        ("snat", c_uint8),
+        ("endpoint", c_uint8),
+        ("service", c_uint8),
+        ("protocol", c_uint8),
+    )
+
+
 class Sweep(Structure):
     """struct sweep."""
 

@@ -59,6 +59,7 @@ class Settings(Structure):
         ("rescue_after_ns", c_uint64),
         ("slow_start_ns", c_uint64),
         ("source_limit", Limit),
+        ("log_bindings", c_uint64),
     )
 
 

@@ -44,7 +44,7 @@ def course(
     if len(kept) < _LEAST:
         raise CdnctlError(
             f"{len(kept)} frames are too few to simulate anything",
-            "record more: `cdnctl status --watch --json`",
+            "record more: `cdnctl record FILE`, or `cdnctl status --watch --json`",
         )
     for frame in kept:
         _require_sane(frame)

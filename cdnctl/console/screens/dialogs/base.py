@@ -15,11 +15,13 @@ import msgspec
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
 from cdnctl.console import keys
+from cdnctl.console.screens.dialogs import several
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import outcome_rows, wrapped
@@ -140,10 +142,10 @@ class Dialog(ModalScreen[Outcome | None]):
         self.dismiss(None)
 
     def say(self, rows: Sequence[Row]) -> None:
-        """Show these rows above the buttons."""
-        preview = self.query_one("#preview", Lines)
-        preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
-        preview.show(list(rows)[:PREVIEW_LINES])
+        """Show these rows above the buttons; an answer that comes while it closes is shown nowhere."""
+        for preview in self.query("#preview").results(Lines):
+            preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
+            preview.show(list(rows)[:PREVIEW_LINES])
 
     def say_problem(self, text: str) -> None:
         """Show what is wrong with the input."""
@@ -151,14 +153,18 @@ class Dialog(ModalScreen[Outcome | None]):
 
 
 class ChangeDialog(Dialog):
-    """A dialog that ends in one change or several, tried out as soon as they can be told."""
+    """A dialog that ends in one change or several, tried out as soon as they can be told.
+
+    What ctrl+s sends has been tried just before, exactly as it is sent: a preview may be of what was typed
+    earlier, or not have come yet. A risky change is sent to wait for its confirmation; of several none is
+    sent when any is risky (see `several`).
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._asked = 0
         self._busy = False
-        self._risk = ""
-        """Why what was tried out last should be confirmed."""
+        self._stopping = False
         newest = session.history.newest
         self._version = (newest.state_version if newest else 0) or None
         """Of the state that the operator looks at; an agent of an earlier version says 0."""
@@ -172,11 +178,21 @@ class ChangeDialog(Dialog):
 
     def input_changed(self) -> None:
         """Ask again what would happen, once typing has settled."""
+        if self._busy:
+            return
         self._asked += 1
         ask: Callable[[], Awaitable[None]] = partial(self._ask, self._asked)
         self.run_worker(ask, exclusive=True, group="preview")
 
     async def _ask(self, number: int) -> None:
+        try:
+            await self._ask_and_show(number)
+        except NoMatches:
+            if self.is_current and self.app.return_code is None:
+                raise
+            # else it closes: what it is made of goes before it does, and before this worker is cancelled
+
+    async def _ask_and_show(self, number: int) -> None:
         if number > 1:
             await asyncio.sleep(SETTLE_S)
         try:
@@ -186,14 +202,23 @@ class ChangeDialog(Dialog):
             return
         outcome = await self.dry_run(wanted)
         if number == self._asked and not self._busy and self.is_attached:
-            self._risk = outcome.risk if outcome is not None and len(wanted) == 1 else ""
+            if outcome is not None and outcome.ok and outcome.risk and len(wanted) > 1:
+                outcome = several.one_at_a_time(outcome, len(wanted))
             self.show_preview(outcome)
 
     async def dry_run(self, wanted: list[AnyChange]) -> Outcome | None:
-        """What the agent says would happen; None when there is nothing to ask."""
+        """What the agent says would happen, of a long list by its beginning; None: nothing to ask."""
         if not wanted:
             return None
-        return await self.session.request(msgspec.structs.replace(wanted[0], dry_run=True))
+        outcome = await several.try_each(self.session, wanted[: several.PREVIEWED], self._tell)
+        if outcome.ok and not outcome.risk and len(wanted) > 1:
+            more = f"{outcome.text}; and {len(wanted) - 1:,} more, all tried before any is sent"
+            return msgspec.structs.replace(outcome, text=more)
+        return outcome
+
+    async def try_whole(self, wanted: list[AnyChange]) -> Outcome:
+        """The same of all of it, right before it is sent. `wanted` has one or more."""
+        return await several.try_each(self.session, wanted, self._tell, lambda: self._stopping)
 
     def show_preview(self, outcome: Outcome | None) -> None:
         """Show a dry run's outcome."""
@@ -210,6 +235,18 @@ class ChangeDialog(Dialog):
         else:
             self.say(outcome_rows(outcome, self.WIDTH - 4))
 
+    def _tell(self, text: str) -> None:
+        if self._busy and self.is_attached:
+            self.say([((f" … {text}", "muted"),)])
+
+    def action_cancel(self) -> None:
+        """Close it; while changes are on their way first stop after the one that is."""
+        if self._busy and not self._stopping:
+            self._stopping = True
+            self._tell("stops after what is on its way; esc again leaves")
+        else:
+            self.dismiss(None)
+
     async def action_confirm(self) -> None:
         """Send the changes in order; close when all were taken, else show the refusal."""
         if self._busy:
@@ -222,27 +259,34 @@ class ChangeDialog(Dialog):
         if not wanted:
             self.dismiss(None)
             return
-        self._busy = True
-        outcome = await self._send(wanted)
-        self._busy = False
-        if not self.is_attached:
-            return
+        self._busy, self._stopping = True, False
+        self.workers.cancel_group(self, "preview")
+        # a worker: it may take a minute, and esc is to be heard meanwhile
+        self.run_worker(self._carry_out(wanted), group="sending")
+
+    async def _carry_out(self, wanted: list[AnyChange]) -> None:
+        try:
+            outcome = await self._send(wanted)
+        finally:
+            self._busy = False
+        if self.is_attached:
+            self.carried_out(outcome)
+
+    def carried_out(self, outcome: Outcome) -> None:
+        """All was taken, or something refused."""
         if outcome.ok:
             self.dismiss(outcome)
         else:
             self.say(outcome_rows(outcome, self.WIDTH - 4))
 
     async def _send(self, wanted: list[AnyChange]) -> Outcome:
-        done: list[Outcome] = []
-        confirm_s = CONFIRM_S if self._risk and not isinstance(wanted[0], Confirm | Revert) else 0.0
-        for change in wanted:
-            sure = msgspec.structs.replace(change, expect=self._version, confirm_s=confirm_s)
-            outcome = await self.session.request(sure)
-            done.append(outcome)
-            if not outcome.ok:
-                break
-        warnings = [warning for outcome in done for warning in outcome.warnings]
-        if not done[-1].ok and len(done) > 1:
-            warnings.append("done before that: " + "; ".join(outcome.text for outcome in done[:-1]))
-        text = "; ".join(outcome.text for outcome in done) if done[-1].ok else done[-1].text
-        return msgspec.structs.replace(done[-1], text=text, warnings=warnings)
+        tried = await self.try_whole(wanted)
+        if not tried.ok:
+            return tried
+        if tried.risk and len(wanted) > 1:
+            return several.one_at_a_time(tried, len(wanted))
+        confirm_s = CONFIRM_S if tried.risk and not isinstance(wanted[0], Confirm | Revert) else 0.0
+        sure = [
+            msgspec.structs.replace(change, expect=self._version, confirm_s=confirm_s) for change in wanted
+        ]
+        return await several.send_each(self.session, sure, self._tell, lambda: self._stopping)

@@ -84,8 +84,10 @@ class QuitDialog(ChangeDialog):
         """Quit, after detaching if that was chosen; a refused detach keeps the console."""
         if self.choice == LEAVE:
             self.app.exit(0)
-            return
-        outcome = await self._send(self.changes())
+        else:
+            await super().action_confirm()
+
+    def carried_out(self, outcome: Outcome) -> None:
         if outcome.ok:
             self.app.exit(0)
         else:

@@ -20,6 +20,8 @@ from cdnctl.console.widgets.table import Cell, Column, Record
 from cdnctl.model import AnyChange, Cdn, Drain, Outcome, SetWeights, Undrain
 
 HEAVIEST = 1000
+MOST_MOVED = 0.5
+"""Of new flows: what moves more of them is risky, as the agent sees it, too."""
 
 
 @dataclass
@@ -111,11 +113,16 @@ class WeightsDialog(ChangeDialog):
             self._then = outcome.shares
         return outcome
 
+    async def try_whole(self, wanted: list[AnyChange]) -> Outcome:
+        """Several are judged by what they lead to together: one of them alone may be refused."""
+        return await super().try_whole(wanted) if len(wanted) == 1 else await self._try_together()
+
     async def _try_together(self) -> Outcome:
         weights = {name: 0 if plan.drained else plan.weight for name, plan in self._plans.items()}
         returning = {cdn.name for cdn in self._cdns if cdn.state == "drained"} & {
             name for name, weight in weights.items() if weight
         }
+        now = await self._shares_now() if returning else {}
         outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
         if not outcome.ok or not outcome.shares:
             return outcome
@@ -123,12 +130,20 @@ class WeightsDialog(ChangeDialog):
             name: with_returning(its, {cdn: weights[cdn] for cdn in its}, returning)
             for name, its in (outcome.service_shares or {}).items()
         }
+        shares = with_returning(outcome.shares, weights, returning)
         return msgspec.structs.replace(
             outcome,
             text="the shares this leads to are shown above",
-            shares=with_returning(outcome.shares, weights, returning),
+            risk=outcome.risk or moving_risk(now, shares),
+            shares=shares,
             service_shares=by_service or None,
         )
+
+    async def _shares_now(self) -> Mapping[str, float]:
+        """As weights and drains alone would have it: what `_try_together` can be compared with."""
+        weights = {cdn.name: 0 if cdn.state == "drained" else cdn.wanted_weight for cdn in self._cdns}
+        outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
+        return outcome.shares or {}
 
     def show_preview(self, outcome: Outcome | None) -> None:
         self._redraw()
@@ -226,6 +241,12 @@ def consequences(cdns: Sequence[Cdn], then: Mapping[str, float]) -> list[Row]:
 def _briefly(shares: Mapping[str, float]) -> str:
     """`borealis 50%, corona 50%`."""
     return ", ".join(f"{name} {percent(share)}" for name, share in shares.items() if share) or "nobody"
+
+
+def moving_risk(now: Mapping[str, float], then: Mapping[str, float]) -> str:
+    """Why to confirm it, as the agent words it; the agent does not know of CDNs that come back meanwhile."""
+    moved = sum(max(0.0, share - now.get(name, 0.0)) for name, share in then.items()) if now else 0.0
+    return f"it moves {percent(moved)} of new flows" if moved > MOST_MOVED else ""
 
 
 def with_returning(
