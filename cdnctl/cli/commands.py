@@ -26,6 +26,7 @@ from cdnctl.model import (
     Reload,
     Repair,
     Revert,
+    SetAutoban,
     SetLimit,
     SetMode,
     SetShield,
@@ -87,6 +88,7 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "disallow": lambda options: Disallow(prefix=options.prefix),
     "mode": lambda options: SetMode(mode=options.mode),
     "shield": lambda options: SetShield(level=options.level),
+    "autoban": lambda options: SetAutoban(mode=options.mode),
     "attach": lambda _options: Attach(),
     "detach": lambda options: Stop(detach=True) if options.stop else Detach(),
     "disarm": lambda _options: Disarm(),
@@ -104,7 +106,8 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
 
 def is_change(options: argparse.Namespace) -> bool:
     """Whether a verb, with these options, changes the edge."""
-    return options.verb in _CHANGES and not (options.verb == "shield" and options.level is None)
+    wanted = {"shield": "level", "autoban": "mode"}.get(options.verb)  # without it they only look
+    return options.verb in _CHANGES and (wanted is None or getattr(options, wanted) is not None)
 
 
 def change_of(options: argparse.Namespace) -> AnyChange:

@@ -40,6 +40,7 @@ examples:
   cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
   cdnctl shield                             under attack? the level, why, and what it costs
+  cdnctl autoban --dry-run                  whom would blocks that set themselves be for?
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
@@ -279,6 +280,18 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         choices=("auto", *LEVELS),
         help="auto (the default) follows the load; calm sheds nothing; busy and shedding give sources and"
         " prefixes budgets; siege has who opens a TCP connection prove first where he is",
+    )
+    autoban = change(
+        "autoban",
+        "blocks that set themselves; without a mode, which did, and whom they would be for",
+        verbs.autoban,
+    )
+    autoban.add_argument(
+        "mode",
+        nargs="?",
+        choices=("config", "off", "dry-run", "on"),
+        help="on bans who is over a threshold of [autoban] while that lasts; dry-run only tells whom;"
+        " off does neither, and lifts what was banned; config does what the configuration says",
     )
     change("attach", "attach the data path; starts an agent when none runs", verbs.attach, starts=True)
     detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec import Struct, convert
 
+from cdnctl.config.bans import AutobanConfig, BanLimits
 from cdnctl.config.clashes import Tables, clashes, fit_half_open
 from cdnctl.config.cost import memory, ports, slots, snat_rows
 from cdnctl.config.picks import pick_tables, shortfalls
@@ -57,6 +58,8 @@ from cdnctl.errors import CdnctlError
 __all__ = [
     "CLASSES",
     "PROTOCOLS",
+    "AutobanConfig",
+    "BanLimits",
     "Capacity",
     "CdnConfig",
     "ClassName",
@@ -98,6 +101,7 @@ _ONCE: dict[str, type[Struct]] = {
     "metrics": Metrics,
     "log": Log,
     "shield": ShieldConfig,
+    "autoban": AutobanConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from cdnctl.config.bans import AutobanConfig
+from cdnctl.config.table import Table as Table
 from cdnctl.config.values import (
     Address,
     Count,
@@ -52,13 +54,6 @@ Transport = Literal["nat", "ipip", "gue", "pass"]
 
 Policy = Annotated[PolicyName, Meta(description='"weighted", "latency" or "failover"')]
 Prefixes = Annotated[tuple[Prefix, ...], Meta(min_length=1, description="a list of one or more prefixes")]
-
-
-class Table(Struct, frozen=True, kw_only=True):
-    """A table of the file."""
-
-    shorthand: ClassVar[str] = ""
-    """A key whose value may stand for the whole table; empty: none may."""
 
 
 class Edge(Table, frozen=True, kw_only=True):
@@ -351,6 +346,7 @@ class Config(Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     log: Log = Log()
     shield: ShieldConfig = ShieldConfig()
+    autoban: AutobanConfig = AutobanConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

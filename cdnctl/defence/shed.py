@@ -86,11 +86,6 @@ class Policy:
         """The least of what they asked for."""
         self._lower_since_s: float | None = None
 
-    def put(self, level: ShieldLevel, now_s: float) -> None:
-        """Somebody else has set it."""
-        self.level, self._changed_s = level, now_s
-        self._asked, self._lower_since_s = 0, None
-
     def read(self, load: Load, now_s: float) -> Turn | None:
         """One more reading."""
         ratios = {level: pressure(level, load, self.flows_per_s) for level in LEVELS}
@@ -122,7 +117,8 @@ class Policy:
         self, level: ShieldLevel, ratios: dict[ShieldLevel, Pressure], now_s: float, why: str = ""
     ) -> Turn:
         turn = Turn(level, self.level, why or ratios[level].why)
-        self.put(level, now_s)
+        self.level, self._changed_s = level, now_s
+        self._asked, self._lower_since_s = 0, None
         return turn
 
 

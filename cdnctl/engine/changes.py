@@ -45,6 +45,7 @@ from cdnctl.model import (
     Reload,
     Repair,
     Revert,
+    SetAutoban,
     SetLimit,
     SetMode,
     SetShield,
@@ -86,6 +87,7 @@ class Changes:
             Detach: switches.detach,
             SetMode: switches.mode,
             SetShield: switches.shield,
+            SetAutoban: switches.autoban,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -244,6 +246,7 @@ class Changes:
             "armed": state.armed,
             "observing": state.observing,
             "shield": state.shield,
+            "autoban": state.autoban,
             "blocks": len(self._engine.blocks.wanted),
         }
 
@@ -304,6 +307,8 @@ class Changes:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
         what = objects.block(shown)
+        if objects.read(engine, what) is None and objects.read(engine, objects.ban(shown)) is not None:
+            what = objects.ban(shown)
         if objects.read(engine, what) is None:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")

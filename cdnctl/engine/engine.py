@@ -34,6 +34,7 @@ from cdnctl.engine import (
     watching,
 )
 from cdnctl.engine.attachment import Attachment
+from cdnctl.engine.banning import Banning
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
@@ -96,6 +97,7 @@ class Engine:
         self._fills = Fills()
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.shielding = Shielding(self.tell, lambda: self.state.shield)
+        self.banning = Banning(self)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -231,6 +233,7 @@ class Engine:
         settings.write_management(config, tables)
         self.attachment.links.refresh()
         self.put_shield()
+        self.banning.use()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -334,6 +337,7 @@ class Engine:
         totals = self.observer.totals(verdicts)
         half_open_share = totals.half_open / totals.half_open_limit
         self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
+        self.banning.tick(self.observer.samples, armed=not mode)
         customers = self.customers()
         self._frame_seq += 1
         return Frame(
@@ -373,6 +377,7 @@ class Engine:
             state_version=self.state.revision,
             pending=self.transactions.picture(),
             shield=self.shielding.picture(self.observer.window, half_open_share),
+            autoban=self.banning.picture(),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

@@ -2,6 +2,7 @@
 
     weight NAME      a number; None: the configuration's       allow PREFIX    its entry, or None
     drain NAME       whether                                   block PREFIX    the manual one, or None
+    autoban          the mode that operators want              ban PREFIX      the automatic one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
     attachment       whether the edge is attached              config          which text is in force
     shield           the level that operators want
@@ -34,17 +35,19 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 """By object, as `weight aurora`."""
 
-MANUAL = "manual"
+MANUAL, AUTO = "manual", "auto"
 ATTACHMENT = "attachment"
 CONFIG = "config"
 SHIELD = "shield"
+AUTOBAN = "autoban"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
     "bypassed": abi.Mode.BYPASS,
 }
 _INVERTED = "armed"
-_STEERING, _CLIENTS, _SWITCH, _BLOCK = ("weight", "drain"), ("limit", "allow"), "switch", "block"
+_STEERING, _CLIENTS, _SWITCH = ("weight", "drain"), ("limit", "allow"), "switch"
+_BLOCKS = {"block": MANUAL, "ban": AUTO}
 
 
 def weight(name: str) -> str:
@@ -72,6 +75,11 @@ def block(prefix: str) -> str:
     return f"block {prefix}"
 
 
+def ban(prefix: str) -> str:
+    """The automatic block of a prefix."""
+    return f"ban {prefix}"
+
+
 def switch(name: str) -> str:
     """One of the edge's switches."""
     return f"switch {name}"
@@ -86,10 +94,12 @@ def words(what: str) -> str:
         "limit": f"the limits of {name}",
         "allow": f"what is allowed of {name}",
         "block": f"the block of {name}",
+        "ban": f"the ban of {name}",
         "switch": f"whether the edge is {name}",
         ATTACHMENT: "whether the edge is attached",
         CONFIG: "the configuration in force",
         SHIELD: "the level of the shield",
+        AUTOBAN: "whether bans set themselves",
     }[kind]
 
 
@@ -123,8 +133,8 @@ def read(engine: Engine, what: str) -> Any:
     """The value now."""
     kind, _, name = what.partition(" ")
     match kind:
-        case "block":
-            return _block(engine, name)
+        case "block" | "ban":
+            return _block(engine, name, _BLOCKS[kind])
         case "switch":
             return (_SWITCHES[name] in engine.tables.mode) != (name == _INVERTED)
         case "config":
@@ -152,6 +162,8 @@ def of_state(state: State, what: str) -> Any:
             return not state.detached
         case "shield":
             return state.shield
+        case "autoban":
+            return state.autoban
     raise KeyError(what)
 
 
@@ -166,7 +178,7 @@ def objects_of(state: State) -> Iterator[str]:
     yield from map(drain, state.drained)
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
-    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, AUTOBAN)
 
 
 def with_values(state: State, values: Mapping[str, Any]) -> State:
@@ -174,7 +186,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
     armed, observing, detached = state.armed, state.observing, state.detached
-    shield = state.shield
+    shield, autoban = state.shield, state.autoban
     for what, value in values.items():
         kind, _, name = what.partition(" ")
         match kind:
@@ -195,6 +207,8 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 detached = not value
             case "shield":
                 shield = value
+            case "autoban":
+                autoban = value
     return replace(
         state,
         weights=weights,
@@ -205,12 +219,18 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         observing=observing,
         detached=detached,
         shield=shield,
+        autoban=autoban,
     )
 
 
 def in_blocks(what: str) -> bool:
     """Whether the blocks' file keeps it, and not the state's."""
-    return what.startswith("block ")
+    return what.startswith(("block ", "ban "))
+
+
+def source_of(what: str) -> str:
+    """Who wants it, as the blocks' file says."""
+    return _BLOCKS[what.partition(" ")[0]]
 
 
 def put(engine: Engine, values: Mapping[str, Any]) -> int:
@@ -242,12 +262,15 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
     engine.state = with_values(engine.state, values)
     if by_kind.keys() & set(_CLIENTS):
         yield lambda: _stamped(engine.write_clients)
-    for what, value in by_kind.get(_BLOCK, {}).items():
-        yield partial(_put_block, engine, what.partition(" ")[2], value)
+    for kind, source in _BLOCKS.items():
+        for what, value in by_kind.get(kind, {}).items():
+            yield partial(_put_block, engine, what.partition(" ")[2], source, value)
     if by_kind.keys() & set(_STEERING):
         yield lambda: _stamped(engine.steer)
     if SHIELD in by_kind:
         yield lambda: _stamped(lambda: engine.shielding.put(by_kind[SHIELD][SHIELD]))
+    if AUTOBAN in by_kind:
+        yield lambda: _stamped(lambda: engine.banning.put(by_kind[AUTOBAN][AUTOBAN]))
     if _SWITCH in by_kind:
         yield lambda: _put_switches(engine, by_kind[_SWITCH])
     if ATTACHMENT in by_kind:
@@ -259,11 +282,11 @@ def _stamped(write: Callable[[], object]) -> int:
     return time.monotonic_ns()
 
 
-def _put_block(engine: Engine, name: str, value: Any) -> int:
+def _put_block(engine: Engine, name: str, source: str, value: Any) -> int:
     if value is not None:
         engine.blocks.block(convert(value, Block))
-    elif _block(engine, name) is not None:
-        engine.blocks.unblock(name, MANUAL)
+    elif _block(engine, name, source) is not None:
+        engine.blocks.unblock(name, source)
     return time.monotonic_ns()
 
 
@@ -291,8 +314,8 @@ def _put_attachment(engine: Engine, attached: bool) -> int:
     return applied_ns
 
 
-def _block(engine: Engine, name: str) -> Any:
-    made = (each for each in engine.blocks.wanted.find(name) if each.source == MANUAL)
+def _block(engine: Engine, name: str, source: str) -> Any:
+    made = (each for each in engine.blocks.wanted.find(name) if each.source == source)
     return next((of_block(each) for each in made), None)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cdnctl.engine import objects, risks, shield
 from cdnctl.engine.consequences import cuts
 from cdnctl.engine.planned import Planned
-from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode, SetShield
+from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetAutoban, SetMode, SetShield
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -77,7 +77,7 @@ class Switches:
     def shield(self, command: SetShield) -> Planned:
         """Hold a level, or follow the load."""
         engine, wish = self._engine, command.level
-        held = wish if wish != "auto" else engine.shielding.level
+        held = wish if wish != "auto" else engine.shielding.asked
         warnings = []
         if not engine.state.armed:
             warnings.append("the edge is disarmed: nothing is shed or challenged until it is armed again")
@@ -85,6 +85,26 @@ class Switches:
             after={objects.SHIELD: wish},
             would=f"would have it so: {shield.words(wish, held)}; cost: {shield.cost(engine.config, held)}",
             done=lambda: shield.words(wish, engine.shielding.level),
+            warnings=warnings,
+            again=True,
+        )
+
+    def autoban(self, command: SetAutoban) -> Planned:
+        """Have blocks set themselves, only say which, or not at all."""
+        engine, wish = self._engine, command.mode
+        mode = engine.config.autoban.mode if wish == "config" else wish
+        warnings = []
+        what = {
+            "off": "no block sets itself, and those that did are lifted",
+            "dry-run": "it is told whom a ban would be for, and those there are are lifted",
+            "on": "who is over a threshold of [autoban] is banned while that lasts",
+        }[mode]
+        if mode == "on" and not engine.state.armed:
+            warnings.append("the edge is disarmed: nobody is banned until it is armed again")
+        return Planned(
+            after={objects.AUTOBAN: wish},
+            would=f"would have it so: autoban is {mode}: {what}",
+            done=lambda: f"autoban is {mode}: {what}",
             warnings=warnings,
             again=True,
         )

@@ -14,11 +14,17 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     recordings  what is recorded, and the frames that are kept
     lines     commands as command lines   pages      long lists, a page at a time
     transactions  what can be taken back
-    shield    its level under attack
+    shield    its level under attack      bans       blocks that set themselves
 """
 
 from cdnctl.model.actors import Actor as Actor
 from cdnctl.model.actors import Watcher as Watcher
+from cdnctl.model.bans import FRAME_BANS as FRAME_BANS
+from cdnctl.model.bans import Autoban as Autoban
+from cdnctl.model.bans import Ban as Ban
+from cdnctl.model.bans import BanMode as BanMode
+from cdnctl.model.bans import BanWish as BanWish
+from cdnctl.model.bans import Offender as Offender
 from cdnctl.model.base import FRAME_INTERVAL_S as FRAME_INTERVAL_S
 from cdnctl.model.base import RATE_WINDOW_S as RATE_WINDOW_S
 from cdnctl.model.base import Base as Base
@@ -62,6 +68,7 @@ from cdnctl.model.commands import Record as Record
 from cdnctl.model.commands import Reload as Reload
 from cdnctl.model.commands import Repair as Repair
 from cdnctl.model.commands import Revert as Revert
+from cdnctl.model.commands import SetAutoban as SetAutoban
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
 from cdnctl.model.commands import SetShield as SetShield

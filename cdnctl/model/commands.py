@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from cdnctl.model.actors import Watcher
+from cdnctl.model.bans import BanWish
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
@@ -82,6 +83,12 @@ class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
     """The level that new flows are judged under; `auto`: what the load asks for."""
 
     level: ShieldWish
+
+
+class SetAutoban(Change, frozen=True, kw_only=True, tag="autoban"):
+    """Whether blocks set themselves; off lifts those that did. `config`: what the configuration says."""
+
+    mode: BanWish
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -266,6 +273,7 @@ AnyChange = (
     | Detach
     | SetMode
     | SetShield
+    | SetAutoban
     | SetLimit
     | Allow
     | Disallow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import field
 
 from cdnctl.model.actors import Watcher
+from cdnctl.model.bans import Autoban
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.recordings import Recording
@@ -103,6 +104,7 @@ class Frame(Base, frozen=True, kw_only=True):
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
     shield: Shield = field(default_factory=Shield)
+    autoban: Autoban = field(default_factory=Autoban)
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

@@ -16,6 +16,7 @@ from cdnctl.model.commands import (
     Mark,
     Record,
     Reload,
+    SetAutoban,
     SetLimit,
     SetMode,
     SetShield,
@@ -54,6 +55,8 @@ def command_line(command: AnyCommand) -> str:
             words += ["--program"] if command.program else []
         case SetShield():
             words.append(command.level)
+        case SetAutoban():
+            words.append(command.mode)
         case SetMode():
             words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
         case SetLimit():
