@@ -161,8 +161,7 @@ class DataPath:
         self._clocked = TEST_CLOCK in cflags
         self.fresh()
         self.links.refresh()
-        weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
-        steering.apply(self.config, self.layout, self.tables, steering.Steering(weights))
+        self.steer()
         self.tables.set_management([ip_network(prefix) for prefix in self.config.edge.management])
         for vip, number in self.layout.vips.items():
             self.tables.put_local(vip, abi.LocalKind.VIP, number)
@@ -181,6 +180,11 @@ class DataPath:
         self.program.remove()
 
     # -- state --
+
+    def steer(self) -> None:
+        """New flows go where the configuration says."""
+        weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
+        steering.apply(self.config, self.layout, self.tables, steering.Steering(weights))
 
     def map(self, table: str, *, per_cpu: bool = False) -> Map:
         """A map that `Tables` keeps to itself, or has no use for; also one that is not pinned."""
