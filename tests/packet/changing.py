@@ -38,7 +38,6 @@ def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         path.tables.clients.load({})
         path.tables.clients.set_limits({})
         path.tables.shield.set_amplifiers(())
-        path.steer()  # whoever comes next counts on it
         engine.close()
 
 
