@@ -190,6 +190,7 @@ class Shielding:
             offered_flows_per_s=came.flows / came.seconds,
             unverified_share=came.unverified_share,
             half_open_share=half_open_share,
+            opened_per_s=came.proven / came.seconds,
             shed_per_s=came.shed / came.seconds,
             challenged_per_s=came.challenged / came.seconds,
             proved_per_s=came.proved / came.seconds,
