@@ -43,7 +43,8 @@ class ShieldPanel(Lines):
         ]
         came = (
             f"{scaled(shield.offered_flows_per_s)} new flows/s,"
-            f" {percent(shield.unverified_share)} unverified; half-open table {percent(shield.half_open_share)} full"
+            f" {percent(shield.unverified_share)} unverified;"
+            f" half-open table {percent(shield.half_open_share)} full"
         )
         done = (
             f"{scaled(shield.opened_per_s)}/s got under way, {scaled(shield.shed_per_s)} shed,"
