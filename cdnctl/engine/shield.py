@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cdnctl.config import Config, ShieldConfig
 from cdnctl.datapath.abi import Budget, Level, Verdict
 from cdnctl.datapath.abi import Shield as KernelShield
+from cdnctl.datapath.counters import CdnTotals
 from cdnctl.datapath.shield import set_budgets
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.shed import DWELL_S, Load, Policy
-from cdnctl.engine.window import Snapshot, Window
+from cdnctl.defence.shed import DWELL_S, Load, Policy, Turn
+from cdnctl.engine.window import Window
 from cdnctl.model import LEVELS, Severity, Shield, ShieldLevel, ShieldWish
 
 KEY_S = 60.0
@@ -45,7 +46,23 @@ class Offered(NamedTuple):
         return max(0.0, 1 - self.proven / self.by_tcp) if self.by_tcp > 0 else 0.0
 
 
-def offered(before: Snapshot, now: Snapshot, tcp: Mapping[int, bool]) -> Offered:
+class Totals(Protocol):
+    """Of the kernel's counters, at a moment: a snapshot has them, and so has a glance."""
+
+    @property
+    def at_ns(self) -> int: ...
+
+    @property
+    def verdicts(self) -> Mapping[Verdict, tuple[int, int]]: ...
+
+    @property
+    def services(self) -> Mapping[int, int]: ...
+
+    @property
+    def cdns(self) -> Mapping[str, CdnTotals]: ...
+
+
+def offered(before: Totals, now: Totals, tcp: Mapping[int, bool]) -> Offered:
     """`tcp` says of services' numbers whether that is their protocol.
 
     A client that is challenged, proves itself and comes again is one, not two.
@@ -80,7 +97,8 @@ class Shielding:
         self._wish = wish
         self._why = ""
         self._since_ns = 0
-        self._before: Snapshot | None = None
+        self._before: Totals | None = None
+        self._glanced: Totals | None = None
         self._key_s = float("-inf")
         self._policy: Policy | None = None
 
@@ -158,7 +176,18 @@ class Shielding:
             return
         came = offered(before, now, self._tcp)
         load = Load(came.flows / came.seconds, came.unverified_share, half_open_share)
-        turn = self._policy.read(load, now_s)
+        self._take(self._policy.read(load, now_s))
+
+    def glance(self, now: Totals, *, armed: bool) -> None:
+        """Between two ticks: has something begun that cannot wait? Raises OSError."""
+        before, self._glanced = self._glanced, now
+        if before is None or not armed or self._policy is None or self._wish() != "auto":
+            return
+        came = offered(before, now, self._tcp)
+        load = Load(came.flows / came.seconds, came.unverified_share, 0.0)
+        self._take(self._policy.glance(load, now.at_ns / 1e9))
+
+    def _take(self, turn: Turn | None) -> None:
         if turn is None:
             return
         self._why, self._since_ns = turn.why, time.time_ns()

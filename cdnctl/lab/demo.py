@@ -65,16 +65,19 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of `cdnctl demo`."""
     this = argparse.ArgumentParser(
         prog="cdnctl demo",
-        description="Build an edge, its clients and three CDNs in network namespaces, and play a scenario; by "
-        "default the incident: a CDN slows, another goes dark, a SYN flood comes and is blocked. That takes about "
-        "100 s, an attack some 25 s; needs root. "
+        description="Build an edge, its clients and three CDNs in network namespaces, and play a scenario; "
+        "by default the incident: a CDN slows, another goes dark, a SYN flood comes and is blocked. That "
+        "takes about 100 s, an attack some 25 s; needs root. "
         "Nothing outside the namespaces is touched, and everything is removed at the end "
         f"(a BPF file system is mounted on {paths.BPFFS} if there is none, and stays).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     this.add_argument(
-        "--scenario", metavar="NAME", default=DEFAULT, help=f"what to play; `list` names all (default: {DEFAULT})"
+        "--scenario",
+        metavar="NAME",
+        default=DEFAULT,
+        help=f"what to play; `list` names all (default: {DEFAULT})",
     )
     this.add_argument("--headless", action="store_true", help="no console: print the steps and a report")
     this.add_argument(
@@ -142,9 +145,7 @@ def _scenario(options: argparse.Namespace) -> Scenario:
     """What is meant. Raises UsageError."""
     found = SCENARIOS.get(options.scenario)
     if found is None:
-        raise UsageError(
-            f"no scenario is called {options.scenario!r}", f"one of: {', '.join(SCENARIOS)}"
-        )
+        raise UsageError(f"no scenario is called {options.scenario!r}", f"one of: {', '.join(SCENARIOS)}")
     if found.attack is None and (options.rate or options.seconds):
         raise UsageError("--rate and --seconds are an attack's", f"{found.name} has its own; leave them out")
     return found

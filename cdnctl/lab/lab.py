@@ -379,8 +379,8 @@ class Lab:
             self.traffic = None
 
     def _load(self, seconds: float, target: tuple[str, int], **what: object) -> Load:
-        order = {"device": UPLINK, "mac": self.uplink_addresses(), "target": list(target), "seconds": seconds}
-        return self.generate("flood", **order, **what)
+        mac = self.uplink_addresses()
+        return self.generate("flood", device=UPLINK, mac=mac, target=list(target), seconds=seconds, **what)
 
     def generate(self, module: str, *, nice: int = NICE, **order: object) -> Load:
         """Start one of the generators on the clients' side; its load is under way on return."""

@@ -21,12 +21,16 @@ BEGIN, END = 10 * S, 20 * S
 
 def new(start_s: float, *, ok: bool = True, total_ms: float = 20.0) -> Request:
     start = int(start_s * S)
-    return Request(start, "new", start, start, 10.0, total_ms, "ok" if ok else "timeout", "aurora", "10.1.1.1")
+    return Request(
+        start, "new", start, start, 10.0, total_ms, "ok" if ok else "timeout", "aurora", "10.1.1.1"
+    )
 
 
 def kept(connection: int, start_s: float, *, ok: bool = True) -> Request:
     start = int(start_s * S)
-    return Request(start, "keepalive", S, connection, 10.0, 20.0, "ok" if ok else "reset", "aurora", "10.1.1.1")
+    return Request(
+        start, "keepalive", S, connection, 10.0, 20.0, "ok" if ok else "reset", "aurora", "10.1.1.1"
+    )
 
 
 def test_nobody_honest_is_where_an_attack_comes_from() -> None:
@@ -78,7 +82,15 @@ def test_of_nothing_nothing_is_said() -> None:
 def test_what_became_of_the_packets_is_told_by_reason() -> None:
     def frame(**counts: int) -> Frame:
         made = [
-            Verdict(name=name, drop=name == "shed_source", explanation="", packets_total=n, bytes_total=0, pps=0, bps=0)
+            Verdict(
+                name=name,
+                drop=name == "shed_source",
+                explanation="",
+                packets_total=n,
+                bytes_total=0,
+                pps=0,
+                bps=0,
+            )
             for name, n in counts.items()
         ]
         return Frame(seq=1, at_ns=0, monotonic_ns=0, edge="demo", armed=True, verdicts=made)
@@ -105,7 +117,9 @@ def test_the_list_has_a_name_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["--scenario", "incident", "--seconds", "5"], "an attack's"),
     ],
 )
-def test_what_cannot_be_played_is_said(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_played_is_said(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["demo", "--headless", *words]) == 2
     assert said in capsys.readouterr().err
 

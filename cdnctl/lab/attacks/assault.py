@@ -1,7 +1,7 @@
 """One attack, played in a lab whose agent runs: calm, the attack, calm; and what was seen of it.
 
-`Assault.run` keeps the evidence, `claims` draws the conclusions. Honest clients ask all the while at one rate,
-in calm as under attack, whether or not they are answered.
+`Assault.run` keeps the evidence, `claims` draws the conclusions. Honest clients ask all the while at one
+rate, in calm as under attack, whether or not they are answered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cdnctl.lab.scenario import Step
 from cdnctl.model import FRAME_INTERVAL_S, Frame, GetFrame, Note, Outcome, Severity
 
 RATE, SHARE6, POOL = 160.0, 0.25, 40
-"""Requests a second, of which half make a new connection; the part of IPv6; and the connections that are kept."""
+"""Requests a second, of which half make a new connection; the part of IPv6; the connections that are kept."""
 KNOWN_S = 20.0
 """How long the CDNs may take to be known."""
 KNOWN_SAMPLES = 30
@@ -139,7 +139,9 @@ class Assault:
 
     def rest(self) -> None:
         """Say that it is over, for those who go on watching."""
-        self._note(f"{self.attack.name} is over: this is the lab in calm, q leaves", step="calm, until you press q")
+        self._note(
+            f"{self.attack.name} is over: this is the lab in calm, q leaves", step="calm, until you press q"
+        )
 
     def _attack(self) -> None:
         seen, attack = self.evidence, self.attack

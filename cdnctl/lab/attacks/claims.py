@@ -125,7 +125,7 @@ _ANSWERED = ("challenged", "proved", "reset_client")
 
 
 def became(before: Frame | None, after: Frame | None) -> Sequence[tuple[str, bool, int]]:
-    """What dropped packets, or answered them, between two frames: reason, was it dropped, how many; most first."""
+    """What became of packets between two frames: why, were they dropped, how many; the most first."""
     if before is None or after is None:
         return []
     was = {verdict.name: verdict.packets_total for verdict in before.verdicts}

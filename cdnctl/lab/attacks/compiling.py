@@ -1,6 +1,6 @@
 """The generator of live frames, compiled by a child and handed over as pins, as the lab's taps are.
 
-    python -m cdnctl.lab.attacks.compiling DIRECTORY
+python -m cdnctl.lab.attacks.compiling DIRECTORY
 """
 
 from __future__ import annotations

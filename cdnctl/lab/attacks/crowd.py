@@ -4,9 +4,9 @@
                                             "sources": 4000, "rate": 1500, "most": 15000, "letters_s": 0,
                                             "seconds": 10, "cpu": 1}
 
-Open loop, as the honest clients are, but nobody here wants an answer. At `most` connections the oldest makes room
-for the next. With `letters_s` above 0 each sends the beginning of a request, and another letter of it so often. It
-ends after its time, when standard input closes, or at `{"stop": true}`, and closes all.
+Open loop, as the honest clients are, but nobody here wants an answer. At `most` connections the oldest makes
+room for the next. With `letters_s` above 0 each sends the beginning of a request, and another letter of it so
+often. It ends after its time, when standard input closes, or at `{"stop": true}`, and closes all.
 
 Answers, one JSON line each, are those of `flood`; `sent` counts connections begun, and `opened`, `failed` and
 `held` say what became of them.

@@ -47,7 +47,9 @@ class Frames:
     @classmethod
     def of(cls, order: dict[str, Any]) -> Frames:
         """ValueError when it cannot be."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in order.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in order.items()
+        }
         frames = cls(**fields)
         for what, (fixed, drawn) in {
             "source_port": frames.source_port,

@@ -57,14 +57,22 @@ def _flood(name: str, summary: str, prefix: str, *, udp: bool = False, pps: floa
 
 
 _ALL = (
-    _flood("syn-flood", "opening segments from addresses that are not the sender's", SPOOFED_PREFIX, pps=200_000),
+    _flood(
+        "syn-flood", "opening segments from addresses that are not the sender's", SPOOFED_PREFIX, pps=200_000
+    ),
     _flood(
         "syn-flood-bots",
         "opening segments from 256 hosts' own addresses, whose stacks answer what comes back",
         _FEW_BOTS,
         pps=50_000,
     ),
-    _flood("ack-flood", "segments in the middle of connections that are none", SPOOFED_PREFIX, pps=200_000, flags=ACK),
+    _flood(
+        "ack-flood",
+        "segments in the middle of connections that are none",
+        SPOOFED_PREFIX,
+        pps=200_000,
+        flags=ACK,
+    ),
     _flood(
         "udp-flood",
         "datagrams to a service of UDP, each as if from another client",

@@ -4,8 +4,8 @@
                                            "pins": "/sys/fs/bpf/...", "pps": 300000, "seconds": 10, "cpu": 1}
 
 Each slice of time one BPF_PROG_TEST_RUN sends what is due. The edge at the cable's other end takes them in on
-this very processor, at the end of each batch: so a rate that it cannot keep up with slows the generator down, and
-what was offered is less than what was ordered. Orders and answers are otherwise those of `flood`.
+this very processor, at the end of each batch: so a rate that it cannot keep up with slows the generator down,
+and what was offered is less than what was ordered. Orders and answers are otherwise those of `flood`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ int drop(struct xdp_md *ctx)
 	u64 *count = dropped.lookup(&zero);
 
 	if ((void *)(ip + 1) <= (void *)(long)ctx->data_end && ethernet->h_proto == bpf_htons(ETH_P_IP) &&
-	    (ip->saddr & bpf_htonl(MASK)) == bpf_htonl(PREFIX)) {
+	    (ip->saddr & bpf_htonl(NETMASK)) == bpf_htonl(PREFIX)) {
 		if (count)
 			++*count;
 		return XDP_DROP;

@@ -26,7 +26,7 @@ def only_drops(lab: Lab, prefix: str) -> Iterator[None]:
     The agent stands still meanwhile, or it would put its own program back.
     """
     network = IPv4Network(prefix)
-    numbers = {"PREFIX": int(network.network_address), "MASK": int(network.netmask)}
+    numbers = {"PREFIX": int(network.network_address), "NETMASK": int(network.netmask)}
     flags = [f"-D{name}={number:#x}u" for name, number in numbers.items()]
     module = toolchain.compile_module(SOURCE.read_text(), flags)
     with contextlib.ExitStack() as stack:

@@ -40,9 +40,7 @@ FULL, QUICK = Plan(4.0, 10.0), Plan(3.0, 3.0)
 _QUICKLY = ("syn-flood", "udp-flood", "connection-exhaustion")
 
 
-def results(
-    *, quick: bool, say: Callable[[str], None], only: Sequence[str] = ()
-) -> list[Result]:
+def results(*, quick: bool, say: Callable[[str], None], only: Sequence[str] = ()) -> list[Result]:
     """All rows. Raises Unsound, LabError."""
     plan, names = (QUICK, only or _QUICKLY) if quick else (FULL, only or tuple(ATTACKS))
     found: list[Result] = []
@@ -106,9 +104,7 @@ def attacked(lab: Lab, client: Client, attack: Attack, pps: float, plan: Plan) -
     assault = Assault(lab, client, attack, rate=pps if attack.is_live else 0.0, seconds=plan.attack_s)
     assault.run()
     lab.traffic.wait(assault.steps[-1].end_ns)
-    calm, under = (
-        honest(lab.traffic.requests[:], step.start_ns, step.end_ns) for step in assault.steps[:2]
-    )
+    calm, under = (honest(lab.traffic.requests[:], step.start_ns, step.end_ns) for step in assault.steps[:2])
     return rows(assault, calm, under, pps)
 
 
