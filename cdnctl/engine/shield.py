@@ -22,7 +22,7 @@ PATIENCE_S = 0.9
 """Stacks send a SYN again after a second (RFC 6298, 2.1), and clocks are coarse."""
 _TIMES: dict[ShieldLevel, float] = {"calm": 0.0, "busy": 5.0, "shedding": 1.0, "siege": 0.25}
 """The budgets of the unverified by level, over those of the configuration; 0: none is asked for."""
-_SHED = (Verdict.SHED_VERIFIED, Verdict.SHED_SOURCE, Verdict.SHED_NETWORK, Verdict.SHED_REGION)
+_SHED = tuple(verdict for verdict in Verdict if verdict.name.startswith("SHED_"))
 
 Tell = Callable[[str, str, Severity], None]
 
@@ -223,6 +223,7 @@ def budgets(config: ShieldConfig, times: float) -> dict[Budget, float]:
         Budget.SOURCE: config.source_flows_per_s * times,
         Budget.NETWORK: config.network_flows_per_s * times,
         Budget.REGION: config.region_flows_per_s * times,
+        Budget.SERVICE: config.flows_per_s * times,
     }
 
 
@@ -233,7 +234,8 @@ def cost(config: Config, level: ShieldLevel) -> str:
     shares = budgets(config.shield, _TIMES[level])
     said = (
         f"who has not proved where he is opens at most {shares[Budget.SOURCE]:,.0f} flows/s,"
-        f" a /24 (/48) {shares[Budget.NETWORK]:,.0f}, a /16 (/32) {shares[Budget.REGION]:,.0f}"
+        f" a /24 (/48) {shares[Budget.NETWORK]:,.0f}, a /16 (/32) {shares[Budget.REGION]:,.0f},"
+        f" and a service takes {shares[Budget.SERVICE]:,.0f} of them"
     )
     if level != "siege":
         return said

@@ -26,7 +26,6 @@ import socket
 import struct
 import sys
 import time
-from typing import Protocol
 
 from cdnctl.lab.packets import fold, ipv4, tcp, udp, words
 
@@ -191,13 +190,12 @@ def main() -> int:
     link = theirs + ours + b"\x08\x00"
     target = ipaddress.ip_address(order["target"][0]).packed, int(order["target"][1])
     seconds = min(float(order["seconds"]), MAX_SECONDS)
-    source: Source
+    source: SynFlood | Senders
     if "syn" in order:
         source, pps = SynFlood(link, target, order["syn"]["prefix"]), float(order["syn"]["pps"])
     else:
-        kind, size = order.get("kind", "ack"), order.get("size", 60)
-        source = senders = Senders(link, target, order["senders"], kind, size)
-        pps = senders.total
+        source = Senders(link, target, order["senders"], order.get("kind", "ack"), order.get("size", 60))
+        pps = source.total
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     raw.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET_TX_SOCKET_BYTES)
@@ -206,14 +204,7 @@ def main() -> int:
     return 0
 
 
-class Source(Protocol):
-    """Of packets."""
-
-    def send(self, fd: int, count: int) -> int:
-        """Send up to so many; how many left."""
-
-
-def run(fd: int, source: Source, pps: float, seconds: float) -> None:
+def run(fd: int, source: SynFlood | Senders, pps: float, seconds: float) -> None:
     """Send at the rate until the time is over, the count is reached or the order comes to stop."""
     begun = reported = time.monotonic_ns()
     end = begun + int(seconds * 1e9)

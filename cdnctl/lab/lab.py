@@ -378,11 +378,11 @@ class Lab:
             self.traffic.end()
             self.traffic = None
 
-    def _load(self, seconds: float, target: tuple[str, int], **what: object) -> Load:
+    def _load(self, seconds: float, target: tuple[str, int], **what: Any) -> Load:
         mac = self.uplink_addresses()
         return self.generate("flood", device=UPLINK, mac=mac, target=list(target), seconds=seconds, **what)
 
-    def generate(self, module: str, *, nice: int = NICE, **order: object) -> Load:
+    def generate(self, module: str, *, nice: int = NICE, **order: Any) -> Load:
         """Start one of the generators on the clients' side; its load is under way on return."""
         generator = self._generator(module, self.topology.clients, nice=nice)
         self._stack.callback(generator.end)
