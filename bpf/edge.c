@@ -83,6 +83,18 @@ static __always_inline __u32 stage_of(int verdict)
 	}
 }
 
+/*
+ * The verdict of a stage that has many, by way of a map: to the verifier it is any number then, and what follows is
+ * walked once, not once for each way to each verdict.
+ */
+static __always_inline int whatever(struct packet *pkt, int verdict)
+{
+	if (!pkt->its)
+		return verdict;
+	*(volatile __u32 *)&pkt->its->onward = verdict;
+	return *(volatile __u32 *)&pkt->its->onward;
+}
+
 /* The one way out: be done with it, or hand it to the next stage. */
 static __always_inline int leave(struct packet *pkt, int verdict)
 {
@@ -119,7 +131,7 @@ int edge(struct xdp_md *ctx)
 		verdict = hold(&pkt); /* are flows being moved? */
 	if (verdict == TO_HANDSHAKE)
 		verdict = besiege(&pkt); /* must its source prove first where it is? */
-	return leave(&pkt, verdict);
+	return leave(&pkt, whatever(&pkt, verdict));
 }
 
 /* A flow that begins or ends. */
@@ -127,7 +139,9 @@ int handshake(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, follow_change(&pkt)) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt)
+				   ? whatever(&pkt, check_promise(&pkt, follow_change(&pkt)))
+				   : NO_STAGE);
 }
 
 /* In siege, a source that has to prove where it is, or just has. */
@@ -135,7 +149,7 @@ int challenge(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? challenge_source(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, challenge_source(&pkt)) : NO_STAGE);
 }
 
 /* A new flow: whose is it, what for, and may it? */
@@ -143,7 +157,7 @@ int opening(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? open_flow(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, open_flow(&pkt)) : NO_STAGE);
 }
 
 /* Which CDN is best for it now? */
@@ -159,7 +173,8 @@ int binding(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, bind_flow(&pkt)) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, check_promise(&pkt, bind_flow(&pkt)))
+					     : NO_STAGE);
 }
 
 /* A SYN that may promise more than its path takes. */
@@ -175,7 +190,7 @@ int icmp(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? handle_icmp(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, handle_icmp(&pkt)) : NO_STAGE);
 }
 
 /* A first fragment, about to be sent, or one that follows. */
@@ -183,7 +198,7 @@ int fragment(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? follow_fragment(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, follow_fragment(&pkt)) : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */
@@ -207,7 +222,7 @@ int sending(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? send_onward(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, send_onward(&pkt)) : NO_STAGE);
 }
 
 /* A packet of our own goes back. */
