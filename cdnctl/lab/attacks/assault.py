@@ -129,7 +129,7 @@ class Assault:
             self.lab.start_clients(rate=RATE, share6=SHARE6, pool=POOL)
         self._get_known()
         self._step("calm", f"calm, before {self.attack.name}")
-        self.pause(max(CALM_S, FULL_POOL_S))
+        self.pause(max(FULL_POOL_S, min(CALM_S, self.seconds)))
         self._end_step()
         self._attack()
         self._step("after", "the attack is over")
