@@ -1,4 +1,4 @@
-"""Talkers under attack: the true ones, within the bounds that are told, at a price that the attack does not set."""
+"""Talkers under attack: the true ones, within the bounds that are told, at a price that no attack sets."""
 
 from __future__ import annotations
 
