@@ -286,7 +286,7 @@ static __always_inline int open_flow(struct packet *pkt)
 		return NO_SERVICE;
 	know_client(pkt, service);
 	its->rescue = old != 0;
-	verdict = shed(pkt);
+	verdict = shed(pkt, number);
 	if (verdict == GO_ON)
 		verdict = may_open(pkt);
 	if (verdict != GO_ON)

@@ -49,6 +49,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.SHED_SOURCE: "Shed: an unverified source opens more flows than its share at this level.",
     Verdict.SHED_NETWORK: "Shed: unverified sources of its /24 (/48) open more than their share.",
     Verdict.SHED_REGION: "Shed: unverified sources of its /16 (/32) open more than their share.",
+    Verdict.SHED_SERVICE: "Shed: unverified sources open more flows of this service than CDNs take easily.",
     Verdict.UNVERIFIED: "A SYN in siege that cannot be challenged: a fragment, or no single host's.",
     Verdict.NO_CDN: "No endpoint is left for this service.",
     Verdict.NO_PORT: "No SNAT port is free towards the endpoint.",

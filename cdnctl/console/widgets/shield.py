@@ -15,6 +15,7 @@ from cdnctl.model import Autoban, Ban, Offender, Shield, Verdict
 RULES = frozenset(
     {
         "challenged", "proved", "unverified", "shed_verified", "shed_source", "shed_network", "shed_region",
+        "shed_service",
         "blocked", "malformed", "impossible", "land", "spoofed", "bogon", "syn_with_data", "short_initial",
         "reflected", "unknown_flow", "fragment", "over_quota", "over_flow_quota", "over_source_quota",
         "reset_client",

@@ -49,18 +49,19 @@ class Verdict(enum.IntEnum):
     SHED_SOURCE = 38
     SHED_NETWORK = 39
     SHED_REGION = 40
-    UNVERIFIED = 41
-    NO_CDN = 42
-    NO_PORT = 43
-    NO_ROOM = 44
-    NO_LINK = 45
-    NO_ROUTE = 46
-    NO_NEIGHBOUR = 47
-    HELD = 48
-    NO_STAGE = 49
+    SHED_SERVICE = 41
+    UNVERIFIED = 42
+    NO_CDN = 43
+    NO_PORT = 44
+    NO_ROOM = 45
+    NO_LINK = 46
+    NO_ROUTE = 47
+    NO_NEIGHBOUR = 48
+    HELD = 49
+    NO_STAGE = 50
 
 
-VERDICTS = 50
+VERDICTS = 51
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -80,9 +81,10 @@ class Budget(enum.IntEnum):
     SOURCE = 1
     NETWORK = 2
     REGION = 3
+    SERVICE = 4
 
 
-BUDGETS = 4
+BUDGETS = 5
 
 
 class Mode(enum.IntFlag):
