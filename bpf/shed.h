@@ -109,8 +109,8 @@ static __always_inline int shed(struct packet *pkt, __u32 service)
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
 	known = verified_source(pkt);
-	verdict = known ? share_of_verified(pkt, shield, known)
-			: share_fairly(pkt, shield, service);
+	verdict =
+		known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield, service);
 	NOTE(NOTED_BUDGET, verdict, 0);
 	return verdict;
 }
