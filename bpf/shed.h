@@ -4,6 +4,9 @@
  * operator, then flows under way (which never come by here), then sources that have proved where they are, each
  * within a budget of its own. All others share: a source has its budget, its network and its region have
  * theirs, and what is over any of them is dropped. So a noisy source or prefix starves nobody but itself.
+ *
+ * Who is suspicious by his manner (manner.h) has no budget of his own for having proved where he is, and of the
+ * others' his share of a source is used up many times as fast: before it takes much of what his neighbours share.
  */
 #pragma once
 
@@ -65,12 +68,12 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 	    !find_share(&region, BUDGET_REGION, deal, region_of(who)))
 		return GO_ON;
 	if (exceeds(used_up_to(&source), burst, now))
-		return SHED_SOURCE;
+		return pkt->its->times > 1 ? SHED_SUSPECT : SHED_SOURCE;
 	if (exceeds(used_up_to(&network), burst, now))
 		return SHED_NETWORK;
 	if (exceeds(used_up_to(&region), burst, now))
 		return SHED_REGION;
-	use(&source, shield->ticks[BUDGET_SOURCE], now);
+	use(&source, shield->ticks[BUDGET_SOURCE] * pkt->its->times, now);
 	use(&network, shield->ticks[BUDGET_NETWORK], now);
 	use(&region, shield->ticks[BUDGET_REGION], now);
 	return GO_ON;
@@ -102,7 +105,7 @@ static __always_inline int shed(struct packet *pkt)
 	    (its->customer & CUSTOMER_ALLOWED) || (its->mode & MODE_DISARMED))
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
-	known = verified_source(pkt);
+	known = its->times > 1 ? 0 : verified_source(pkt);
 	verdict = known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield);
 	NOTE(NOTED_BUDGET, verdict, 0);
 	return verdict;

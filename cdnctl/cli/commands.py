@@ -21,6 +21,7 @@ from cdnctl.model import (
     Disallow,
     Disarm,
     Drain,
+    LoadModel,
     Mark,
     Record,
     Reload,
@@ -28,6 +29,7 @@ from cdnctl.model import (
     Revert,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     Stop,
@@ -69,6 +71,18 @@ def _mark(options: argparse.Namespace) -> AnyChange:
     return Mark(text=options.text)
 
 
+def _model(options: argparse.Namespace) -> AnyChange:
+    if options.what != "load":
+        if options.file:
+            raise UsageError(f"`model {options.what}` takes no file", "cdnctl model load FILE")
+        return SetModel(mode=options.what)
+    if not options.file:
+        raise UsageError("no file given", "as in: cdnctl model load model.json")
+    from cdnctl.cli.suspicion import read_fit
+
+    return LoadModel(fit=read_fit(options.file), file=options.file)
+
+
 def undo_of(options: argparse.Namespace) -> Undo:
     """Of a line of the journal, or back to a revision."""
     if options.seq is not None and options.to is not None:
@@ -87,6 +101,7 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "disallow": lambda options: Disallow(prefix=options.prefix),
     "mode": lambda options: SetMode(mode=options.mode),
     "shield": lambda options: SetShield(level=options.level),
+    "model": _model,
     "attach": lambda _options: Attach(),
     "detach": lambda options: Stop(detach=True) if options.stop else Detach(),
     "disarm": lambda _options: Disarm(),
@@ -104,7 +119,10 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
 
 def is_change(options: argparse.Namespace) -> bool:
     """Whether a verb, with these options, changes the edge."""
-    return options.verb in _CHANGES and not (options.verb == "shield" and options.level is None)
+    looks = (options.verb == "shield" and options.level is None) or (
+        options.verb == "model" and options.what == "show"
+    )
+    return options.verb in _CHANGES and not looks
 
 
 def change_of(options: argparse.Namespace) -> AnyChange:

@@ -41,6 +41,7 @@ from cdnctl.config.schema import (
     Limits,
     Log,
     Metrics,
+    ModelConfig,
     PerSource,
     PolicyByClass,
     PolicyName,
@@ -98,6 +99,7 @@ _ONCE: dict[str, type[Struct]] = {
     "metrics": Metrics,
     "log": Log,
     "shield": ShieldConfig,
+    "model": ModelConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

@@ -32,6 +32,7 @@ class Tables(NamedTuple):
     metrics: Fields
     log: Fields
     shield: Fields
+    model: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]

@@ -39,6 +39,7 @@ from cdnctl.model import (
     Drain,
     GetState,
     ListCustomers,
+    LoadModel,
     Mark,
     Note,
     Outcome,
@@ -47,6 +48,7 @@ from cdnctl.model import (
     Revert,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     Stop,
@@ -86,6 +88,8 @@ class Changes:
             Detach: switches.detach,
             SetMode: switches.mode,
             SetShield: switches.shield,
+            SetModel: switches.model,
+            LoadModel: switches.load_model,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -244,6 +248,8 @@ class Changes:
             "armed": state.armed,
             "observing": state.observing,
             "shield": state.shield,
+            "model": state.model,
+            "fit": state.fit.name,
             "blocks": len(self._engine.blocks.wanted),
         }
 

@@ -43,6 +43,7 @@ from cdnctl.engine.journal import Journal
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.shield import Shielding, outside_bits
+from cdnctl.engine.suspicion import Suspecting, Wish
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
@@ -96,6 +97,7 @@ class Engine:
         self._fills = Fills()
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.shielding = Shielding(self.tell, lambda: self.state.shield)
+        self.suspecting = Suspecting(lambda: Wish(self.state.model, self.state.fit))
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -245,6 +247,7 @@ class Engine:
         outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
         tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
         self.shielding.use(self.config, self.tables, outside, tcp)
+        self.suspecting.use(self.config, self.tables)
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -335,6 +338,7 @@ class Engine:
         half_open_share = totals.half_open / totals.half_open_limit
         self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
         customers = self.customers()
+        suspicion, manners = self.suspecting.picture()
         self._frame_seq += 1
         return Frame(
             seq=self._frame_seq,
@@ -373,6 +377,8 @@ class Engine:
             state_version=self.state.revision,
             pending=self.transactions.picture(),
             shield=self.shielding.picture(self.observer.window, half_open_share),
+            suspicion=suspicion,
+            manners=manners,
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

@@ -4,7 +4,7 @@
     drain NAME       whether                                   block PREFIX    the manual one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
     attachment       whether the edge is attached              config          which text is in force
-    shield           the level that operators want
+    shield           the level that operators want             model mode, fit   what the model does, and it
 
 Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
 somebody else was quicker, and taken back.
@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Allowed, Block
+from cdnctl.model import Allowed, Block, Fit
 from cdnctl.state import CustomerLimit, State
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ MANUAL = "manual"
 ATTACHMENT = "attachment"
 CONFIG = "config"
 SHIELD = "shield"
+MODEL_MODE, MODEL_FIT = "model mode", "model fit"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
@@ -90,6 +91,7 @@ def words(what: str) -> str:
         ATTACHMENT: "whether the edge is attached",
         CONFIG: "the configuration in force",
         SHIELD: "the level of the shield",
+        "model": "what the model does" if name == "mode" else "the model of sources' manners",
     }[kind]
 
 
@@ -108,6 +110,8 @@ def _shown(what: str, value: Any) -> str:
         return "none"
     if kind == "limit" and isinstance(value, dict):
         return ", ".join(f"{name} {limit:g}" for name, limit in value.items() if limit) or "none"
+    if kind == "model" and isinstance(value, dict):
+        return str(value["name"]) or "none"
     return "set" if isinstance(value, dict) else str(value)
 
 
@@ -152,6 +156,10 @@ def of_state(state: State, what: str) -> Any:
             return not state.detached
         case "shield":
             return state.shield
+        case "model" if name == "mode":
+            return state.model
+        case "model":
+            return to_builtins(state.fit)
     raise KeyError(what)
 
 
@@ -166,7 +174,7 @@ def objects_of(state: State) -> Iterator[str]:
     yield from map(drain, state.drained)
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
-    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, MODEL_MODE, MODEL_FIT)
 
 
 def with_values(state: State, values: Mapping[str, Any]) -> State:
@@ -174,7 +182,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
     armed, observing, detached = state.armed, state.observing, state.detached
-    shield = state.shield
+    shield, model, fit = state.shield, state.model, state.fit
     for what, value in values.items():
         kind, _, name = what.partition(" ")
         match kind:
@@ -195,6 +203,10 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 detached = not value
             case "shield":
                 shield = value
+            case "model" if name == "mode":
+                model = value
+            case "model":
+                fit = convert(value, Fit)
     return replace(
         state,
         weights=weights,
@@ -205,6 +217,8 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         observing=observing,
         detached=detached,
         shield=shield,
+        model=model,
+        fit=fit,
     )
 
 
@@ -248,6 +262,8 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
         yield lambda: _stamped(engine.steer)
     if SHIELD in by_kind:
         yield lambda: _stamped(lambda: engine.shielding.put(by_kind[SHIELD][SHIELD]))
+    if "model" in by_kind:
+        yield lambda: _stamped(engine.suspecting.put)
     if _SWITCH in by_kind:
         yield lambda: _put_switches(engine, by_kind[_SWITCH])
     if ATTACHMENT in by_kind:

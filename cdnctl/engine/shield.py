@@ -21,7 +21,10 @@ PATIENCE_S = 0.9
 """Stacks send a SYN again after a second (RFC 6298, 2.1), and clocks are coarse."""
 _TIMES: dict[ShieldLevel, float] = {"calm": 0.0, "busy": 5.0, "shedding": 1.0, "siege": 0.25}
 """The budgets of the unverified by level, over those of the configuration; 0: none is asked for."""
-_SHED = (Verdict.SHED_VERIFIED, Verdict.SHED_SOURCE, Verdict.SHED_NETWORK, Verdict.SHED_REGION)
+_SHED = (
+    Verdict.SHED_VERIFIED, Verdict.SHED_SOURCE, Verdict.SHED_SUSPECT, Verdict.SHED_NETWORK,
+    Verdict.SHED_REGION,
+)  # fmt: skip
 
 Tell = Callable[[str, str, Severity], None]
 

@@ -13,6 +13,7 @@ from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
 from cdnctl.model.shield import ShieldWish
+from cdnctl.model.suspicion import Fit, ModelWish
 from cdnctl.model.transactions import Difference, Revision
 
 
@@ -82,6 +83,20 @@ class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
     """The level that new flows are judged under; `auto`: what the load asks for."""
 
     level: ShieldWish
+
+
+class SetModel(Change, frozen=True, kw_only=True, tag="model"):
+    """What the model of sources' manners does; `config`: what the configuration says."""
+
+    mode: ModelWish
+
+
+class LoadModel(Change, frozen=True, kw_only=True, tag="load-model"):
+    """The model to weigh sources by from now on; one without a name: none."""
+
+    fit: Fit
+    file: str = ""
+    """Where it was read, for the journal."""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -266,6 +281,8 @@ AnyChange = (
     | Detach
     | SetMode
     | SetShield
+    | SetModel
+    | LoadModel
     | SetLimit
     | Allow
     | Disallow
