@@ -75,7 +75,8 @@ enum verdict {
 	SHED_SOURCE,   /* to one that has not, */
 	SHED_SUSPECT,  /* to one whose manner is suspicious, */
 	SHED_NETWORK,  /* to all such of a /24 (/48), */
-	SHED_REGION,   /* or of a /16 (/32) */
+	SHED_REGION,   /* of a /16 (/32), */
+	SHED_SERVICE,  /* or of everywhere, for one service */
 	UNVERIFIED,    /* a SYN in siege that cannot be challenged */
 	NO_CDN,
 	NO_PORT,
@@ -104,6 +105,7 @@ enum budget {
 	BUDGET_SOURCE,	/* a /32, of IPv6 a /64 */
 	BUDGET_NETWORK, /* a /24, a /48 */
 	BUDGET_REGION,	/* a /16, a /32 */
+	BUDGET_SERVICE, /* everybody's, for one service: a flood of it starves no other */
 	BUDGETS,
 };
 

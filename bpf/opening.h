@@ -304,7 +304,7 @@ static __always_inline int let_in(struct packet *pkt)
 
 	if (!service)
 		return NO_SERVICE;
-	verdict = shed(pkt);
+	verdict = shed(pkt, its->service);
 	if (verdict == GO_ON)
 		verdict = may_open(pkt);
 	if (verdict != GO_ON)

@@ -3,7 +3,8 @@
  * Shedding: which new flows are let in when there are too many. The order of mercy: who is allowed by the
  * operator, then flows under way (which never come by here), then sources that have proved where they are, each
  * within a budget of its own. All others share: a source has its budget, its network and its region have
- * theirs, and what is over any of them is dropped. So a noisy source or prefix starves nobody but itself.
+ * theirs, and so has a service; what is over any of them is dropped. So a noisy source or prefix starves nobody
+ * but itself, and one that has no prefix, as its sources are made up, only the service that it is for.
  *
  * Who is suspicious by his manner (manner.h) has no budget of his own for having proved where he is, and of the
  * others' his share of a source is used up many times as fast: before it takes much of what his neighbours share.
@@ -54,18 +55,20 @@ static __always_inline void use(struct share *share, __u64 cost, __u64 now)
 }
 
 /* All are asked before any is charged: what one of them refuses takes nothing of the others. */
-static __always_inline int share_fairly(struct packet *pkt, const struct shield *shield)
+static __always_inline int share_fairly(struct packet *pkt, const struct shield *shield,
+					__u32 number)
 {
 	__u64 now = ticks(coarse_now(pkt)), burst = shield->burst_ticks;
 	__u64 deal = pkt->set->seed ^ (coarse_now(pkt) >> DEAL_SHIFT);
 	const struct address *who = &pkt->its->source;
-	struct share source, network, region;
+	struct share source, network, region, service;
 	struct address host;
 
 	source_of(pkt, &host);
 	if (!find_share(&source, BUDGET_SOURCE, deal, fold_address(&host)) ||
 	    !find_share(&network, BUDGET_NETWORK, deal, network_of(who)) ||
-	    !find_share(&region, BUDGET_REGION, deal, region_of(who)))
+	    !find_share(&region, BUDGET_REGION, deal, region_of(who)) ||
+	    !find_share(&service, BUDGET_SERVICE, deal, number))
 		return GO_ON;
 	if (exceeds(used_up_to(&source), burst, now))
 		return pkt->its->times > 1 ? SHED_SUSPECT : SHED_SOURCE;
@@ -73,9 +76,12 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 		return SHED_NETWORK;
 	if (exceeds(used_up_to(&region), burst, now))
 		return SHED_REGION;
+	if (exceeds(used_up_to(&service), burst, now))
+		return SHED_SERVICE;
 	use(&source, shield->ticks[BUDGET_SOURCE] * pkt->its->times, now);
 	use(&network, shield->ticks[BUDGET_NETWORK], now);
 	use(&region, shield->ticks[BUDGET_REGION], now);
+	use(&service, shield->ticks[BUDGET_SERVICE], now);
 	return GO_ON;
 }
 
@@ -93,8 +99,8 @@ static __always_inline int share_of_verified(struct packet *pkt, const struct sh
 	return GO_ON;
 }
 
-/* May the client open a flow at this level? A rescued one is none that is new. */
-static __always_inline int shed(struct packet *pkt)
+/* May the client open a flow of that service at this level? A rescued one is none that is new. */
+static __always_inline int shed(struct packet *pkt, __u32 service)
 {
 	struct shield *shield = shield_now();
 	struct facts *its = pkt->its;
@@ -106,7 +112,8 @@ static __always_inline int shed(struct packet *pkt)
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
 	known = its->times > 1 ? 0 : verified_source(pkt);
-	verdict = known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield);
+	verdict =
+		known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield, service);
 	NOTE(NOTED_BUDGET, verdict, 0);
 	return verdict;
 }

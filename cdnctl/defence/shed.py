@@ -8,10 +8,14 @@ Up is quick, as a table fills in seconds; down is slow. So that a load which sta
 not make the level flutter, a change is followed by `DWELL_S` in which another one needs clearly more (up) or
 is not made at all (down), and a level is left only when its pressure was clearly lower for as long. So a load
 that stays within `CLEARLY_LESS` and `CLEARLY_MORE` of a threshold changes the level once in that time.
+
+Between two readings there are glances, of a tenth of a second each: they are heeded when they show several
+times of what is too much, since by the next reading a flood would have been let through for a second.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdnctl.model.shield import LEVELS, ShieldLevel
@@ -20,6 +24,8 @@ DWELL_S = 60.0
 CLEARLY_MORE, CLEARLY_LESS = 1.3, 0.7
 READINGS = 2
 """So many in a row must ask for more: one may be a hiccup of whoever reads."""
+SUDDEN = 4.0
+"""So many times of what is too much is heeded at a glance: less may be a burst, which a second levels out."""
 _BUSY_PART = 0.5
 """Of the flows that are too many; likewise for those of them that are unverified, and siege."""
 _SIEGE_PART = 0.5
@@ -73,6 +79,14 @@ def pressure(level: ShieldLevel, load: Load, flows_per_s: float) -> Pressure:
     return Pressure(flows, f"{load.flows_per_s:,.0f} new flows/s{share}")
 
 
+@dataclass
+class _Asked:
+    """Readings in a row that asked for more, and the least that they asked for."""
+
+    times: int = 0
+    level: ShieldLevel = "calm"
+
+
 class Policy:
     """Follows the load, reading by reading."""
 
@@ -80,32 +94,35 @@ class Policy:
         self.flows_per_s = flows_per_s
         self.level: ShieldLevel = level
         self._changed_s = float("-inf")
-        self._asked = 0
-        """Readings in a row that asked for more."""
-        self._asked_for: ShieldLevel = level
-        """The least of what they asked for."""
+        self._reading, self._glance = _Asked(), _Asked()
         self._lower_since_s: float | None = None
 
     def put(self, level: ShieldLevel, now_s: float) -> None:
         """Somebody else has set it."""
         self.level, self._changed_s = level, now_s
-        self._asked, self._lower_since_s = 0, None
+        self._reading, self._glance, self._lower_since_s = _Asked(), _Asked(), None
 
     def read(self, load: Load, now_s: float) -> Turn | None:
         """One more reading."""
         ratios = {level: pressure(level, load, self.flows_per_s) for level in LEVELS}
-        return self._up(ratios, now_s) or self._down(ratios, load, now_s)
-
-    def _up(self, ratios: dict[ShieldLevel, Pressure], now_s: float) -> Turn | None:
         needed = CLEARLY_MORE if now_s - self._changed_s < DWELL_S else 1.0
+        return self._up(self._reading, ratios, needed, now_s) or self._down(ratios, load, now_s)
+
+    def glance(self, load: Load, now_s: float) -> Turn | None:
+        """A reading of a moment, between two."""
+        ratios = {level: pressure(level, load, self.flows_per_s) for level in LEVELS}
+        return self._up(self._glance, ratios, SUDDEN, now_s)
+
+    def _up(
+        self, asked: _Asked, ratios: dict[ShieldLevel, Pressure], needed: float, now_s: float
+    ) -> Turn | None:
         wanted = _highest(ratios, needed)
         if _rank(wanted) <= _rank(self.level):
-            self._asked = 0
+            asked.times = 0
             return None
-        first = self._asked == 0
-        self._asked_for = wanted if first else min(wanted, self._asked_for, key=_rank)
-        self._asked += 1
-        return self._turn(self._asked_for, ratios, now_s) if self._asked >= READINGS else None
+        asked.level = wanted if asked.times == 0 else min(wanted, asked.level, key=_rank)
+        asked.times += 1
+        return self._turn(asked.level, ratios, now_s) if asked.times >= READINGS else None
 
     def _down(self, ratios: dict[ShieldLevel, Pressure], load: Load, now_s: float) -> Turn | None:
         if self.level == "calm" or ratios[self.level].ratio >= CLEARLY_LESS:

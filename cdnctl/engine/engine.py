@@ -26,6 +26,7 @@ from cdnctl.engine import (
     held,
     layout,
     leavers,
+    lookout,
     objects,
     recovery,
     restore,
@@ -40,6 +41,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.lookout import Lookout
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.shield import Shielding, outside_bits
@@ -98,6 +100,7 @@ class Engine:
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.shielding = Shielding(self.tell, lambda: self.state.shield)
         self.suspecting = Suspecting(lambda: Wish(self.state.model, self.state.fit))
+        self._lookout = Lookout()
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -315,6 +318,12 @@ class Engine:
         return consequences.matched(self.tables, talkers, network, open_flows)
 
     # -- frames --
+
+    def look(self) -> None:
+        """Between two frames: what cannot wait for the next. Raises OSError."""
+        services = (place.id for place in self.layout.services)
+        now = lookout.glance(self.tables, services, self.layout.cdns)
+        self._lookout.look(now, self.observer, self.shielding, armed=not self.tables.mode)
 
     def frame(self) -> Frame:
         """The next frame, numbered."""

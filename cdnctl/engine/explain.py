@@ -50,6 +50,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.SHED_SUSPECT: "Shed: a source whose manner is suspicious opens more than the model leaves it.",
     Verdict.SHED_NETWORK: "Shed: unverified sources of its /24 (/48) open more than their share.",
     Verdict.SHED_REGION: "Shed: unverified sources of its /16 (/32) open more than their share.",
+    Verdict.SHED_SERVICE: "Shed: unverified sources open more flows of this service than CDNs take easily.",
     Verdict.UNVERIFIED: "A SYN in siege that cannot be challenged: a fragment, or no single host's.",
     Verdict.NO_CDN: "No endpoint is left for this service.",
     Verdict.NO_PORT: "No SNAT port is free towards the endpoint.",

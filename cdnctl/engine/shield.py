@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cdnctl.config import Config, ShieldConfig
 from cdnctl.datapath.abi import Budget, Level, Verdict
 from cdnctl.datapath.abi import Shield as KernelShield
+from cdnctl.datapath.counters import CdnTotals
 from cdnctl.datapath.shield import set_budgets
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.shed import DWELL_S, Load, Policy
-from cdnctl.engine.window import Snapshot, Window
+from cdnctl.defence.shed import DWELL_S, Load, Policy, Turn
+from cdnctl.engine.window import Window
 from cdnctl.model import LEVELS, Severity, Shield, ShieldLevel, ShieldWish
 
 KEY_S = 60.0
@@ -21,10 +22,7 @@ PATIENCE_S = 0.9
 """Stacks send a SYN again after a second (RFC 6298, 2.1), and clocks are coarse."""
 _TIMES: dict[ShieldLevel, float] = {"calm": 0.0, "busy": 5.0, "shedding": 1.0, "siege": 0.25}
 """The budgets of the unverified by level, over those of the configuration; 0: none is asked for."""
-_SHED = (
-    Verdict.SHED_VERIFIED, Verdict.SHED_SOURCE, Verdict.SHED_SUSPECT, Verdict.SHED_NETWORK,
-    Verdict.SHED_REGION,
-)  # fmt: skip
+_SHED = tuple(verdict for verdict in Verdict if verdict.name.startswith("SHED_"))
 
 Tell = Callable[[str, str, Severity], None]
 
@@ -48,7 +46,23 @@ class Offered(NamedTuple):
         return max(0.0, 1 - self.proven / self.by_tcp) if self.by_tcp > 0 else 0.0
 
 
-def offered(before: Snapshot, now: Snapshot, tcp: Mapping[int, bool]) -> Offered:
+class Totals(Protocol):
+    """Of the kernel's counters, at a moment: a snapshot has them, and so has a glance."""
+
+    @property
+    def at_ns(self) -> int: ...
+
+    @property
+    def verdicts(self) -> Mapping[Verdict, tuple[int, int]]: ...
+
+    @property
+    def services(self) -> Mapping[int, int]: ...
+
+    @property
+    def cdns(self) -> Mapping[str, CdnTotals]: ...
+
+
+def offered(before: Totals, now: Totals, tcp: Mapping[int, bool]) -> Offered:
     """`tcp` says of services' numbers whether that is their protocol.
 
     A client that is challenged, proves itself and comes again is one, not two.
@@ -83,7 +97,8 @@ class Shielding:
         self._wish = wish
         self._why = ""
         self._since_ns = 0
-        self._before: Snapshot | None = None
+        self._before: Totals | None = None
+        self._glanced: Totals | None = None
         self._key_s = float("-inf")
         self._policy: Policy | None = None
 
@@ -161,7 +176,18 @@ class Shielding:
             return
         came = offered(before, now, self._tcp)
         load = Load(came.flows / came.seconds, came.unverified_share, half_open_share)
-        turn = self._policy.read(load, now_s)
+        self._take(self._policy.read(load, now_s))
+
+    def glance(self, now: Totals, *, armed: bool) -> None:
+        """Between two ticks: has something begun that cannot wait? Raises OSError."""
+        before, self._glanced = self._glanced, now
+        if before is None or not armed or self._policy is None or self._wish() != "auto":
+            return
+        came = offered(before, now, self._tcp)
+        load = Load(came.flows / came.seconds, came.unverified_share, 0.0)
+        self._take(self._policy.glance(load, now.at_ns / 1e9))
+
+    def _take(self, turn: Turn | None) -> None:
         if turn is None:
             return
         self._why, self._since_ns = turn.why, time.time_ns()
@@ -197,6 +223,7 @@ def budgets(config: ShieldConfig, times: float) -> dict[Budget, float]:
         Budget.SOURCE: config.source_flows_per_s * times,
         Budget.NETWORK: config.network_flows_per_s * times,
         Budget.REGION: config.region_flows_per_s * times,
+        Budget.SERVICE: config.flows_per_s * times,
     }
 
 
@@ -207,7 +234,8 @@ def cost(config: Config, level: ShieldLevel) -> str:
     shares = budgets(config.shield, _TIMES[level])
     said = (
         f"who has not proved where he is opens at most {shares[Budget.SOURCE]:,.0f} flows/s,"
-        f" a /24 (/48) {shares[Budget.NETWORK]:,.0f}, a /16 (/32) {shares[Budget.REGION]:,.0f}"
+        f" a /24 (/48) {shares[Budget.NETWORK]:,.0f}, a /16 (/32) {shares[Budget.REGION]:,.0f},"
+        f" and a service takes {shares[Budget.SERVICE]:,.0f} of them"
     )
     if level != "siege":
         return said

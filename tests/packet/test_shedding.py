@@ -21,6 +21,7 @@ SHED = {
     Budget.SOURCE: Verdict.SHED_SOURCE,
     Budget.NETWORK: Verdict.SHED_NETWORK,
     Budget.REGION: Verdict.SHED_REGION,
+    Budget.SERVICE: Verdict.SHED_SERVICE,
 }
 NEIGHBOURS = {
     Budget.SOURCE: ("10.1.2.{}", "10.1.2.200"),
@@ -60,6 +61,15 @@ def test_what_is_over_a_budget_is_shed_and_starves_only_itself(
     assert shield.opens(beside, service) is FORWARDED
     shield.clock.sleep(SECOND_MS)
     assert opened(shield, crowd, service) == {FORWARDED: 6, SHED[budget]: 14}, "a second's worth again"
+
+
+def test_who_comes_from_everywhere_starves_only_the_service_that_he_wants(shield: Shielded) -> None:
+    shield.level(Level.SHEDDING, {Budget.SERVICE: 10}, burst_ms=500)
+    crowd = [f"10.{n}.{n}.{n}" for n in range(20)]
+    assert opened(shield, crowd) == {FORWARDED: 5 + 1, Verdict.SHED_SERVICE: 14}
+    assert shield.opens("10.1.2.3", "www") is FORWARDED
+    shield.verify("10.30.30.30")
+    assert shield.opens("10.30.30.30") is FORWARDED
 
 
 def test_its_rate_is_the_budgets(shield: Shielded) -> None:
@@ -154,8 +164,8 @@ def test_places_are_dealt_anew(shield: Shielded) -> None:
     shield.clock.sleep((1 << 34) / 1e6)
     assert shield.opens("10.1.2.3") is FORWARDED, "another place, where nothing is used up"
     after = {number for number, word in enumerate(budgets.values()) if any(word)}
-    assert len(before) == 6, "three budgets, two rows"
-    assert len(after - before) == 6
+    assert len(before) == 8, "four budgets, two rows"
+    assert len(after - before) == 8
 
 
 def test_few_share_both_places_with_a_noisy_one(shield: Shielded) -> None:

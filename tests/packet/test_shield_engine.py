@@ -55,7 +55,7 @@ def test_the_configuration_is_in_the_kernel(begin: Begin) -> None:
     assert not any(edge.tables.shield.now.ticks), "at calm nothing has a budget"
     put(edge, "shedding")
     shield = edge.tables.shield.now
-    assert [abi.ticks(rate) for rate in (500, 20, 200, 1000)] == list(shield.ticks)
+    assert [abi.ticks(rate) for rate in (500, 20, 200, 1000, 10_000)] == list(shield.ticks)
     assert (shield.trust_ns, shield.patience_ns) == (600 * 10**9, 9 * 10**8)
     put(edge, "siege")
     shield = edge.tables.shield.now

@@ -8,7 +8,15 @@ import random
 
 import pytest
 
-from cdnctl.defence.shed import CLEARLY_LESS, CLEARLY_MORE, DWELL_S, Load, Policy, pressure
+from cdnctl.defence.shed import (
+    CLEARLY_LESS,
+    CLEARLY_MORE,
+    DWELL_S,
+    SUDDEN,
+    Load,
+    Policy,
+    pressure,
+)
 from cdnctl.model import LEVELS, ShieldLevel
 
 FLOWS = 10_000.0
@@ -96,6 +104,38 @@ def test_an_attack_is_met_within_a_second() -> None:
 
 def test_one_reading_is_none() -> None:
     assert not changes(Policy(FLOWS), [CALM, ATTACK, CALM, ATTACK, CALM])
+
+
+def glances(policy: Policy, loads: list[Load], at_s: float = 0.0) -> list[tuple[float, ShieldLevel]]:
+    """The same with a glance each tenth of a second, and no reading."""
+    turns = [(at_s + 0.1 * n, policy.glance(load, at_s + 0.1 * n)) for n, load in enumerate(loads, 1)]
+    return [(at_s, turn.level) for at_s, turn in turns if turn]
+
+
+def test_a_flood_is_seen_at_a_glance() -> None:
+    assert glances(Policy(FLOWS), [CALM, ATTACK, ATTACK, ATTACK]) == [(pytest.approx(0.3), "siege")]
+
+
+def test_one_glance_is_none_and_nothing_moderate_is_seen_at_any() -> None:
+    assert not glances(Policy(FLOWS), [CALM, ATTACK, CALM, ATTACK, CALM])
+    assert not glances(Policy(FLOWS), [times(THRESHOLDS["busy by flows"], SUDDEN - 0.1)] * 50)
+
+
+def test_glances_bring_nothing_down() -> None:
+    policy = Policy(FLOWS, "siege")
+    assert not glances(policy, [CALM] * 2000)
+
+
+@pytest.mark.parametrize("what", THRESHOLDS)
+def test_with_glances_too_a_load_held_at_a_threshold_changes_the_level_once_a_minute(what: str) -> None:
+    chance, policy, found = random.Random(3), Policy(FLOWS), []
+    for n in range(6000):
+        load = times(THRESHOLDS[what], 1 + chance.uniform(-0.28, 0.28))
+        turn = policy.glance(load, n / 10) if n % 5 else policy.read(load, n / 10)
+        if turn:
+            found.append(n / 10)
+    assert all(later - at_s >= DWELL_S for at_s, later in itertools.pairwise(found))
+    assert len(found) <= 3
 
 
 def test_it_may_get_much_worse_at_once() -> None:

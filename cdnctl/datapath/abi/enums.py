@@ -50,18 +50,19 @@ class Verdict(enum.IntEnum):
     SHED_SUSPECT = 39
     SHED_NETWORK = 40
     SHED_REGION = 41
-    UNVERIFIED = 42
-    NO_CDN = 43
-    NO_PORT = 44
-    NO_ROOM = 45
-    NO_LINK = 46
-    NO_ROUTE = 47
-    NO_NEIGHBOUR = 48
-    HELD = 49
-    NO_STAGE = 50
+    SHED_SERVICE = 42
+    UNVERIFIED = 43
+    NO_CDN = 44
+    NO_PORT = 45
+    NO_ROOM = 46
+    NO_LINK = 47
+    NO_ROUTE = 48
+    NO_NEIGHBOUR = 49
+    HELD = 50
+    NO_STAGE = 51
 
 
-VERDICTS = 51
+VERDICTS = 52
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -81,9 +82,10 @@ class Budget(enum.IntEnum):
     SOURCE = 1
     NETWORK = 2
     REGION = 3
+    SERVICE = 4
 
 
-BUDGETS = 4
+BUDGETS = 5
 
 
 class ModelMode(enum.IntEnum):

@@ -121,6 +121,7 @@ def _over_its_share(rig: Rig, bench: Bench) -> Iterator[Row]:
         (Budget.SOURCE, Verdict.SHED_SOURCE),
         (Budget.NETWORK, Verdict.SHED_NETWORK),
         (Budget.REGION, Verdict.SHED_REGION),
+        (Budget.SERVICE, Verdict.SHED_SERVICE),
     ):
         host = _CLIENT._replace(source=next(hosts))
         if budget is Budget.VERIFIED:
