@@ -1,8 +1,8 @@
 """What recordings teach of attacks: how sources behaved, and who of them attacked, as marks say.
 
 A mark `attack NAME from PREFIX, PREFIX` says that from then on these attack, until `attack NAME is over`.
-Every picture of a source's manner while an attack is on is a lesson: of that attack, or, from any other source,
-of an honest one. While none is on all are honest.
+Every picture of a source's manner meanwhile is a lesson: of that attack, or, from any other source, of an
+honest one. While none is on all are honest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cdnctl.model import FEATURES, Event, Frame
@@ -37,16 +37,6 @@ class Lesson(NamedTuple):
 
 
 Networks = list[ipaddress.IPv4Network | ipaddress.IPv6Network]
-
-
-def attack_mark(name: str, prefixes: Sequence[str]) -> str:
-    """The text of the mark that an attack begins with."""
-    return f"attack {name} from {', '.join(prefixes)}"
-
-
-def over_mark(name: str) -> str:
-    """And ends with."""
-    return f"attack {name} is over"
 
 
 def lessons(frames: Iterable[Frame]) -> Iterator[Lesson]:

@@ -1,7 +1,7 @@
 """Fits a linear model to lessons, in whole numbers, and says how well it judges, beside plain thresholds.
 
-It is a logistic regression, honest and attacking sources counting alike; its bias is then moved so that of the
-honest lessons that it has learned from at most `FALSE_ALARMS` are suspicious: whoever is suspected wrongly has
+It is a logistic regression, in which honest and attacking sources count alike; its bias is then moved so that
+of the honest lessons that it learned from at most `FALSE_ALARMS` are suspicious: who is suspected wrongly has
 less of his budget for it, and there are many honest ones. What is judged it has not seen: sources that were
 held out, and each attack once more by a model that has learned nothing of it.
 """
@@ -114,7 +114,7 @@ def _require(learned: Sequence[Lesson], kinds: set[str], leave_out: Sequence[str
     honest = sum(each.attack == HONEST for each in learned)
     if honest < FEWEST or len(learned) - honest < FEWEST:
         raise CdnctlError(
-            f"too little to learn from: {honest} looks at honest sources, {len(learned) - honest} at attackers",
+            f"too little to learn from: {honest} looks at honest sources, {len(learned) - honest} at others",
             f"record for longer, with `cdnctl model observe` and marks of who attacks: {FEWEST} of each",
         )
 

@@ -116,6 +116,8 @@ from cdnctl.model.suspicion import Manner as Manner
 from cdnctl.model.suspicion import ModelMode as ModelMode
 from cdnctl.model.suspicion import ModelWish as ModelWish
 from cdnctl.model.suspicion import Suspicion as Suspicion
+from cdnctl.model.suspicion import attack_mark as attack_mark
+from cdnctl.model.suspicion import over_mark as over_mark
 from cdnctl.model.transactions import Difference as Difference
 from cdnctl.model.transactions import Pending as Pending
 from cdnctl.model.transactions import Revision as Revision

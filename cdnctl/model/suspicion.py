@@ -74,3 +74,13 @@ class Suspicion(Base, frozen=True, kw_only=True):
     """That asked for a flow within the last half minute, and have a place."""
     suspicious: int = 0
     """Of them."""
+
+
+def attack_mark(name: str, prefixes: Sequence[str]) -> str:
+    """The text of the mark that says who attacks from now on; `cdnctl train` learns from it."""
+    return f"attack {name} from {', '.join(prefixes)}"
+
+
+def over_mark(name: str) -> str:
+    """And that nobody does any more."""
+    return f"attack {name} is over"

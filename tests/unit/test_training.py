@@ -12,10 +12,10 @@ import pytest
 
 from cdnctl.cli import main
 from cdnctl.cli.suspicion import read_fit
-from cdnctl.defence.lessons import HONEST, Lesson, attack_mark, lessons, over_mark
+from cdnctl.defence.lessons import HONEST, Lesson, lessons
 from cdnctl.defence.training import FALSE_ALARMS, over_budget, suspects, train
 from cdnctl.errors import CdnctlError
-from cdnctl.model import FEATURES, Event, Fit, Frame, Manner
+from cdnctl.model import FEATURES, Event, Fit, Frame, Manner, attack_mark, over_mark
 from cdnctl.recording.writer import Writer
 
 OF_EACH = 400
