@@ -1,11 +1,10 @@
-"""The model of sources' manners on a live edge: switched, recorded, trained, and what honest clients have of it."""
+"""The model of sources' manners on a live edge: switched, recorded, trained; honest clients under attack."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from cdnctl import paths
 from cdnctl.agent.client import Client
 from cdnctl.cli.suspicion import read_fit
 from cdnctl.datapath import abi
-from cdnctl.lab.attacks.assault import POOL, RATE, SHARE6, Assault
+from cdnctl.lab.attacks.assault import Assault
 from cdnctl.lab.attacks.claims import Honest, honest
 from cdnctl.lab.attacks.kinds import ATTACKS
 from cdnctl.lab.lab import Lab
@@ -28,7 +27,7 @@ LESSONS = {"connection-exhaustion": 400.0, "syn-flood-bots": 2_000.0}
 """What a model learns from, and how fast it comes: of all others it has seen nothing."""
 SCHOOL_S, EXAM_S = 6.0, 12.0
 PORTS = [20_000, 21_499]
-"""Of each SNAT address: 9,000 connections at once by IPv4, which 4,000 slow sources come to in ten seconds."""
+"""Of each SNAT address: 9,000 connections at once by IPv4: as many as slow sources hold in nine seconds."""
 TIMES = 1000
 AS_GOOD = 1.0
 """Per cent of honest requests that a run may differ by from the next, all else alike."""
@@ -111,7 +110,7 @@ def play(
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two attacks."""
     directory = tmp_path_factory.mktemp("school")
     recordings = [directory / f"{name}.cdnrec" for name in LESSONS]
@@ -120,7 +119,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = directory / "made.json"
     done = run_here("train", *map(str, recordings), "-o", str(made))
     print(done)
-    yield made
+    return made
 
 
 def run_here(*words: str) -> str:
