@@ -42,6 +42,7 @@ from cdnctl.config.schema import (
     Limits,
     Log,
     Metrics,
+    ModelConfig,
     PerSource,
     PolicyByClass,
     PolicyName,
@@ -102,6 +103,7 @@ _ONCE: dict[str, type[Struct]] = {
     "log": Log,
     "shield": ShieldConfig,
     "autoban": AutobanConfig,
+    "model": ModelConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

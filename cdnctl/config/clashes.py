@@ -33,6 +33,7 @@ class Tables(NamedTuple):
     log: Fields
     shield: Fields
     autoban: Fields
+    model: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]

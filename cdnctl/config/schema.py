@@ -212,6 +212,15 @@ class ShieldConfig(Table, frozen=True, kw_only=True):
     """UDP from these ports opens no flow: floods are reflected by them."""
 
 
+class ModelConfig(Table, frozen=True, kw_only=True):
+    """`[model]`: of sources' manners. It only tightens budgets of the shield, and bans nobody."""
+
+    mode: Annotated[Literal["off", "observe", "on"], Meta(description='"off", "observe" or "on"')] = "off"
+    """Until an operator says otherwise; on only when a model is loaded."""
+    times: Annotated[int, Meta(ge=2, le=1000, description="a whole number from 2 to 1000")] = 200
+    """A new flow of who is suspicious uses so many times as much of his budget."""
+
+
 class RegionConfig(Table, frozen=True, kw_only=True):
     """`[[region]]`: clients that are near each other."""
 
@@ -347,6 +356,7 @@ class Config(Struct, frozen=True, kw_only=True):
     log: Log = Log()
     shield: ShieldConfig = ShieldConfig()
     autoban: AutobanConfig = AutobanConfig()
+    model: ModelConfig = ModelConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

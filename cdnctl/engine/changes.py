@@ -39,6 +39,7 @@ from cdnctl.model import (
     Drain,
     GetState,
     ListCustomers,
+    LoadModel,
     Mark,
     Note,
     Outcome,
@@ -48,6 +49,7 @@ from cdnctl.model import (
     SetAutoban,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     Stop,
@@ -88,6 +90,8 @@ class Changes:
             SetMode: switches.mode,
             SetShield: switches.shield,
             SetAutoban: switches.autoban,
+            SetModel: switches.model,
+            LoadModel: switches.load_model,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -247,6 +251,8 @@ class Changes:
             "observing": state.observing,
             "shield": state.shield,
             "autoban": state.autoban,
+            "model": state.model,
+            "fit": state.fit.name,
             "blocks": len(self._engine.blocks.wanted),
         }
 

@@ -5,7 +5,7 @@
     autoban          the mode that operators want              ban PREFIX      the automatic one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
     attachment       whether the edge is attached              config          which text is in force
-    shield           the level that operators want
+    shield           the level that operators want             model mode, fit   what the model does, and it
 
 Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
 somebody else was quicker, and taken back.
@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Allowed, Block
+from cdnctl.model import Allowed, Block, Fit
 from cdnctl.state import CustomerLimit, State
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ ATTACHMENT = "attachment"
 CONFIG = "config"
 SHIELD = "shield"
 AUTOBAN = "autoban"
+MODEL_MODE, MODEL_FIT = "model mode", "model fit"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
@@ -100,6 +101,7 @@ def words(what: str) -> str:
         CONFIG: "the configuration in force",
         SHIELD: "the level of the shield",
         AUTOBAN: "whether bans set themselves",
+        "model": "what the model does" if name == "mode" else "the model of sources' manners",
     }[kind]
 
 
@@ -118,6 +120,8 @@ def _shown(what: str, value: Any) -> str:
         return "none"
     if kind == "limit" and isinstance(value, dict):
         return ", ".join(f"{name} {limit:g}" for name, limit in value.items() if limit) or "none"
+    if kind == "model" and isinstance(value, dict):
+        return str(value["name"]) or "none"
     return "set" if isinstance(value, dict) else str(value)
 
 
@@ -164,6 +168,10 @@ def of_state(state: State, what: str) -> Any:
             return state.shield
         case "autoban":
             return state.autoban
+        case "model" if name == "mode":
+            return state.model
+        case "model":
+            return to_builtins(state.fit)
     raise KeyError(what)
 
 
@@ -178,7 +186,7 @@ def objects_of(state: State) -> Iterator[str]:
     yield from map(drain, state.drained)
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
-    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, AUTOBAN)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, AUTOBAN, MODEL_MODE, MODEL_FIT)
 
 
 def with_values(state: State, values: Mapping[str, Any]) -> State:
@@ -186,7 +194,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
     armed, observing, detached = state.armed, state.observing, state.detached
-    shield, autoban = state.shield, state.autoban
+    shield, autoban, model, fit = state.shield, state.autoban, state.model, state.fit
     for what, value in values.items():
         kind, _, name = what.partition(" ")
         match kind:
@@ -209,6 +217,10 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 shield = value
             case "autoban":
                 autoban = value
+            case "model" if name == "mode":
+                model = value
+            case "model":
+                fit = convert(value, Fit)
     return replace(
         state,
         weights=weights,
@@ -220,6 +232,8 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         detached=detached,
         shield=shield,
         autoban=autoban,
+        model=model,
+        fit=fit,
     )
 
 
@@ -271,6 +285,8 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
         yield lambda: _stamped(lambda: engine.shielding.put(by_kind[SHIELD][SHIELD]))
     if AUTOBAN in by_kind:
         yield lambda: _stamped(lambda: engine.banning.put(by_kind[AUTOBAN][AUTOBAN]))
+    if "model" in by_kind:
+        yield lambda: _stamped(engine.suspecting.put)
     if _SWITCH in by_kind:
         yield lambda: _put_switches(engine, by_kind[_SWITCH])
     if ATTACHMENT in by_kind:

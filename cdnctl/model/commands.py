@@ -14,6 +14,7 @@ from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
 from cdnctl.model.shield import ShieldWish
+from cdnctl.model.suspicion import Fit, ModelWish
 from cdnctl.model.transactions import Difference, Revision
 
 
@@ -89,6 +90,20 @@ class SetAutoban(Change, frozen=True, kw_only=True, tag="autoban"):
     """Whether blocks set themselves; off lifts those that did. `config`: what the configuration says."""
 
     mode: BanWish
+
+
+class SetModel(Change, frozen=True, kw_only=True, tag="model"):
+    """What the model of sources' manners does; `config`: what the configuration says."""
+
+    mode: ModelWish
+
+
+class LoadModel(Change, frozen=True, kw_only=True, tag="load-model"):
+    """The model to weigh sources by from now on; one without a name: none."""
+
+    fit: Fit
+    file: str = ""
+    """Where it was read, for the journal."""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -274,6 +289,8 @@ AnyChange = (
     | SetMode
     | SetShield
     | SetAutoban
+    | SetModel
+    | LoadModel
     | SetLimit
     | Allow
     | Disallow

@@ -47,6 +47,8 @@ _ENUMS = {
     "client_flag": abi.ClientFlag,
     "level": abi.Level,
     "budget": abi.Budget,
+    "model_mode": abi.ModelMode,
+    "feature": abi.Feature,
 }
 _PREFIX = {
     "mode_flag": "MODE_",
@@ -66,8 +68,13 @@ _PREFIX = {
     "client_flag": "CLIENT_",
     "level": "LEVEL_",
     "budget": "BUDGET_",
+    "model_mode": "MODEL_",
+    "feature": "FEATURE_",
 }
-_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS"}
+_NOT_A_VALUE = {
+    "VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "MODEL_MODES",
+    "FEATURES",
+}  # fmt: skip
 """How many there are, and such: `abi` has them by these names."""
 
 
@@ -278,6 +285,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("verified", abi.Address, abi.Verified),
         ("budgets", INDEX, WORD),
         ("retries", INDEX, abi.RetrySet),
+        ("manners", INDEX, abi.Manner),
+        ("models", INDEX, abi.Model),
         ("hops", INDEX, abi.Hop),
         ("verdicts", INDEX, abi.Count),
         ("cdn_counts", INDEX, abi.CdnCount),
