@@ -36,6 +36,7 @@ missing_on_edge() {
 missing_in_lab() {
 	command -v ethtool >/dev/null || echo ethtool   # the lab turns checksum offload off
 	command -v nginx >/dev/null || echo nginx-light # the lab's CDNs
+	command -v nft >/dev/null || echo nftables      # a firewall before the lab's clients
 	command -v tmux >/dev/null || echo tmux         # tests of the console in a real terminal
 	command -v asciinema >/dev/null || echo asciinema # reads our casts in the tests
 	command -v strace >/dev/null || echo strace     # tests of what a save leaves that is interrupted
@@ -54,7 +55,6 @@ missing_witnesses() {
 missing_peers() {
 	command -v haproxy >/dev/null || echo haproxy
 	[[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || echo libnginx-mod-stream
-	command -v nft >/dev/null || echo nftables
 	command -v wrk >/dev/null || echo wrk # the load
 	command -v xdp-filter >/dev/null || echo xdp-tools
 }

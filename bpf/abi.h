@@ -27,6 +27,7 @@
 #define NO_SLOT 0xffffffff /* of a flow whose replies do not come back through the box */
 #define NOWHERE 0xffff	   /* no endpoint */
 #define QUIC_ID_MAX 20	   /* bytes of a connection id (RFC 9000, 17.2) */
+#define PORT_WORDS 1024	   /* of 64 bits: a bit for each port */
 
 /* Every packet ends in exactly one of these; the order is the order of the counters. */
 enum verdict {
@@ -42,9 +43,18 @@ enum verdict {
 	ECHOED,	       /* a ping of a VIP, answered */
 	SAID_TOO_BIG,  /* answered with packet too big */
 	SAID_TOO_LATE, /* answered with time exceeded */
+	CHALLENGED,    /* a SYN, answered with a cookie that its source has to send back */
+	PROVED,	       /* the cookie came back: consumed, and its source is verified */
 	/* dropped */
 	BLOCKED,
 	MALFORMED,
+	IMPOSSIBLE, /* TCP flags that no stack sends together */
+	LAND,	    /* from the very address that it is for */
+	SPOOFED,    /* from an address that nobody out there has: of many, of none, our own */
+	BOGON, /* from a private or reserved address, by an interface that faces the internet */
+	SYN_WITH_DATA,
+	SHORT_INITIAL, /* QUIC's first datagram, too short for any server */
+	REFLECTED,     /* from the port of a service that floods are reflected by */
 	FRAGMENT,
 	UNSUPPORTED,
 	NO_CHECKSUM, /* UDP over IPv6 must have one */
@@ -60,6 +70,14 @@ enum verdict {
 	OVER_QUOTA,	   /* of a customer: packets or bytes */
 	OVER_FLOW_QUOTA,   /* of a customer: new flows */
 	OVER_SOURCE_QUOTA, /* of a single source */
+	/* shed: over the share of new flows that the shield leaves */
+	SHED_VERIFIED, /* to a source that has proved where it is, */
+	SHED_SOURCE,   /* to one that has not, */
+	SHED_SUSPECT,  /* to one whose manner is suspicious, */
+	SHED_NETWORK,  /* to all such of a /24 (/48), */
+	SHED_REGION,   /* of a /16 (/32), */
+	SHED_SERVICE,  /* or of everywhere, for one service */
+	UNVERIFIED,    /* a SYN in siege that cannot be challenged */
 	NO_CDN,
 	NO_PORT,
 	NO_ROOM,
@@ -70,6 +88,25 @@ enum verdict {
 	NO_STAGE, /* a step of the pipeline is not loaded: never, if all is well */
 	VERDICTS,
 	FIRST_DROP = BLOCKED,
+};
+
+/* How hard it is for new flows; see struct shield. */
+enum level {
+	LEVEL_CALM = 0,
+	LEVEL_BUSY,
+	LEVEL_SHEDDING,
+	LEVEL_SIEGE, /* and who opens a TCP connection has to prove first that he is where he says */
+};
+
+/* Whose new flows a budget is for. */
+enum budget {
+	BUDGET_VERIFIED =
+		0,	/* each source that has proved where it is; who has not shares the rest: */
+	BUDGET_SOURCE,	/* a /32, of IPv6 a /64 */
+	BUDGET_NETWORK, /* a /24, a /48 */
+	BUDGET_REGION,	/* a /16, a /32 */
+	BUDGET_SERVICE, /* everybody's, for one service: a flood of it starves no other */
+	BUDGETS,
 };
 
 enum mode_flag {
@@ -87,9 +124,11 @@ enum stage {
 	STAGE_CLAMPING,	     /* a SYN that promises more than its path takes */
 	STAGE_ICMP,
 	STAGE_FRAGMENT,
-	STAGE_QUIC,    /* learn a server's connection id */
-	STAGE_SENDING, /* what did not take the express lane, and leaves */
-	STAGE_ANSWER,  /* packets of our own making */
+	STAGE_QUIC,	 /* learn a server's connection id */
+	STAGE_CHALLENGE, /* in siege: who has not proved yet where he is? */
+	STAGE_WEIGHING,	 /* how does its source behave? only with a model */
+	STAGE_SENDING,	 /* what did not take the express lane, and leaves */
+	STAGE_ANSWER,	 /* packets of our own making */
 	STAGES,
 };
 
@@ -236,6 +275,103 @@ struct settings {
 	__u64 slow_start_ns;
 	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
 	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
+	__u32 model; /* enum model_mode, and MODEL_SECOND when it is the second of `models` */
+	__u32 pad;
+};
+
+/*
+ * What is asked of new flows under attack, and who is let in at no level; the agent writes it. Of the keys one is
+ * handed out in cookies, and both are taken back: it changes the other one, and then which it is.
+ */
+struct shield {
+	__u32 level;	/* enum level */
+	__u32 key_now;	/* which key is handed out: 0 or 1 */
+	__u32 syn_data; /* not 0: a SYN may carry none */
+	__u32 pad;
+	__u64 outside; /* bit n: link n faces the internet, where nobody has a reserved address */
+	__u64 key[2][2];
+	__u64 patience_ns; /* who sends its SYN again after so long is let in within its budgets */
+	__u64 trust_ns;	   /* a source is verified for so long */
+	__u64 ticks[BUDGETS]; /* what a new flow costs: as in struct limit; 0: nothing */
+	__u64 burst_ticks;
+};
+
+/* A source that has proved where it is: by a challenge, a handshake, or a connection id of QUIC. */
+struct verified {
+	__u64 until_ns;
+	__u64 flows_at; /* its budget */
+};
+
+/* What is done with the manner of sources. */
+enum model_mode {
+	MODEL_OFF = 0,
+	MODEL_OBSERVE, /* it is kept and weighed, and decides nothing */
+	MODEL_ON,      /* who is suspicious has less of his budget */
+	MODEL_MODES,
+};
+#define MODEL_SECOND 4
+
+/* What is weighed of a source, each from 0 to 255; where it says "by octaves", as histogram.h has them. */
+enum feature {
+	FEATURE_RATE = 0,   /* flows it has asked for of late, by octaves */
+	FEATURE_UNFINISHED, /* the share of them that it has not finished the handshake of */
+	FEATURE_OPEN,	    /* finished, and not ended, by octaves */
+	FEATURE_HELD,	    /* the share of finished ones that these are */
+	FEATURE_FRUITLESS,  /* the share of those ended that were answered nothing */
+	FEATURE_GAP,	    /* from one flow to the next, by octaves of 2^20 ns */
+	FEATURE_BYTES,	    /* of its first packets, eighths */
+	FEATURE_KNOWN,	    /* since it first came, by octaves of 2^20 ns */
+	FEATURES,
+};
+
+/*
+ * Linear: suspicious is whose weights times features come to more than 0, with the bias. There are two, one that
+ * is used and one to write the next into.
+ */
+struct model {
+	__s32 weight[FEATURES];
+	__s64 bias;
+	__u32 times; /* a new flow of who is suspicious costs his budget so many */
+	__u32 pad;
+};
+
+/*
+ * How a source behaves; a cache line, at one of two places that a hash says. Moments are in 2^20 ns; what is
+ * counted is in sixteenths, and halved for each 2^34 ns. CPUs that write at the same time lose a flow's part.
+ */
+#define MANNERS 16384
+#define MANNER_ONE 16
+struct manner {
+	struct address source;
+	__u32 first;  /* moment that it came, */
+	__u32 seen;   /* and that it last asked for a flow */
+	__u32 flows;  /* asked for, */
+	__u32 proven; /* with a finished handshake, */
+	__u32 ended;  /* and of those, */
+	__u32 fruitless;
+	__u32 gap;   /* means: moments between flows, */
+	__u32 bytes; /* and of first packets */
+	__s64 score; /* when it was last weighed */
+	__u8 feature[FEATURES];
+};
+
+/*
+ * Budgets of those that have not: words of GCRA, two for each, at places that a hash says, which the one
+ * that is less used up speaks for (a count-min sketch, updated conservatively: Estan and Varghese, 2002).
+ * Nobody has an entry, and a word that is not used is idle again by itself. Places are dealt anew every
+ * 2^34 ns, so that who shares both of his with a flood does so for seconds.
+ */
+#define BUDGET_ROWS 2
+#define BUDGET_COLUMNS 4096
+
+/*
+ * SYNs that were challenged of late: a mark in the upper half of a word and when it came, in 2^20 ns, in the
+ * other. A set is a cache line; of its words the oldest is overwritten.
+ */
+#define RETRY_SETS 65536
+#define RETRY_WAYS 8
+struct retry_set {
+	__u64 word[RETRY_WAYS];
 };
 
 struct identity {

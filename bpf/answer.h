@@ -121,29 +121,18 @@ static __always_inline int head_answer(struct packet *pkt, __u8 protocol, __u32 
 	}
 }
 
-/* A reset, as RFC 9293, 3.10.7.1 has it for a segment of no connection. */
-static __always_inline int answer_reset(struct packet *pkt, int verdict, int otherwise)
+/* A segment with no data and no options. */
+static __always_inline bool answer_segment(struct packet *pkt, __u32 sequence, __u32 acknowledge,
+					   __u8 flags)
 {
 	struct facts *its = pkt->its;
-	__u32 sequence = 0, acknowledge = 0;
-	__u8 flags = TCP_RST;
 	struct tcphdr *tcp;
 	int sum;
 
-	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) ||
-	    !may_answer(pkt, ANSWER_RESETS))
-		return otherwise;
-	if (its->flags & TCP_ACK) {
-		sequence = its->acknowledged;
-	} else {
-		acknowledge = bpf_htonl(bpf_ntohl(its->sequence) + its->payload +
-					!!(its->flags & TCP_SYN) + !!(its->flags & TCP_FIN));
-		flags |= TCP_ACK;
-	}
 	sum = head_answer(pkt, IPPROTO_TCP, sizeof(*tcp));
 	tcp = header_at(pkt, its->l4, sizeof(*tcp));
 	if (sum < 0 || !tcp)
-		return otherwise;
+		return false;
 	__builtin_memset(tcp, 0, sizeof(*tcp));
 	tcp->source = its->target_port;
 	tcp->dest = its->source_port;
@@ -155,7 +144,38 @@ static __always_inline int answer_reset(struct packet *pkt, int verdict, int oth
 	       bpf_htons((5 << 12) | flags);
 	tcp->check = ~fold(sum);
 	pkt->action = XDP_TX;
-	return verdict;
+	return true;
+}
+
+/* A reset, as RFC 9293, 3.10.7.1 has it for a segment of no connection. */
+static __always_inline int answer_reset(struct packet *pkt, int verdict, int otherwise)
+{
+	struct facts *its = pkt->its;
+	__u32 sequence = 0, acknowledge = 0;
+	__u8 flags = TCP_RST;
+
+	if (its->protocol != IPPROTO_TCP || (its->flags & TCP_RST) ||
+	    !may_answer(pkt, ANSWER_RESETS))
+		return otherwise;
+	if (its->flags & TCP_ACK) {
+		sequence = its->acknowledged;
+	} else {
+		acknowledge = bpf_htonl(bpf_ntohl(its->sequence) + its->payload +
+					!!(its->flags & TCP_SYN) + !!(its->flags & TCP_FIN));
+		flags |= TCP_ACK;
+	}
+	return answer_segment(pkt, sequence, acknowledge, flags) ? verdict : otherwise;
+}
+
+/*
+ * The challenge, see challenge.h: an ACK, shorter than the SYN or as long. As many as there are SYNs: it is not
+ * limited, or who is spoofed often enough would keep others from proving themselves.
+ */
+static __always_inline int answer_challenge(struct packet *pkt)
+{
+	if (!is_between_hosts(pkt) || !answer_segment(pkt, 0, pkt->its->cookie, TCP_ACK))
+		return UNVERIFIED;
+	return CHALLENGED;
 }
 
 /* -- pings -- */
@@ -295,11 +315,19 @@ static __always_inline bool answer_error(struct packet *pkt)
 
 static __always_inline int answer_with(struct packet *pkt)
 {
-	switch (pkt->its->onward) {
+	__u32 answer = pkt->its->onward;
+	int verdict =
+		answer == RESET_TO_CLIENT || answer == ANSWER_ECHO ? check_sender(pkt) : GO_ON;
+
+	if (verdict != GO_ON)
+		return verdict;
+	switch (answer) {
 	case RESET_TO_CLIENT:
 		return answer_reset(pkt, RESET_CLIENT, UNKNOWN_FLOW);
 	case RESET_TO_CDN:
 		return answer_reset(pkt, RESET_CDN, STALE_REPLY);
+	case ANSWER_CHALLENGE:
+		return answer_challenge(pkt);
 	case ANSWER_ECHO:
 		return answer_echo(pkt);
 	case ANSWER_TOO_BIG:

@@ -39,9 +39,14 @@
 #include "flow.h"
 #include "quic.h"
 #include "clamp.h"
+#include "verified.h"
 #include "handshake.h"
 #include "reply.h"
 #include "ids.h"
+#include "strange.h"
+#include "shed.h"
+#include "manner.h"
+#include "challenge.h"
 #include "opening.h"
 #include "icmp.h"
 #include "fragment.h"
@@ -56,7 +61,11 @@ static __always_inline __u32 stage_of(int verdict)
 	case TO_HANDSHAKE:
 		return STAGE_HANDSHAKE;
 	case TO_OPENING:
+	case TO_LETTING_IN:
 		return STAGE_OPENING;
+	case TO_WEIGHING:
+	case TO_NOTING:
+		return STAGE_WEIGHING;
 	case TO_PICKING:
 		return STAGE_PICKING;
 	case TO_BINDING:
@@ -69,12 +78,26 @@ static __always_inline __u32 stage_of(int verdict)
 		return STAGE_FRAGMENT;
 	case TO_QUIC:
 		return STAGE_QUIC;
+	case TO_CHALLENGE:
+		return STAGE_CHALLENGE;
 	case TO_CDN:
 	case TO_CLIENT:
 		return STAGE_SENDING;
 	default:
 		return STAGE_ANSWER;
 	}
+}
+
+/*
+ * The verdict of a stage that has many, by way of a map: to the verifier it is any number then, and what follows is
+ * walked once, not once for each way to each verdict.
+ */
+static __always_inline int whatever(struct packet *pkt, int verdict)
+{
+	if (!pkt->its)
+		return verdict;
+	*(volatile __u32 *)&pkt->its->onward = verdict;
+	return *(volatile __u32 *)&pkt->its->onward;
 }
 
 /* The one way out: be done with it, or hand it to the next stage. */
@@ -111,7 +134,9 @@ int edge(struct xdp_md *ctx)
 		verdict = follow(&pkt); /* is it steady all the same, or does it begin or end? */
 	if (verdict == TO_HANDSHAKE)
 		verdict = hold(&pkt); /* are flows being moved? */
-	return leave(&pkt, verdict);
+	if (verdict == TO_HANDSHAKE)
+		verdict = besiege(&pkt); /* must its source prove first where it is? */
+	return leave(&pkt, whatever(&pkt, verdict));
 }
 
 /* A flow that begins or ends. */
@@ -119,15 +144,41 @@ int handshake(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, follow_change(&pkt)) : NO_STAGE);
+	return leave(&pkt,
+		     resume(ctx, &pkt)
+			     ? noted(&pkt, whatever(&pkt, check_promise(&pkt, follow_change(&pkt))))
+			     : NO_STAGE);
+}
+
+/* In siege, a source that has to prove where it is, or just has. */
+int challenge(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, challenge_source(&pkt)) : NO_STAGE);
 }
 
 /* A new flow: whose is it, what for, and may it? */
 int opening(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
+	int verdict = TO_LETTING_IN;
 
-	return leave(&pkt, resume(ctx, &pkt) ? open_flow(&pkt) : NO_STAGE);
+	if (!resume(ctx, &pkt))
+		return leave(&pkt, NO_STAGE);
+	if (pkt.its->onward != TO_LETTING_IN)
+		verdict = open_flow(&pkt);
+	if (verdict == TO_LETTING_IN)
+		verdict = let_in(&pkt);
+	return leave(&pkt, whatever(&pkt, verdict));
+}
+
+/* How does its source behave? Of a new flow before it is let in, of another when it begins or ends. */
+int weighing(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? watch_source(&pkt) : NO_STAGE);
 }
 
 /* Which CDN is best for it now? */
@@ -143,7 +194,8 @@ int binding(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? check_promise(&pkt, bind_flow(&pkt)) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, check_promise(&pkt, bind_flow(&pkt)))
+					     : NO_STAGE);
 }
 
 /* A SYN that may promise more than its path takes. */
@@ -159,7 +211,7 @@ int icmp(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? handle_icmp(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, handle_icmp(&pkt)) : NO_STAGE);
 }
 
 /* A first fragment, about to be sent, or one that follows. */
@@ -167,7 +219,7 @@ int fragment(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? follow_fragment(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, follow_fragment(&pkt)) : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */
@@ -175,7 +227,7 @@ int quic(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? follow_id(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? noted(&pkt, follow_id(&pkt)) : NO_STAGE);
 }
 
 /* No packet's: run by the agent, to collect what is over. */
@@ -191,7 +243,7 @@ int sending(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? send_onward(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, send_onward(&pkt)) : NO_STAGE);
 }
 
 /* A packet of our own goes back. */

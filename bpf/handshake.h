@@ -71,8 +71,10 @@ static __always_inline void note_close(struct packet *pkt, struct slot *slot, __
 		set_flags(slot, FLOW_RESET);
 	else if (((set_flags(slot, fin) | fin) & both) != both)
 		return;
-	if (slot->state == SLOT_ESTABLISHED)
+	if (slot->state == SLOT_ESTABLISHED) {
 		count_closed(pkt->its->cdn);
+		pkt->its->happened |= AN_END;
+	}
 	SET(slot->state, SLOT_CLOSING);
 	SET(slot->since_ns, coarse_now(pkt));
 }
@@ -198,11 +200,16 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 	struct facts *its = pkt->its;
 	struct cdn_count *count = count_of(flow->cdn);
 	bool begun = its->belongs == TO_HALF_OPEN;
-	struct flow steady = *flow;
 	struct flow_key key = {};
+	struct flow steady;
 
-	key_of(pkt, &key);
 	its->client = its->source;
+	if (proven && slot) { /* of a direct return the proof can be guessed */
+		trust(pkt);
+		its->happened |= A_PROOF;
+	}
+	steady = *flow;
+	key_of(pkt, &key);
 	if (its->protocol == IPPROTO_TCP)
 		steady.isn =
 			bpf_ntohl(its->sequence); /* from here on: the end of what it has sent */

@@ -43,6 +43,9 @@ PINNED("array", __u32, __u32, mode, 1, 0);
 /* until when what would change a flow waits, see flow.h; it ends by itself */
 PINNED("array", __u32, __u64, held_until, 1, 0);
 PINNED("array", __u32, struct settings, settings, 1, 0);
+PINNED("array", __u32, struct shield, shields, 1, 0);
+/* UDP's source ports that nobody opens a flow from: bit n of word w is port 64 w + n */
+PINNED("array", __u32, __u64, amplifiers, PORT_WORDS, 0);
 /* whose the pins are, see cdnctl/datapath/program.py; user space only */
 PINNED("array", __u32, struct identity, identity, 4, 0);
 /* VIPs and SNAT addresses: is this packet ours at all? */
@@ -94,6 +97,13 @@ PINNED("array", __u32, struct meter, loads, MAX_CDNS, 0);
 PINNED("array", __u32, struct meter, meters, MAX_CUSTOMERS, 0);
 PINNED("lru_hash", struct address, struct meter, sources, 65536, 0);
 PINNED("percpu_array", __u32, struct sketch, sketches, 1, 0);
+/* who may open flows under attack, see shed.h and challenge.h; entries are made by a proof alone */
+PINNED("lru_hash", struct address, struct verified, verified, 65536, 0);
+PINNED("array", __u32, __u64, budgets, (BUDGETS - 1) * BUDGET_ROWS * BUDGET_COLUMNS, 0);
+PINNED("array", __u32, struct retry_set, retries, RETRY_SETS, 0);
+/* how sources behave, see manner.h, and what is thought of it: one of the two that settings.model says */
+PINNED("array", __u32, struct manner, manners, MANNERS, BPF_F_MMAPABLE);
+PINNED("array", __u32, struct model, models, 2, 0);
 /* by endpoint and SNAT address: routes may depend on who sends */
 PINNED("percpu_array", __u32, struct hop, hops, MAX_ENDPOINTS *MAX_SNAT, 0);
 PINNED("percpu_array", __u32, struct count, verdicts, VERDICTS, 0);

@@ -31,11 +31,16 @@ enum onward {
 	TO_ICMP,
 	TO_FRAGMENT,
 	TO_QUIC,
+	TO_CHALLENGE,
+	TO_WEIGHING,
+	TO_LETTING_IN,	 /* opened, and weighed */
+	TO_NOTING,	 /* sent on, once what it says of its client is noted */
 	RESET_TO_CLIENT, /* answer with a packet of our own */
 	RESET_TO_CDN,
 	ANSWER_ECHO,
 	ANSWER_TOO_BIG,
 	ANSWER_TOO_LATE,
+	ANSWER_CHALLENGE,
 };
 
 /* Packets of our own making; who provokes one kind of them must not silence the others. */
@@ -62,6 +67,12 @@ enum begins {
 	BEGINS_CONNECTION,    /* any server may answer */
 	BEGINS_ANOTHER_WAY,   /* of a connection under way: one server knows it */
 	BEGINS_IN_THE_MIDDLE, /* of a connection that nobody knows */
+};
+
+/* What it says of its client's manner. */
+enum happening {
+	A_PROOF = 1, /* its handshake is finished */
+	AN_END = 2,
 };
 
 /* How a packet is rewritten. */
@@ -114,7 +125,9 @@ struct facts {
 	__u32 mtu;     /* that it is too big for */
 	__u32 service; /* of a flow to be opened */
 	__u32 rescue;  /* that flow is taken from its CDN */
-	__u16 l3;      /* offsets in the frame */
+	__u32 cookie;  /* that its source is to send back */
+	__u32 times; /* that a new flow costs its source's budget: more than once when that is suspicious */
+	__u16 l3; /* offsets in the frame */
 	__u16 l4;
 	__u16 outer; /* VLAN tags */
 	__u16 inner;
@@ -135,8 +148,10 @@ struct facts {
 	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
 	__u8 traffic_class;
 	__u8 region;
-	__u8 begins; /* of a flow to be opened: enum begins */
-	__u8 tells;  /* its first packet would be answered: silence says something */
+	__u8 begins;   /* of a flow to be opened: enum begins */
+	__u8 tells;    /* its first packet would be answered: silence says something */
+	__u8 happened; /* of its client's flow, to be noted: enum happening */
+	__u8 after;    /* what is done with it then: TO_CDN or TO_CLIENT */
 	struct quote quote;
 };
 
@@ -303,10 +318,27 @@ static __always_inline __u32 fold_address(const struct address *a)
 	return is_ipv4(a) ? a->word[3] : mix(low ^ ((__u64)mix(high) << 16));
 }
 
+/* One host: a /32, of IPv6 a /64. Without a branch, which to the verifier would be two ways for all that follows. */
+static __always_inline void source_of(struct packet *pkt, struct address *source)
+{
+	__u32 kept = (__s32)(pkt->its->family - 6) >> 31;
+
+	asm volatile("" : "+r"(kept));
+	*source = pkt->its->client;
+	source->word[2] &= kept;
+	source->word[3] &= kept;
+}
+
 /* What counts as one network: a /24, of IPv6 a hash of the /48. */
 static __always_inline __u32 network_of(const struct address *a)
 {
 	if (is_ipv4(a))
 		return a->word[3] & bpf_htonl(0xffffff00);
 	return mix(((__u64)a->word[0] << 32) | (a->word[1] & bpf_htonl(0xffff0000)));
+}
+
+/* And as one region: a /16, of IPv6 a /32. */
+static __always_inline __u32 region_of(const struct address *a)
+{
+	return is_ipv4(a) ? a->word[3] & bpf_htonl(0xffff0000) : a->word[0];
 }

@@ -175,6 +175,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	its->protocol = 0;
 	its->flags = 0;
 	its->family = 0;
+	its->happened = 0;
 	its->mode = *mode_now;
 	its->policy = *(volatile const __u32 *)&pkt->set->generation;
 	NOTE(NOTED_MODE, its->mode, its->policy);
@@ -302,9 +303,9 @@ static __always_inline int parse_tcp(struct packet *pkt)
 	its->flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 	/* a SYN may carry ACK, ECE and CWR; with FIN or RST it is nobody's */
 	if ((its->flags & TCP_SYN) && (its->flags & (TCP_FIN | TCP_RST)))
-		return MALFORMED;
+		return IMPOSSIBLE;
 	if (!(its->flags & (TCP_SYN | TCP_ACK | TCP_RST)))
-		return MALFORMED;
+		return IMPOSSIBLE;
 	return GO_ON;
 }
 

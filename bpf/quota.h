@@ -43,16 +43,6 @@ static __always_inline void know_customer(struct packet *pkt)
 #define CELL_MAX ((1U << CELL_SHIFT) - 1)
 #define OLDEST 63 /* periods; and in 64 bits one can shift so far */
 
-/* One host: a /32, of IPv6 a /64. */
-static __always_inline void source_of(struct packet *pkt, struct address *source)
-{
-	*source = pkt->its->client;
-	if (pkt->its->family == 6) {
-		source->word[2] = 0;
-		source->word[3] = 0;
-	}
-}
-
 /*
  * Count in a cell, which each period has halved: nobody has to go over all of them. No branches, for
  * the verifier would walk each way through all the rows; a cell that overflows looks old, and begins anew.

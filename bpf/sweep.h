@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#define SLOTS_AT_ONCE 16
+#define SLOTS_AT_ONCE 8
 #define SWEEP_ON XDP_DROP   /* there are more */
 #define SWEEP_DONE XDP_PASS /* the round is over */
 

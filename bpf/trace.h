@@ -37,13 +37,26 @@ enum note_kind {
 	NOTED_HOP,   /* link, and MTU in the bits above 32; verdict, 1 << 8 when asked just now */
 	NOTED_OUT,   /* interface the packet would leave by */
 	NOTED_EVENT, /* enum event_kind and reason in the bits above 8 that would be told; endpoint */
-	NOTED_VERDICT, /* the last word, the CDN it is counted for */
+	NOTED_SHIELD, /* enum level that its new flow is judged under */
+	NOTED_STANDING, /* enum standing of its source; until when it is verified, or how old its first SYN is */
+	NOTED_BUDGET,	/* the verdict of its source's budget */
+	NOTED_MODEL,	/* score of its source, enum model_mode */
+	NOTED_FEATURES, /* what was weighed, a byte each from the lowest on */
+	NOTED_VERDICT,	/* the last word, the CDN it is counted for */
 };
 
 enum exemption {
 	EXEMPT_ALLOWED = 1, /* by an allowed prefix */
 	EXEMPT_MANAGEMENT,
 	EXEMPT_NEIGHBOUR, /* asks who is whose neighbour */
+};
+
+enum standing {
+	STANDING_STRANGER = 0,
+	STANDING_VERIFIED,
+	STANDING_AGAIN,	 /* a stranger that sends its SYN again, as patiently as a real stack */
+	STANDING_PROVES, /* it sends the cookie back */
+	STANDING_FAILS,	 /* a reset with another number */
 };
 
 enum claim {

@@ -61,6 +61,8 @@ MAX_VIEWERS = 48
 """Seats that clients of the view socket may take: watchers never lock the operators out."""
 MAX_WATCHES = 8
 """Clients that may watch packets at the same time: each costs a look at every sample."""
+LOOK_S = 0.1
+"""So often the engine looks out for what cannot wait for the next frame."""
 FAREWELL_S = 0.2
 """How long a client that is turned away may take to send its hello."""
 TERMS_LIMIT = 64
@@ -75,6 +77,8 @@ class Engine(Protocol):
     """What the server needs of `cdnctl.engine.engine.Engine`."""
 
     def frame(self) -> Frame: ...
+
+    def look(self) -> None: ...
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
@@ -335,7 +339,22 @@ class Server:
         while True:
             self._take()
             due = max(due + FRAME_INTERVAL_S, loop.time())
-            await asyncio.sleep(due - loop.time())
+            while (left_s := due - loop.time()) > LOOK_S:
+                await asyncio.sleep(LOOK_S)
+                self._look_out()
+            await asyncio.sleep(max(0.0, left_s))
+
+    def _look_out(self) -> None:
+        """Between two frames; a failure is told once, as one of those is."""
+        try:
+            self._engine.look()
+        except Exception as error:
+            self._say_trouble("no look", error)
+
+    def _say_trouble(self, what: str, error: Exception) -> None:
+        if (trouble := f"{what}: {type(error).__name__}: {error}") != self._frame_trouble:
+            self._frame_trouble = trouble
+            log.exception("%s", trouble)
 
     def _take(self) -> None:
         """A frame, and the packets of its time."""
@@ -351,9 +370,7 @@ class Server:
             )
             message = protocol.encode(protocol.FrameMessage(frame=frame))
         except Exception as error:
-            if (trouble := f"{type(error).__name__}: {error}") != self._frame_trouble:
-                self._frame_trouble = trouble
-                log.exception("no frame: %s", trouble)
+            self._say_trouble("no frame", error)
             return
         self._frame_trouble = ""
         self._newest, self._page = frame, None

@@ -295,6 +295,9 @@ def _headline(out: Console, picture: Frame) -> None:
     if picture.held_back is not None:
         held = picture.held_back
         out.print(Text(f"HELD BACK: {f.clean(held.text, 400)}; {f.clean(held.remedy)}", "bold yellow"))
+    if picture.shield.level != "calm" or picture.shield.wish != "auto":
+        why = f"{picture.shield.why}; `cdnctl shield` says more" if picture.shield.why else "`cdnctl shield`"
+        out.print(Text(f"shield {picture.shield.level}: {f.clean(why)}", "bold yellow"))
     totals = picture.totals
     out.print(
         Text(

@@ -40,7 +40,7 @@ class CommandLine:
             raise UsageError(f"'{line.strip()}' names no verb", "tab lists them")
         if options.verb == "replay" and not (options.info or options.frames or options.json):
             return Spoken("", tuple(words))  # it wants the whole terminal
-        command = change_of(options) if is_change(options.verb) else None
+        command = change_of(options) if is_change(options) else None
         return Spoken(options.verb, tuple(words), command, names_edge="edge" in options.takes)
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:

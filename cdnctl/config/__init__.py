@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec import Struct, convert
 
+from cdnctl.config.bans import AutobanConfig, BanLimits
 from cdnctl.config.clashes import Tables, clashes, fit_half_open
 from cdnctl.config.cost import memory, ports, slots, snat_rows
 from cdnctl.config.picks import pick_tables, shortfalls
@@ -41,6 +42,7 @@ from cdnctl.config.schema import (
     Limits,
     Log,
     Metrics,
+    ModelConfig,
     PerSource,
     PolicyByClass,
     PolicyName,
@@ -49,6 +51,7 @@ from cdnctl.config.schema import (
     Reflex,
     RegionConfig,
     ServiceConfig,
+    ShieldConfig,
 )
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
 from cdnctl.errors import CdnctlError
@@ -56,6 +59,8 @@ from cdnctl.errors import CdnctlError
 __all__ = [
     "CLASSES",
     "PROTOCOLS",
+    "AutobanConfig",
+    "BanLimits",
     "Capacity",
     "CdnConfig",
     "ClassName",
@@ -74,6 +79,7 @@ __all__ = [
     "Reflex",
     "RegionConfig",
     "ServiceConfig",
+    "ShieldConfig",
     "family",
     "load",
     "memory",
@@ -95,6 +101,9 @@ _ONCE: dict[str, type[Struct]] = {
     "quota": Quota,
     "metrics": Metrics,
     "log": Log,
+    "shield": ShieldConfig,
+    "autoban": AutobanConfig,
+    "model": ModelConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

@@ -31,6 +31,9 @@ class Tables(NamedTuple):
     quota: Fields
     metrics: Fields
     log: Fields
+    shield: Fields
+    autoban: Fields
+    model: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]
@@ -51,6 +54,7 @@ def clashes(file: Tables) -> Iterator[Clash]:
     yield from _address_clashes(file)
     yield from _client_clashes(file)
     yield from _limit_clashes(file)
+    yield from _shield_clashes(file)
     yield from _service_clashes(file)
     yield from _room_clashes(file)
 
@@ -249,6 +253,15 @@ def _limit_clashes(file: Tables) -> Iterator[Clash]:
     capacities = _each("cdn", file.cdns, "capacity")
     yield from _limits_nothing([("quota.per_source", file.quota.get("per_source"))], schema.PerSource)
     yield from _limits_nothing(capacities, schema.Capacity)
+
+
+def _shield_clashes(file: Tables) -> Iterator[Clash]:
+    shield, interfaces = file.shield, file.edge.get("interfaces")
+    places = _members("shield.outside", shield.get("outside", ()))
+    yield from (
+        (key, name, "is not in edge.interfaces") for key, name in places if name not in (interfaces or ())
+    )
+    yield from _twice(_members("shield.amplifiers", shield.get("amplifiers", ())))
 
 
 def _limits_nothing(places: Iterable[Place], kind: type[schema.Table]) -> Iterator[Clash]:

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from cdnctl.config.bans import AutobanConfig
+from cdnctl.config.table import Table as Table
 from cdnctl.config.values import (
     Address,
     Count,
@@ -52,13 +54,6 @@ Transport = Literal["nat", "ipip", "gue", "pass"]
 
 Policy = Annotated[PolicyName, Meta(description='"weighted", "latency" or "failover"')]
 Prefixes = Annotated[tuple[Prefix, ...], Meta(min_length=1, description="a list of one or more prefixes")]
-
-
-class Table(Struct, frozen=True, kw_only=True):
-    """A table of the file."""
-
-    shorthand: ClassVar[str] = ""
-    """A key whose value may stand for the whole table; empty: none may."""
 
 
 class Edge(Table, frozen=True, kw_only=True):
@@ -180,6 +175,50 @@ class Log(Table, frozen=True, kw_only=True):
     """A file has so many megabytes; then another is begun ..."""
     nat_files: Count = 10
     """... and so many are kept, that one included."""
+
+
+AMPLIFIERS = (
+    17, 19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1434, 1900, 3283, 3702, 5353, 5683, 10001, 11211,
+    27960, 33848, 37810,
+)  # fmt: skip
+"""UDP ports of services that answer much to little and ask nobody who he is (US-CERT, alert TA14-017A)."""
+
+
+class ShieldConfig(Table, frozen=True, kw_only=True):
+    """`[shield]`: under attack. Rates are those of level shedding; at busy five times, in siege a quarter."""
+
+    flows_per_s: PerSecond = 10_000.0
+    """New flows that the box and its CDNs take easily; levels are judged by it."""
+    verified_flows_per_s: PerSecond = 500.0
+    """New flows of each source that has proved where it is."""
+    source_flows_per_s: PerSecond = 20.0
+    """Of each that has not (/32, of IPv6 /64), ..."""
+    network_flows_per_s: PerSecond = 200.0
+    """... of all such of a /24 (/48), ..."""
+    region_flows_per_s: PerSecond = 1_000.0
+    """... and of a /16 (/32)."""
+    burst_ms: Milliseconds = 500.0
+    """So much time's worth of each may come at once."""
+    trust_s: Seconds = 600.0
+    """A source that has proved where it is counts as verified for so long."""
+    syn_data: Annotated[Literal["allow", "drop"], Meta(description='"allow" or "drop"')] = "allow"
+    """SYNs with data (TCP Fast Open)."""
+    outside: Annotated[
+        tuple[Interface, ...],
+        Meta(max_length=MAX_LINKS, description="a list of interfaces of edge.interfaces"),
+    ] = ()
+    """Interfaces with only the internet behind them: nobody there has a private or reserved address."""
+    amplifiers: Annotated[tuple[Port, ...], Meta(description="a list of ports, [] for none")] = AMPLIFIERS
+    """UDP from these ports opens no flow: floods are reflected by them."""
+
+
+class ModelConfig(Table, frozen=True, kw_only=True):
+    """`[model]`: of sources' manners. It only tightens budgets of the shield, and bans nobody."""
+
+    mode: Annotated[Literal["off", "observe", "on"], Meta(description='"off", "observe" or "on"')] = "off"
+    """Until an operator says otherwise; on only when a model is loaded."""
+    times: Annotated[int, Meta(ge=2, le=1000, description="a whole number from 2 to 1000")] = 200
+    """A new flow of who is suspicious uses so many times as much of his budget."""
 
 
 class RegionConfig(Table, frozen=True, kw_only=True):
@@ -315,6 +354,9 @@ class Config(Struct, frozen=True, kw_only=True):
     quota: Quota = Quota()
     metrics: Metrics = Metrics()
     log: Log = Log()
+    shield: ShieldConfig = ShieldConfig()
+    autoban: AutobanConfig = AutobanConfig()
+    model: ModelConfig = ModelConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

@@ -38,8 +38,9 @@ from cdnctl.datapath.transfer import FLEETING, LASTING, Cut, Transfer
 from cdnctl.errors import CdnctlError
 
 WRITTEN = (
-    "mode", "settings", "local_addresses", "local_cells", "link_ids", "links", "service_ids", "services",
-    "picks", "capacities", "customer_limits", "allowed_prefixes", "clients", "management",
+    "mode", "settings", "shields", "amplifiers", "local_addresses", "local_cells", "link_ids", "links",
+    "service_ids", "services", "picks", "capacities", "customer_limits", "allowed_prefixes", "clients",
+    "management", "models",
 )  # fmt: skip
 """Tables of the agent's, small enough to be copied again at once."""
 BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")
@@ -47,7 +48,7 @@ BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")
 BLOCKED = ("block_lines", "block_hits", "block_exact")
 BY_ENDPOINT = ("endpoints", "health")
 """Arrays by an endpoint's number; `endpoint_ids` leads there."""
-LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "sweeps")
+LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "verified", "manners", "sweeps")
 """What the kernel found out: a moment of it may be lost."""
 COUNTED = (*(name for name, _ in abi.Counted._fields_), "counted_before")
 """Totals: none may be lost."""
@@ -55,8 +56,8 @@ FLOWS = (*FLEETING, *LASTING, "reverse", "fragments")
 """Of clients and CDNs."""
 QUIC = ("quic_ids", "quic_offers")
 """Connections' ids, which lead to an endpoint."""
-NOT_MOVED = ("identity", "held_until", "hops", "sketches", "census")
-"""What a table is, and what is found out anew in no time."""
+NOT_MOVED = ("identity", "held_until", "hops", "sketches", "budgets", "retries", "census")
+"""What a table is, and what is found out anew in no time, or lives for seconds."""
 
 CUT = "flows were cut: their SNAT address or port, or the room for their endpoint, is no more"
 _FULL = (errno.E2BIG, errno.ENOSPC)

@@ -12,7 +12,7 @@ from cdnctl.datapath.kernel import Map
 
 BUDGET_S = 0.01
 """How long a step may take, about."""
-_RUNS = 512
+_RUNS = 1024
 """Between two looks at the clock; a run looks at a handful of slots."""
 _NO_FRAME = bytes(64)
 _DONE = 2  # XDP_PASS: SWEEP_DONE in sweep.h

@@ -42,14 +42,18 @@ from cdnctl.model import (
     Lasting,
     ListCustomers,
     ListPart,
+    LoadModel,
     Mark,
     Note,
     Outcome,
     Reload,
     Repair,
     Revert,
+    SetAutoban,
     SetLimit,
     SetMode,
+    SetModel,
+    SetShield,
     SetWeights,
     Stop,
     Unblock,
@@ -91,6 +95,10 @@ class Changes:
             Attach: switches.attach,
             Detach: switches.detach,
             SetMode: switches.mode,
+            SetShield: switches.shield,
+            SetAutoban: switches.autoban,
+            SetModel: switches.model,
+            LoadModel: switches.load_model,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -260,6 +268,10 @@ class Changes:
             "allowed": len(state.allowed),
             "armed": state.armed,
             "observing": state.observing,
+            "shield": state.shield,
+            "autoban": state.autoban,
+            "model": state.model,
+            "fit": state.fit.name,
             "blocks": len(self._engine.blocks.wanted),
         }
 
@@ -320,6 +332,8 @@ class Changes:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
         what = objects.block(shown)
+        if objects.read(engine, what) is None and objects.read(engine, objects.ban(shown)) is not None:
+            what = objects.ban(shown)
         if objects.read(engine, what) is None:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")

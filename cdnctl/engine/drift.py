@@ -92,7 +92,13 @@ class Drift:
 
     def look(self, blocks: Differences) -> list[Difference]:
         """All there are, `blocks` among them, those that matter most first."""
-        before = self._of_switches, self._of_interfaces, self._of_endpoints, self._of_services
+        before = (
+            self._of_switches,
+            self._of_shield,
+            self._of_interfaces,
+            self._of_endpoints,
+            self._of_services,
+        )
         after = self._of_limits, self._of_clients, self._of_neighbours
         found = [each for part in before for each in _few(list(part()))]
         found += _of_blocks(blocks)
@@ -102,6 +108,12 @@ class Drift:
         for name, wanted in _switches(self._engine):
             found = objects.read(self._engine, objects.switch(name))
             yield from _differ("switch", name, _yes(wanted), _yes(found))
+
+    def _of_shield(self) -> Iterator[Difference]:
+        for name, wanted, found in self._engine.shielding.differences():
+            yield Difference(what="shield", name=name, wanted=wanted, found=found)
+        for name, wanted, found in self._engine.suspecting.differences():
+            yield Difference(what="model", name=name, wanted=wanted, found=found)
 
     def _of_interfaces(self) -> Iterator[Difference]:
         engine = self._engine

@@ -26,6 +26,7 @@ from cdnctl.engine import (
     held,
     layout,
     leavers,
+    lookout,
     objects,
     recovery,
     restore,
@@ -34,6 +35,7 @@ from cdnctl.engine import (
     watching,
 )
 from cdnctl.engine.attachment import Attachment
+from cdnctl.engine.banning import Banning
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
@@ -41,8 +43,11 @@ from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.lists import Lists
+from cdnctl.engine.lookout import Lookout
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
+from cdnctl.engine.shield import Shielding, outside_bits
+from cdnctl.engine.suspicion import Suspecting, Wish
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
@@ -96,6 +101,10 @@ class Engine:
         self._held_back = held.Watch()
         self.lists = Lists(self)
         self._nat_log = NatLog(nat_log_path(config.edge.name))
+        self.shielding = Shielding(self.tell, lambda: self.state.shield)
+        self.banning = Banning(self)
+        self.suspecting = Suspecting(lambda: Wish(self.state.model, self.state.fit))
+        self._lookout = Lookout()
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -230,6 +239,8 @@ class Engine:
         self.write_clients()
         settings.write_management(config, tables)
         self.attachment.links.refresh()
+        self.put_shield()
+        self.banning.use()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -238,6 +249,13 @@ class Engine:
         for key in tables.choice.services().keys() - {place.kernel_key for place in self.layout.services}:
             tables.choice.drop_service(key)
         settings.write_addresses(config, self.layout, tables)
+
+    def put_shield(self) -> None:
+        """Have the shield keep what configuration, numbers of links and services say. Raises OSError."""
+        outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
+        tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
+        self.shielding.use(self.config, self.tables, outside, tcp)
+        self.suspecting.use(self.config, self.tables)
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -306,6 +324,12 @@ class Engine:
 
     # -- frames --
 
+    def look(self) -> None:
+        """Between two frames: what cannot wait for the next. Raises OSError."""
+        services = (place.id for place in self.layout.services)
+        now = lookout.glance(self.tables, services, self.layout.cdns)
+        self._lookout.look(now, self.observer, self.shielding, armed=not self.tables.mode)
+
     def frame(self) -> Frame:
         """The next frame, numbered."""
         self.transactions.tick()
@@ -324,7 +348,12 @@ class Engine:
         self._plan_video(mode)
         verdicts = self.observer.verdicts()
         self._ticker.nowhere(verdicts)
+        totals = self.observer.totals(verdicts)
+        half_open_share = totals.half_open / totals.half_open_limit
+        self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
+        self.banning.tick(self.observer.samples, armed=not mode)
         customers = self.customers()
+        suspicion, manners = self.suspecting.picture()
         self._frame_seq += 1
         return Frame(
             seq=self._frame_seq,
@@ -350,7 +379,7 @@ class Engine:
             customers_total=len(customers),
             allowed=len(self.state.allowed),
             events=self._ticker.take(),
-            totals=self.observer.totals(verdicts),
+            totals=totals,
             sampling=self.observer.sampling(now_ns),
             collector=CollectorPicture(
                 rounds_total=self.sweep.rounds,
@@ -365,6 +394,10 @@ class Engine:
             held_back=self._held_back.picture(
                 self.config.path, self.config.edge.name, self.config_in_force, self.transactions.pending
             ),
+            shield=self.shielding.picture(self.observer.window, half_open_share),
+            autoban=self.banning.picture(),
+            suspicion=suspicion,
+            manners=manners,
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

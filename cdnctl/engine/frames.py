@@ -29,6 +29,8 @@ from cdnctl.state import CustomerLimit
 SAMPLES_PER_S = 3000
 """What sampling is aimed at: enough for the ten largest talkers to be known within a tenth, for which a third
 of it is too few. Each costs the box some 10 us until it is counted."""
+SUDDEN = 2.0
+"""So many times of that is too much to wait for the next frame."""
 _FROM_CDN = frozenset(
     {abi.Verdict.REPLIED, abi.Verdict.RESET_CDN, abi.Verdict.NO_OWNER, abi.Verdict.STALE_REPLY}
 )
@@ -56,7 +58,7 @@ class Observer:
         self._layout = layout
         self._tables = tables
         self._cdns = CdnPictures(config, layout, tables, self.window, self._ports)
-        self._endpoints = {abi.packed(place.address) for place in layout.endpoints}
+        self.endpoints = {abi.packed(place.address) for place in layout.endpoints}
         self._cdn_names = {identity: name for name, identity in layout.cdns.items()}
 
     def observe(self) -> int:
@@ -86,7 +88,7 @@ class Observer:
             )
             for sample in samples
             if sample.verdict not in _FROM_CDN
-            and sample.source not in self._endpoints
+            and sample.source not in self.endpoints
             and sample.source != abi.NOBODY
         ]
 
@@ -95,12 +97,20 @@ class Observer:
         newest, oldest = self.window.newest, self.window.oldest
         if newest is oldest:
             return
-        recent = self.window.packets() / self.window.seconds
+        # up at once, down when the whole window is over
+        self._sample(max(self.window.packets() / self.window.seconds, self.window.latest_pps))
+
+    def hasten(self, pps: float) -> None:
+        """So many packets a second came just now: when N was meant for far fewer, it does not wait."""
+        if pps / self.one_in > SUDDEN * SAMPLES_PER_S:
+            self._sample(pps)
+
+    def _sample(self, pps: float) -> None:
         wanted = 1
-        while recent / wanted > SAMPLES_PER_S:
+        while pps / wanted > SAMPLES_PER_S:
             wanted *= 2
         # one step down only when it stays well below, so that N does not flap
-        if wanted == self.one_in // 2 and recent / wanted > SAMPLES_PER_S * 0.8:
+        if wanted == self.one_in // 2 and pps / wanted > SAMPLES_PER_S * 0.8:
             wanted = self.one_in
         if wanted != self.one_in:
             self.one_in = wanted

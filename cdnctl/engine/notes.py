@@ -8,11 +8,12 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.abi.noted import Begins, Belongs, Claim, Exemption, Fitness, NoteKind, Onward
+from cdnctl.datapath.abi.noted import Begins, Belongs, Claim, Exemption, Fitness, NoteKind, Onward, Standing
 from cdnctl.datapath.packets import Packet
 from cdnctl.datapath.tracer import Note
 from cdnctl.engine.entries import Entries, duration, interface
 from cdnctl.engine.explain import EXPLANATION
+from cdnctl.model import FEATURES
 
 _HELD_SHOWN = 3
 
@@ -27,11 +28,16 @@ GOES_ON = {
     Onward.TO_ICMP: "an ICMP message",
     Onward.TO_FRAGMENT: "a fragment",
     Onward.TO_QUIC: "a QUIC long header, which names a connection's id",
+    Onward.TO_CHALLENGE: "in siege: its source is to prove where it is, or just has",
+    Onward.TO_WEIGHING: "how its source behaves is weighed",
+    Onward.TO_LETTING_IN: "its source is known now: may it?",
+    Onward.TO_NOTING: "that its client has finished a handshake, or ended a flow, is noted",
     Onward.RESET_TO_CLIENT: "to be answered with a reset",
     Onward.RESET_TO_CDN: "to be answered with a reset",
     Onward.ANSWER_ECHO: "to be answered: an echo request",
     Onward.ANSWER_TOO_BIG: "too big for its way: its sender must hear of it",
     Onward.ANSWER_TOO_LATE: "its TTL ends here: its sender must hear of it",
+    Onward.ANSWER_CHALLENGE: "to be challenged: answered with a number that a real stack sends back",
 }
 FITNESS = {
     Fitness.UNFIT_EXCEPTED: "no: the first pick's own CDN",
@@ -211,6 +217,33 @@ class Notes:
         else:
             return  # there are none
         self.add("limits", f"{who}: {EXPLANATION[abi.Verdict(verdict)] if verdict else 'within them'}")
+
+    def _note_shield(self, level: int, _b: int) -> None:
+        self.add("shield", abi.Level(level).name.lower())
+
+    def _note_standing(self, standing: int, when_ns: int) -> None:
+        left_s = (when_ns - self._entries.now_ns) / 1e9
+        said = {
+            Standing.STRANGER: "unverified",
+            Standing.VERIFIED: f"verified for {duration(max(0.0, left_s))} more",
+            Standing.AGAIN: f"unverified; the same SYN came {duration(when_ns / 1e9)} ago",
+            Standing.PROVES: "the reset has the number of a challenge: it is verified from now on",
+            Standing.FAILS: "the reset has no number of a challenge",
+        }
+        self.add("source", said[Standing(standing)])
+
+    def _note_budget(self, verdict: int, _b: int) -> None:
+        self.add("share", EXPLANATION[abi.Verdict(verdict)] if verdict else "within it")
+
+    def _note_features(self, packed: int, _b: int) -> None:
+        values = zip(FEATURES, packed.to_bytes(len(FEATURES), "little"), strict=True)
+        self.add("manner", ", ".join(f"{name} {value}" for name, value in values if value) or "none yet")
+
+    def _note_model(self, score: int, mode: int) -> None:
+        score -= (score >> 63) << 64
+        said = "suspicious" if score > 0 else "not suspicious"
+        watched = ", which decides nothing" if mode == abi.ModelMode.OBSERVE and score > 0 else ""
+        self.add("model", f"{said}{watched} (a score of {score:,})")
 
     # -- where to? --
 

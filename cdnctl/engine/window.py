@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -98,6 +99,14 @@ class Window:
         return self._snapshots[-1]
 
     @property
+    def latest_pps(self) -> float:
+        """Packets a second between its last two snapshots."""
+        if len(self._snapshots) < 2:
+            return 0.0
+        before, now = self._snapshots[-2], self._snapshots[-1]
+        return packets_of(before, now) / max((now.at_ns - before.at_ns) / 1e9, 1e-9)
+
+    @property
     def seconds(self) -> float:
         """Its length; never 0."""
         return max((self.newest.at_ns - self.oldest.at_ns) / 1e9, 1e-9)
@@ -134,8 +143,17 @@ class Window:
 
     def packets(self) -> int:
         """Of all verdicts."""
-        before = self.oldest.verdicts
-        return sum(packets - before[verdict][0] for verdict, (packets, _) in self.newest.verdicts.items())
+        return packets_of(self.oldest, self.newest)
+
+
+class _Verdicts(Protocol):
+    @property
+    def verdicts(self) -> Mapping[abi.Verdict, tuple[int, int]]: ...
+
+
+def packets_of(before: _Verdicts, now: _Verdicts) -> int:
+    """Packets between two readings, of all verdicts."""
+    return sum(packets - before.verdicts[verdict][0] for verdict, (packets, _) in now.verdicts.items())
 
 
 def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:

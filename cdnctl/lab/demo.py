@@ -1,35 +1,38 @@
-"""`cdnctl demo`: the lab, the incident in it, and a report.
+"""`cdnctl demo`: the lab, a scenario in it, and a report.
 
-In a terminal the console runs in front, as a program of its own, and shows the incident live; what it
-has shown is summed up when the viewer leaves. Headless, steps and report are printed.
+In a terminal the console runs in front, as a program of its own, and shows it live; what it has shown is
+summed up when the viewer leaves. Headless, steps and report are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from cdnctl import paths
 from cdnctl.agent.client import Client
-from cdnctl.errors import CdnctlError
-from cdnctl.lab import report
+from cdnctl.errors import CdnctlError, UsageError
+from cdnctl.lab import printed, report
+from cdnctl.lab.attacks.assault import ATTACK_S
 from cdnctl.lab.lab import Lab, require_root
 from cdnctl.lab.processes import LabError
-from cdnctl.lab.scenario import Incident
+from cdnctl.lab.scenarios import DEFAULT, SCENARIOS, Manner, Play, Scenario
 from cdnctl.model import Record, StopRecording
 from cdnctl.python import environment, python_module
 
 NAME = "demo"
 REPORT_COLUMNS = 130
+STDOUT = Path("-")
+MAX_RATE, MAX_SECONDS = 2_000_000, 60
+"""Of an attack: more than any machine's live frames, and longer than anybody watches."""
 _WATCH_S = 0.1
 
 EXAMPLES = """\
@@ -37,6 +40,9 @@ examples:
   cdnctl demo                         in a terminal: watch it live, press b to block the flood
   cdnctl demo --headless              print a report instead
   cdnctl demo --headless --json r.json
+  cdnctl demo --scenario list         the names of what can be played, one a line
+  cdnctl demo --scenario syn-flood    an attack, which the edge has to sit out by itself
+  cdnctl demo --scenario udp-flood --headless --json --rate 500000 --seconds 5 | jq .claims
   cdnctl demo --record incident.rec   keep it; `cdnctl replay incident.rec` plays it without root
 
 The exit status is 0 when every gated claim of the report holds, 1 when one does not.
@@ -59,42 +65,90 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of `cdnctl demo`."""
     this = argparse.ArgumentParser(
         prog="cdnctl demo",
-        description="Build an edge, its clients and three CDNs in network namespaces, and play an incident: "
-        "a CDN slows, another goes dark, a SYN flood comes and is blocked. Takes about 100 s; needs root. "
+        description="Build an edge, its clients and three CDNs in network namespaces, and play a scenario; "
+        "by default the incident: a CDN slows, another goes dark, a SYN flood comes and is blocked. That "
+        "takes about 100 s, an attack some 25 s; needs root. "
         "Nothing outside the namespaces is touched, and everything is removed at the end "
         f"(a BPF file system is mounted on {paths.BPFFS} if there is none, and stays).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    this.add_argument(
+        "--scenario",
+        metavar="NAME",
+        default=DEFAULT,
+        help=f"what to play; `list` names all (default: {DEFAULT})",
+    )
     this.add_argument("--headless", action="store_true", help="no console: print the steps and a report")
-    this.add_argument("--json", metavar="FILE", type=Path, help="write the report to FILE, too")
+    this.add_argument(
+        "--json",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        const=STDOUT,
+        help="write the report to FILE, too; without FILE to stdout, and all else to stderr",
+    )
     this.add_argument(
         "--record", metavar="FILE", type=Path, help="record the edge to FILE, which must be new"
+    )
+    this.add_argument(
+        "--rate",
+        type=_number(1, MAX_RATE),
+        help=f"of an attack: packets or connections a second, at most {MAX_RATE:,} (default: its own)",
+    )
+    this.add_argument(
+        "--seconds",
+        type=_number(1, MAX_SECONDS),
+        help=f"of an attack: how long, at most {MAX_SECONDS} (default: {ATTACK_S:g})",
     )
     this.add_argument("--name", default=NAME, help=f"name of the lab and its edge (default: {NAME})")
     return this
 
 
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:  # nor is what is no number at all
+            raise argparse.ArgumentTypeError(f"{text}: from {least:,} to {most:,}")
+        return value
+
+    return number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Play the demo; the exit status."""
     options = parser().parse_args(argv)
+    if options.scenario == "list":
+        print("\n".join(SCENARIOS))
+        return 0
     headless = options.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     try:
+        scenario = _scenario(options)
         paths.check_name(options.name)
         require_root()
-        if options.json:
+        if options.json and options.json != STDOUT:
             _check_writable(options.json)
         if options.record:
             _check_new(options.record)
         with Signals() as signals:
-            return Demo(options.name, options.json, signals, options.record).play(headless)
+            return Demo(options, scenario, signals).play(headless)
     except Ended as ended:
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             print("ended by a signal; everything is removed", file=sys.stderr)
         return 128 + ended.number
     except (CdnctlError, OSError, ValueError) as error:
         print(f"cdnctl: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code if isinstance(error, CdnctlError) else 1
+
+
+def _scenario(options: argparse.Namespace) -> Scenario:
+    """What is meant. Raises UsageError."""
+    found = SCENARIOS.get(options.scenario)
+    if found is None:
+        raise UsageError(f"no scenario is called {options.scenario!r}", f"one of: {', '.join(SCENARIOS)}")
+    if found.attack is None and (options.rate or options.seconds):
+        raise UsageError("--rate and --seconds are an attack's", f"{found.name} has its own; leave them out")
+    return found
 
 
 def _check_writable(file: Path) -> None:
@@ -145,65 +199,73 @@ class Signals:
 class Demo:
     """One run."""
 
-    def __init__(
-        self, name: str, json_path: Path | None, signals: Signals, recording: Path | None = None
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, scenario: Scenario, signals: Signals) -> None:
         from rich.console import Console
 
-        self.name, self.json_path, self._recording = name, json_path, recording
+        self.name: str = options.name
+        self._options, self._scenario, self._signals = options, scenario, signals
+        to_stdout = options.json == STDOUT
+        terminal = (sys.stderr if to_stdout else sys.stdout).isatty()
         # Where there is no terminal there is no width: a report in a file is not folded.
-        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else REPORT_COLUMNS)
-        self._signals = signals
+        self.out = Console(highlight=False, stderr=to_stdout, width=None if terminal else REPORT_COLUMNS)
         self._began = time.monotonic()
         self._console: subprocess.Popen[bytes] | None = None
 
     def play(self, headless: bool) -> int:
         """Build, play, take down, report."""
-        lab = Lab(self.name, agent=True, say=self._say)
+        lab = Lab(self.name, agent=True, say=self._say, **self._scenario.lab)
         failure: CdnctlError | None = None
-        incident: Incident | None = None
         try:
             with lab:
                 with Client(paths.socket_path(self.name), client="demo") as client:
-                    incident = Incident(
-                        lab,
-                        client,
-                        invite=not headless,
-                        pause=self._pause,
-                        say=self._say if headless else lambda text: None,
-                    )
+                    play = self._scenario.make(lab, client, self._manner(headless))
                     try:
                         self._record(client)
-                        self._run(lab, incident, headless)
+                        self._run(lab, play, headless)
                     except CdnctlError as error:
                         failure = error
                         failure.add_note(lab.log("agent"))
                     finally:
                         self._end_console()
                         self._end_recording(client)
-                lines = report.claims(incident)
+                lines = play.claims()
         finally:
             if lab.left:
                 self.out.print(f"[bold red]not removed:[/] {', '.join(lab.left)}")
-        if failure is not None or not incident.finished:
+        if failure is not None or not play.finished:
             lines.append(report.missing())
         lines.append(report.clean_up(lab.left or []))
-        self._print(lines)
-        self._write(lines, incident)
+        details = play.details()
+        printed.table(self.out, self._scenario.title, lines, details)
+        if self._options.json is not None:
+            document = printed.document(self.name, play, lines, details)
+            if self._options.json == STDOUT:
+                print(document)
+            else:
+                self._options.json.write_text(document + "\n")
         if failure is not None:
             print(f"cdnctl: {failure}", file=sys.stderr)
             for note in failure.__notes__:
                 print(note, file=sys.stderr)
         return 0 if all(line.holds for line in lines if line.gate) else 1
 
-    def _run(self, lab: Lab, incident: Incident, headless: bool) -> None:
+    def _manner(self, headless: bool) -> Manner:
+        return Manner(
+            invite=not headless,
+            pause=self._pause,
+            say=self._say if headless else lambda text: None,
+            rate=self._options.rate or 0.0,
+            seconds=self._options.seconds or ATTACK_S,
+        )
+
+    def _run(self, lab: Lab, play: Play, headless: bool) -> None:
         if headless:
-            incident.run()
+            play.run()
         else:
             self._console = self._start_console()
             with contextlib.suppress(ViewerLeft):
-                incident.run()
-                incident.rest()
+                play.run()
+                play.rest()
                 while True:
                     self._pause(1.0)
             if self._console.returncode:
@@ -216,14 +278,14 @@ class Demo:
 
     def _record(self, client: Client) -> None:
         """Have the agent record, from here to the end."""
-        if self._recording is not None:
-            outcome = client.request(Record(path=str(self._recording.absolute())))
+        if self._options.record is not None:
+            outcome = client.request(Record(path=str(self._options.record.absolute())))
             if not outcome.ok:
                 raise CdnctlError(outcome.text, outcome.remedy)
 
     def _end_recording(self, client: Client) -> None:
         """The file as it is to stay; an agent that is gone has closed it."""
-        if self._recording is not None:
+        if self._options.record is not None:
             with contextlib.suppress(CdnctlError):
                 self.out.print(client.request(StopRecording()).text, markup=False)
 
@@ -260,54 +322,3 @@ class Demo:
     def _say(self, text: str) -> None:
         self._signals.check()
         self.out.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {text}")
-
-    def _print(self, lines: list[report.Claim]) -> None:
-        from rich.table import Table
-
-        table = Table(title="the incident", title_justify="left", show_edge=False, pad_edge=False)
-        for header, justify in (("claim", "left"), ("value", "right"), ("unit", "left"), ("bound", "right")):
-            table.add_column(header, justify=justify)  # type: ignore[arg-type]
-        table.add_column("holds")
-        for line in lines:
-            value = "not measured" if line.value is None else f"{line.value:,.10g}"
-            verdict = "" if not line.bound else "[green]yes[/]" if line.holds else "[bold red]no[/]"
-            if line.load and not line.holds:
-                verdict = "[yellow]less load than wanted[/]"
-            table.add_row(line.name, value, line.unit, line.bound, verdict)
-        self.out.print(table)
-        failed = [line for line in lines if line.gate and not line.holds]
-        gated = sum(line.gate for line in lines)
-        verdict = f"[bold red]{len(failed)} of {gated} gated claims do not hold" if failed else (
-            f"[bold green]all {gated} gated claims hold"
-        )  # fmt: skip
-        self.out.print(verdict)
-        for line in failed:
-            self.out.print(
-                f"  {line.name}: {line.value if line.value is not None else 'not measured'}, {line.bound}"
-            )
-
-        if short := report.shortfalls(lines):
-            self.out.print(
-                "[yellow]less load than wanted:[/] the generators could offer no more on this machine; the"
-                " claims are about what they did offer"
-            )
-            for text in short:
-                self.out.print(f"  {text}")
-
-    def _write(self, lines: list[report.Claim], incident: Incident) -> None:
-        if self.json_path is None:
-            return
-        steps = [
-            {"name": step.name, "start_ns": step.start_ns, "end_ns": step.end_ns, "fault_ns": step.fault_ns}
-            for step in incident.steps
-        ]
-        document: dict[str, Any] = {
-            "edge": self.name,
-            "finished": incident.finished,
-            "blocked_by": incident.flood.by,
-            "claims": [
-                {key: getattr(line, key) for key in line.__struct_fields__} for line in lines
-            ],
-            "steps": steps,
-        }  # fmt: skip
-        self.json_path.write_text(json.dumps(document, indent=2) + "\n")

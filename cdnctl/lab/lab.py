@@ -25,7 +25,7 @@ from cdnctl.lab import netns, record, settings, topology
 from cdnctl.lab.download import Download
 from cdnctl.lab.loads import Load
 from cdnctl.lab.pops import Pops
-from cdnctl.lab.processes import Generator, LabError, end, start, undisturbed
+from cdnctl.lab.processes import NICE, Generator, LabError, end, start, undisturbed
 from cdnctl.lab.tap import Tap, Taps
 from cdnctl.lab.topology import PORT, UPLINK, UPLINK_INDEX, VIP, VIP6, Site, Topology
 from cdnctl.lab.traffic import Traffic
@@ -74,6 +74,8 @@ class Lab:
         reflex: Mapping[str, Any] | None = None,
         cdn: Mapping[str, Any] | None = None,
         service: Mapping[str, Any] | None = None,
+        shield: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
         agent: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -81,7 +83,10 @@ class Lab:
         trips = handshakes_ms or [*HANDSHAKES_MS, *(16.0 + 3 * i for i in range(1, 18))][: len(cdns)]
         self.topology = Topology.plan(name, cdns, [trip / 2 for trip in trips])
         self.weights = list(weights or [100] * len(cdns))
-        self._settings = {"edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service}
+        self._settings = {
+            "edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service,
+            "shield": shield, "model": model,
+        }  # fmt: skip
         self._say, self._with_agent = say, agent
         self.sites: dict[str, Site] = {site.name: site for site in self.topology.sites}
         self.traffic: Traffic | None = None
@@ -121,7 +126,7 @@ class Lab:
         self.directory = Path(self._record.directory)
         self._logs = {name: self._open_log(name) for name in ("lab", "agent")}
         self._say("namespaces and links")
-        self._taps = Taps(Path(self._record.pins[1]), self._logs["lab"])
+        self._taps = Taps(self.pins, self._logs["lab"])
         self._stack.callback(self._taps.close)
         self._record.add(self._taps.pid, "compiler of the taps")
         self.topology.build()
@@ -165,8 +170,8 @@ class Lab:
         assert self._record is not None
         self._record.add(process.pid, what)
 
-    def _generator(self, module: str, namespace: str) -> Generator:
-        generator = Generator(module, namespace, self._logs["lab"])
+    def _generator(self, module: str, namespace: str, *, nice: int = NICE) -> Generator:
+        generator = Generator(module, namespace, self._logs["lab"], nice=nice)
         self._note(generator.process, module)
         return generator
 
@@ -378,17 +383,33 @@ class Lab:
             self.traffic.end()
             self.traffic = None
 
-    def _load(self, seconds: float, target: tuple[str, int], **what: object) -> Load:
-        with netns.netlink(self.topology.clients) as ip:
-            ours = ip.get_links(ifname=UPLINK)[0].get_attr("IFLA_ADDRESS")
-        with netns.netlink(self.topology.edge) as ip:
-            theirs = ip.get_links(ifname=topology.CLIENTS_LINK)[0].get_attr("IFLA_ADDRESS")
-        generator = self._generator("flood", self.topology.clients)
+    def _load(self, seconds: float, target: tuple[str, int], **what: Any) -> Load:
+        mac = self.uplink_addresses()
+        return self.generate("flood", device=UPLINK, mac=mac, target=list(target), seconds=seconds, **what)
+
+    def generate(self, module: str, *, nice: int = NICE, **order: Any) -> Load:
+        """Start one of the generators on the clients' side; its load is under way on return."""
+        generator = self._generator(module, self.topology.clients, nice=nice)
         self._stack.callback(generator.end)
-        generator.order(device=UPLINK, mac=[ours, theirs], target=list(target), seconds=seconds, **what)
+        generator.order(**order)
         load = Load(generator)
         self._loads.append(load)
         return load
+
+    def uplink_addresses(self) -> list[str]:
+        """The link addresses of the clients' side of the edge's cable, and of the edge's."""
+        ends = ((self.topology.clients, UPLINK), (self.topology.edge, topology.CLIENTS_LINK))
+        found = []
+        for namespace, link in ends:
+            with netns.netlink(namespace) as ip:
+                found.append(ip.get_links(ifname=link)[0].get_attr("IFLA_ADDRESS"))
+        return found
+
+    @property
+    def pins(self) -> Path:
+        """The lab's own place in the BPF file system."""
+        assert self._record is not None
+        return Path(self._record.pins[1])
 
     # --- looking -------------------------------------------------------------------------------
 

@@ -16,6 +16,12 @@ class Offered(NamedTuple):
     at_ns: int
     done: bool
     by_source: dict[str, int]
+    opened: int = 0
+    """Of connections that were begun: those that came about, ..."""
+    failed: int = 0
+    """... that did not, or that somebody ended, ..."""
+    held: int = 0
+    """... and that are open still."""
 
     @property
     def pps(self) -> float:

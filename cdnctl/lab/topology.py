@@ -4,7 +4,8 @@ Everything has both families. The addresses are the same in every lab, since eac
 its own; those of IPv6 are from the documentation prefixes:
 
 - clients: three regions 10.1.0.0/16 to 10.3.0.0/16 and 3fff:1::/32 to 3fff:3::/32, all local to the
-  clients' namespace; floods come from 10.66.0.0/16, where nobody listens. The clients of a fourth region,
+  clients' namespace; floods come from 10.66.0.0/16 and 10.128.0.0/9, where nobody listens, or from bots in
+  10.16.0.0/12, which are hosts like the clients. The clients of a fourth region,
   10.4.0.0/16 and 3fff:4::/32, sit behind a router (the clients' namespace) and a hop of 1,280 bytes;
 - the edge: VIP 203.0.113.80:80, SNAT 203.0.113.10 and .11, and [2001:db8:80::80]:80, 2001:db8:80::10 and
   ::11. They are routed to it but are on none of its interfaces, so the host's stack never answers for
@@ -33,14 +34,18 @@ SECOND_PORT = 8080
 """Origins answer on it too: room for another service."""
 TUNNEL_PORT = 6080
 """Of GUE: where origins take packets out of UDP."""
+VIPS = "203.0.113.0/24"
+"""Where the VIP and the SNAT addresses are."""
 SNAT = ("203.0.113.10", "203.0.113.11")
 SNAT6 = ("2001:db8:80::10", "2001:db8:80::11")
-EDGE_SERVICES = ("203.0.113.0/24", "2001:db8:80::/64")
+EDGE_SERVICES = (VIPS, "2001:db8:80::/64")
 CDN_SERVICES = ("198.51.100.0/24", "2001:db8:c::/48")
 REGIONS = ("10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16")
 REGIONS6 = ("3fff:1::/32", "3fff:2::/32", "3fff:3::/32")
 FAR_REGION = ("10.4.0.0/16", "3fff:4::/32")
 FLOOD_PREFIX = "10.66.0.0/16"
+SPOOFED_PREFIX = "10.128.0.0/9"
+BOTS_PREFIX = "10.16.0.0/12"
 CLIENT_SIDE = ("10.0.0.0/8", "3fff::/20")
 NARROW_MTU = 1280
 """Of the hop before the fourth region."""
@@ -215,7 +220,7 @@ class Topology:
         _veth(self.clients, UPLINK, self.edge, CLIENTS_LINK, index=UPLINK_INDEX)
         _up(self.edge, CLIENTS_LINK, _EDGE_ADDRESS)
         _up(self.clients, UPLINK, _CLIENTS_ADDRESS)
-        _people(self.clients, (*REGIONS, *REGIONS6))
+        _people(self.clients, (*REGIONS, *REGIONS6, BOTS_PREFIX))
         with netns.entered(self.clients):
             # It is the router of those beyond it.
             netns.sysctl("net.ipv4.ip_forward", 1)
@@ -223,7 +228,8 @@ class Topology:
         with netns.netlink(self.clients) as ip:
             for services in (EDGE_SERVICES, CDN_SERVICES):
                 _route(ip, services, _EDGE_ADDRESS)
-            ip.route("add", dst=FLOOD_PREFIX, type="blackhole")
+            for prefix in (FLOOD_PREFIX, SPOOFED_PREFIX):
+                ip.route("add", dst=prefix, type="blackhole")
         with netns.netlink(self.edge) as ip:
             _route(ip, CLIENT_SIDE, _CLIENTS_ADDRESS)
 

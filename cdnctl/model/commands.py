@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from cdnctl.model.actors import Watcher
+from cdnctl.model.bans import BanWish
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
+from cdnctl.model.shield import ShieldWish
+from cdnctl.model.suspicion import Fit, ModelWish
 from cdnctl.model.transactions import Difference, Revision
 
 
@@ -98,6 +101,32 @@ class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
     translated flow. `active`: for real."""
 
     mode: EdgeMode
+
+
+class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
+    """The level that new flows are judged under; `auto`: what the load asks for."""
+
+    level: ShieldWish
+
+
+class SetAutoban(Change, frozen=True, kw_only=True, tag="autoban"):
+    """Whether blocks set themselves; off lifts those that did. `config`: what the configuration says."""
+
+    mode: BanWish
+
+
+class SetModel(Change, frozen=True, kw_only=True, tag="model"):
+    """What the model of sources' manners does; `config`: what the configuration says."""
+
+    mode: ModelWish
+
+
+class LoadModel(Change, frozen=True, kw_only=True, tag="load-model"):
+    """The model to weigh sources by from now on; one without a name: none."""
+
+    fit: Fit
+    file: str = ""
+    """Where it was read, for the journal."""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -283,6 +312,10 @@ AnyChange = (
     | Attach
     | Detach
     | SetMode
+    | SetShield
+    | SetAutoban
+    | SetModel
+    | LoadModel
     | SetLimit
     | Allow
     | Disallow

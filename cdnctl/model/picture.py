@@ -154,7 +154,7 @@ class Event(Base, frozen=True, kw_only=True):
     seq: int
     at_ns: int
     kind: str
-    """`eject`, `reopen`, `probe`, `rescue`, `command`, `step`, `warning`, `lost`, `attach`, ..."""
+    """`eject`, `reopen`, `probe`, `rescue`, `command`, `shield`, `step`, `warning`, ..."""
     text: str
     severity: Severity = "info"
     cdn: str = ""

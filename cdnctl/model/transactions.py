@@ -50,7 +50,7 @@ class Difference(Base, frozen=True, kw_only=True):
     """Something that the kernel holds otherwise than configuration and operators want it."""
 
     what: str
-    """`endpoint`, `service`, `block`, `limit`, `client`, `switch`, `interface`, `neighbour`, `address`."""
+    """`endpoint`, `service`, `block`, `limit`, `client`, `switch`, `shield`, `interface`, `neighbour`."""
     name: str
     wanted: str
     found: str

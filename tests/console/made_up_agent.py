@@ -50,6 +50,9 @@ class MadeUpEngine:
         edge.step = ""
         edge.blocked, edge.dark = False, ""
 
+    def look(self) -> None:
+        """Nothing ever happens between two frames."""
+
     def frame(self) -> Frame:
         if self.past:
             return self.past.pop(0)

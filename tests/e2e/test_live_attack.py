@@ -63,12 +63,14 @@ def unblocked(lab: Lab) -> Iterator[None]:
     """Also after a failure: hits of a block that stayed would be counted by who tries again."""
     yield
     run(lab, command_line("unblock", FLOOD_PREFIX, "--edge", lab.name))
+    run(lab, command_line("shield", "auto", "--edge", lab.name))
 
 
 @pytest.mark.usefixtures("unblocked")
 def test_a_blocked_flood_stops_at_the_edge_and_honest_requests_are_served(
     lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure
 ) -> None:
+    cdnctl(lab, "shield", "calm")  # or siege would have stopped it before
     flood = lab.flood(FLOOD_PPS, seconds=30)
     time.sleep(1.2)
     at_block = {cdn: lab.tap(cdn) for cdn in lab.sites}

@@ -29,6 +29,7 @@ def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     engine = Engine(path.config)
     engine.use(path.tables, path.blocks)
     engine.layout = path.layout
+    engine.put_shield()
     try:
         yield engine
     finally:
@@ -36,6 +37,7 @@ def engine(path: DataPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
             engine.detach_all()
         path.tables.clients.load({})
         path.tables.clients.set_limits({})
+        path.tables.shield.set_amplifiers(())
         engine.close()
 
 
@@ -53,6 +55,7 @@ def successor(engine: Engine, path: DataPath) -> Engine:
     after.use(path.tables, path.blocks)
     after.layout = path.layout
     after._take_over_mode()
+    after.put_shield()
     after._put_blocks()
     after.write_clients()
     after.steer()

@@ -66,6 +66,8 @@ PROTOCOL = dict.fromkeys(("quic", "dns", "quic6", "dns6"), abi.UDP)
 """Of the services; TCP when not in here."""
 _ONLY = {"solo": [AURORA], "dns": [AURORA], "duo": [AURORA, BOREALIS]}
 MS = 1_000_000
+TRUST_NS = 600_000 * MS
+"""A source is verified for so long."""
 TEST_CLOCK = "-DTEST_CLOCK"
 """Time as the map `clock` says: `DataPath.clock`."""
 
@@ -195,7 +197,7 @@ class DataPath:
         tables = self.tables
         for table in (tables.half_open, tables.established, tables.datagrams):
             table.delete_all(list(table.keys()))
-        for many in ("sources", "fragments", "quic_ids", "quic_offers"):
+        for many in ("sources", "verified", "fragments", "quic_ids", "quic_offers"):
             self.map(many).delete_all(list(self.map(many).keys()))
         zero(tables.reverse, self.config.limits.endpoints * snat_rows(self.config) * ports)
         for one in (
@@ -227,6 +229,7 @@ class DataPath:
         if self._clocked:
             self.clock(0)
         tables.mode = abi.Mode(0)
+        tables.shield.now = abi.Shield(trust_ns=TRUST_NS, patience_ns=900 * MS)
         tables.settings = self._settings()
         if self._reader:
             self.events(0)

@@ -292,7 +292,7 @@ class TestNoAnswer:
         for source in nobody:
             packet = dying(begins(flow))
             packet[IPv6 if "6" in name else IP].src = source
-            dropped(path.run(raw(packet)), Verdict.MALFORMED)
+            dropped(path.run(raw(packet)), Verdict.SPOOFED)
 
 
 def test_so_many_a_second_whatever_they_say(path: DataPath) -> None:

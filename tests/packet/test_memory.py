@@ -50,6 +50,10 @@ ROWS = {
     "block6_bits": "block filter",
     "picks": "pick tables",
     "sources": "busy sources",
+    "verified": "verified sources, SYNs, shares",
+    "retries": "verified sources, SYNs, shares",
+    "budgets": "verified sources, SYNs, shares",
+    "manners": "manners of sources",
 }
 WHEN_USED = ("block_exact", "block_prefix", "clients", "management")
 """They take memory entry by entry."""

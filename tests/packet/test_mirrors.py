@@ -45,6 +45,10 @@ _ENUMS = {
     "event_kind": abi.EventKind,
     "fragment_policy": abi.FragmentPolicy,
     "client_flag": abi.ClientFlag,
+    "level": abi.Level,
+    "budget": abi.Budget,
+    "model_mode": abi.ModelMode,
+    "feature": abi.Feature,
 }
 _PREFIX = {
     "mode_flag": "MODE_",
@@ -62,8 +66,15 @@ _PREFIX = {
     "event_kind": "EVENT_",
     "fragment_policy": "FRAGMENTS_",
     "client_flag": "CLIENT_",
+    "level": "LEVEL_",
+    "budget": "BUDGET_",
+    "model_mode": "MODEL_",
+    "feature": "FEATURE_",
 }
-_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS"}
+_NOT_A_VALUE = {
+    "VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "MODEL_MODES",
+    "FEATURES",
+}  # fmt: skip
 """How many there are, and such: `abi` has them by these names."""
 
 
@@ -233,6 +244,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("mode", INDEX, INDEX),
         ("held_until", INDEX, WORD),
         ("settings", INDEX, abi.Settings),
+        ("shields", INDEX, abi.Shield),
+        ("amplifiers", INDEX, WORD),
         ("identity", INDEX, abi.Identity),
         ("local_addresses", abi.Address, abi.Local),
         ("local_cells", INDEX, abi.LocalCell),
@@ -269,6 +282,11 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("meters", INDEX, abi.Meter),
         ("sources", abi.Address, abi.Meter),
         ("sketches", INDEX, abi.Sketch),
+        ("verified", abi.Address, abi.Verified),
+        ("budgets", INDEX, WORD),
+        ("retries", INDEX, abi.RetrySet),
+        ("manners", INDEX, abi.Manner),
+        ("models", INDEX, abi.Model),
         ("hops", INDEX, abi.Hop),
         ("verdicts", INDEX, abi.Count),
         ("cdn_counts", INDEX, abi.CdnCount),

@@ -28,6 +28,7 @@ from table import (
     TOO_LATE,
     Given,
     Make,
+    Outcome,
     Row,
     answer,
     ask,
@@ -129,18 +130,27 @@ def _from(address: str, make: Make) -> Make:
     return but(make, src=address, v6={"src": address})
 
 
+def _nobodys(address: str) -> Outcome:
+    """What becomes of it, when the VIP asked is the last of ours."""
+    return drop(Verdict.LAND if address in (OTHER_VIP, OTHER_VIP6) else Verdict.SPOOFED)
+
+
+def _somebodys(_address: str) -> Outcome:
+    return opens()
+
+
 WHOSE = {
     NOTHING: [
         *(
-            row(f"a SYN from {address}", _from(address, SYN), outcome, then, [family])
-            for all_of, outcome, then in ((NOBODYS, MALFORMED, None), (SOMEBODYS, opens(), SYN_SENT))
+            row(f"a SYN from {address}", _from(address, SYN), outcome(address), then, [family])
+            for all_of, outcome, then in ((NOBODYS, _nobodys, None), (SOMEBODYS, _somebodys, SYN_SENT))
             for family in all_of
             for address in all_of[family]
         ),
-        row("an ACK from nobody", _from("127.0.0.1", up("A")), drop(Verdict.UNKNOWN_FLOW), families=V4),
+        row("an ACK from nobody", _from("127.0.0.1", up("A")), drop(Verdict.SPOOFED), families=V4),
     ],
     UDP_NOTHING: [
-        row(f"a question from {address}", _from(address, ask()), MALFORMED, families=[family])
+        row(f"a question from {address}", _from(address, ask()), _nobodys(address), families=[family])
         for family, addresses in NOBODYS.items()
         for address in addresses
     ],

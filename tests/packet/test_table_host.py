@@ -96,7 +96,7 @@ THE_HOSTS: dict[Given, list[Row]] = {
         row("to the port above ours", to(OURS, tcp(20_032, "SA")), PASSES),
         row("to the first port of ours", to(OURS, tcp(20_000, "SA")), NO_OWNER),
         row("to the last port of ours", to(OURS, tcp(20_031, "A")), NO_OWNER),
-        row("to a port of ours, impossible flags", to(OURS, tcp(20_031, "SF")), MALFORMED),
+        row("to a port of ours, impossible flags", to(OURS, tcp(20_031, "SF")), drop(Verdict.IMPOSSIBLE)),
         row("to port 0", to(OURS, tcp(0)), MALFORMED),
         row("an answer of DNS", to(OURS, DNS), PASSES),
         row("an answer of DNS to a port of ours", to(OURS, UDP(sport=53, dport=20_001) / b"x"), NO_OWNER),

@@ -160,6 +160,32 @@ def ended(path: DataPath) -> probes.Ends:
     return of(Session(path).open(), flags=Flag.FIN | Flag.ACK)
 
 
+def in_siege(path: DataPath) -> probes.Ends:
+    path.tables.shield.change_key()
+    level(path, abi.Level.SIEGE)
+    return new(path)
+
+
+def in_siege_and_verified(path: DataPath) -> probes.Ends:
+    Session(path).open()
+    return in_siege(path)
+
+
+def over_its_share(path: DataPath) -> probes.Ends:
+    level(path, abi.Level.SHEDDING, abi.ticks(0.001))
+    for _ in range(2):
+        Session(path).syn()
+    return new(path)
+
+
+def level(path: DataPath, level: abi.Level, source_ticks: int = 0) -> None:
+    """Of the shield, with a budget of each source."""
+    path.change(seed=random.getrandbits(32))
+    shield = path.tables.shield.now
+    shield.level, shield.ticks[abi.Budget.SOURCE] = level, source_ticks
+    path.tables.shield.now = shield
+
+
 def unknown(_path: DataPath) -> probes.Ends:
     return ends(target=(OTHER_VIP, 80), flags=Flag.ACK)
 
@@ -316,6 +342,18 @@ CASES = [
         "a new flow over IPv6", new_ipv6, Verdict.FORWARDED,
         {"service": "www6 ([2001:db8:203::80]:80/tcp)", "client": "in no known prefix"},
         "would be FORWARDED to",
+    ),
+    Case(
+        "a new flow in siege", in_siege, Verdict.CHALLENGED,
+        {"shield": "siege", "goes on": "to be challenged"}, "would be",
+    ),
+    Case(
+        "a new flow of a verified source in siege", in_siege_and_verified, Verdict.FORWARDED,
+        {"shield": "siege", "source": "verified for", "share": "within it"}, "would be FORWARDED to aurora",
+    ),
+    Case(
+        "a new flow that is shed", over_its_share, Verdict.SHED_SOURCE,
+        {"shield": "shedding", "share": "Shed: an unverified source"}, "would be",
     ),
     Case("a new flow of UDP", new_udp, Verdict.FORWARDED, {"service": "dns"}, "198.51.100.10:80 from"),
     Case(
@@ -572,6 +610,7 @@ _ENUMS: dict[str, tuple[str, type[IntEnum], str]] = {
     "note_kind": ("trace.h", noted.NoteKind, "NOTED_"),
     "exemption": ("trace.h", noted.Exemption, "EXEMPT_"),
     "claim": ("trace.h", noted.Claim, "CLAIM_"),
+    "standing": ("trace.h", noted.Standing, "STANDING_"),
     "fitness": ("fitness.h", noted.Fitness, ""),
     "belongs": ("packet.h", noted.Belongs, ""),
     "begins": ("packet.h", noted.Begins, "BEGINS_"),

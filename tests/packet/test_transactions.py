@@ -37,6 +37,7 @@ from cdnctl.model import (
     Repair,
     Revert,
     SetMode,
+    SetShield,
     SetWeights,
     Unblock,
     Undo,
@@ -76,6 +77,7 @@ def differences(engine: Engine) -> list[Difference]:
         BlockPrefix(prefix=PREFIX, confirm_s=30),
         Allow(prefix=PREFIX, confirm_s=30),
         SetMode(mode="observe", confirm_s=30),
+        SetShield(level="siege", confirm_s=30),
         Disarm(confirm_s=30),
         Bypass(confirm_s=30),
     ],
@@ -113,7 +115,7 @@ def picture(engine: Engine, path: DataPath) -> object:
     state = engine.state
     return (
         path.tables.mode, held_blocks(path), weights, clients, blocks, engine.weights(), engine.drained(),
-        [each.prefix for each in state.allowed], state.armed, state.observing,
+        [each.prefix for each in state.allowed], state.armed, state.observing, state.shield,
     )  # fmt: skip
 
 
@@ -524,12 +526,14 @@ def test_what_was_written_past_the_agent_is_found_and_repaired(engine: Engine, p
     KernelBlocks(pins).remove(IPv4Network("10.1.3.7"))
     path.blocks.put(IPv4Network("10.9.9.0/24"), 0)
     tables.mode = abi.Mode.DISARMED
+    tables.shield.now = abi.Shield(level=abi.Level.SIEGE)
     service = path.layout.services[0]
     table = tables.choice.service(service.id).table[0][0]
     tables.choice._picks.put(abi.key(table), bytes(2 * abi.PICK_ROOM))
     found = {(each.what, each.name.split()[0]) for each in differences(engine)}
     assert {
-        ("switch", "armed"), ("block", "10.1.3.7"), ("block", "10.9.9.0/24"), ("service", service.name),
+        ("switch", "armed"), ("shield", "level"), ("block", "10.1.3.7"), ("block", "10.9.9.0/24"),
+        ("service", service.name),
     } <= found  # fmt: skip
     assert any(what == "endpoint" for what, _ in found)
     plan = dry(engine, Repair())

@@ -71,6 +71,9 @@ class EngineDouble:
     def close(self, *, detach: bool) -> None:
         print(f"engine closed, detach={detach}", flush=True)
 
+    def look(self) -> None:
+        """Nothing ever happens between two frames."""
+
     def frame(self) -> Frame:
         self.seq += 1
         return Frame(

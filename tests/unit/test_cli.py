@@ -25,6 +25,7 @@ from cdnctl import model, paths
 from cdnctl.agent.peer import Gate
 from cdnctl.cli import check, main
 from cdnctl.cli.parser import lifetime, weight
+from cdnctl.cli.spoken import CommandLine
 from cdnctl.datapath import host
 from cdnctl.datapath.standing import Standing
 
@@ -72,6 +73,8 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("disallow 10.0.0.0/8", model.Disallow(prefix="10.0.0.0/8")),
         ("mode observe --yes", model.SetMode(mode="observe")),
         ("mode active", model.SetMode(mode="active")),
+        ("shield siege --reason flood", model.SetShield(level="siege", reason="flood")),
+        ("shield auto --dry-run", model.SetShield(level="auto", dry_run=True)),
     ],
 )
 def test_each_verb_sends_its_command(
@@ -89,6 +92,18 @@ def test_an_outcome_as_text_and_json(served: ServedDouble, capsys: pytest.Captur
     assert "aurora     60.0 % of new flows" in capsys.readouterr().out
     assert main(["weight", "aurora=60", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shares"] == {"aurora": 0.6, "borealis": 0.4}
+
+
+def test_in_the_console_a_shield_without_a_level_only_looks() -> None:
+    assert CommandLine().parse("shield").command is None
+    assert CommandLine().parse("shield busy").command == model.SetShield(level="busy")
+
+
+def test_the_shield_is_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shield"]) == 0
+    assert capsys.readouterr().out.startswith("calm (following the load)\n")
+    assert main(["shield", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["level"] == "calm"
 
 
 @pytest.mark.parametrize("line", ["unblock 10.0.0.1", "block 203.0.113.80"])
@@ -218,6 +233,7 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
         "limit acme --mbit much",
         "mode",
         "mode passive",
+        "shield worse",
         "status --frame x",
         "status --frame -1",
         "status --frame 99999999999999999999999",
@@ -681,6 +697,7 @@ def test_ctrl_c_is_heeded_from_the_start() -> None:
         ("drain aurora --confirm 5m", model.Drain(cdn="aurora", confirm_s=300.0)),
         ("drain aurora --confirm 90", model.Drain(cdn="aurora", confirm_s=90.0)),
         ("bypass --yes --confirm 1m", model.Bypass(confirm_s=60.0)),
+        ("shield siege --confirm 1m", model.SetShield(level="siege", confirm_s=60.0)),
         ("reload --confirm 2m", model.Reload(confirm_s=120.0)),
         ("confirm --reason fine", model.Confirm(reason="fine")),
         ("revert", model.Revert()),

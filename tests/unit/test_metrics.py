@@ -86,6 +86,11 @@ def test_a_pending_confirmation_is_told(samples: Samples) -> None:
     assert of(samples, "commit_pending") == 0
 
 
+def test_the_level_under_attack_has_a_gauge_by_name(samples: Samples) -> None:
+    levels = ("calm", "busy", "shedding", "siege")
+    assert [of(samples, "shield_level", level=level) for level in levels] == [1, 0, 0, 0]
+
+
 def is_address(word: str) -> bool:
     try:
         ipaddress.ip_interface(word)

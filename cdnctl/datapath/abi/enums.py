@@ -19,35 +19,100 @@ class Verdict(enum.IntEnum):
     ECHOED = 8
     SAID_TOO_BIG = 9
     SAID_TOO_LATE = 10
-    BLOCKED = 11
-    MALFORMED = 12
-    FRAGMENT = 13
-    UNSUPPORTED = 14
-    NO_CHECKSUM = 15
-    EXPIRED_TTL = 16
-    TOO_BIG = 17
-    NO_SERVICE = 18
-    UNKNOWN_FLOW = 19
-    UNRELATED = 20
-    BAD_ACK = 21
-    NO_OWNER = 22
-    STALE_REPLY = 23
-    ABSORBED = 24
-    OVER_QUOTA = 25
-    OVER_FLOW_QUOTA = 26
-    OVER_SOURCE_QUOTA = 27
-    NO_CDN = 28
-    NO_PORT = 29
-    NO_ROOM = 30
-    NO_LINK = 31
-    NO_ROUTE = 32
-    NO_NEIGHBOUR = 33
-    HELD = 34
-    NO_STAGE = 35
+    CHALLENGED = 11
+    PROVED = 12
+    BLOCKED = 13
+    MALFORMED = 14
+    IMPOSSIBLE = 15
+    LAND = 16
+    SPOOFED = 17
+    BOGON = 18
+    SYN_WITH_DATA = 19
+    SHORT_INITIAL = 20
+    REFLECTED = 21
+    FRAGMENT = 22
+    UNSUPPORTED = 23
+    NO_CHECKSUM = 24
+    EXPIRED_TTL = 25
+    TOO_BIG = 26
+    NO_SERVICE = 27
+    UNKNOWN_FLOW = 28
+    UNRELATED = 29
+    BAD_ACK = 30
+    NO_OWNER = 31
+    STALE_REPLY = 32
+    ABSORBED = 33
+    OVER_QUOTA = 34
+    OVER_FLOW_QUOTA = 35
+    OVER_SOURCE_QUOTA = 36
+    SHED_VERIFIED = 37
+    SHED_SOURCE = 38
+    SHED_SUSPECT = 39
+    SHED_NETWORK = 40
+    SHED_REGION = 41
+    SHED_SERVICE = 42
+    UNVERIFIED = 43
+    NO_CDN = 44
+    NO_PORT = 45
+    NO_ROOM = 46
+    NO_LINK = 47
+    NO_ROUTE = 48
+    NO_NEIGHBOUR = 49
+    HELD = 50
+    NO_STAGE = 51
 
 
-VERDICTS = 36
+VERDICTS = 52
 FIRST_DROP = Verdict.BLOCKED
+
+
+class Level(enum.IntEnum):
+    """enum level: how hard it is for new flows."""
+
+    CALM = 0
+    BUSY = 1
+    SHEDDING = 2
+    SIEGE = 3
+
+
+class Budget(enum.IntEnum):
+    """enum budget: whose new flows it is for."""
+
+    VERIFIED = 0
+    SOURCE = 1
+    NETWORK = 2
+    REGION = 3
+    SERVICE = 4
+
+
+BUDGETS = 5
+
+
+class ModelMode(enum.IntEnum):
+    """enum model_mode: what is done with the manner of sources."""
+
+    OFF = 0
+    OBSERVE = 1
+    ON = 2
+
+
+MODEL_MODES = 3
+
+
+class Feature(enum.IntEnum):
+    """enum feature: what is weighed of a source."""
+
+    RATE = 0
+    UNFINISHED = 1
+    OPEN = 2
+    HELD = 3
+    FRUITLESS = 4
+    GAP = 5
+    BYTES = 6
+    KNOWN = 7
+
+
+FEATURES = 8
 
 
 class Mode(enum.IntFlag):
@@ -69,11 +134,13 @@ class Stage(enum.IntEnum):
     ICMP = 5
     FRAGMENT = 6
     QUIC = 7
-    SENDING = 8
-    ANSWER = 9
+    CHALLENGE = 8
+    WEIGHING = 9
+    SENDING = 10
+    ANSWER = 11
 
 
-STAGES = 10
+STAGES = 12
 
 
 class LocalKind(enum.IntEnum):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import Structure, c_int64, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.enums import CLASSES, VERDICTS
+from cdnctl.datapath.abi.enums import CLASSES, FEATURES, VERDICTS
 from cdnctl.datapath.abi.numbers import (
     HISTOGRAM_BUCKETS,
     MAX_CDNS,
     MAX_CUSTOMERS,
     MAX_SERVICES,
     QUIC_ID_MAX,
+    RETRY_WAYS,
     SKETCH_COLUMNS,
     SKETCH_ROWS,
 )
@@ -121,6 +122,24 @@ class Health(Structure):
     )
 
 
+class Manner(Structure):
+    """struct manner."""
+
+    _fields_ = (
+        ("source", Address),
+        ("first", c_uint32),
+        ("seen", c_uint32),
+        ("flows", c_uint32),
+        ("proven", c_uint32),
+        ("ended", c_uint32),
+        ("fruitless", c_uint32),
+        ("gap", c_uint32),
+        ("bytes", c_uint32),
+        ("score", c_int64),
+        ("feature", c_uint8 * FEATURES),
+    )
+
+
 class Hop(Structure):
     """struct hop."""
 
@@ -143,6 +162,21 @@ class Sketch(Structure):
         ("pad", c_uint32),
         ("count", (c_uint32 * SKETCH_COLUMNS) * SKETCH_ROWS),
     )
+
+
+class Verified(Structure):
+    """struct verified."""
+
+    _fields_ = (
+        ("until_ns", c_uint64),
+        ("flows_at", c_uint64),
+    )
+
+
+class RetrySet(Structure):
+    """struct retry_set."""
+
+    _fields_ = (("word", c_uint64 * RETRY_WAYS),)
 
 
 class QuicId(Structure):

@@ -43,7 +43,12 @@ class NoteKind(enum.IntEnum):
     HOP = 28
     OUT = 29
     EVENT = 30
-    VERDICT = 31
+    SHIELD = 31
+    STANDING = 32
+    BUDGET = 33
+    MODEL = 34
+    FEATURES = 35
+    VERDICT = 36
 
 
 class Exemption(enum.IntEnum):
@@ -52,6 +57,16 @@ class Exemption(enum.IntEnum):
     ALLOWED = 1
     MANAGEMENT = 2
     NEIGHBOUR = 3
+
+
+class Standing(enum.IntEnum):
+    """enum standing of trace.h."""
+
+    STRANGER = 0
+    VERIFIED = 1
+    AGAIN = 2
+    PROVES = 3
+    FAILS = 4
 
 
 class Claim(enum.IntEnum):
@@ -108,8 +123,13 @@ class Onward(enum.IntEnum):
     TO_ICMP = VERDICTS + 7
     TO_FRAGMENT = VERDICTS + 8
     TO_QUIC = VERDICTS + 9
-    RESET_TO_CLIENT = VERDICTS + 10
-    RESET_TO_CDN = VERDICTS + 11
-    ANSWER_ECHO = VERDICTS + 12
-    ANSWER_TOO_BIG = VERDICTS + 13
-    ANSWER_TOO_LATE = VERDICTS + 14
+    TO_CHALLENGE = VERDICTS + 10
+    TO_WEIGHING = VERDICTS + 11
+    TO_LETTING_IN = VERDICTS + 12
+    TO_NOTING = VERDICTS + 13
+    RESET_TO_CLIENT = VERDICTS + 14
+    RESET_TO_CDN = VERDICTS + 15
+    ANSWER_ECHO = VERDICTS + 16
+    ANSWER_TOO_BIG = VERDICTS + 17
+    ANSWER_TOO_LATE = VERDICTS + 18
+    ANSWER_CHALLENGE = VERDICTS + 19

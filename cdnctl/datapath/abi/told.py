@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import Structure, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.enums import CLASSES, POOLS
+from cdnctl.datapath.abi.enums import BUDGETS, CLASSES, FEATURES, POOLS
 from cdnctl.datapath.abi.numbers import BLOCK_CELLS, MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
@@ -60,6 +60,36 @@ class Settings(Structure):
         ("slow_start_ns", c_uint64),
         ("source_limit", Limit),
         ("log_bindings", c_uint64),
+        ("model", c_uint32),
+        ("pad", c_uint32),
+    )
+
+
+class Shield(Structure):
+    """struct shield."""
+
+    _fields_ = (
+        ("level", c_uint32),
+        ("key_now", c_uint32),
+        ("syn_data", c_uint32),
+        ("pad", c_uint32),
+        ("outside", c_uint64),
+        ("key", (c_uint64 * 2) * 2),
+        ("patience_ns", c_uint64),
+        ("trust_ns", c_uint64),
+        ("ticks", c_uint64 * BUDGETS),
+        ("burst_ticks", c_uint64),
+    )
+
+
+class Model(Structure):
+    """struct model."""
+
+    _fields_ = (
+        ("weight", c_int32 * FEATURES),
+        ("bias", c_int64),
+        ("times", c_uint32),
+        ("pad", c_uint32),
     )
 
 

@@ -149,16 +149,16 @@ class Bench:
         for name, vip, target in (("ipip", IPIP_VIP, BY_IPIP), ("gue", GUE_VIP, BY_GUE)):
             made = self._establish(Kind(TCP4, vip, replies=False), "10.0.0.0/9", 5, target, count=1)
             stream = self._rig.shim.stream(made.clients)
-            ours = self._edge(stream, _data(TCP4), XDP_REDIRECT, Verdict.FORWARDED)
+            ours = self.edge(stream, _data(TCP4), XDP_REDIRECT, Verdict.FORWARDED)
             yield Row(f"established, 1 flow by {name} / by nat", replace(ours, grows=True), one.forward)
 
     def _pair(self, made: Flows, count: int) -> Pair:
         stream = self._rig.shim.stream(packets.shuffled(made.clients, 4)[:count])
         replies = self._rig.shim.stream(packets.shuffled(made.replies, 5)[:count])
-        forward = self._edge(stream, _data(made.carrier), XDP_REDIRECT, Verdict.FORWARDED)
-        reply = self._edge(replies, _reply(made.carrier), XDP_REDIRECT, Verdict.REPLIED, self._rig.cdns_link)
+        forward = self.edge(stream, _data(made.carrier), XDP_REDIRECT, Verdict.FORWARDED)
+        reply = self.edge(replies, _reply(made.carrier), XDP_REDIRECT, Verdict.REPLIED, self._rig.cdns_link)
         look_up = "look_up_flow" if made.carrier.family == 4 else "look_up_flow6"
-        return Pair(forward, reply, self._reference(look_up, forward))
+        return Pair(forward, reply, self.reference(look_up, forward))
 
     def _storm(self, many: Pair) -> Row:
         """Each bump has every flow asked once more whether its client is blocked, and whose it is."""
@@ -186,13 +186,13 @@ class Bench:
             for spread in (1, SPREAD):
                 if spread == 1 or len(sources) >= SPREAD:
                     stream = self._rig.shim.stream(sources[:spread])
-                    ours = self._edge(stream, packets.frame(TCP4, SYN), XDP_DROP, Verdict.BLOCKED)
+                    ours = self.edge(stream, packets.frame(TCP4, SYN), XDP_DROP, Verdict.BLOCKED)
                     wide = spread > 1 and bound is not None
                     name = f"blocked, {what}, {_k(spread)} source{'s' * (spread > 1)} / look-up"
                     yield Row(
                         name,
                         ours,
-                        self._reference(program, ours),
+                        self.reference(program, ours),
                         bound if wide else None,
                         gate=wide and gate,
                     )
@@ -204,23 +204,23 @@ class Bench:
         nobody = Ends(packets.number(CDNS["aurora"]), packets.number(SNAT), PORT + 1, 31_000)
         syn = packets.frame(TCP4, SYN)
         for verdict, ends, frame, link in (
-            (Verdict.MALFORMED, client, packets.frame(TCP4, 0), None),
+            (Verdict.MALFORMED, client._replace(source_port=0), syn, None),
             (Verdict.UNSUPPORTED, client, packets.frame(Carrier(4, ESP), 0), None),
             (Verdict.NO_SERVICE, client._replace(target_port=81), syn, None),
             (Verdict.UNKNOWN_FLOW, client, packets.frame(TCP4, packets.SYN_ACK), None),
             (Verdict.OVER_QUOTA, spent, syn, None),
             (Verdict.NO_OWNER, nobody, _reply(TCP4), self._rig.cdns_link),
         ):
-            ours = self._edge(self._rig.shim.stream([ends]), frame, XDP_DROP, verdict, link)
-            peer = replace(self._reference("parse_only", ours), frame=syn)
+            ours = self.edge(self._rig.shim.stream([ends]), frame, XDP_DROP, verdict, link)
+            peer = replace(self.reference("parse_only", ours), frame=syn)
             ours.run(self._rig.shim, _BURST)  # what a limit lets through at once
             yield Row(f"dropped, {verdict.name.lower().replace('_', ' ')} / parse", ours, peer)
 
     def _new_flows(self) -> Iterator[Row]:
         stream = self._rig.shim.stream(packets.clients(_SYN_STREAM, "10.128.0.0/9", SERVICE, seed=6))
-        subject = self._edge(stream, packets.frame(TCP4, SYN), XDP_REDIRECT, Verdict.FORWARDED)
+        subject = self.edge(stream, packets.frame(TCP4, SYN), XDP_REDIRECT, Verdict.FORWARDED)
         syn = replace(subject, repeat=_SYN_RUNS, warm_up=_SYN_RUNS // 10, before=self._quiet_box)
-        insert = self._reference("insert_flow", syn)
+        insert = self.reference("insert_flow", syn)
         # until the table is full, an insert evicts nobody
         insert.run(self._rig.shim, 2 * _HALF_OPEN)
         yield Row("new flow (SYN), evicting / insert", syn, insert, aim_ns=1_000)
@@ -238,8 +238,8 @@ class Bench:
         sources = packets.clients(SPREAD, "0.0.0.0/2", stranger, seed=7)
         for name, count in (("1 source", 1), (f"{_k(SPREAD)} sources", SPREAD)):
             stream = self._rig.shim.stream(sources[:count])
-            ours = self._edge(stream, _data(TCP4), XDP_PASS, Verdict.PASSED)
-            peer, floor = (self._reference(program, ours) for program in ("look_up_stranger", "parse_only"))
+            ours = self.edge(stream, _data(TCP4), XDP_PASS, Verdict.PASSED)
+            peer, floor = (self.reference(program, ours) for program in ("look_up_stranger", "parse_only"))
             bound = 1.5 if count > 1 else None
             yield Row(
                 f"not ours, {name} / parse + look-ups", ours, peer, bound, floor, gate=count > 1, aim_ns=100
@@ -247,9 +247,10 @@ class Bench:
             six = replace(ours, frame=_data(TCP6))
             yield Row(f"not ours, IPv6, {name} / IPv4", six, ours)
 
-    def _edge(
+    def edge(
         self, stream: Stream, frame: bytes, action: int, verdict: Verdict, ifindex: int | None = None
     ) -> Packets:
+        """The edge on a stream of such packets."""
         hot = stream.count == 1
         return Packets(
             program=EDGE,
@@ -262,7 +263,7 @@ class Bench:
             warm_up=1_000 if hot else stream.count,
         )
 
-    def _reference(self, program: str, ours: Packets) -> Packets:
+    def reference(self, program: str, ours: Packets) -> Packets:
         """A reference program on the very packets of one of our own."""
         return replace(ours, program=program, action=XDP_DROP, verdict=None)
 

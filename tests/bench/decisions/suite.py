@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from tests.bench.decisions import loading, rows
+from tests.bench.decisions import loading, refused, rows
 from tests.bench.decisions.rig import MILLION, Rig, uncollected
 from tests.bench.decisions.rounds import Plan, measure
 from tests.bench.results import Result
@@ -29,6 +29,7 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
             measured = measure(rig, usual, QUICK if quick else FULL, say)
             if not quick:
                 measured += measure(rig, list(bench.rest()), SHORT, say)
+                measured += measure(rig, list(refused.rows(rig, bench)), SHORT, say)
                 for count in rows.SHORTER_LISTS:
                     measured += measure(rig, list(bench.blocked(count)), SHORT, say)
         if rig.engine.program.built:
