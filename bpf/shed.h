@@ -104,13 +104,18 @@ static __always_inline int shed(struct packet *pkt, __u32 service)
 	struct verified *known;
 	int verdict;
 
-	if (!shield || shield->level == LEVEL_CALM || its->rescue ||
-	    (its->customer & CUSTOMER_ALLOWED) || (its->mode & MODE_DISARMED))
+	if (!shield || its->rescue || (its->customer & CUSTOMER_ALLOWED) ||
+	    (its->mode & MODE_DISARMED))
+		return GO_ON;
+	if (its->protocol == IPPROTO_UDP && shield->level < LEVEL_SHEDDING &&
+	    is_surge(pkt, shield, SURGE_UDP) && !verified_source(pkt))
+		return SHED_SERVICE;
+	if (shield->level == LEVEL_CALM)
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
 	known = verified_source(pkt);
-	verdict = known ? share_of_verified(pkt, shield, known)
-			: share_fairly(pkt, shield, service);
+	verdict =
+		known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield, service);
 	NOTE(NOTED_BUDGET, verdict, 0);
 	return verdict;
 }

@@ -64,3 +64,8 @@ def set_budgets(shield: abi.Shield, flows_per_s: Mapping[abi.Budget, float], bur
     for budget in abi.Budget:
         shield.ticks[budget] = ticks(flows_per_s.get(budget))
     shield.burst_ticks = round(abi.TICKS_PER_NS * 1e6 * burst_ms)
+
+
+def set_allowance(shield: abi.Shield, flows_per_s: float | None) -> None:
+    """New flows a second, of TCP and of UDP, that are no surge yet; None: there is none."""
+    shield.surge_ticks = ticks(flows_per_s)

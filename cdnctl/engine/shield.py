@@ -10,9 +10,9 @@ from cdnctl.config import Config, ShieldConfig
 from cdnctl.datapath.abi import Budget, Level, Verdict
 from cdnctl.datapath.abi import Shield as KernelShield
 from cdnctl.datapath.counters import CdnTotals
-from cdnctl.datapath.shield import set_budgets
+from cdnctl.datapath.shield import set_allowance, set_budgets
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.shed import DWELL_S, Load, Policy, Turn
+from cdnctl.defence.shed import DWELL_S, Load, Policy, Turn, sudden_flows_per_s
 from cdnctl.engine.window import Window
 from cdnctl.model import LEVELS, Severity, Shield, ShieldLevel, ShieldWish
 
@@ -109,6 +109,7 @@ class Shielding:
         """
         self._config, self._tables, self._outside, self._tcp = config, tables, outside, dict(tcp)
         wish, shield = self._wish(), tables.shield
+        self._follows = wish == "auto"
         held = LEVELS[min(shield.now.level, len(LEVELS) - 1)]
         if self._policy is None:
             self._policy = Policy(config.shield.flows_per_s, held)
@@ -139,18 +140,20 @@ class Shielding:
         shield.patience_ns = int(PATIENCE_S * 1e9)
         shield.trust_ns = int(config.trust_s * 1e9)
         set_budgets(shield, budgets(config, times), config.burst_ms)
+        set_allowance(shield, sudden_flows_per_s(config.flows_per_s) if self._follows else None)
         return shield
 
     def put(self, wish: ShieldWish) -> ShieldLevel:
         """An operator's word: the level from now on. Raises OSError; then the level is as it was."""
         assert self._policy is not None
-        before = self._policy.level
+        before, followed = self._policy.level, self._follows
+        self._follows = wish == "auto"
         if wish != "auto":
             self._policy.put(wish, time.monotonic())
         try:
             self._write()
         except OSError:
-            self._policy.level = before
+            self._policy.level, self._follows = before, followed
             raise
         self._why, self._since_ns = "set by an operator" if wish != "auto" else self._why, time.time_ns()
         return self.level

@@ -31,6 +31,7 @@ _USER_SPACE_HAS_NONE = {"pick_table"}
 _ENUMS = {
     "verdict": abi.Verdict,
     "mode_flag": abi.Mode,
+    "surge_kind": abi.SurgeKind,
     "stage": abi.Stage,
     "local_kind": abi.LocalKind,
     "policy": abi.Policy,
@@ -50,6 +51,7 @@ _ENUMS = {
 }
 _PREFIX = {
     "mode_flag": "MODE_",
+    "surge_kind": "SURGE_",
     "stage": "STAGE_",
     "local_kind": "LOCAL_",
     "policy": "POLICY_",
@@ -278,6 +280,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("verified", abi.Address, abi.Verified),
         ("budgets", INDEX, WORD),
         ("retries", INDEX, abi.RetrySet),
+        ("surges", INDEX, abi.Surge),
         ("hops", INDEX, abi.Hop),
         ("verdicts", INDEX, abi.Count),
         ("cdn_counts", INDEX, abi.CdnCount),

@@ -87,6 +87,16 @@ class Budget(enum.IntEnum):
 BUDGETS = 5
 
 
+class SurgeKind(enum.IntEnum):
+    """enum surge_kind: whose allowance it is."""
+
+    TCP = 0
+    UDP = 1
+
+
+SURGES = 2
+
+
 class Mode(enum.IntFlag):
     """enum mode_flag."""
 

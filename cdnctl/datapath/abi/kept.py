@@ -161,6 +161,12 @@ class RetrySet(Structure):
     _fields_ = (("word", c_uint64 * RETRY_WAYS),)
 
 
+class Surge(Structure):
+    """struct surge."""
+
+    _fields_ = (("flows_at", c_uint64), ("last_ns", c_uint64))
+
+
 class QuicId(Structure):
     """struct quic_id."""
 

@@ -77,6 +77,7 @@ class Shield(Structure):
         ("trust_ns", c_uint64),
         ("ticks", c_uint64 * BUDGETS),
         ("burst_ticks", c_uint64),
+        ("surge_ticks", c_uint64),
     )
 
 
