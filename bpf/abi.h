@@ -291,6 +291,8 @@ struct shield {
 	__u64 ticks[BUDGETS]; /* what a new flow costs: as in struct limit; 0: nothing */
 	__u64 burst_ticks;
 	__u64 surge_ticks; /* what one costs of the allowance beyond which it is part of a surge */
+	__u64 pending_ticks; /* what a connection of a verified source costs until it has come about, */
+	__u64 pending_burst_ticks; /* and how much of that there may be */
 };
 
 /* New flows of TCP, and of UDP: what has been used of the allowance, and when last one was beyond it. */
@@ -308,7 +310,8 @@ struct surge {
 /* A source that has proved where it is: by a challenge, a handshake, or a connection id of QUIC. */
 struct verified {
 	__u64 until_ns;
-	__u64 flows_at; /* its budget */
+	__u64 flows_at;	  /* its budget, */
+	__u64 pending_at; /* and that of connections that do not come about */
 };
 
 /*

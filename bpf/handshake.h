@@ -249,8 +249,15 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 /* What a client says after the CDN's answer, or what has to do for one. */
 static __always_inline int follow_proof(struct packet *pkt, struct flow *flow)
 {
-	return proves_itself(pkt, flow) ? promote(pkt, flow, pkt->its->protocol == IPPROTO_TCP)
-					: BAD_ACK;
+	bool tcp = pkt->its->protocol == IPPROTO_TCP;
+	int verdict;
+
+	if (!proves_itself(pkt, flow))
+		return BAD_ACK;
+	verdict = promote(pkt, flow, tcp);
+	if (tcp)
+		settle(pkt);
+	return verdict;
 }
 
 /*

@@ -82,16 +82,22 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 	return GO_ON;
 }
 
-/* A source that is known has its own word. */
+/*
+ * A source that is known has its own words: for all its flows, and for connections that do not come about, since a
+ * real host may flood, too. One that does come about costs nothing of the latter: see settle().
+ */
 static __always_inline int share_of_verified(struct packet *pkt, const struct shield *shield,
 					     struct verified *known)
 {
 	__u64 now = ticks(coarse_now(pkt)), cost = shield->ticks[BUDGET_VERIFIED];
 
-	if (!cost)
-		return GO_ON;
-	if (exceeds(known->flows_at, shield->burst_ticks, now))
+	if (cost && exceeds(known->flows_at, shield->burst_ticks, now))
 		return SHED_VERIFIED;
+	if (pkt->its->protocol == IPPROTO_TCP) {
+		if (exceeds(known->pending_at, shield->pending_burst_ticks, now))
+			return SHED_VERIFIED;
+		add(&known->pending_at, shield->pending_ticks, now);
+	}
 	add(&known->flows_at, cost, now);
 	return GO_ON;
 }

@@ -26,6 +26,21 @@ static __always_inline struct verified *verified_source(struct packet *pkt)
 	return known;
 }
 
+/* A connection has come about: what it was charged while it had not is given back. */
+static __always_inline void settle(struct packet *pkt)
+{
+	struct shield *shield = shield_now();
+	struct verified *known;
+	struct address source;
+
+	if (!shield || shield->level == LEVEL_CALM)
+		return;
+	source_of(pkt, &source);
+	known = verified.lookup(&source);
+	if (known && known->pending_at > ticks(coarse_now(pkt)))
+		ATOMIC_SUB(&known->pending_at, shield->pending_ticks);
+}
+
 /*
  * From now on it is verified. Written when half of the time is over, not for each flow: the entry is shared
  * by all CPUs.
@@ -42,8 +57,10 @@ static __always_inline void trust(struct packet *pkt)
 	if (!shield || (known && known->until_ns >= now + shield->trust_ns / 2))
 		return;
 	fresh.until_ns = now + shield->trust_ns;
-	if (known)
+	if (known) {
 		fresh.flows_at = known->flows_at;
+		fresh.pending_at = known->pending_at;
+	}
 	if (WRITES)
 		verified.update(&source, &fresh);
 }

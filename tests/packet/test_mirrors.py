@@ -69,7 +69,7 @@ _PREFIX = {
     "level": "LEVEL_",
     "budget": "BUDGET_",
 }
-_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS"}
+_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "SURGES"}
 """How many there are, and such: `abi` has them by these names."""
 
 

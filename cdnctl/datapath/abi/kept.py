@@ -152,6 +152,7 @@ class Verified(Structure):
     _fields_ = (
         ("until_ns", c_uint64),
         ("flows_at", c_uint64),
+        ("pending_at", c_uint64),
     )
 
 

@@ -78,6 +78,8 @@ class Shield(Structure):
         ("ticks", c_uint64 * BUDGETS),
         ("burst_ticks", c_uint64),
         ("surge_ticks", c_uint64),
+        ("pending_ticks", c_uint64),
+        ("pending_burst_ticks", c_uint64),
     )
 
 
