@@ -150,7 +150,7 @@ static __always_inline int hear_proof(struct packet *pkt, const struct shield *s
 	if (!proves)
 		return TO_HANDSHAKE;
 	if (!(pkt->its->mode & MODE_OBSERVE))
-		trust(pkt);
+		trust(pkt, true, false);
 	pkt->action = XDP_DROP;
 	return PROVED;
 }

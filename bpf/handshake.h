@@ -202,8 +202,8 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 	struct flow steady;
 
 	its->client = its->source;
-	if (proven && slot)
-		trust(pkt); /* of a direct return the proof can be guessed */
+	if (proven)
+		trust(pkt, slot, true); /* of a direct return the proof can be guessed */
 	steady = *flow;
 	key_of(pkt, &key);
 	if (its->protocol == IPPROTO_TCP)
@@ -249,15 +249,8 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 /* What a client says after the CDN's answer, or what has to do for one. */
 static __always_inline int follow_proof(struct packet *pkt, struct flow *flow)
 {
-	bool tcp = pkt->its->protocol == IPPROTO_TCP;
-	int verdict;
-
-	if (!proves_itself(pkt, flow))
-		return BAD_ACK;
-	verdict = promote(pkt, flow, tcp);
-	if (tcp)
-		settle(pkt);
-	return verdict;
+	return proves_itself(pkt, flow) ? promote(pkt, flow, pkt->its->protocol == IPPROTO_TCP)
+					: BAD_ACK;
 }
 
 /*

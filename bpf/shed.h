@@ -84,7 +84,7 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 
 /*
  * A source that is known has its own words: for all its flows, and for connections that do not come about, since a
- * real host may flood, too. One that does come about costs nothing of the latter: see settle().
+ * real host may flood, too. One that does come about costs nothing of the latter: see trust().
  */
 static __always_inline int share_of_verified(struct packet *pkt, const struct shield *shield,
 					     struct verified *known)
