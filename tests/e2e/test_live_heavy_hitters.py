@@ -21,9 +21,9 @@ FLOOD_PPS = 200_000.0
 """From some eight million sources: none of them is a talker."""
 EDGE_ITSELF = ("192.0.2.1", 9)
 """The edge's own address: what is sent there passes untouched."""
-LOUD = {f"10.{70 + n}.{n}.7": 2000.0 * 1.25**n for n in range(10)}
+LOUD = {f"10.{70 + n}.{n}.7": 800.0 * 1.25**n for n in range(10)}
 """Packets a second."""
-SOFT = {f"10.{90 + n}.1.1": 700.0 for n in range(5)}
+SOFT = {f"10.{90 + n}.1.1": 300.0 for n in range(5)}
 SURE, CERTAIN = 1.96, 4.0
 """Standard errors that the truth is within 19 times in 20, and as good as always."""
 SLACK = 0.02
