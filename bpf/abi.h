@@ -73,6 +73,7 @@ enum verdict {
 	/* shed: over the share of new flows that the shield leaves */
 	SHED_VERIFIED, /* to a source that has proved where it is, */
 	SHED_SOURCE,   /* to one that has not, */
+	SHED_SUSPECT,  /* to one whose manner is suspicious, */
 	SHED_NETWORK,  /* to all such of a /24 (/48), */
 	SHED_REGION,   /* of a /16 (/32), */
 	SHED_SERVICE,  /* or of everywhere, for one service */
@@ -125,6 +126,7 @@ enum stage {
 	STAGE_FRAGMENT,
 	STAGE_QUIC,	 /* learn a server's connection id */
 	STAGE_CHALLENGE, /* in siege: who has not proved yet where he is? */
+	STAGE_WEIGHING,	 /* how does its source behave? only with a model */
 	STAGE_SENDING,	 /* what did not take the express lane, and leaves */
 	STAGE_ANSWER,	 /* packets of our own making */
 	STAGES,
@@ -273,6 +275,8 @@ struct settings {
 	__u64 slow_start_ns;
 	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
 	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
+	__u32 model; /* enum model_mode, and MODEL_SECOND when it is the second of `models` */
+	__u32 pad;
 };
 
 /*
@@ -312,6 +316,59 @@ struct verified {
 	__u64 until_ns;
 	__u64 flows_at;	  /* its budget, */
 	__u64 pending_at; /* and that of connections that do not come about */
+};
+
+/* What is done with the manner of sources. */
+enum model_mode {
+	MODEL_OFF = 0,
+	MODEL_OBSERVE, /* it is kept and weighed, and decides nothing */
+	MODEL_ON,      /* who is suspicious has less of his budget */
+	MODEL_MODES,
+};
+#define MODEL_SECOND 4
+
+/* What is weighed of a source, each from 0 to 255; where it says "by octaves", as histogram.h has them. */
+enum feature {
+	FEATURE_RATE = 0,   /* flows it has asked for of late, by octaves */
+	FEATURE_UNFINISHED, /* the share of them that it has not finished the handshake of */
+	FEATURE_OPEN,	    /* finished, and not ended, by octaves */
+	FEATURE_HELD,	    /* the share of finished ones that these are */
+	FEATURE_FRUITLESS,  /* the share of those ended that were answered nothing */
+	FEATURE_GAP,	    /* from one flow to the next, by octaves of 2^20 ns */
+	FEATURE_BYTES,	    /* of its first packets, eighths */
+	FEATURE_KNOWN,	    /* since it first came, by octaves of 2^20 ns */
+	FEATURES,
+};
+
+/*
+ * Linear: suspicious is whose weights times features come to more than 0, with the bias. There are two, one that
+ * is used and one to write the next into.
+ */
+struct model {
+	__s32 weight[FEATURES];
+	__s64 bias;
+	__u32 times; /* a new flow of who is suspicious costs his budget so many */
+	__u32 pad;
+};
+
+/*
+ * How a source behaves; a cache line, at one of two places that a hash says. Moments are in 2^20 ns; what is
+ * counted is in sixteenths, and halved for each 2^34 ns. CPUs that write at the same time lose a flow's part.
+ */
+#define MANNERS 16384
+#define MANNER_ONE 16
+struct manner {
+	struct address source;
+	__u32 first;  /* moment that it came, */
+	__u32 seen;   /* and that it last asked for a flow */
+	__u32 flows;  /* asked for, */
+	__u32 proven; /* with a finished handshake, */
+	__u32 ended;  /* and of those, */
+	__u32 fruitless;
+	__u32 gap;   /* means: moments between flows, */
+	__u32 bytes; /* and of first packets */
+	__s64 score; /* when it was last weighed */
+	__u8 feature[FEATURES];
 };
 
 /*

@@ -315,7 +315,13 @@ static __always_inline bool answer_error(struct packet *pkt)
 
 static __always_inline int answer_with(struct packet *pkt)
 {
-	switch (pkt->its->onward) {
+	__u32 answer = pkt->its->onward;
+	int verdict =
+		answer == RESET_TO_CLIENT || answer == ANSWER_ECHO ? check_sender(pkt) : GO_ON;
+
+	if (verdict != GO_ON)
+		return verdict;
+	switch (answer) {
 	case RESET_TO_CLIENT:
 		return answer_reset(pkt, RESET_CLIENT, UNKNOWN_FLOW);
 	case RESET_TO_CDN:

@@ -46,6 +46,7 @@
 #include "strange.h"
 #include "surge.h"
 #include "shed.h"
+#include "manner.h"
 #include "challenge.h"
 #include "opening.h"
 #include "icmp.h"
@@ -61,7 +62,11 @@ static __always_inline __u32 stage_of(int verdict)
 	case TO_HANDSHAKE:
 		return STAGE_HANDSHAKE;
 	case TO_OPENING:
+	case TO_LETTING_IN:
 		return STAGE_OPENING;
+	case TO_WEIGHING:
+	case TO_NOTING:
+		return STAGE_WEIGHING;
 	case TO_PICKING:
 		return STAGE_PICKING;
 	case TO_BINDING:
@@ -140,9 +145,10 @@ int handshake(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt)
-				   ? whatever(&pkt, check_promise(&pkt, follow_change(&pkt)))
-				   : NO_STAGE);
+	return leave(&pkt,
+		     resume(ctx, &pkt)
+			     ? noted(&pkt, whatever(&pkt, check_promise(&pkt, follow_change(&pkt))))
+			     : NO_STAGE);
 }
 
 /* In siege, a source that has to prove where it is, or just has. */
@@ -157,8 +163,23 @@ int challenge(struct xdp_md *ctx)
 int opening(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
+	int verdict = TO_LETTING_IN;
 
-	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, open_flow(&pkt)) : NO_STAGE);
+	if (!resume(ctx, &pkt))
+		return leave(&pkt, NO_STAGE);
+	if (pkt.its->onward != TO_LETTING_IN)
+		verdict = open_flow(&pkt);
+	if (verdict == TO_LETTING_IN)
+		verdict = let_in(&pkt);
+	return leave(&pkt, whatever(&pkt, verdict));
+}
+
+/* How does its source behave? Of a new flow before it is let in, of another when it begins or ends. */
+int weighing(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return leave(&pkt, resume(ctx, &pkt) ? watch_source(&pkt) : NO_STAGE);
 }
 
 /* Which CDN is best for it now? */
@@ -207,7 +228,7 @@ int quic(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? follow_id(&pkt) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? noted(&pkt, follow_id(&pkt)) : NO_STAGE);
 }
 
 /* No packet's: run by the agent, to collect what is over. */

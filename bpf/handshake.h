@@ -71,8 +71,10 @@ static __always_inline void note_close(struct packet *pkt, struct slot *slot, __
 		set_flags(slot, FLOW_RESET);
 	else if (((set_flags(slot, fin) | fin) & both) != both)
 		return;
-	if (slot->state == SLOT_ESTABLISHED)
+	if (slot->state == SLOT_ESTABLISHED) {
 		count_closed(pkt->its->cdn);
+		pkt->its->happened |= AN_END;
+	}
 	SET(slot->state, SLOT_CLOSING);
 	SET(slot->since_ns, coarse_now(pkt));
 }
@@ -204,6 +206,8 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 	its->client = its->source;
 	if (proven)
 		trust(pkt, slot, true); /* of a direct return the proof can be guessed */
+	if (proven && slot)
+		its->happened |= A_PROOF;
 	steady = *flow;
 	key_of(pkt, &key);
 	if (its->protocol == IPPROTO_TCP)

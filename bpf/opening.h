@@ -260,12 +260,15 @@ static __always_inline int bind_flow(struct packet *pkt)
 	return towards_cdn(pkt, &flow);
 }
 
-/* A first packet that no flow is waiting for, or one to be rescued: which service, which client? */
+/*
+ * A first packet that no flow is waiting for, or one to be rescued: which service, which client? Then it is let
+ * in, or how its source behaves is weighed first.
+ */
 static __always_inline int open_flow(struct packet *pkt)
 {
 	struct flow *old = to_be_rescued(pkt);
 	struct facts *its = pkt->its;
-	__u32 *id = service_asked_for(its), number, known;
+	__u32 *id = service_asked_for(its);
 	struct service *service;
 	struct health *h;
 	int verdict;
@@ -280,21 +283,35 @@ static __always_inline int open_flow(struct packet *pkt)
 		note_connect(pkt, h); /* once more, in vain */
 	if (!id)
 		return its->ttl <= 1 ? ANSWER_TOO_LATE : NO_SERVICE;
-	number = *id;
-	service = services.lookup(&number);
+	its->service = *id;
+	its->rescue = old != 0;
+	its->times = 1;
+	service = services.lookup(&its->service);
 	if (!service)
 		return NO_SERVICE;
 	know_client(pkt, service);
-	its->rescue = old != 0;
-	verdict = shed(pkt, number);
+	return is_weighed(pkt) ? TO_WEIGHING : TO_LETTING_IN;
+}
+
+/* May its source open it? Then whereto? */
+static __always_inline int let_in(struct packet *pkt)
+{
+	struct flow *old = to_be_rescued(pkt);
+	struct facts *its = pkt->its;
+	struct service *service = services.lookup(&its->service);
+	__u32 known;
+	int verdict;
+
+	if (!service)
+		return NO_SERVICE;
+	verdict = shed(pkt, its->service);
 	if (verdict == GO_ON)
 		verdict = may_open(pkt);
 	if (verdict != GO_ON)
 		return verdict;
 	exact_now(pkt);
 	its->client = its->source;
-	its->service = number;
-	known = recognise(pkt, service, number);
+	known = recognise(pkt, service, its->service);
 	if (known != NOWHERE)
 		return skip_pick(known) ? TO_BINDING : NO_SERVICE;
 	if (old)

@@ -32,6 +32,9 @@ enum onward {
 	TO_FRAGMENT,
 	TO_QUIC,
 	TO_CHALLENGE,
+	TO_WEIGHING,
+	TO_LETTING_IN,	 /* opened, and weighed */
+	TO_NOTING,	 /* sent on, once what it says of its client is noted */
 	RESET_TO_CLIENT, /* answer with a packet of our own */
 	RESET_TO_CDN,
 	ANSWER_ECHO,
@@ -64,6 +67,12 @@ enum begins {
 	BEGINS_CONNECTION,    /* any server may answer */
 	BEGINS_ANOTHER_WAY,   /* of a connection under way: one server knows it */
 	BEGINS_IN_THE_MIDDLE, /* of a connection that nobody knows */
+};
+
+/* What it says of its client's manner. */
+enum happening {
+	A_PROOF = 1, /* its handshake is finished */
+	AN_END = 2,
 };
 
 /* How a packet is rewritten. */
@@ -117,7 +126,8 @@ struct facts {
 	__u32 service; /* of a flow to be opened */
 	__u32 rescue;  /* that flow is taken from its CDN */
 	__u32 cookie;  /* that its source is to send back */
-	__u16 l3;      /* offsets in the frame */
+	__u32 times; /* that a new flow costs its source's budget: more than once when that is suspicious */
+	__u16 l3; /* offsets in the frame */
 	__u16 l4;
 	__u16 outer; /* VLAN tags */
 	__u16 inner;
@@ -138,8 +148,10 @@ struct facts {
 	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
 	__u8 traffic_class;
 	__u8 region;
-	__u8 begins; /* of a flow to be opened: enum begins */
-	__u8 tells;  /* its first packet would be answered: silence says something */
+	__u8 begins;   /* of a flow to be opened: enum begins */
+	__u8 tells;    /* its first packet would be answered: silence says something */
+	__u8 happened; /* of its client's flow, to be noted: enum happening */
+	__u8 after;    /* what is done with it then: TO_CDN or TO_CLIENT */
 	struct quote quote;
 };
 

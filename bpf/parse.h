@@ -175,6 +175,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *pkt)
 	its->protocol = 0;
 	its->flags = 0;
 	its->family = 0;
+	its->happened = 0;
 	its->mode = *mode_now;
 	its->policy = *(volatile const __u32 *)&pkt->set->generation;
 	NOTE(NOTED_MODE, its->mode, its->policy);

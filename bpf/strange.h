@@ -91,6 +91,17 @@ static __always_inline bool is_short_initial(struct packet *pkt)
 		       (version_of(header) == QUIC_V1 ? QUIC_INITIAL_V1 : QUIC_INITIAL_V2);
 }
 
+/* The same of who wants an answer of ours, to what begins no flow: junk is not reflected to others. */
+static __always_inline int check_sender(struct packet *pkt)
+{
+	struct shield *shield = shield_now();
+	int verdict = shield ? check_source(pkt, shield) : GO_ON;
+
+	if (verdict != GO_ON)
+		return verdict;
+	return is_our_own(&pkt->its->source) ? SPOOFED : GO_ON;
+}
+
 /* The first packet of a flow: the verdict of what is strange about it, or GO_ON. */
 static __always_inline int screen(struct packet *pkt)
 {
@@ -100,11 +111,9 @@ static __always_inline int screen(struct packet *pkt)
 
 	if (!shield)
 		return GO_ON;
-	verdict = check_source(pkt, shield);
+	verdict = check_sender(pkt);
 	if (verdict != GO_ON)
 		return verdict;
-	if (is_our_own(&its->source))
-		return SPOOFED;
 	if (its->mode & MODE_DISARMED)
 		return GO_ON;
 	if (its->protocol == IPPROTO_TCP)

@@ -39,8 +39,10 @@ enum note_kind {
 	NOTED_EVENT, /* enum event_kind and reason in the bits above 8 that would be told; endpoint */
 	NOTED_SHIELD, /* enum level that its new flow is judged under */
 	NOTED_STANDING, /* enum standing of its source; until when it is verified, or how old its first SYN is */
-	NOTED_BUDGET,  /* the verdict of its source's budget */
-	NOTED_VERDICT, /* the last word, the CDN it is counted for */
+	NOTED_BUDGET,	/* the verdict of its source's budget */
+	NOTED_MODEL,	/* score of its source, enum model_mode */
+	NOTED_FEATURES, /* what was weighed, a byte each from the lowest on */
+	NOTED_VERDICT,	/* the last word, the CDN it is counted for */
 };
 
 enum exemption {

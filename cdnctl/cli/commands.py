@@ -21,13 +21,16 @@ from cdnctl.model import (
     Disallow,
     Disarm,
     Drain,
+    LoadModel,
     Mark,
     Record,
     Reload,
     Repair,
     Revert,
+    SetAutoban,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     Stop,
@@ -69,6 +72,18 @@ def _mark(options: argparse.Namespace) -> AnyChange:
     return Mark(text=options.text)
 
 
+def _model(options: argparse.Namespace) -> AnyChange:
+    if options.what != "load":
+        if options.file:
+            raise UsageError(f"`model {options.what}` takes no file", "cdnctl model load FILE")
+        return SetModel(mode=options.what)
+    if not options.file:
+        raise UsageError("no file given", "as in: cdnctl model load model.json")
+    from cdnctl.cli.suspicion import read_fit
+
+    return LoadModel(fit=read_fit(options.file), file=options.file)
+
+
 def undo_of(options: argparse.Namespace) -> Undo:
     """Of a line of the journal, or back to a revision."""
     if options.seq is not None and options.to is not None:
@@ -87,6 +102,8 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "disallow": lambda options: Disallow(prefix=options.prefix),
     "mode": lambda options: SetMode(mode=options.mode),
     "shield": lambda options: SetShield(level=options.level),
+    "autoban": lambda options: SetAutoban(mode=options.mode),
+    "model": _model,
     "attach": lambda _options: Attach(),
     "detach": lambda options: Stop(detach=True) if options.stop else Detach(),
     "disarm": lambda _options: Disarm(),
@@ -104,7 +121,9 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
 
 def is_change(options: argparse.Namespace) -> bool:
     """Whether a verb, with these options, changes the edge."""
-    return options.verb in _CHANGES and not (options.verb == "shield" and options.level is None)
+    looks = {"shield": ("level", None), "autoban": ("mode", None), "model": ("what", "show")}
+    option, idle = looks.get(options.verb, ("verb", ""))
+    return options.verb in _CHANGES and getattr(options, option) != idle
 
 
 def change_of(options: argparse.Namespace) -> AnyChange:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from cdnctl import __version__
 from cdnctl.cli import cast, replay, taking_back, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
+from cdnctl.cli.suspicion import add_model, add_train
 from cdnctl.errors import UsageError
 from cdnctl.model import LEVELS, BlockPrefix
 
@@ -40,6 +41,8 @@ examples:
   cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
   cdnctl shield                             under attack? the level, why, and what it costs
+  cdnctl autoban --dry-run                  whom would blocks that set themselves be for?
+  cdnctl model                              whose manner is suspicious? `cdnctl train` makes a model
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
@@ -280,6 +283,25 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         help="auto (the default) follows the load; calm sheds nothing; busy and shedding give sources and"
         " prefixes budgets; siege has who opens a TCP connection prove first where he is",
     )
+    autoban = change(
+        "autoban",
+        "blocks that set themselves; without a mode, which did, and whom they would be for",
+        verbs.autoban,
+    )
+    autoban.add_argument(
+        "mode",
+        nargs="?",
+        choices=("config", "off", "dry-run", "on"),
+        help="on bans who is over a threshold of [autoban] while that lasts; dry-run only tells whom;"
+        " off does neither, and lifts what was banned; config does what the configuration says",
+    )
+    add_model(
+        change(
+            "model",
+            "look at how sources behave: have it off, observed or on, load a model; see it",
+            verbs.model,
+        )
+    )
     change("attach", "attach the data path; starts an agent when none runs", verbs.attach, starts=True)
     detach = change("detach", "take the data path off: cuts every translated flow", verbs.detach, cuts=True)
     detach.add_argument("--stop", action="store_true", help="end the agent as well")
@@ -307,6 +329,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     simulate.set_defaults(takes=("edge", "config"))
     _add_config(simulate)
     simulate.add_argument("file", type=Path, metavar="FILE", help="a recording, or a frame a line in JSON")
+    add_train(verb("train", "fit a model of sources' manners to recordings", verbs.train, answers=False))
     verb("who", "list who is connected to the agent", verbs.who)
     record = verb("record", "have the agent record every frame to a file", verbs.record)
     record.set_defaults(confirm=0.0)

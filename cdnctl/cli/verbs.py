@@ -10,7 +10,7 @@ from typing import cast
 
 from cdnctl.agent.blocking import Client
 from cdnctl.agent.edge import config_of, edge_of_config, find_edge, named_edge, start_of
-from cdnctl.cli import level, pages, panic, show, taking_back
+from cdnctl.cli import bans, level, pages, panic, show, suspicion, taking_back
 from cdnctl.cli.commands import change_of
 from cdnctl.errors import CdnctlError, NoAgent, UsageError
 from cdnctl.model import (
@@ -187,6 +187,35 @@ def shield(options: argparse.Namespace) -> int:
         return show.outcome(outcome, options.json)
     level.shield(outcome.frame.shield, options.json)
     return 0
+
+
+def autoban(options: argparse.Namespace) -> int:
+    """Whether blocks set themselves; or which did, and whom they would be for."""
+    if options.mode:
+        return taking_back.change(options, change_of(options))
+    outcome = _ask(options, GetFrame())
+    if outcome.frame is None:
+        return show.outcome(outcome, options.json)
+    bans.autoban(outcome.frame.autoban, options.json, dry_run=options.dry_run)
+    return 0
+
+
+def model(options: argparse.Namespace) -> int:
+    """Have the model of sources' manners do something, load another, or see what it does."""
+    if options.what != "show":
+        return taking_back.change(options, change_of(options))
+    outcome = _ask(options, GetFrame())
+    if outcome.frame is None:
+        return show.outcome(outcome, options.json)
+    suspicion.show_model(outcome.frame, options.json)
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Fit a model to recordings."""
+    from cdnctl.cli.train import run
+
+    return run(options)
 
 
 def attach(options: argparse.Namespace) -> int:

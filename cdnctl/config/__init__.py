@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec import Struct, convert
 
+from cdnctl.config.bans import AutobanConfig, BanLimits
 from cdnctl.config.clashes import Tables, clashes, fit_half_open
 from cdnctl.config.cost import memory, ports, slots, snat_rows
 from cdnctl.config.picks import pick_tables, shortfalls
@@ -41,6 +42,7 @@ from cdnctl.config.schema import (
     Limits,
     Log,
     Metrics,
+    ModelConfig,
     PerSource,
     PolicyByClass,
     PolicyName,
@@ -57,6 +59,8 @@ from cdnctl.errors import CdnctlError
 __all__ = [
     "CLASSES",
     "PROTOCOLS",
+    "AutobanConfig",
+    "BanLimits",
     "Capacity",
     "CdnConfig",
     "ClassName",
@@ -98,6 +102,8 @@ _ONCE: dict[str, type[Struct]] = {
     "metrics": Metrics,
     "log": Log,
     "shield": ShieldConfig,
+    "autoban": AutobanConfig,
+    "model": ModelConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region

@@ -32,6 +32,8 @@ class Tables(NamedTuple):
     metrics: Fields
     log: Fields
     shield: Fields
+    autoban: Fields
+    model: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]

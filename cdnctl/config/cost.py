@@ -21,6 +21,7 @@ BLOCK_FILTER_BYTES = 2**22 * 2 // 8 + 2**18  # two bits for each IPv4 /22; of IP
 PICK_TABLE_BYTES = 2 * 16384
 _SOURCES_BYTES = 65536 * (16 + 32 + _OVERHEAD)
 _SHIELD_BYTES = 65536 * (16 + 24 + _OVERHEAD) + 65536 * 64 + 4 * 2 * 4096 * 8
+_MANNERS_BYTES = 16384 * 64
 _FRAGMENTS_BYTES = 4096 * (40 + 64 + _OVERHEAD)
 _CENSUS_BYTES = 2 * MAX_ENDPOINTS * 8 * 8
 _PREFIX_BYTES = 2 * 96  # a node, and perhaps one where two ways part
@@ -104,6 +105,7 @@ def memory(config: Config) -> dict[str, int]:
         "pick tables": MAX_TABLES * PICK_TABLE_BYTES,
         "busy sources": _SOURCES_BYTES,
         "verified sources, SYNs, shares": _SHIELD_BYTES,
+        "manners of sources": _MANNERS_BYTES,
         "prefixes of clients": _client_prefixes(config) * _PREFIX_BYTES,
         "fragments, counters and the rest": _FRAGMENTS_BYTES
         + _CENSUS_BYTES

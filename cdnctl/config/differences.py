@@ -10,7 +10,7 @@ from msgspec.structs import asdict, fields
 
 from cdnctl.config.schema import Config
 
-_ONCE = ("edge", "limits", "reflex", "quota", "metrics", "log", "shield")
+_ONCE = ("edge", "limits", "reflex", "quota", "metrics", "log", "shield", "autoban", "model")
 _MANY = ("region", "customer", "cdn", "service")
 _SHOWN = 4
 """Members of a list that are named one by one."""

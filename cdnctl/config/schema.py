@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from cdnctl.config.bans import AutobanConfig
+from cdnctl.config.table import Table as Table
 from cdnctl.config.values import (
     Address,
     Count,
@@ -52,13 +54,6 @@ Transport = Literal["nat", "ipip", "gue", "pass"]
 
 Policy = Annotated[PolicyName, Meta(description='"weighted", "latency" or "failover"')]
 Prefixes = Annotated[tuple[Prefix, ...], Meta(min_length=1, description="a list of one or more prefixes")]
-
-
-class Table(Struct, frozen=True, kw_only=True):
-    """A table of the file."""
-
-    shorthand: ClassVar[str] = ""
-    """A key whose value may stand for the whole table; empty: none may."""
 
 
 class Edge(Table, frozen=True, kw_only=True):
@@ -217,6 +212,15 @@ class ShieldConfig(Table, frozen=True, kw_only=True):
     """UDP from these ports opens no flow: floods are reflected by them."""
 
 
+class ModelConfig(Table, frozen=True, kw_only=True):
+    """`[model]`: of sources' manners. It only tightens budgets of the shield, and bans nobody."""
+
+    mode: Annotated[Literal["off", "observe", "on"], Meta(description='"off", "observe" or "on"')] = "off"
+    """Until an operator says otherwise; on only when a model is loaded."""
+    times: Annotated[int, Meta(ge=2, le=1000, description="a whole number from 2 to 1000")] = 200
+    """A new flow of who is suspicious uses so many times as much of his budget."""
+
+
 class RegionConfig(Table, frozen=True, kw_only=True):
     """`[[region]]`: clients that are near each other."""
 
@@ -351,6 +355,8 @@ class Config(Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     log: Log = Log()
     shield: ShieldConfig = ShieldConfig()
+    autoban: AutobanConfig = AutobanConfig()
+    model: ModelConfig = ModelConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]

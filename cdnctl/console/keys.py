@@ -64,7 +64,7 @@ HOUSE = (
     Key("question_mark", "help", "?", "help", "this help", "Session", 9),
     Key("colon", "command", ":", "command", "a command, as in a shell: block 192.0.2.0/24 --for 10m",
         "Session", 8),
-    Key("", "help", "1-8", "screens", "the other screens, by their numbers", "Screens", 9),
+    Key("", "help", "1-9", "screens", "the other screens, by their numbers", "Screens", 9),
     Key("slash", "filter", "/", "filter", "filter rows by words; ! before a word inverts it", "Look", 4),
     Key("b", "block", "b", "block",
         "block what is under the cursor, or the busiest talker", "Change the edge", 8, True),
@@ -165,6 +165,7 @@ SCREENS = (
     Place(6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING),
     Place(7, "trace", "trace", "what would become of a packet, and what is wrong with the box", TRACE),
     Place(8, "journal", "journal", "who changed what, when and why", JOURNAL),
+    Place(9, "attack", "attack", "under attack: the level, sources, what each rule drops, bans"),
 )
 
 APP = (

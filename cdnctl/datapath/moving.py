@@ -40,7 +40,7 @@ from cdnctl.errors import CdnctlError
 WRITTEN = (
     "mode", "settings", "shields", "amplifiers", "local_addresses", "local_cells", "link_ids", "links",
     "service_ids", "services", "picks", "capacities", "customer_limits", "allowed_prefixes", "clients",
-    "management",
+    "management", "models",
 )  # fmt: skip
 """Tables of the agent's, small enough to be copied again at once."""
 BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")
@@ -48,7 +48,7 @@ BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")
 BLOCKED = ("block_lines", "block_hits", "block_exact")
 BY_ENDPOINT = ("endpoints", "health")
 """Arrays by an endpoint's number; `endpoint_ids` leads there."""
-LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "verified", "sweeps")
+LEARNED = ("heard_of", "weight_out", "loads", "meters", "sources", "verified", "manners", "sweeps")
 """What the kernel found out: a moment of it may be lost."""
 COUNTED = (*(name for name, _ in abi.Counted._fields_), "counted_before")
 """Totals: none may be lost."""

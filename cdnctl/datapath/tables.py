@@ -2,7 +2,7 @@
 
     choice     services, pick tables, endpoints      clients    customers and regions by prefix
     counters   exact totals and histograms           flows      how many are live
-    shield     what is asked of new flows under attack
+    shield     what is asked of new flows under attack    manners    how sources behave
 
 and, in here, the switches, the edge's own addresses and links, and what the breaker knows.
 """
@@ -22,6 +22,7 @@ from cdnctl.datapath.counters import Counters
 from cdnctl.datapath.flows import COUNT_BOUND_S, Carried, FlowCount, carried, live_flows
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.local import LocalAddresses
+from cdnctl.datapath.manners import MannerTables
 from cdnctl.datapath.shield import ShieldTables
 
 S = TypeVar("S", bound=ctypes.Structure)
@@ -55,6 +56,7 @@ class Tables:
         self._health = table("health")
         self._weight_out = table("weight_out")
         self.shield = ShieldTables(pins)
+        self.manners = MannerTables(pins)
         self.choice = Choice(pins)
         self.clients = Clients(pins)
         self.counters = Counters(pins)

@@ -105,11 +105,6 @@ class Policy:
         self._reading, self._glance = _Asked(), _Asked()
         self._lower_since_s: float | None = None
 
-    def put(self, level: ShieldLevel, now_s: float) -> None:
-        """Somebody else has set it."""
-        self.level, self._changed_s = level, now_s
-        self._reading, self._glance, self._lower_since_s = _Asked(), _Asked(), None
-
     def read(self, load: Load, now_s: float) -> Turn | None:
         """One more reading."""
         ratios = {level: pressure(level, load, self.flows_per_s) for level in LEVELS}
@@ -147,7 +142,8 @@ class Policy:
         self, level: ShieldLevel, ratios: dict[ShieldLevel, Pressure], now_s: float, why: str = ""
     ) -> Turn:
         turn = Turn(level, self.level, why or ratios[level].why)
-        self.put(level, now_s)
+        self.level, self._changed_s = level, now_s
+        self._reading, self._glance, self._lower_since_s = _Asked(), _Asked(), None
         return turn
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cdnctl.datapath.blocks import Differences, KernelBlocks
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.blocklist import Blocklist, Delta, parse_prefix
+from cdnctl.defence.blocklist import Blocklist, Delta, Network, parse_prefix
 from cdnctl.model import Block
 from cdnctl.state.blocks import undisturbed
 
@@ -82,6 +82,10 @@ class Blocks:
     def shown(self, blocks: Iterable[Block]) -> list[Block]:
         """These, with their hits."""
         return [replace(block, hits=self._kernel.hits(parse_prefix(block.prefix))) for block in blocks]
+
+    def hits(self, network: Network) -> int:
+        """Packets that a prefix in the kernel dropped, estimated."""
+        return self._kernel.hits(network)
 
     @property
     def enforced(self) -> int:

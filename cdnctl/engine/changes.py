@@ -39,14 +39,17 @@ from cdnctl.model import (
     Drain,
     GetState,
     ListCustomers,
+    LoadModel,
     Mark,
     Note,
     Outcome,
     Reload,
     Repair,
     Revert,
+    SetAutoban,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     Stop,
@@ -86,6 +89,9 @@ class Changes:
             Detach: switches.detach,
             SetMode: switches.mode,
             SetShield: switches.shield,
+            SetAutoban: switches.autoban,
+            SetModel: switches.model,
+            LoadModel: switches.load_model,
             Stop: self._stop,
             Note: self._note,
             Mark: self._mark,
@@ -244,6 +250,9 @@ class Changes:
             "armed": state.armed,
             "observing": state.observing,
             "shield": state.shield,
+            "autoban": state.autoban,
+            "model": state.model,
+            "fit": state.fit.name,
             "blocks": len(self._engine.blocks.wanted),
         }
 
@@ -304,6 +313,8 @@ class Changes:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
         what = objects.block(shown)
+        if objects.read(engine, what) is None and objects.read(engine, objects.ban(shown)) is not None:
+            what = objects.ban(shown)
         if objects.read(engine, what) is None:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")

@@ -87,6 +87,8 @@ class Drift:
     def _of_shield(self) -> Iterator[Difference]:
         for name, wanted, found in self._engine.shielding.differences():
             yield Difference(what="shield", name=name, wanted=wanted, found=found)
+        for name, wanted, found in self._engine.suspecting.differences():
+            yield Difference(what="model", name=name, wanted=wanted, found=found)
 
     def _of_interfaces(self) -> Iterator[Difference]:
         engine = self._engine

@@ -35,6 +35,7 @@ from cdnctl.engine import (
     watching,
 )
 from cdnctl.engine.attachment import Attachment
+from cdnctl.engine.banning import Banning
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
@@ -45,6 +46,7 @@ from cdnctl.engine.lookout import Lookout
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.shield import Shielding, outside_bits
+from cdnctl.engine.suspicion import Suspecting, Wish
 from cdnctl.engine.ticker import Ticker
 from cdnctl.engine.video import Video
 from cdnctl.engine.video import words as video_words
@@ -98,6 +100,8 @@ class Engine:
         self._fills = Fills()
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.shielding = Shielding(self.tell, lambda: self.state.shield)
+        self.banning = Banning(self)
+        self.suspecting = Suspecting(lambda: Wish(self.state.model, self.state.fit))
         self._lookout = Lookout()
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
@@ -234,6 +238,7 @@ class Engine:
         settings.write_management(config, tables)
         self.attachment.links.refresh()
         self.put_shield()
+        self.banning.use()
         self.neighbours.want(layout.hop_addresses(config, self.layout, tables))
         if not self.state.detached:
             self.neighbours.keep()
@@ -248,6 +253,7 @@ class Engine:
         outside = outside_bits(self.config.shield.outside, self.attachment.links.ids)
         tcp = {place.id: place.protocol == "tcp" for place in self.layout.services}
         self.shielding.use(self.config, self.tables, outside, tcp)
+        self.suspecting.use(self.config, self.tables)
 
     def follow_config(self) -> None:
         """Have what plans and pictures go by the configuration and its numbers as they are now."""
@@ -343,7 +349,9 @@ class Engine:
         totals = self.observer.totals(verdicts)
         half_open_share = totals.half_open / totals.half_open_limit
         self.shielding.tick(self.observer.window, half_open_share, armed=not mode)
+        self.banning.tick(self.observer.samples, armed=not mode)
         customers = self.customers()
+        suspicion, manners = self.suspecting.picture()
         self._frame_seq += 1
         return Frame(
             seq=self._frame_seq,
@@ -382,6 +390,9 @@ class Engine:
             state_version=self.state.revision,
             pending=self.transactions.picture(),
             shield=self.shielding.picture(self.observer.window, half_open_share),
+            autoban=self.banning.picture(),
+            suspicion=suspicion,
+            manners=manners,
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,

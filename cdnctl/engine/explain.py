@@ -47,6 +47,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.OVER_SOURCE_QUOTA: "Its source alone is over the limit of [quota] per_source.",
     Verdict.SHED_VERIFIED: "Shed: a verified source opens more flows than its share at this level.",
     Verdict.SHED_SOURCE: "Shed: an unverified source opens more flows than its share at this level.",
+    Verdict.SHED_SUSPECT: "Shed: a source whose manner is suspicious opens more than the model leaves it.",
     Verdict.SHED_NETWORK: "Shed: unverified sources of its /24 (/48) open more than their share.",
     Verdict.SHED_REGION: "Shed: unverified sources of its /16 (/32) open more than their share.",
     Verdict.SHED_SERVICE: "Shed: unverified sources open more flows of this service than CDNs take easily.",

@@ -58,7 +58,7 @@ class Observer:
         self._layout = layout
         self._tables = tables
         self._cdns = CdnPictures(config, layout, tables, self.window, self._ports)
-        self._endpoints = {abi.packed(place.address) for place in layout.endpoints}
+        self.endpoints = {abi.packed(place.address) for place in layout.endpoints}
         self._cdn_names = {identity: name for name, identity in layout.cdns.items()}
 
     def observe(self) -> int:
@@ -88,7 +88,7 @@ class Observer:
             )
             for sample in samples
             if sample.verdict not in _FROM_CDN
-            and sample.source not in self._endpoints
+            and sample.source not in self.endpoints
             and sample.source != abi.NOBODY
         ]
 

@@ -13,6 +13,7 @@ from cdnctl.datapath.packets import Packet
 from cdnctl.datapath.tracer import Note
 from cdnctl.engine.entries import Entries, duration, interface
 from cdnctl.engine.explain import EXPLANATION
+from cdnctl.model import FEATURES
 
 _HELD_SHOWN = 3
 
@@ -28,6 +29,9 @@ GOES_ON = {
     Onward.TO_FRAGMENT: "a fragment",
     Onward.TO_QUIC: "a QUIC long header, which names a connection's id",
     Onward.TO_CHALLENGE: "in siege: its source is to prove where it is, or just has",
+    Onward.TO_WEIGHING: "how its source behaves is weighed",
+    Onward.TO_LETTING_IN: "its source is known now: may it?",
+    Onward.TO_NOTING: "that its client has finished a handshake, or ended a flow, is noted",
     Onward.RESET_TO_CLIENT: "to be answered with a reset",
     Onward.RESET_TO_CDN: "to be answered with a reset",
     Onward.ANSWER_ECHO: "to be answered: an echo request",
@@ -230,6 +234,16 @@ class Notes:
 
     def _note_budget(self, verdict: int, _b: int) -> None:
         self.add("share", EXPLANATION[abi.Verdict(verdict)] if verdict else "within it")
+
+    def _note_features(self, packed: int, _b: int) -> None:
+        values = zip(FEATURES, packed.to_bytes(len(FEATURES), "little"), strict=True)
+        self.add("manner", ", ".join(f"{name} {value}" for name, value in values if value) or "none yet")
+
+    def _note_model(self, score: int, mode: int) -> None:
+        score -= (score >> 63) << 64
+        said = "suspicious" if score > 0 else "not suspicious"
+        watched = ", which decides nothing" if mode == abi.ModelMode.OBSERVE and score > 0 else ""
+        self.add("model", f"{said}{watched} (a score of {score:,})")
 
     # -- where to? --
 

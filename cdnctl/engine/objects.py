@@ -2,9 +2,10 @@
 
     weight NAME      a number; None: the configuration's       allow PREFIX    its entry, or None
     drain NAME       whether                                   block PREFIX    the manual one, or None
+    autoban          the mode that operators want              ban PREFIX      the automatic one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
     attachment       whether the edge is attached              config          which text is in force
-    shield           the level that operators want
+    shield           the level that operators want             model mode, fit   what the model does, and it
 
 Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
 somebody else was quicker, and taken back.
@@ -25,7 +26,7 @@ from msgspec.structs import replace
 from cdnctl.datapath import abi
 from cdnctl.defence import blocklist
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Allowed, Block
+from cdnctl.model import Allowed, Block, Fit
 from cdnctl.state import CustomerLimit, State
 
 if TYPE_CHECKING:
@@ -34,17 +35,20 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 """By object, as `weight aurora`."""
 
-MANUAL = "manual"
+MANUAL, AUTO = "manual", "auto"
 ATTACHMENT = "attachment"
 CONFIG = "config"
 SHIELD = "shield"
+AUTOBAN = "autoban"
+MODEL_MODE, MODEL_FIT = "model mode", "model fit"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
     "bypassed": abi.Mode.BYPASS,
 }
 _INVERTED = "armed"
-_STEERING, _CLIENTS, _SWITCH, _BLOCK = ("weight", "drain"), ("limit", "allow"), "switch", "block"
+_STEERING, _CLIENTS, _SWITCH = ("weight", "drain"), ("limit", "allow"), "switch"
+_BLOCKS = {"block": MANUAL, "ban": AUTO}
 
 
 def weight(name: str) -> str:
@@ -72,6 +76,11 @@ def block(prefix: str) -> str:
     return f"block {prefix}"
 
 
+def ban(prefix: str) -> str:
+    """The automatic block of a prefix."""
+    return f"ban {prefix}"
+
+
 def switch(name: str) -> str:
     """One of the edge's switches."""
     return f"switch {name}"
@@ -86,10 +95,13 @@ def words(what: str) -> str:
         "limit": f"the limits of {name}",
         "allow": f"what is allowed of {name}",
         "block": f"the block of {name}",
+        "ban": f"the ban of {name}",
         "switch": f"whether the edge is {name}",
         ATTACHMENT: "whether the edge is attached",
         CONFIG: "the configuration in force",
         SHIELD: "the level of the shield",
+        AUTOBAN: "whether bans set themselves",
+        "model": "what the model does" if name == "mode" else "the model of sources' manners",
     }[kind]
 
 
@@ -108,6 +120,8 @@ def _shown(what: str, value: Any) -> str:
         return "none"
     if kind == "limit" and isinstance(value, dict):
         return ", ".join(f"{name} {limit:g}" for name, limit in value.items() if limit) or "none"
+    if kind == "model" and isinstance(value, dict):
+        return str(value["name"]) or "none"
     return "set" if isinstance(value, dict) else str(value)
 
 
@@ -123,8 +137,8 @@ def read(engine: Engine, what: str) -> Any:
     """The value now."""
     kind, _, name = what.partition(" ")
     match kind:
-        case "block":
-            return _block(engine, name)
+        case "block" | "ban":
+            return _block(engine, name, _BLOCKS[kind])
         case "switch":
             return (_SWITCHES[name] in engine.tables.mode) != (name == _INVERTED)
         case "config":
@@ -152,6 +166,12 @@ def of_state(state: State, what: str) -> Any:
             return not state.detached
         case "shield":
             return state.shield
+        case "autoban":
+            return state.autoban
+        case "model" if name == "mode":
+            return state.model
+        case "model":
+            return to_builtins(state.fit)
     raise KeyError(what)
 
 
@@ -166,7 +186,7 @@ def objects_of(state: State) -> Iterator[str]:
     yield from map(drain, state.drained)
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
-    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD)
+    yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, AUTOBAN, MODEL_MODE, MODEL_FIT)
 
 
 def with_values(state: State, values: Mapping[str, Any]) -> State:
@@ -174,7 +194,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
     armed, observing, detached = state.armed, state.observing, state.detached
-    shield = state.shield
+    shield, autoban, model, fit = state.shield, state.autoban, state.model, state.fit
     for what, value in values.items():
         kind, _, name = what.partition(" ")
         match kind:
@@ -195,6 +215,12 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 detached = not value
             case "shield":
                 shield = value
+            case "autoban":
+                autoban = value
+            case "model" if name == "mode":
+                model = value
+            case "model":
+                fit = convert(value, Fit)
     return replace(
         state,
         weights=weights,
@@ -205,12 +231,20 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         observing=observing,
         detached=detached,
         shield=shield,
+        autoban=autoban,
+        model=model,
+        fit=fit,
     )
 
 
 def in_blocks(what: str) -> bool:
     """Whether the blocks' file keeps it, and not the state's."""
-    return what.startswith("block ")
+    return what.startswith(("block ", "ban "))
+
+
+def source_of(what: str) -> str:
+    """Who wants it, as the blocks' file says."""
+    return _BLOCKS[what.partition(" ")[0]]
 
 
 def put(engine: Engine, values: Mapping[str, Any]) -> int:
@@ -242,12 +276,17 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
     engine.state = with_values(engine.state, values)
     if by_kind.keys() & set(_CLIENTS):
         yield lambda: _stamped(engine.write_clients)
-    for what, value in by_kind.get(_BLOCK, {}).items():
-        yield partial(_put_block, engine, what.partition(" ")[2], value)
+    for kind, source in _BLOCKS.items():
+        for what, value in by_kind.get(kind, {}).items():
+            yield partial(_put_block, engine, what.partition(" ")[2], source, value)
     if by_kind.keys() & set(_STEERING):
         yield lambda: _stamped(engine.steer)
     if SHIELD in by_kind:
         yield lambda: _stamped(lambda: engine.shielding.put(by_kind[SHIELD][SHIELD]))
+    if AUTOBAN in by_kind:
+        yield lambda: _stamped(lambda: engine.banning.put(by_kind[AUTOBAN][AUTOBAN]))
+    if "model" in by_kind:
+        yield lambda: _stamped(engine.suspecting.put)
     if _SWITCH in by_kind:
         yield lambda: _put_switches(engine, by_kind[_SWITCH])
     if ATTACHMENT in by_kind:
@@ -259,11 +298,11 @@ def _stamped(write: Callable[[], object]) -> int:
     return time.monotonic_ns()
 
 
-def _put_block(engine: Engine, name: str, value: Any) -> int:
+def _put_block(engine: Engine, name: str, source: str, value: Any) -> int:
     if value is not None:
         engine.blocks.block(convert(value, Block))
-    elif _block(engine, name) is not None:
-        engine.blocks.unblock(name, MANUAL)
+    elif _block(engine, name, source) is not None:
+        engine.blocks.unblock(name, source)
     return time.monotonic_ns()
 
 
@@ -291,8 +330,8 @@ def _put_attachment(engine: Engine, attached: bool) -> int:
     return applied_ns
 
 
-def _block(engine: Engine, name: str) -> Any:
-    made = (each for each in engine.blocks.wanted.find(name) if each.source == MANUAL)
+def _block(engine: Engine, name: str, source: str) -> Any:
+    made = (each for each in engine.blocks.wanted.find(name) if each.source == source)
     return next((of_block(each) for each in made), None)
 
 

@@ -92,13 +92,20 @@ def offered(before: Totals, now: Totals, tcp: Mapping[int, bool]) -> Offered:
 
 
 class Shielding:
-    """Of one edge. `use` before anything else, and again when tables or configuration are others."""
+    """Of one edge. `use` before anything else, and again when tables or configuration are others.
+
+    The load is followed also while an operator holds a level: `auto` is then, at once, what it would have
+    been without him.
+    """
 
     def __init__(self, tell: Tell, wish: Callable[[], ShieldWish]) -> None:
         self._tell = tell
-        self._wish = wish
-        self._why = ""
-        self._since_ns = 0
+        self._wished = wish
+        self._wish: ShieldWish = "auto"
+        self._held_ns = 0
+        """Since when, by an operator's word."""
+        self._turn = Turn("calm", "calm", "")
+        self._turned_ns = 0
         self._before: Totals | None = None
         self._glanced: Totals | None = None
         self._key_s = float("-inf")
@@ -110,14 +117,12 @@ class Shielding:
         The level in force goes on, also that of tables which are taken over.
         """
         self._config, self._tables, self._outside, self._tcp = config, tables, outside, dict(tcp)
-        wish, shield = self._wish(), tables.shield
-        self._follows = wish == "auto"
-        held = LEVELS[min(shield.now.level, len(LEVELS) - 1)]
-        if self._policy is None:
-            self._policy = Policy(config.shield.flows_per_s, held)
+        shield, wish = tables.shield, self._wished()
+        if self._policy is None:  # of a level that an operator held nobody knows what the load asked for
+            found = LEVELS[min(shield.now.level, len(LEVELS) - 1)]
+            self._policy = Policy(config.shield.flows_per_s, found if wish == "auto" else "calm")
         self._policy.flows_per_s = config.shield.flows_per_s
-        if wish != "auto":
-            self._policy.level = wish
+        self._wish = wish
         shield.set_amplifiers(config.shield.amplifiers)
         if not shield.has_keys:  # both: a key of zeros is everybody's
             shield.change_key()
@@ -127,6 +132,11 @@ class Shielding:
     @property
     def level(self) -> ShieldLevel:
         """In force."""
+        return self.asked if self._wish == "auto" else self._wish
+
+    @property
+    def asked(self) -> ShieldLevel:
+        """What the load asks for."""
         return self._policy.level if self._policy else "calm"
 
     def _write(self) -> None:
@@ -143,22 +153,18 @@ class Shielding:
         shield.trust_ns = int(config.trust_s * 1e9)
         set_budgets(shield, budgets(config, times), config.burst_ms)
         set_pending(shield, config.source_flows_per_s, PENDING_AT_ONCE)
-        set_allowance(shield, sudden_flows_per_s(config.flows_per_s) if self._follows else None)
+        set_allowance(shield, sudden_flows_per_s(config.flows_per_s) if self._wish == "auto" else None)
         return shield
 
     def put(self, wish: ShieldWish) -> ShieldLevel:
         """An operator's word: the level from now on. Raises OSError; then the level is as it was."""
-        assert self._policy is not None
-        before, followed = self._policy.level, self._follows
-        self._follows = wish == "auto"
-        if wish != "auto":
-            self._policy.put(wish, time.monotonic())
+        before, self._wish = self._wish, wish
         try:
             self._write()
         except OSError:
-            self._policy.level, self._follows = before, followed
+            self._wish = before
             raise
-        self._why, self._since_ns = "set by an operator" if wish != "auto" else self._why, time.time_ns()
+        self._held_ns = time.time_ns()
         return self.level
 
     def differences(self) -> Iterator[tuple[str, str, str]]:
@@ -178,7 +184,7 @@ class Shielding:
             if self._key_s > float("-inf"):
                 self._tables.shield.change_key()
             self._key_s = now_s
-        if before is None or before is now or not armed or self._policy is None or self._wish() != "auto":
+        if before is None or before is now or not armed or self._policy is None:
             return
         came = offered(before, now, self._tcp)
         load = Load(came.flows / came.seconds, came.unverified_share, half_open_share)
@@ -187,7 +193,7 @@ class Shielding:
     def glance(self, now: Totals, *, armed: bool) -> None:
         """Between two ticks: has something begun that cannot wait? Raises OSError."""
         before, self._glanced = self._glanced, now
-        if before is None or not armed or self._policy is None or self._wish() != "auto":
+        if before is None or not armed or self._policy is None:
             return
         came = offered(before, now, self._tcp)
         load = Load(came.flows / came.seconds, came.unverified_share, 0.0)
@@ -196,7 +202,9 @@ class Shielding:
     def _take(self, turn: Turn | None) -> None:
         if turn is None:
             return
-        self._why, self._since_ns = turn.why, time.time_ns()
+        self._turn, self._turned_ns = turn, time.time_ns()
+        if self._wish != "auto":
+            return
         self._write()
         harder = LEVELS.index(turn.level) > LEVELS.index(turn.before)
         severity: Severity = "notice" if not harder else "alarm" if turn.level == "siege" else "warning"
@@ -205,15 +213,17 @@ class Shielding:
     def picture(self, window: Window, half_open_share: float) -> Shield:
         """For a frame."""
         came = offered(window.oldest, window.newest, self._tcp)
+        held = self._wish != "auto"
         return Shield(
             level=self.level,
-            wish=self._wish(),
-            why=self._why,
-            since_ns=self._since_ns,
+            wish=self._wish,
+            why="set by an operator" if held else self._turn.why,
+            since_ns=self._held_ns if held else self._turned_ns,
             cost=cost(self._config, self.level),
             offered_flows_per_s=came.flows / came.seconds,
             unverified_share=came.unverified_share,
             half_open_share=half_open_share,
+            opened_per_s=came.proven / came.seconds,
             shed_per_s=came.shed / came.seconds,
             challenged_per_s=came.challenged / came.seconds,
             proved_per_s=came.proved / came.seconds,

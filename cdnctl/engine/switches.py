@@ -1,13 +1,28 @@
-"""Commands that switch the whole edge: disarm, arm, bypass, mode, shield, attach, detach."""
+"""Commands that switch the whole edge: disarm, arm, bypass, mode, shield, model, attach, detach."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdnctl.engine import objects, risks, shield
+from msgspec import to_builtins
+
+from cdnctl.engine import objects, risks, shield, suspicion
 from cdnctl.engine.consequences import cuts
 from cdnctl.engine.planned import Planned
-from cdnctl.model import Arm, Attach, Bypass, Detach, Disarm, SetMode, SetShield
+from cdnctl.errors import CdnctlError
+from cdnctl.model import (
+    FEATURES,
+    Arm,
+    Attach,
+    Bypass,
+    Detach,
+    Disarm,
+    LoadModel,
+    SetAutoban,
+    SetMode,
+    SetModel,
+    SetShield,
+)
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -77,7 +92,7 @@ class Switches:
     def shield(self, command: SetShield) -> Planned:
         """Hold a level, or follow the load."""
         engine, wish = self._engine, command.level
-        held = wish if wish != "auto" else engine.shielding.level
+        held = wish if wish != "auto" else engine.shielding.asked
         warnings = []
         if not engine.state.armed:
             warnings.append("the edge is disarmed: nothing is shed or challenged until it is armed again")
@@ -86,6 +101,63 @@ class Switches:
             would=f"would have it so: {shield.words(wish, held)}; cost: {shield.cost(engine.config, held)}",
             done=lambda: shield.words(wish, engine.shielding.level),
             warnings=warnings,
+            again=True,
+        )
+
+    def autoban(self, command: SetAutoban) -> Planned:
+        """Have blocks set themselves, only say which, or not at all."""
+        engine, wish = self._engine, command.mode
+        mode = engine.config.autoban.mode if wish == "config" else wish
+        warnings = []
+        what = {
+            "off": "no block sets itself, and those that did are lifted",
+            "dry-run": "it is told whom a ban would be for, and those there are are lifted",
+            "on": "who is over a threshold of [autoban] is banned while that lasts",
+        }[mode]
+        if mode == "on" and not engine.state.armed:
+            warnings.append("the edge is disarmed: nobody is banned until it is armed again")
+        return Planned(
+            after={objects.AUTOBAN: wish},
+            would=f"would have it so: autoban is {mode}: {what}",
+            done=lambda: f"autoban is {mode}: {what}",
+            warnings=warnings,
+            again=True,
+        )
+
+    def model(self, command: SetModel) -> Planned:
+        """Look at sources' manners, and let that decide, or not."""
+        engine, fit = self._engine, self._engine.state.fit
+        engine.suspecting.require_fit(command.mode)
+        mode = engine.suspecting.mode_of(suspicion.Wish(command.mode, fit))
+        said = suspicion.words(mode, fit, engine.config.model.times)
+        warnings = []
+        if mode == "on" and engine.shielding.level == "calm":
+            warnings.append("the shield is calm: nobody has a budget until it is busy")
+        return Planned(
+            after={objects.MODEL_MODE: command.mode},
+            would=f"would have it so: {said}",
+            done=lambda: said,
+            warnings=warnings,
+            again=True,
+        )
+
+    def load_model(self, command: LoadModel) -> Planned:
+        """Weigh by this one from now on."""
+        engine, fit = self._engine, command.fit
+        if not fit.name or not any(fit.row):
+            raise CdnctlError("a model without a name, or that weighs nothing", "`cdnctl train` makes one")
+        mode = engine.suspecting.mode_of(suspicion.Wish(engine.state.model, fit))
+        unknown = sorted(fit.weights.keys() - set(FEATURES))
+        if unknown:
+            raise CdnctlError(
+                f"a model of features that this cdnctl does not know: {', '.join(unknown)}",
+                f"it knows {', '.join(FEATURES)}",
+            )
+        said = f"model {fit.name} is loaded; it is {mode}"
+        return Planned(
+            after={objects.MODEL_FIT: to_builtins(fit)},
+            would=f"would load model {fit.name}; it is {mode}",
+            done=lambda: said,
             again=True,
         )
 

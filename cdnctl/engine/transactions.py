@@ -179,13 +179,11 @@ class Transactions:
         blocks = [what for what in record.after if objects.in_blocks(what)]
         try:
             for what in blocks:
-                name = what.partition(" ")[2]
-                made = (
-                    each for each in self._engine.blocks.wanted.find(name) if each.source == objects.MANUAL
-                )
+                name, source = what.partition(" ")[2], objects.source_of(what)
+                made = (each for each in self._engine.blocks.wanted.find(name) if each.source == source)
                 block = next(made, None)
                 if block is None:
-                    store.blocks.remove(name, objects.MANUAL, revision)
+                    store.blocks.remove(name, source, revision)
                 else:
                     store.blocks.add(block, revision)
         except OSError as error:

@@ -74,6 +74,8 @@ class Lab:
         reflex: Mapping[str, Any] | None = None,
         cdn: Mapping[str, Any] | None = None,
         service: Mapping[str, Any] | None = None,
+        shield: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
         agent: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -81,7 +83,10 @@ class Lab:
         trips = handshakes_ms or [*HANDSHAKES_MS, *(16.0 + 3 * i for i in range(1, 18))][: len(cdns)]
         self.topology = Topology.plan(name, cdns, [trip / 2 for trip in trips])
         self.weights = list(weights or [100] * len(cdns))
-        self._settings = {"edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service}
+        self._settings = {
+            "edge": edge, "limits": limits, "reflex": reflex, "cdn": cdn, "service": service,
+            "shield": shield, "model": model,
+        }  # fmt: skip
         self._say, self._with_agent = say, agent
         self.sites: dict[str, Site] = {site.name: site for site in self.topology.sites}
         self.traffic: Traffic | None = None

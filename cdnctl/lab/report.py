@@ -31,7 +31,8 @@ LATE_MS = 10.0
 SERVED_SHARE = 99.0
 BACK_S = 45.0
 
-FLOOD_DROPS = ("blocked", "no_port", "no_room", "no_cdn", "no_route", "no_neighbour")
+SHED = ("shed_verified", "shed_source", "shed_network", "shed_region", "shed_service", "unverified")
+FLOOD_DROPS = ("blocked", "no_port", "no_room", "no_cdn", "no_route", "no_neighbour", *SHED)
 """Verdicts that drop what comes from clients; the other drops meet replies and strays."""
 
 
@@ -128,13 +129,10 @@ def _step(step: Step, requests: list[Request]) -> list[Claim]:
     failed = sum(not request.ok for request in after)
     figures = summary(after)
     seconds = (step.end_ns - step.start_ns) / 1e9
-    judged = step.name != "flood"
     lines = [wanted(f"{step.name}: requests sent", len(requests), int(MIN_RATE * seconds), "requests")]
-    if judged:
-        bound = 0 if step.name == "calm" else int(FAILED_SHARE * len(after))
-        lines.append(at_most(f"{step.name}: requests failed", failed if after else None, bound, "requests"))
-    else:
-        lines.append(reported(f"{step.name}, not blocked: requests failed", failed, "requests"))
+    bound = 0 if step.name == "calm" else int(FAILED_SHARE * len(after))
+    what = f"{step.name}, not blocked" if step.name == "flood" else step.name
+    lines.append(at_most(f"{what}: requests failed", failed if after else None, bound, "requests"))
     if step.fault_ns:
         opened = [request for request in requests if request.opened_ns < step.fault_ns]
         failures = Counter(request.connection for request in opened if not request.ok)
@@ -211,6 +209,11 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
         ),
         reported("flood: lost before the edge", flood.lost, "packets"),
         reported("flood: let through before the block", through, "packets"),
+        reported(
+            "flood: challenged by the shield",
+            _total(flood.after, "challenged") - _total(flood.before, "challenged"),
+            "packets",
+        ),
         at_least(
             "flood: dropped by the block, answers to it included",
             dropped["blocked"],

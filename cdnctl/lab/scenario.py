@@ -1,8 +1,8 @@
 """*The incident*: what an edge goes through in about 100 s, and what was seen meanwhile.
 
 Calm; one CDN slows by 150 ms, heals and comes back into rotation; another goes dark and heals; a SYN
-flood from one /16; the operator blocks it; calm. Honest clients ask all the while. `Incident.run`
-plays it and keeps the evidence; `report` draws the conclusions.
+flood from one /16, which the shield challenges; the operator blocks it; calm. Honest clients ask all the
+while. `Incident.run` plays it and keeps the evidence; `report` draws the conclusions.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import InfoMetricFamily, Metric
 
 from cdnctl import __version__
 from cdnctl.metrics.family import Row, counter, counters, gauge, gauges
-from cdnctl.model import LEVELS, Frame
+from cdnctl.model import LEVELS, MODEL_MODES, Frame
 
 
 def families(frame: Frame) -> Iterator[Metric]:
@@ -47,6 +47,13 @@ def _state(frame: Frame) -> Iterator[Metric]:
     )
     levels: list[Row] = [((level,), frame.shield.level == level) for level in LEVELS]
     yield gauges("shield_level", "1 for the level that new flows are judged under.", ("level",), levels)
+    modes: list[Row] = [((mode,), frame.suspicion.mode == mode) for mode in MODEL_MODES]
+    yield gauges("model_mode", "1 for what the model of sources' manners does.", ("mode",), modes)
+    yield gauge(
+        "suspicious_sources",
+        "Sources that the model suspects, of the last half minute.",
+        frame.suspicion.suspicious,
+    )
     rows = [((each.name,), each.mode != "detached") for each in frame.interfaces]
     yield gauges("interface_attached", "1 while the program is on the interface.", ("interface",), rows)
     rows = [((each.name,), each.mode == "native") for each in frame.interfaces]

@@ -14,11 +14,17 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     recordings  what is recorded, and the frames that are kept
     lines     commands as command lines   pages      long lists, a page at a time
     transactions  what can be taken back
-    shield    its level under attack
+    shield    its level under attack      bans       blocks that set themselves
 """
 
 from cdnctl.model.actors import Actor as Actor
 from cdnctl.model.actors import Watcher as Watcher
+from cdnctl.model.bans import FRAME_BANS as FRAME_BANS
+from cdnctl.model.bans import Autoban as Autoban
+from cdnctl.model.bans import Ban as Ban
+from cdnctl.model.bans import BanMode as BanMode
+from cdnctl.model.bans import BanWish as BanWish
+from cdnctl.model.bans import Offender as Offender
 from cdnctl.model.base import FRAME_INTERVAL_S as FRAME_INTERVAL_S
 from cdnctl.model.base import RATE_WINDOW_S as RATE_WINDOW_S
 from cdnctl.model.base import Base as Base
@@ -54,6 +60,7 @@ from cdnctl.model.commands import GetState as GetState
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
 from cdnctl.model.commands import ListTalkers as ListTalkers
+from cdnctl.model.commands import LoadModel as LoadModel
 from cdnctl.model.commands import Mark as Mark
 from cdnctl.model.commands import Note as Note
 from cdnctl.model.commands import Outcome as Outcome
@@ -62,8 +69,10 @@ from cdnctl.model.commands import Record as Record
 from cdnctl.model.commands import Reload as Reload
 from cdnctl.model.commands import Repair as Repair
 from cdnctl.model.commands import Revert as Revert
+from cdnctl.model.commands import SetAutoban as SetAutoban
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
+from cdnctl.model.commands import SetModel as SetModel
 from cdnctl.model.commands import SetShield as SetShield
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
@@ -106,6 +115,16 @@ from cdnctl.model.shield import LEVELS as LEVELS
 from cdnctl.model.shield import Shield as Shield
 from cdnctl.model.shield import ShieldLevel as ShieldLevel
 from cdnctl.model.shield import ShieldWish as ShieldWish
+from cdnctl.model.suspicion import FEATURE_WORDS as FEATURE_WORDS
+from cdnctl.model.suspicion import FEATURES as FEATURES
+from cdnctl.model.suspicion import MODEL_MODES as MODEL_MODES
+from cdnctl.model.suspicion import Fit as Fit
+from cdnctl.model.suspicion import Manner as Manner
+from cdnctl.model.suspicion import ModelMode as ModelMode
+from cdnctl.model.suspicion import ModelWish as ModelWish
+from cdnctl.model.suspicion import Suspicion as Suspicion
+from cdnctl.model.suspicion import attack_mark as attack_mark
+from cdnctl.model.suspicion import over_mark as over_mark
 from cdnctl.model.transactions import Difference as Difference
 from cdnctl.model.transactions import Pending as Pending
 from cdnctl.model.transactions import Revision as Revision

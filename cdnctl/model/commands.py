@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from cdnctl.model.actors import Watcher
+from cdnctl.model.bans import BanWish
 from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
 from cdnctl.model.recordings import HistoryPart, Recording
 from cdnctl.model.shield import ShieldWish
+from cdnctl.model.suspicion import Fit, ModelWish
 from cdnctl.model.transactions import Difference, Revision
 
 
@@ -82,6 +84,26 @@ class SetShield(Change, frozen=True, kw_only=True, tag="shield"):
     """The level that new flows are judged under; `auto`: what the load asks for."""
 
     level: ShieldWish
+
+
+class SetAutoban(Change, frozen=True, kw_only=True, tag="autoban"):
+    """Whether blocks set themselves; off lifts those that did. `config`: what the configuration says."""
+
+    mode: BanWish
+
+
+class SetModel(Change, frozen=True, kw_only=True, tag="model"):
+    """What the model of sources' manners does; `config`: what the configuration says."""
+
+    mode: ModelWish
+
+
+class LoadModel(Change, frozen=True, kw_only=True, tag="load-model"):
+    """The model to weigh sources by from now on; one without a name: none."""
+
+    fit: Fit
+    file: str = ""
+    """Where it was read, for the journal."""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -266,6 +288,9 @@ AnyChange = (
     | Detach
     | SetMode
     | SetShield
+    | SetAutoban
+    | SetModel
+    | LoadModel
     | SetLimit
     | Allow
     | Disallow

@@ -5,10 +5,12 @@ from __future__ import annotations
 from msgspec import field
 
 from cdnctl.model.actors import Watcher
+from cdnctl.model.bans import Autoban
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.recordings import Recording
 from cdnctl.model.shield import Shield
+from cdnctl.model.suspicion import Manner, Suspicion
 from cdnctl.model.transactions import Pending
 
 
@@ -103,6 +105,10 @@ class Frame(Base, frozen=True, kw_only=True):
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
     shield: Shield = field(default_factory=Shield)
+    autoban: Autoban = field(default_factory=Autoban)
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    manners: list[Manner] = field(default_factory=list)
+    """Of sources that asked for a flow since the frame before, those that did so last; none with no model."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

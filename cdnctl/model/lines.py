@@ -13,11 +13,14 @@ from cdnctl.model.commands import (
     Detach,
     Disallow,
     Drain,
+    LoadModel,
     Mark,
     Record,
     Reload,
+    SetAutoban,
     SetLimit,
     SetMode,
+    SetModel,
     SetShield,
     SetWeights,
     StopRecording,
@@ -54,6 +57,12 @@ def command_line(command: AnyCommand) -> str:
             words += ["--program"] if command.program else []
         case SetShield():
             words.append(command.level)
+        case SetAutoban():
+            words.append(command.mode)
+        case SetModel():
+            words.append(command.mode)
+        case LoadModel():
+            words[1:] = ["model", "load", command.file or command.fit.name]
         case SetMode():
             words += [command.mode, *(["--yes"] if command.mode == "observe" else [])]
         case SetLimit():

@@ -31,6 +31,8 @@ class Shield(Base, frozen=True, kw_only=True):
     """The part of those by TCP whose client has not proved that it is where it says."""
     half_open_share: float = 0.0
     """How full the table of half-open flows is."""
+    opened_per_s: float = 0.0
+    """Flows that got under way: whose client answered its CDN as only one can who is where it says."""
     shed_per_s: float = 0.0
     """New flows that were over their budget."""
     challenged_per_s: float = 0.0

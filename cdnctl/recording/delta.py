@@ -29,6 +29,7 @@ IDENTITIES: tuple[tuple[str, ...], ...] = (
     ("address", "port", "protocol"),
     ("pid", "since_ns"),
     ("seq",),
+    ("source",),
 )
 """What tells the items of a list apart: the first of these that all of them have, and no two alike."""
 _LARGEST = 1 << 62

@@ -25,7 +25,7 @@ import tomli_w
 from msgspec import Struct, field
 
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Allowed, Block, Revision, ShieldWish
+from cdnctl.model import Allowed, BanWish, Block, Fit, ModelWish, Revision, ShieldWish
 from cdnctl.state import files
 from cdnctl.state.blocks import BlockLog
 from cdnctl.state.intents import RecordFile
@@ -64,6 +64,12 @@ class State(Struct, kw_only=True):
     armed: bool = True
     shield: ShieldWish = "auto"
     """The level that operators want; `auto`: what the load asks for."""
+    autoban: BanWish = "config"
+    """Whether operators want blocks that set themselves; `config`: what the configuration says."""
+    model: ModelWish = "config"
+    """What the model of sources' manners does, by operators' will; `config`: by the configuration's."""
+    fit: Fit = field(default_factory=Fit)
+    """That model."""
     observing: bool = False
     """The edge decides and counts, but lets every packet pass."""
     detached: bool = False

@@ -57,11 +57,14 @@ def main() -> int:
         _check_peers(suites)
         with _alone():
             for suite in suites:
+                if not sys.stderr.isatty():
+                    print(f"bench: {suite}", file=sys.stderr, flush=True)
                 measure: Callable[..., list[Result]] = import_module(f"tests.bench.{suite}").results
                 try:
                     results += measure(quick=arguments.quick, say=lambda text, suite=suite: _say(suite, text))
                 except Unsound as error:
                     failed[suite] = error  # what the others found stands
+                report.write(results, arguments.json)  # and outlives whoever ends it before its time
     except CdnctlError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,8 @@ from cdnctl.console.filters import Filter
 from cdnctl.model import (
     Allowed,
     AnyCommand,
+    Autoban,
+    Ban,
     Block,
     Customer,
     FindBlocks,
@@ -19,11 +21,14 @@ from cdnctl.model import (
     JournalEntry,
     ListCustomers,
     ListTalkers,
+    Offender,
     Outcome,
     Page,
     ReadJournal,
     Sampled,
     SampledPacket,
+    Shield,
+    Verdict,
     histogram_limits_ms,
 )
 
@@ -57,7 +62,55 @@ def _enriched(frame: Frame) -> Frame:
                 open_flows=int(cdn.new_flows_per_s * 18),
             )
         )
-    return msgspec.structs.replace(frame, cdns=cdns, customers=_customers(frame), customers_total=3)
+    frame = msgspec.structs.replace(frame, cdns=cdns, customers=_customers(frame), customers_total=3)
+    return _besieged(frame) if frame.totals.received_pps > 20_000 else frame
+
+
+def _besieged(frame: Frame) -> Frame:
+    """The same, while the shield holds siege and two sources are over a threshold."""
+    rules = [
+        Verdict(
+            name="challenged", drop=False, pps=51_900.0, bps=24.9e6, packets_total=1_204_000,
+            bytes_total=72_240_000,
+            explanation="A SYN in siege: answered with a number that its source has to send back.",
+        ),
+        Verdict(
+            name="proved", drop=False, pps=86.0, bps=41e3, packets_total=1_950, bytes_total=117_000,
+            explanation="A reset with that number: its source is where it says.",
+        ),
+    ]  # fmt: skip
+    shield = Shield(
+        level="siege",
+        why="52,310 new flows/s, 99 % of them unverified",
+        since_ns=frame.at_ns - 42_000_000_000,
+        cost="a client's first TCP connection takes a round trip more, or a second behind some firewalls",
+        offered_flows_per_s=52_310.0,
+        unverified_share=0.99,
+        half_open_share=0.02,
+        opened_per_s=218.0,
+        shed_per_s=120.0,
+        challenged_per_s=51_900.0,
+        proved_per_s=86.0,
+    )
+    autoban = Autoban(
+        mode="on",
+        bans=[
+            Ban(
+                prefix="198.51.100.66", why="5,210 new flows/s, over 1,000",
+                since_ns=frame.at_ns - 31_000_000_000, ends_ns=frame.at_ns + 89_000_000_000, times=2,
+                dropped_pps=5_190.0,
+            )
+        ],
+        bans_total=1,
+        most=200,
+        offenders=[
+            Offender(
+                prefix="203.0.113.0/24", why="6,100 new flows/s, over 5,000",
+                spared="it covers 203.0.113.80, the VIP of service www",
+            )
+        ],
+    )  # fmt: skip
+    return msgspec.structs.replace(frame, shield=shield, autoban=autoban, verdicts=[*frame.verdicts, *rules])
 
 
 def _histogram(p50_ms: float | None, samples: int) -> list[int]:

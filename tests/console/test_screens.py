@@ -111,6 +111,15 @@ def test_nothing_vital_is_lost_at_any_size(size: tuple[int, int]) -> None:
         "steering": ("weight", "70%", "acme", "of limit", "203.0.113.80:80", "latency"),
         "trace": ("LRO is on on eth0", "slot 17 [red]", "forwarded to aurora"),
         "journal": ("alice as root", "drained corona", "drained: none → corona"),
+        "attack": (
+            "● siege",
+            "99% unverified",
+            "round trip",
+            "10.66.0.0/16",
+            "challenged",
+            "198.51.100.66",
+            "spared",
+        ),
     }
     for name, words in vital.items():
         text = (GOLDENS / f"{name}-{size[0]}x{size[1]}.txt").read_text()
@@ -120,10 +129,10 @@ def test_nothing_vital_is_lost_at_any_size(size: tuple[int, int]) -> None:
 
 async def test_numbers_lead_to_the_screens_and_esc_back() -> None:
     async with at("overview") as desk:
-        for number in "2345678":
+        for number in "23456789":
             await desk.press(number)
             assert NAMES[int(number) - 1] == desk.house.NAME
-        for name in reversed(NAMES[1:7]):
+        for name in reversed(NAMES[1:8]):
             await desk.press("escape")
             assert name == desk.house.NAME
         await desk.press("escape", "escape")

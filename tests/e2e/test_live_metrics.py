@@ -86,6 +86,8 @@ def expected_of(frame: dict[str, Any]) -> Samples:
     for state in ("loaded", "armed", "bypassed", "observing"):
         put(f"edge_{state}", frame[state])
     put("policy_generation", frame["generation"])
+    for level in ("calm", "busy", "shedding", "siege"):
+        put("shield_level", frame["shield"]["level"] == level, level=level)
     for each in frame["interfaces"]:
         put("interface_attached", each["mode"] != "detached", interface=each["name"])
         put("interface_native", each["mode"] == "native", interface=each["name"])

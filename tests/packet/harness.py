@@ -161,8 +161,7 @@ class DataPath:
         self._clocked = TEST_CLOCK in cflags
         self.fresh()
         self.links.refresh()
-        weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
-        steering.apply(self.config, self.layout, self.tables, steering.Steering(weights))
+        self._steer()
         self.tables.set_management([ip_network(prefix) for prefix in self.config.edge.management])
         for vip, number in self.layout.vips.items():
             self.tables.put_local(vip, abi.LocalKind.VIP, number)
@@ -217,8 +216,16 @@ class DataPath:
         tables.clients.load({})
         if len(self.blocks):
             self.blocks.load({})
-        for identity, endpoint in self._endpoints.items():
-            self.map("endpoints").put(abi.key(identity), bytes(endpoint))
+        endpoints = self.map("endpoints")
+        moved = [
+            number
+            for number, held in self._endpoints.items()
+            if endpoints.get(abi.key(number)) != bytes(held)
+        ]
+        for number in moved:
+            endpoints.put(abi.key(number), bytes(self._endpoints[number]))
+        if moved:  # and the slots with them
+            self._steer()
         if self._clocked:
             self.clock(0)
         tables.mode = abi.Mode(0)
@@ -226,6 +233,10 @@ class DataPath:
         tables.settings = self._settings()
         if self._reader:
             self.events(0)
+
+    def _steer(self) -> None:
+        weights = {cdn.name: cdn.weight for cdn in self.config.cdns}
+        steering.apply(self.config, self.layout, self.tables, steering.Steering(weights))
 
     def _settings(self) -> abi.Settings:
         edge, settings = self.config.edge, abi.Settings(generation=1, seed=7)

@@ -53,6 +53,7 @@ ROWS = {
     "verified": "verified sources, SYNs, shares",
     "retries": "verified sources, SYNs, shares",
     "budgets": "verified sources, SYNs, shares",
+    "manners": "manners of sources",
 }
 WHEN_USED = ("block_exact", "block_prefix", "clients", "management")
 """They take memory entry by entry."""

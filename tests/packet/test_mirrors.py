@@ -48,6 +48,8 @@ _ENUMS = {
     "client_flag": abi.ClientFlag,
     "level": abi.Level,
     "budget": abi.Budget,
+    "model_mode": abi.ModelMode,
+    "feature": abi.Feature,
 }
 _PREFIX = {
     "mode_flag": "MODE_",
@@ -68,8 +70,13 @@ _PREFIX = {
     "client_flag": "CLIENT_",
     "level": "LEVEL_",
     "budget": "BUDGET_",
+    "model_mode": "MODEL_",
+    "feature": "FEATURE_",
 }
-_NOT_A_VALUE = {"VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "SURGES"}
+_NOT_A_VALUE = {
+    "VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "MODEL_MODES",
+    "FEATURES", "SURGES",
+}  # fmt: skip
 """How many there are, and such: `abi` has them by these names."""
 
 
@@ -281,6 +288,8 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("budgets", INDEX, WORD),
         ("retries", INDEX, abi.RetrySet),
         ("surges", INDEX, abi.Surge),
+        ("manners", INDEX, abi.Manner),
+        ("models", INDEX, abi.Model),
         ("hops", INDEX, abi.Hop),
         ("verdicts", INDEX, abi.Count),
         ("cdn_counts", INDEX, abi.CdnCount),

@@ -131,7 +131,7 @@ class TestPings:
         )
         for source in nobody:
             packet = Ether(src=ROUTER_MAC, dst=CLIENT_SIDE_MAC) / ping(source, vip, b"who?")[1]
-            dropped(path.run(raw(packet)), Verdict.UNRELATED)
+            dropped(path.run(raw(packet)), Verdict.SPOOFED)
 
     def test_of_a_snat_address_they_are_the_hosts(self, path: DataPath, vip: str) -> None:
         for target in SNAT6 if is_ipv6(vip) else SNAT:

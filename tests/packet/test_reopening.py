@@ -34,11 +34,12 @@ class TestReopening:
     @pytest.fixture
     def over(self, path: DataPath) -> DataPath:
         """Aurora is out, and its pause is over."""
+        path.events(0, 0)
         learn(path)
         take_out(path)
+        assert [event.kind for event in path.events(1)] == [EventKind.EJECT]
         assert AURORA not in spread(path, 20), "its pause is not over"
         path.change_health(AURORA, out_until_ns=time.monotonic_ns() - 20 * MS)
-        path.events(0, 0)
         return path
 
     def test_its_pause_ends_by_itself(self, path: DataPath) -> None:

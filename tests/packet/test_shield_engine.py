@@ -16,7 +16,7 @@ from session import CLIENT, Session
 from cdnctl.config.schema import AMPLIFIERS
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Budget, Level, Verdict
-from cdnctl.model import Frame, SetShield, ShieldLevel, ShieldWish
+from cdnctl.model import Frame, SetShield, ShieldLevel, ShieldWish, Undo
 
 EASILY = ("[limits]", "[shield]\nflows_per_s = 100\n\n[limits]")
 Begin = Callable[[], Edge]
@@ -95,7 +95,25 @@ def test_a_level_outlives_its_agent_and_its_tables(begin: Begin) -> None:
     )
     assert Session(edge, client="10.1.9.7").syn().verdict is Verdict.CHALLENGED
     put(edge, "auto")
-    assert level_of(edge)[0] == "siege", "it follows the load from there, and that takes its minute"
+    assert level_of(edge) == ("calm", Level.CALM), "nothing had asked for it but the operator"
+
+
+def test_who_lets_go_of_a_level_has_at_once_what_the_load_asks_for(begin: Begin) -> None:
+    """Slowly down is for what the load has asked for; nobody waits a minute for an undo."""
+    edge = begin()
+    edge.file.replace(*EASILY)
+    edge.reloaded()
+    put(edge, "siege")
+    assert level_of(edge) == ("siege", Level.SIEGE)
+    assert edge.engine.execute(Undo(), OPERATOR).ok
+    assert level_of(edge) == ("calm", Level.CALM)
+    put(edge, "busy")
+    told = [event for _ in range(6) for event in flooded(edge).events if event.kind == "shield"]
+    assert level_of(edge) == ("busy", Level.BUSY), "held, whatever comes"
+    assert not told
+    put(edge, "auto")
+    assert level_of(edge) == ("siege", Level.SIEGE)
+    assert "unverified" in edge.engine.frame().shield.why
 
 
 def level_of(edge: Edge) -> tuple[ShieldLevel, int]:

@@ -10,6 +10,7 @@ from segments import Flag, datagram, segment
 from session import CLIENT, CLIENT6, Datagrams, Session
 from shielded import Shielded, shielded
 from steps import dropped, forwarded, untouched
+from test_pings import ping
 
 from cdnctl.datapath.abi import Level, Mode, Verdict
 
@@ -58,6 +59,15 @@ def test_from_nobody_who_could_be_out_there(path: DataPath, source: str, service
     dropped(Session(path, service, client=source).syn(), Verdict.SPOOFED)
     dropped(Datagrams(path, "dns6" if service == "solo6" else "dns", client=source).up(), Verdict.SPOOFED)
     assert {VIP, VIP6}.isdisjoint({OTHER_VIP, OTHER_VIP6})
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict"), [(VIP, Verdict.LAND), (SNAT[0], Verdict.SPOOFED), ("127.0.0.1", Verdict.SPOOFED)]
+)
+def test_nor_are_they_answered(path: DataPath, source: str, verdict: Verdict) -> None:
+    """Neither in the middle of nothing nor when they ping: who they are said to be would get it."""
+    dropped(path.run(segment((source, 1234), (VIP, 80), ACK)), verdict)
+    dropped(path.run(bytes(ping(source, VIP, b"are you there?"))), verdict)
 
 
 RESERVED = (

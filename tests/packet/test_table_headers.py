@@ -147,7 +147,7 @@ WHOSE = {
             for family in all_of
             for address in all_of[family]
         ),
-        row("an ACK from nobody", _from("127.0.0.1", up("A")), drop(Verdict.UNKNOWN_FLOW), families=V4),
+        row("an ACK from nobody", _from("127.0.0.1", up("A")), drop(Verdict.SPOOFED), families=V4),
     ],
     UDP_NOTHING: [
         row(f"a question from {address}", _from(address, ask()), _nobodys(address), families=[family])

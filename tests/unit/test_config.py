@@ -69,7 +69,7 @@ def test_defaults() -> None:
     assert read.services[0].traffic_class == "interactive"
     assert (read.cdns[0].mode, read.cdns[0].reset_on_eject, read.cdns[0].capacity) == ("nat", True, None)
     assert read.quota == config.Quota()
-    assert read.shield == config.ShieldConfig()
+    assert (read.shield, read.autoban) == (config.ShieldConfig(), config.AutobanConfig())
     assert read.path == FILE
 
 
@@ -86,6 +86,8 @@ def test_the_example_is_right_and_names_every_key() -> None:
         config.Reflex: raw["reflex"],
         config.Quota: raw["quota"],
         config.ShieldConfig: raw["shield"],
+        config.AutobanConfig: raw["autoban"],
+        config.BanLimits: raw["autoban"]["source"],
         config.PerSource: raw["quota"]["per_source"],
         config.RegionConfig: raw["region"][0],
         config.CustomerConfig: raw["customer"][0],
@@ -98,7 +100,7 @@ def test_the_example_is_right_and_names_every_key() -> None:
     # What is commented out shows the defaults, so that switching a line on changes nothing.
     read = config.parse(uncommented, example)
     assert (read.limits, read.reflex) == (config.Limits(), config.Reflex())
-    assert read.shield == config.ShieldConfig()
+    assert (read.shield, read.autoban) == (config.ShieldConfig(), config.AutobanConfig())
     assert read.quota.busy_pps == config.Quota().busy_pps
     fresh = config.CdnConfig(name="x", endpoints=(config.EndpointConfig(address="192.0.2.1:1"),))
     for name in ("mode", "tunnel_port", "reset_on_eject"):
@@ -162,6 +164,10 @@ def test_services_name_their_cdns() -> None:
         (("shield",), {"outside": ["eth9"]}, "shield.outside[1]", "is not in edge.interfaces"),
         (("shield",), {"amplifiers": [0]}, "shield.amplifiers[1]", "1 to 65535"),
         (("shield",), {"amplifiers": [53, 53]}, "shield.amplifiers[2]", "given twice"),
+        (("autoban",), {"mode": "yes"}, "autoban.mode", '"off", "dry-run" or "on"'),
+        (("autoban",), {"source": {"pps": 0}}, "autoban.source.pps", "above 0"),
+        (("autoban",), {"network": 5000}, "autoban.network", "a table, as in"),
+        (("autoban",), {"most": 0}, "autoban.most", "1 to 10000"),
         (("reflex",), {"established_s": 65536}, "reflex.established_s", "36000"),
         (("reflex",), {"slow_start_s": -1}, "reflex.slow_start_s", "0 to 3600"),
         (("limits",), {"endpoints": 129}, "limits.endpoints", "1 to 128"),

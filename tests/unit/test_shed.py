@@ -171,10 +171,8 @@ def test_a_crowd_of_real_clients_is_never_besieged() -> None:
     assert [level for _, level in changes(Policy(FLOWS), lasting(crowd, 30))] == ["shedding"]
 
 
-def test_a_level_that_somebody_set_is_where_it_goes_on_from() -> None:
-    policy = Policy(FLOWS)
-    policy.put("siege", 0.0)
-    assert [at_s for at_s, _ in changes(policy, lasting(CALM, 100))] == [
+def test_a_level_that_was_found_is_where_it_goes_on_from() -> None:
+    assert [at_s for at_s, _ in changes(Policy(FLOWS, "siege"), lasting(CALM, 100))] == [
         pytest.approx(DWELL_S + 0.5, abs=0.6)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cdnctl.console.screens.attack import Attack
 from cdnctl.console.screens.cdns import Cdns
 from cdnctl.console.screens.drops import Drops
 from cdnctl.console.screens.house import House
@@ -13,6 +14,7 @@ from cdnctl.console.screens.talkers import Talkers
 from cdnctl.console.screens.trace import Trace
 
 made: dict[str, type[House]] = {
-    screen.NAME: screen for screen in (Overview, Cdns, Talkers, Drops, Lists, Steering, Trace, Journal)
+    screen.NAME: screen
+    for screen in (Overview, Cdns, Talkers, Drops, Lists, Steering, Trace, Journal, Attack)
 }
 """What makes each."""

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from cdnctl.console.format import clean, clock, count, duration, fit, mbit, scaled
 from cdnctl.console.session import STALE_S
+from cdnctl.console.widgets.level import LEVEL_MARKS
 from cdnctl.console.widgets.lines import Lines, Row, Span
 from cdnctl.model import Frame
 
@@ -53,7 +54,7 @@ class Headline(Lines):
             GAP,
             (age, "warn bold" if old or self._place else "good"),
         )
-        left: Row = (*name, (" ", ""), *_state(frame))
+        left: Row = (*name, (" ", ""), *_state(frame), *_level(frame))
         room = width - _cells(left) - _cells(right) - 1
         if frame.recording is not None:
             size = f" ◉ rec {frame.recording.bytes / 1e6:.1f} MB"
@@ -91,6 +92,15 @@ def _state(frame: Frame) -> Row:
     if not frame.armed:
         return ((" ▲ DISARMED ", "background on bad bold"),)
     return (("● ARMED", "good bold"),)
+
+
+def _level(frame: Frame) -> Row:
+    """How hard it is for new flows; nothing while it is calm and nobody holds it so."""
+    shield = frame.shield
+    if shield.level == "calm" and shield.wish == "auto":
+        return ()
+    mark, role = LEVEL_MARKS[shield.level]
+    return (GAP, (f"{mark} {shield.level.upper()}", f"{role} bold"))
 
 
 def _totals(frame: Frame, width: int) -> Row:

@@ -15,7 +15,7 @@ from cdnctl.model import Frame, SampledPacket, Verdict
 
 
 class VerdictTable(LiveTable):
-    """One row a reason, also of those that have not dropped anything yet; `all_of` shows other verdicts."""
+    """One row a reason, also of those that have not dropped anything yet."""
 
     EMPTY = "no verdict is known"
     SORTS = ("pps", "total", "reason")
@@ -40,10 +40,18 @@ class VerdictTable(LiveTable):
         """Show the frame's drops, and their course in these frames."""
         self._tracks.follow(frames)
         self._now_s = frame.monotonic_ns / 1e9
-        self._verdicts = {verdict.name: verdict for verdict in frame.verdicts if verdict.drop}
+        self._verdicts = {verdict.name: verdict for verdict in frame.verdicts if self.shown(verdict)}
         active = sum(verdict.pps >= 0.05 for verdict in self._verdicts.values())
-        self.border_title = f"drops · {active} of {len(self._verdicts)} reasons now"
+        self.border_title = self.title(active, len(self._verdicts))
         self.resort()
+
+    def shown(self, verdict: Verdict) -> bool:
+        """Whether it has a row here."""
+        return verdict.drop
+
+    def title(self, active: int, known: int) -> str:
+        """The panel's."""
+        return f"drops · {active} of {known} reasons now"
 
     def find(self, name: object) -> Verdict | None:
         """The verdict of that name."""
@@ -83,7 +91,7 @@ class VerdictTable(LiveTable):
 
 
 def _rates(frame: Frame) -> Iterable[tuple[str, float]]:
-    return ((verdict.name, verdict.pps) for verdict in frame.verdicts if verdict.drop)
+    return ((verdict.name, verdict.pps) for verdict in frame.verdicts)
 
 
 class PacketTable(LiveTable):

@@ -47,21 +47,22 @@ class Verdict(enum.IntEnum):
     OVER_SOURCE_QUOTA = 36
     SHED_VERIFIED = 37
     SHED_SOURCE = 38
-    SHED_NETWORK = 39
-    SHED_REGION = 40
-    SHED_SERVICE = 41
-    UNVERIFIED = 42
-    NO_CDN = 43
-    NO_PORT = 44
-    NO_ROOM = 45
-    NO_LINK = 46
-    NO_ROUTE = 47
-    NO_NEIGHBOUR = 48
-    HELD = 49
-    NO_STAGE = 50
+    SHED_SUSPECT = 39
+    SHED_NETWORK = 40
+    SHED_REGION = 41
+    SHED_SERVICE = 42
+    UNVERIFIED = 43
+    NO_CDN = 44
+    NO_PORT = 45
+    NO_ROOM = 46
+    NO_LINK = 47
+    NO_ROUTE = 48
+    NO_NEIGHBOUR = 49
+    HELD = 50
+    NO_STAGE = 51
 
 
-VERDICTS = 51
+VERDICTS = 52
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -97,6 +98,33 @@ class SurgeKind(enum.IntEnum):
 SURGES = 2
 
 
+class ModelMode(enum.IntEnum):
+    """enum model_mode: what is done with the manner of sources."""
+
+    OFF = 0
+    OBSERVE = 1
+    ON = 2
+
+
+MODEL_MODES = 3
+
+
+class Feature(enum.IntEnum):
+    """enum feature: what is weighed of a source."""
+
+    RATE = 0
+    UNFINISHED = 1
+    OPEN = 2
+    HELD = 3
+    FRUITLESS = 4
+    GAP = 5
+    BYTES = 6
+    KNOWN = 7
+
+
+FEATURES = 8
+
+
 class Mode(enum.IntFlag):
     """enum mode_flag."""
 
@@ -117,11 +145,12 @@ class Stage(enum.IntEnum):
     FRAGMENT = 6
     QUIC = 7
     CHALLENGE = 8
-    SENDING = 9
-    ANSWER = 10
+    WEIGHING = 9
+    SENDING = 10
+    ANSWER = 11
 
 
-STAGES = 11
+STAGES = 12
 
 
 class LocalKind(enum.IntEnum):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import Structure, c_int64, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.enums import CLASSES, VERDICTS
+from cdnctl.datapath.abi.enums import CLASSES, FEATURES, VERDICTS
 from cdnctl.datapath.abi.numbers import (
     HISTOGRAM_BUCKETS,
     MAX_CDNS,
@@ -119,6 +119,24 @@ class Health(Structure):
         ("ejections", c_uint32),
         ("ejections_total", c_uint32),
         ("reserved_weight", c_uint32),
+    )
+
+
+class Manner(Structure):
+    """struct manner."""
+
+    _fields_ = (
+        ("source", Address),
+        ("first", c_uint32),
+        ("seen", c_uint32),
+        ("flows", c_uint32),
+        ("proven", c_uint32),
+        ("ended", c_uint32),
+        ("fruitless", c_uint32),
+        ("gap", c_uint32),
+        ("bytes", c_uint32),
+        ("score", c_int64),
+        ("feature", c_uint8 * FEATURES),
     )
 
 

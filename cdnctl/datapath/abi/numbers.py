@@ -34,6 +34,9 @@ BUDGET_ROWS = 2
 BUDGET_COLUMNS = 4096
 RETRY_SETS = 65536
 RETRY_WAYS = 8
+MODEL_SECOND = 4
+MANNERS = 16384
+MANNER_ONE = 16
 
 MAX_CLIENTS = 65536
 """Prefixes of customers and regions: the room of the trie `clients` (maps.h)."""

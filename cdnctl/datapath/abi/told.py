@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import Structure, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64
 
-from cdnctl.datapath.abi.enums import BUDGETS, CLASSES, POOLS
+from cdnctl.datapath.abi.enums import BUDGETS, CLASSES, FEATURES, POOLS
 from cdnctl.datapath.abi.numbers import BLOCK_CELLS, MAX_REGIONS, MAX_SNAT, MEMBER_WORDS, TICKS_PER_NS
 from cdnctl.datapath.abi.values import Address, ticks
 
@@ -60,6 +60,8 @@ class Settings(Structure):
         ("slow_start_ns", c_uint64),
         ("source_limit", Limit),
         ("log_bindings", c_uint64),
+        ("model", c_uint32),
+        ("pad", c_uint32),
     )
 
 
@@ -80,6 +82,17 @@ class Shield(Structure):
         ("surge_ticks", c_uint64),
         ("pending_ticks", c_uint64),
         ("pending_burst_ticks", c_uint64),
+    )
+
+
+class Model(Structure):
+    """struct model."""
+
+    _fields_ = (
+        ("weight", c_int32 * FEATURES),
+        ("bias", c_int64),
+        ("times", c_uint32),
+        ("pad", c_uint32),
     )
 
 

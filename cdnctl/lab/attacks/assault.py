@@ -20,7 +20,17 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Load, Offered
 from cdnctl.lab.processes import LabError, cpu_s
 from cdnctl.lab.scenario import Step
-from cdnctl.model import FRAME_INTERVAL_S, Frame, GetFrame, Note, Outcome, Severity
+from cdnctl.model import (
+    FRAME_INTERVAL_S,
+    Frame,
+    GetFrame,
+    Mark,
+    Note,
+    Outcome,
+    Severity,
+    attack_mark,
+    over_mark,
+)
 
 RATE, SHARE6, POOL = 160.0, 0.25, 40
 """Requests a second, of which half make a new connection; the part of IPv6; the connections that are kept."""
@@ -150,6 +160,7 @@ class Assault:
         load = launch(self.lab, attack, self.rate, self.seconds, attacker_cpu())
         step.start_ns = load.offered.begun_ns
         self.label = Label(attack.name, (attack.prefix,), step.start_ns)
+        self._request(Mark(text=attack_mark(attack.name, self.label.sources)))
         self._watch(load)
         seen.offered = load.wait()
         step.end_ns = seen.offered.at_ns
@@ -161,6 +172,7 @@ class Assault:
         seen.received, seen.ring_lost = now[0] - arrived[0], now[1] - arrived[1]
         seen.leaked = self._flood_packets() - taps
         seen.after = self._frame()
+        self._request(Mark(text=over_mark(attack.name)))
 
     def _watch(self, load: Load) -> None:
         """Until it is over: which level the shield was at."""
@@ -201,7 +213,7 @@ class Assault:
     def _note(self, text: str, *, step: str | None = None, severity: Severity = "info") -> None:
         self._request(Note(text=text, step=step, severity=severity))
 
-    def _request(self, command: Note | GetFrame) -> Outcome:
+    def _request(self, command: Note | Mark | GetFrame) -> Outcome:
         outcome = self.client.request(command, timeout_s=10.0)
         if not outcome.ok:
             raise LabError(f"the agent refused: {outcome.text}")

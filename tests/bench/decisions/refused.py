@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Budget, Level, Verdict
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.manners import model_of
 from cdnctl.datapath.shield import set_budgets
 from tests.bench.decisions import packets
 from tests.bench.decisions.packets import SYN, TCP4, UDP4, Ends
@@ -37,6 +38,8 @@ class Shielded(Subject):
     level: Level = Level.CALM
     budgets: Mapping[Budget, float] = field(default_factory=dict)
     settings: Mapping[str, int] = field(default_factory=dict)
+    model: abi.Model | None = None
+    """In force, by which manners are weighed."""
     spender: Packets | None = None
     """Another packet of the same source, which uses its share up; its stream has a flow for each time."""
 
@@ -59,18 +62,28 @@ class Shielded(Subject):
         for name, value in self.settings.items():
             setattr(shield, name, value)
         table.now = shield
+        if self.model is not None:
+            _weigh(rig, rig.tables.manners.put(0, abi.ModelMode.ON, self.model))
         try:
             if self.spender is not None:
                 self.spender.run(rig.shim, 1)
             yield
         finally:
             table.now = before
+            _weigh(rig, 0)
+
+
+def _weigh(rig: Rig, word: int) -> None:
+    settings = rig.tables.settings
+    settings.model = word
+    rig.tables.settings = settings
 
 
 def rows(rig: Rig, bench: Bench) -> Iterator[Row]:
     """Each rule."""
     yield from _whatever_the_level(rig, bench)
     yield from _over_its_share(rig, bench)
+    yield from _suspicious(rig, bench)
     yield from _in_siege(rig, bench)
 
 
@@ -121,6 +134,30 @@ def _over_its_share(rig: Rig, bench: Bench) -> Iterator[Row]:
         spender = bench.edge(spent, syn, XDP_DROP, verdict)
         yield _row(
             bench, _name(verdict), ours, level=Level.SHEDDING, budgets={budget: 0.001}, spender=spender
+        )
+
+
+def _suspicious(rig: Rig, bench: Bench) -> Iterator[Row]:
+    """By a model that counts all features, and suspects everybody."""
+    host = _CLIENT._replace(source=packets.number("10.199.1.1"))
+    flows = rig.shim.stream([host._replace(source_port=2000 + n) for n in range(_PORTS)])
+    spent = rig.shim.stream([host._replace(source_port=4000 + n) for n in range(_PORTS)])
+    many = rig.shim.stream(packets.clients(SPREAD, "16.0.0.0/4", SERVICE, seed=12))
+    syn, verdict = packets.frame(TCP4, SYN), Verdict.SHED_SUSPECT
+    model = model_of([1] * abi.FEATURES, 1, 1000)
+    for name, stream, spender in (
+        ("", flows, bench.edge(spent, syn, XDP_DROP, verdict)),
+        (", 64k sources", many, bench.edge(many, syn, XDP_DROP, verdict)),
+    ):
+        ours = bench.edge(stream, syn, XDP_DROP, verdict)
+        yield _row(
+            bench,
+            _name(verdict) + name,
+            ours,
+            level=Level.SHEDDING,
+            budgets={Budget.SOURCE: 0.001},
+            spender=spender,
+            model=model,
         )
 
 

@@ -1,0 +1,71 @@
+"""How sources behave, as the kernel keeps it, and the model that it weighs that by.
+
+There are two models: one in force, and one that the next is written into. Which of them is, and what is
+done with the score, is one word of the settings: a packet meets the old model or the new one, and none in
+between.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cdnctl.datapath import abi
+from cdnctl.datapath.kernel import Map
+
+MOMENT_SHIFT = 20
+"""A moment is 2^20 ns."""
+_WORDS = abi.size(abi.Manner) // 4
+_SEEN = abi.Manner.seen.offset // 4
+_MOMENTS = 1 << 32
+
+
+class Seen(NamedTuple):
+    """A source, when it last asked for a flow."""
+
+    source: str
+    features: list[int]
+    score: int
+
+
+class MannerTables:
+    """Raises OSError when a pin is missing."""
+
+    def __init__(self, pins: Path) -> None:
+        self._manners = Map.pinned(pins / "manners")
+        self._models = Map.pinned(pins / "models")
+        self._memory = memoryview(self._manners.memory())
+
+    def model(self, word: int) -> abi.Model:
+        """The one that a word of the settings says."""
+        raw = self._models.get(abi.key(bool(word & abi.MODEL_SECOND)))
+        return abi.Model.from_buffer_copy(raw or bytes(abi.size(abi.Model)))
+
+    def put(self, word: int, mode: abi.ModelMode, model: abi.Model) -> int:
+        """Write a model beside the one of `word`, if it is another: the word that puts it into force."""
+        second = word & abi.MODEL_SECOND
+        if bytes(self.model(word)) != bytes(model):
+            second ^= abi.MODEL_SECOND
+            self._models.put(abi.key(bool(second)), bytes(model))
+        return mode | second
+
+    def since(self, now_ns: int, seconds: float) -> Iterator[abi.Manner]:
+        """The sources that asked for a flow in so many seconds before `now_ns`."""
+        words = array("I", self._memory.tobytes())
+        now, age = now_ns >> MOMENT_SHIFT, int(seconds * 1e9) >> MOMENT_SHIFT
+        for number, seen in enumerate(words[_SEEN::_WORDS]):
+            if seen and (now - seen + 1) % _MOMENTS <= age + 1:  # the coarse clock may be ahead of ours
+                first = number * _WORDS
+                yield abi.Manner.from_buffer_copy(words[first : first + _WORDS])
+
+
+def seen_of(manner: abi.Manner) -> Seen:
+    """Its source, features and score."""
+    return Seen(abi.show_address(bytes(manner.source)), list(manner.feature), manner.score)
+
+
+def model_of(weights: Sequence[int], bias: int, times: int) -> abi.Model:
+    """As the kernel has it."""
+    return abi.Model(weight=tuple(weights), bias=bias, times=times)

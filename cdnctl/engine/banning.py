@@ -1,0 +1,221 @@
+"""Blocks that set themselves: from samples to bans in the kernel, in the blocks' file and in the journal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cdnctl.datapath.perf import Sample
+from cdnctl.defence import blocklist, protected
+from cdnctl.defence.autoban import Act, Autoban, Spared
+from cdnctl.defence.blocklist import Network, show_prefix
+from cdnctl.defence.offences import Offences
+from cdnctl.engine.objects import AUTO
+from cdnctl.engine.seen import Answers
+from cdnctl.model import (
+    FRAME_BANS,
+    FRAME_INTERVAL_S,
+    Actor,
+    Ban,
+    BanMode,
+    BanWish,
+    Block,
+    BlockPrefix,
+    Offender,
+    Outcome,
+    Unblock,
+)
+from cdnctl.model import Autoban as Picture
+from cdnctl.model.lines import command_line, duration
+
+if TYPE_CHECKING:
+    from cdnctl.engine.engine import Engine
+
+RECHECK_S = 5.0
+"""So often it is looked whether a ban covers what is protected by now."""
+
+
+class Banning:
+    """Of one engine; `tick` with every frame."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.policy = Autoban(engine.config.autoban)
+        self._offences = Offences()
+        self._wish: BanWish = "config"
+        self._answers = Answers()
+        self._guard = Guard(engine)
+        self._at_s: float | None = None
+        self._rechecked_s = 0.0
+        self._told: set[tuple[Network, str]] = set()
+
+    def use(self) -> None:
+        """Follow configuration and state as they are now; take over the bans that are there."""
+        engine, now_s, now_ns = self._engine, time.monotonic(), time.time_ns()
+        self._wish, self.policy.config = engine.state.autoban, engine.config.autoban
+        for block in engine.blocks.wanted if engine.blocks.wanted.by_source.get(AUTO) else ():
+            network = blocklist.parse_prefix(block.prefix)
+            if block.source == AUTO and network not in self.policy.held:
+                left_s = (block.expires_ns - now_ns) / 1e9
+                self.policy.adopt(network, block.reason, left_s, now_s)
+
+    @property
+    def mode(self) -> BanMode:
+        """In force."""
+        return self._engine.config.autoban.mode if self._wish == "config" else self._wish
+
+    def put(self, wish: BanWish) -> None:
+        """An operator's word. Off lifts the bans there are."""
+        self._wish = wish
+
+    # -- with every frame ---------------------------------------------------------------------------
+
+    def tick(self, samples: Sequence[Sample], *, armed: bool) -> None:
+        """Look at what was sampled since the last call, and act on it when the edge does."""
+        now_s = time.monotonic()
+        seconds = FRAME_INTERVAL_S if self._at_s is None else now_s - self._at_s
+        self._at_s = now_s
+        config, refuse = self._engine.config.autoban, self._guard
+        seen = self._answers.seen(samples, self._engine.observer.endpoints)
+        offences = self._offences.read(seen, seconds, config.source, config.network)
+        if not {each.network for each in offences} <= {network for network, _ in self._told}:
+            refuse.forget()  # for somebody new it is read anew
+        acting = armed and self.mode == "on"
+        acts = self.policy.judge(now_s, offences, self._hits(), refuse, acting=acting)
+        if self.mode != "on":
+            acts += self.policy.clear(f"autoban is {'off' if self.mode == 'off' else 'a dry run'} now", now_s)
+        elif self.policy.held and now_s - self._rechecked_s >= RECHECK_S:
+            self._rechecked_s = now_s
+            refuse.forget()
+            acts += self.policy.recheck(refuse)
+        for act in acts:
+            self._do(act)
+        self._tell_spared(acting=acting)
+
+    def _hits(self) -> dict[Network, int]:
+        """Of the bans that are still wanted."""
+        blocks = self._engine.blocks
+        return {
+            network: blocks.hits(network)
+            for network in self.policy.held
+            if any(block.source == AUTO for block in blocks.wanted.find(network))
+        }
+
+    def _do(self, act: Act) -> None:
+        engine, shown, now_ns = self._engine, show_prefix(act.network), time.time_ns()
+        try:
+            if act.kind == "lift":
+                if any(block.source == AUTO for block in engine.blocks.wanted.find(act.network)):
+                    engine.blocks.unblock(shown, AUTO)
+                    self._keep(shown, None)
+                self._say(Unblock(prefix=shown, reason=act.why), f"lifted the ban of {shown}: {act.why}")
+                return
+            block = Block(
+                prefix=shown,
+                reason=act.why,
+                source=AUTO,
+                created_ns=now_ns,
+                expires_ns=now_ns + int(act.lifetime_s * 1e9),
+            )
+            engine.blocks.block(block)
+        except (OSError, ValueError) as error:
+            self.policy.failed(act.network)
+            engine.tell("warning", f"{shown} is not banned: {error}", "warning")
+            return
+        self._keep(shown, block)
+        long, again = duration(act.lifetime_s), f", for the {_nth(act.times)} time" if act.times > 1 else ""
+        if act.kind == "renew":
+            engine.tell("ban", f"the ban of {shown} goes on for {long}: {act.why}", "info")
+        else:
+            command = BlockPrefix(prefix=shown, lifetime_s=act.lifetime_s, reason=act.why)
+            self._say(command, f"banned {shown} for {long}{again}: {act.why}")
+
+    def _keep(self, shown: str, block: Block | None) -> None:
+        """In the file, so that a restart goes on with it."""
+        engine = self._engine
+        try:
+            if block is None:
+                engine.store.blocks.remove(shown, AUTO, engine.state.revision)
+            else:
+                engine.store.blocks.add(block, engine.state.revision)
+        except OSError as error:
+            engine.tell("warning", f"the ban of {shown} would not survive a restart: {error}", "warning")
+
+    def _say(self, command: BlockPrefix | Unblock, text: str) -> None:
+        engine = self._engine
+        engine.tell("ban", text, "warning" if isinstance(command, BlockPrefix) else "notice")
+        actor = Actor(user="autoban", uid=os.geteuid(), pid=os.getpid(), client="agent")
+        try:
+            engine.journal.append(actor, command, Outcome(ok=True, text=text), cli=command_line(command))
+        except OSError as error:
+            engine.tell("warning", f"not in the journal: {text}: {error}", "warning")
+
+    def _tell_spared(self, *, acting: bool) -> None:
+        """Once for each, while its offence lasts."""
+        now = {(each.offence.network, each.why): each for each in self.policy.spared}
+        for key, spared in now.items():
+            if key not in self._told and self.mode != "off" and (spared.why or not acting):
+                self._engine.tell("ban", _spared_words(spared, self.mode), "notice")
+        self._told = set(now)
+
+    # -- for a frame --------------------------------------------------------------------------------
+
+    def picture(self) -> Picture:
+        """The newest bans, and whom they are not for."""
+        now_s, now_ns = time.monotonic(), time.time_ns()
+        newest = sorted(self.policy.held.values(), key=lambda held: -held.since_s)
+        return Picture(
+            mode=self.mode,
+            wish=self._wish,
+            bans=[
+                Ban(
+                    prefix=show_prefix(held.network),
+                    why=held.why,
+                    since_ns=now_ns - int((now_s - held.since_s) * 1e9),
+                    ends_ns=now_ns + int((held.until_s - now_s) * 1e9),
+                    times=held.times,
+                    dropped_pps=held.pps,
+                )
+                for held in newest[:FRAME_BANS]
+            ],
+            bans_total=len(newest),
+            most=self.policy.config.most,
+            offenders=[
+                Offender(prefix=show_prefix(each.offence.network), why=each.offence.why, spared=each.why)
+                for each in self.policy.spared[:FRAME_BANS]
+            ],
+        )
+
+
+class Guard:
+    """Why a prefix must not be banned. What is protected is read when somebody asks who has forgotten."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._guarded: list[protected.Protected] | None = None
+
+    def forget(self) -> None:
+        """What was read is old."""
+        self._guarded = None
+
+    def __call__(self, network: Network) -> str | None:
+        if self._guarded is None:
+            allowed = (blocklist.parse_prefix(each.prefix) for each in self._engine.state.allowed)
+            self._guarded = [
+                *protected.protected(self._engine.config),
+                *(protected.Protected(each, "which an operator allowed") for each in allowed),
+            ]
+        return protected.refusal(network, self._guarded)
+
+
+def _spared_words(spared: Spared, mode: BanMode) -> str:
+    shown, why = show_prefix(spared.offence.network), spared.offence.why
+    if spared.why:
+        return f"{shown} is not banned, for {spared.why}: {why}"
+    return f"would ban {shown}: {why}; autoban is {'a dry run' if mode == 'dry-run' else 'not acting now'}"
+
+
+def _nth(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
