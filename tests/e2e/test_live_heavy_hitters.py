@@ -43,7 +43,7 @@ class Truth:
 
     def __enter__(self) -> Truth:
         rules = "\n".join(f"ip saddr {source} counter;" for source in LOUD)
-        chain = f"chain all {{ type filter hook prerouting priority raw; {rules}\n }}"
+        chain = f"chain seen {{ type filter hook prerouting priority raw; {rules}\n }}"
         subprocess.run(
             [*self._nft, "-f", "-"], input=f"table ip truth {{ {chain} }}\n", text=True, check=True
         )
