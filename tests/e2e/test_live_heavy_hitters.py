@@ -42,11 +42,11 @@ class Truth:
         self._read: list[tuple[float, dict[str, int]]] = []
 
     def __enter__(self) -> Truth:
-        rules = "\n".join(f"ip saddr {source} counter;" for source in LOUD)
-        chain = f"chain seen {{ type filter hook prerouting priority raw; {rules}\n }}"
-        subprocess.run(
-            [*self._nft, "-f", "-"], input=f"table ip truth {{ {chain} }}\n", text=True, check=True
+        rules = "\n".join(f"ip saddr {source} counter" for source in LOUD)
+        table = (
+            f"table ip truth {{\nchain seen {{\ntype filter hook prerouting priority raw\n{rules}\n}}\n}}\n"
         )
+        subprocess.run([*self._nft, "-f", "-"], input=table, text=True, check=True)
         return self
 
     def __exit__(self, *_: object) -> None:
