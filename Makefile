@@ -11,7 +11,7 @@ PICTURES := cdnctl/share/pictures
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup demo test soak lint bench bench-quick recordings pictures clean
+.PHONY: help install setup demo test soak lint bench bench-quick recordings pictures keys clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -67,6 +67,9 @@ pictures: setup ## draw the README's pictures anew, from the recordings that com
 		read -r name recording at keys <<<"$$line"; \
 		.venv/bin/cdnctl cast $$recording --svg --utc --at $$at --press "$$keys" -o $(PICTURES)/$$name.svg; \
 	done
+
+keys: setup ## write the README's tables of keys anew, from the console's own
+	$(PYTHON) tests/console/readme.py
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist bench.json

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import cast, replay, taking_back, trace, verbs
+from cdnctl.cli import cast, keys, replay, taking_back, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
@@ -328,6 +328,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     made.set_defaults(takes=("theme",))
     cast.add_options(made)
 
+    keys.add_options(
+        verb("keys", "list the console's keys, and check the file that changes them", keys.run, answers=False)
+    )
     verb(
         "unit",
         "print the systemd unit that starts agents, with this installation's paths",

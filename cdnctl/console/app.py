@@ -16,7 +16,7 @@ from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import glyphs, keys, settings, theme
+from cdnctl.console import glyphs, keymap, keys, settings, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
@@ -24,7 +24,8 @@ from cdnctl.console.glyphs import GlyphFilter
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
-from cdnctl.console.screens.house import SMALLEST, House
+from cdnctl.console.screens.arrangement import SMALLEST
+from cdnctl.console.screens.house import House
 from cdnctl.console.session import Feed, Session
 from cdnctl.console.settings import Settings
 from cdnctl.console.widgets.lines import Lines
@@ -41,7 +42,6 @@ class ConsoleApp(App[int]):
 
     CSS_PATH = "console.tcss"
     TITLE = "cdnctl"
-    BINDINGS = keys.bindings(keys.APP, priority=True)
     ALLOW_SELECT = False
     ENABLE_COMMAND_PALETTE = True
 
@@ -62,6 +62,7 @@ class ConsoleApp(App[int]):
         self.grammar: Grammar = grammar or NoGrammar()
         self.glyph_table = glyphs.table(self.settings.glyphs)
         super().__init__()
+        keys.bind(self, keys.app(), priority=True)
         self.animation_level = "none"
         self.session = Session(connect, read_only=read_only)
         self.view = Display(self.session, self.settings)
@@ -90,7 +91,7 @@ class ConsoleApp(App[int]):
         self.push_screen(self._screen(keys.SCREENS[0].name))
         self.run_worker(self._collect(), name="collect")
         if self._problems:
-            said = Outcome(ok=True, text="themes and settings read", warnings=list(self._problems))
+            said = Outcome(ok=True, text="themes, keys and settings read", warnings=list(self._problems))
             self.call_after_refresh(self._answer, said)
 
     def _answer(self, outcome: Outcome) -> None:
@@ -152,7 +153,7 @@ class ConsoleApp(App[int]):
         """The palette's commands: the screen's keys, by name."""
         if not isinstance(screen, House):
             return
-        for key in (*keys.of(screen.NAME), *(place.key for place in keys.SCREENS)):
+        for key in (*keys.of(screen.NAME), *keys.ways()):
             if key.group != "Move":
                 yield SystemCommand(
                     key.label,
@@ -278,6 +279,8 @@ def make_app(
 ) -> ConsoleApp:
     """The app for an edge's agent, or a recording, with the themes found; raises CdnctlError."""
     remembered, wrong = settings.load(paths.console_state_path())
+    mine, clashes = keymap.load(paths.keymap_path())
+    keys.use(mine)
     palettes, name, problems = themes_for(theme_name, remembered.theme)
     path = socket or (Path() if playback else find_edge(edge))
     return ConsoleApp(
@@ -285,7 +288,7 @@ def make_app(
         palettes,
         theme_name=name,
         read_only=read_only,
-        problems=[*problems, *wrong],
+        problems=[*problems, *wrong, *clashes],
         settings=remembered,
         grammar=grammar,
     )

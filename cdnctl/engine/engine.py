@@ -338,7 +338,7 @@ class Engine:
             services=self.observer.services(),
             cdns=self.observer.cdns(self._wanted(), now_ns),
             verdicts=verdicts,
-            talkers=self.observer.talkers.top(20, self.observer.talker_names()),
+            talkers=self.observer.top_talkers(20),
             blocks=self.blocks.newest(FRAME_BLOCKS),
             blocks_wanted=len(self.blocks.wanted),
             blocks_enforced=self.blocks.enforced,

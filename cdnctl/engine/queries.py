@@ -80,7 +80,7 @@ class Queries:
     def _talkers(self, command: ListTalkers) -> Outcome:
         observer = self._engine.observer
         most = max(1, min(command.limit, MOST_TALKERS))
-        return Outcome(ok=True, text="", talkers=observer.talkers.top(most, observer.talker_names()))
+        return Outcome(ok=True, text="", talkers=observer.top_talkers(most))
 
 
 def _test(text: str) -> Callable[[Network, Block], bool]:

@@ -9,7 +9,7 @@ from driver import console
 from frames import Edge
 
 from cdnctl.console.screens.dialogs.base import ChangeDialog
-from cdnctl.console.screens.dialogs.weights import with_returning
+from cdnctl.console.screens.dialogs.shares import with_returning
 from cdnctl.model import (
     AnyCommand,
     Arm,

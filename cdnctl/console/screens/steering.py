@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, scaled
 from cdnctl.console.screens.dialogs.limit import LimitDialog
 from cdnctl.console.screens.house import House
@@ -22,7 +21,6 @@ class Steering(House):
 
     NAME = "steering"
     MAIN = "customers"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#wanted"
 
     def panels(self) -> Iterable[Widget]:

@@ -7,7 +7,6 @@ from functools import partial
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import axis, clean, scaled
 from cdnctl.console.screens.house import House
@@ -30,7 +29,6 @@ class Talkers(House):
 
     NAME = "talkers"
     MAIN = "sources"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#sources"
 
     def __init__(self, display: Display) -> None:
@@ -65,14 +63,14 @@ class Talkers(House):
         names = [talker.prefix for talker in busiest]
         if table.followed and table.followed not in names:
             names.append(table.followed)
-        history = self.session.history
+        sight = self.view.sight(frame)
         plot.draw(
-            frame.monotonic_ns / 1e9,
+            sight,
             [
                 Series(
                     clean(name, 32),
                     f"s{index}",
-                    list(history.series(partial(_pps, name))),
+                    list(sight.history.series(partial(_pps, name))),
                     scaled(_pps(name, frame) or 0.0),
                 )
                 for index, name in enumerate(names)
@@ -94,7 +92,7 @@ class Talkers(House):
 
     def action_gather(self) -> None:
         """Gather by prefix or CDN."""
-        self.said(f"by {self.query_one(SourceTable).next_view()}")
+        self._remember(f"by {self.query_one(SourceTable).next_view()}")
 
     def leave_mode(self) -> bool:
         table = self.query_one(SourceTable)
@@ -107,7 +105,7 @@ class Talkers(House):
     def meant(self) -> str | Talker:
         table = self.query_one(SourceTable)
         found = table.find(table.current)
-        return found.talker if found and table.gathered != "CDN" else ""
+        return found.talker if found and table.gathered not in sources.NO_PREFIX else ""
 
     def drill(self, table: LiveTable) -> None:
         self.action_gather()

@@ -143,10 +143,10 @@ class Tabs(Lines):
 
     def on_mount(self) -> None:
         row: list[Span] = [(" ", "")]
-        for place in keys.SCREENS:
+        for place, way in zip(keys.SCREENS, keys.ways(), strict=True):
             here = place.name == self._screen_name
             row += [
-                (f" {place.number} ", "background on accent bold" if here else "accent on surface"),
+                (f" {way.face} ", "background on accent bold" if here else "accent on surface"),
                 (f" {place.title} ", "text bold on cursor" if here else "muted"),
                 (" ", ""),
             ]

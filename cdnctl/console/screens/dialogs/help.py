@@ -95,7 +95,7 @@ class HelpDialog(ModalScreen[None]):
 def _keys(name: str) -> list[Row]:
     rows: list[Row] = []
     group = ""
-    for key in sorted(keys.help_of(name), key=lambda key: _GROUPS.index(key.group)):
+    for key in sorted(keys.help_of(name), key=lambda key: keys.GROUPS.index(key.group)):
         if not key.help:
             continue
         if key.group != group:
@@ -103,9 +103,6 @@ def _keys(name: str) -> list[Row]:
             rows += [*([()] if rows else []), ((group, "accent bold"),)]
         rows.append(((fit(key.face, FACE), "text bold"), (key.help, "muted")))
     return rows
-
-
-_GROUPS = ("Change the edge", "Look", "Move", "Time", "Screens", "Session", "In a dialog")
 
 
 def _words() -> list[Row]:

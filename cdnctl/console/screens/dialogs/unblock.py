@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, duration, scaled
 from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
 from cdnctl.console.session import Session
@@ -56,7 +55,7 @@ class UnblockDialog(ChangeDialog):
     TITLE_TEXT = "Unblock"
     CONFIRM_TEXT = "Unblock"
     WIDTH = 76
-    BINDINGS = keys.bindings(keys.PICK)
+    SECTIONS = ("dialog", "pick")
 
     def __init__(self, session: Session, blocks: Sequence[Block], wanted: int) -> None:
         super().__init__(session)
