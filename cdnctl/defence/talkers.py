@@ -77,7 +77,7 @@ def _show(prefix: bytes) -> str:
 class _Tally:
     """Sums of samples of one prefix. Packets and bytes are estimates of all that were sent."""
 
-    __slots__ = ("bytes", "cdns", "dropped", "packets", "samples", "thinned")
+    __slots__ = ("bytes", "dropped", "packets", "samples", "thinned", "ways")
 
     def __init__(self) -> None:
         self.samples = 0

@@ -387,7 +387,7 @@ class Engine:
         """The sampled packets of the last frame's time that match. Raises ValueError for an odd filter."""
         observer = self.observer
         return watching.sampled(
-            observer.samples, wanted, observer.talker_names(), one_in=observer.one_in, lost=self.reader.lost
+            observer.samples, wanted, observer.cdn_names(), one_in=observer.one_in, lost=self.reader.lost
         )
 
     def customers(self) -> list[Customer]:

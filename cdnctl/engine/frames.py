@@ -225,6 +225,10 @@ class Observer:
             refused_total=total.flows_refused,
         )
 
+    def cdn_names(self) -> dict[int, str]:
+        """By id."""
+        return self._cdn_names
+
     def top_talkers(self, most: int) -> list[Talker]:
         """The busiest sources, by name of what they send to."""
         return self.talkers.top(most, self._cdn_names, self._service_names)

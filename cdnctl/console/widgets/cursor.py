@@ -29,7 +29,7 @@ class Sight(NamedTuple):
     @property
     def frames(self) -> Sequence[Frame]:
         """What is drawn, the oldest first."""
-        return self.history.frames  # type: ignore[return-value]  # a deque does for all that is asked
+        return self.history.frames
 
     def column(self, columns: int) -> int | None:
         """Which of so many columns the cursor is in; None: there is no cursor."""
