@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -21,6 +21,7 @@ from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
 from cdnctl.console.glyphs import GlyphFilter
+from cdnctl.console.inorder import InOrder
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
@@ -37,7 +38,7 @@ HANGUP_GRACE_S = 2.0
 """A console whose terminal is gone has so long to end in order."""
 
 
-class ConsoleApp(App[int]):
+class ConsoleApp(InOrder):
     """Its return value is the process's exit status."""
 
     CSS_PATH = "console.tcss"

@@ -53,7 +53,7 @@ WORDS = {
 }  # fmt: skip
 MINE = {("", "block"): "B", ("", "disarm"): "D", ("", "weights"): "W", ("", "undo"): "Z",
         ("lists", "edit"): "E", ("steering", "limit"): "L", ("dialog", "confirm"): "ctrl+d",
-        ("journal", "undo-entry"): "U"}  # fmt: skip
+        ("journal", "undo"): "U"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -171,7 +171,7 @@ async def test_sources_are_gathered_by_prefix_and_by_cdn() -> None:
         assert "10.1.0.0/24" in [record.key for record in table.records]
         await desk.press("v")
         assert [record.key for record in table.records][:2] == ["10.66.0.0/16", "10.1.0.0/16"]
-        await desk.press("v")
+        await desk.press("v", "v")
         assert {record.key for record in table.records} == {"aurora", "borealis"}
         await desk.press("b")  # no CDN is blocked by its name
         assert "10.66.0.0/16" in desk.text
