@@ -21,7 +21,7 @@ MOST_S = 0.25
 
 
 class InOrder(App[int]):
-    """An app that heeds one key at a time. A mark follows each key through the queues that it goes through."""
+    """An app that heeds one key at a time. A mark follows each through the queues that it goes through."""
 
     def __init__(self) -> None:
         super().__init__()
