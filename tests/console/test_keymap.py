@@ -216,6 +216,7 @@ async def test_a_panel_stands_alone_and_is_so_the_next_time(tmp_path: Path) -> N
         await desk.press("tab", "tab", "o")
         assert "top talkers" in desk.text
         assert "handshake p95" not in desk.text
+        assert "one panel alone · tab the next · o shows all" in desk.text
         await desk.press("tab")
         assert "top talkers" not in desk.text
         await desk.press("shift+tab")

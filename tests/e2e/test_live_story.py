@@ -172,7 +172,7 @@ def play(lab: Lab, kernel: Kernel, shell: Terminal, work: Path, figure: Figure, 
     if history_s:
         wait_for("two minutes", 5, lambda: abs(frozen - shown_number(shell.text) - 2 * BACK_S) <= 4)
     else:
-        shell.shows("00:00 of")
+        shell.shows("0:00.0 of")
         shell.shows("blocks 0")
     hands.press("x")
     shell.shows("written: ")

@@ -183,6 +183,9 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
         if self.needle:
             text = f"/ {clean(self.needle.text, 60)}  only rows that match · {keys.face('back')} shows all"
             spans.append((text, "background on accent bold"))
+        if self.alone is not None:
+            text = f"▣ one panel alone · {keys.face('next-panel')} the next · {keys.face('alone')} shows all"
+            spans.append((text, "background on accent bold"))
         return spans
 
     def _draw_footer(self) -> None:

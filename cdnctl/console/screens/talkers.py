@@ -59,11 +59,12 @@ class Talkers(House):
         plot, table = self.query_one(Plot), self.query_one(SourceTable)
         if not plot.display:
             return
-        busiest = sorted(frame.talkers, key=lambda talker: -talker.pps)[:DRAWN]
+        sight = self.view.sight(frame)
+        last = sight.history.newest or frame  # behind the cursor others may be the busiest
+        busiest = sorted(frame.talkers or last.talkers, key=lambda talker: -talker.pps)[:DRAWN]
         names = [talker.prefix for talker in busiest]
         if table.followed and table.followed not in names:
             names.append(table.followed)
-        sight = self.view.sight(frame)
         plot.draw(
             sight,
             [
