@@ -176,7 +176,8 @@ SCREENS = (
     Place(
         2, "cdns", "CDNs", "endpoints, latency over time, who was out, and why", (),
         "Each endpoint as the kernel's breaker sees it; of the CDN under the cursor a heat map of handshakes"
-        " over two minutes, a histogram, losses, capacity; who was out when, and why.",
+        " over two minutes, a histogram, losses, capacity; who was out when, and why;"
+        " what each CDN has for the clients of a region (on smaller terminals by `o` and `tab`).",
     ),
     Place(
         3, "talkers", "talkers", "who sends how much: sorted, gathered, followed", TALKERS,
@@ -190,8 +191,8 @@ SCREENS = (
     ),
     Place(
         5, "lists", "lists", "what is blocked and what is allowed", LISTS,
-        "The block list, searched in the agent (`/192.0.2.7` finds what covers it), a page at a time; the"
-        " allow list. What is done to a block is done to all marked ones.",
+        "The block list, searched in the agent (`/192.0.2.7` finds what covers it, at once also among a"
+        " million), a page at a time; the allow list. What is done to a block is done to all marked ones.",
     ),
     Place(
         6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING,

@@ -39,7 +39,7 @@ class PlanDialog(ChangeDialog):
         if len(self._wanted) > LISTED:
             rows.append(((f"   and {len(self._wanted) - LISTED} more like these", "muted"),))
         about = self.query_one("#about", Lines)
-        about.styles.height = len(rows)
+        about.styles.height = len(rows) + 1
         about.show(rows)
 
     def changes(self) -> list[AnyChange]:
@@ -47,6 +47,7 @@ class PlanDialog(ChangeDialog):
 
     def show_line(self, wanted: Sequence[AnyChange]) -> None:
         """All of it stands above."""
+        self.query_one("#line").display = False
 
     def show_preview(self, outcome: Outcome | None) -> None:
         super().show_preview(outcome)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
+
 from cdnctl.console.format import clean, percent
 from cdnctl.console.widgets.lines import Row, Span
 from cdnctl.model import Cdn
@@ -11,8 +13,9 @@ from cdnctl.model import Cdn
 MOST_MOVED = 0.5
 """Of new flows: what moves more of them is risky, as the agent sees it, too."""
 
-A_ROW = 3
-"""CDNs whose loads fit into a row."""
+ROOM = 70
+"""Cells of a row."""
+_LOADS = "of capacity then: "
 
 
 def consequences(cdns: Sequence[Cdn], then: Mapping[str, float]) -> list[Row]:
@@ -27,8 +30,12 @@ def consequences(cdns: Sequence[Cdn], then: Mapping[str, float]) -> list[Row]:
             load = cdn.capacity_use * then.get(cdn.name, 0.0) / cdn.effective_share
             role = "bad bold" if load > 1 else "warn" if load >= 0.8 else "muted"
             loads.append((f"{clean(cdn.name, 32)} {100 * load:.0f}%  ", role))
-    for at in range(0, len(loads), A_ROW):
-        rows.append((("of capacity then: " if not at else " " * 18, "muted"), *loads[at : at + A_ROW]))
+    while loads:
+        row, room = [(_LOADS if len(rows) == 1 else " " * len(_LOADS), "muted")], ROOM - len(_LOADS)
+        while loads and (len(row) == 1 or cell_len(loads[0][0]) <= room):
+            room -= cell_len(loads[0][0])
+            row.append(loads.pop(0))
+        rows.append(tuple(row))
     return rows
 
 
