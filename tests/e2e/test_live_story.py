@@ -74,7 +74,7 @@ def shell(lab: Lab, traffic: Traffic, tmp_path: Path) -> Iterator[Terminal]:
         }
     )
     (tmp_path / "work").mkdir()
-    terminal = Terminal(tmp_path, f"cd {tmp_path / 'work'}; sh -i", (120, 40), settings)
+    terminal = Terminal(tmp_path, f"cd {tmp_path / 'work'}; sh -i", (160, 40), settings)
     yield terminal
     terminal.close()
 

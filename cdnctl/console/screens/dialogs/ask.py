@@ -8,8 +8,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import Push
 from cdnctl.console.screens.dialogs.block import Entry
+from cdnctl.console.screens.dialogs.parts import Push
 from cdnctl.console.widgets.lines import heading
 
 

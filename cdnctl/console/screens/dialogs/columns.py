@@ -7,7 +7,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import PickTable, Push
+from cdnctl.console.screens.dialogs.parts import PickTable, Push
 from cdnctl.console.widgets.lines import heading
 from cdnctl.console.widgets.table import Column, LiveTable, Record
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from textual.widget import Widget
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable, Push
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable, Push
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.table import Column, Record

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from textual.widget import Widget
 
 from cdnctl.console.format import clean, duration, scaled
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.table import Column, Record
 from cdnctl.model import AnyChange, Block, Unblock

@@ -10,7 +10,8 @@ from textual import events
 from textual.widget import Widget
 
 from cdnctl.console.format import clean, fit, percent
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable
 from cdnctl.console.screens.dialogs.shares import consequences, moving_risk, with_returning
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.bars import bar
