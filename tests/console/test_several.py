@@ -9,7 +9,7 @@ import pytest
 from driver import Desk, console
 from frames import Edge
 
-from cdnctl.console.screens.dialogs import base
+from cdnctl.console.screens.dialogs import base, shares
 from cdnctl.engine import consequences
 from cdnctl.model import (
     AnyChange,

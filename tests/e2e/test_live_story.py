@@ -189,7 +189,7 @@ def play(lab: Lab, kernel: Kernel, shell: Terminal, work: Path, figure: Figure, 
     hands.press("Enter")
     wait_for("a prompt", 10, lambda: is_prompt(shell.text))
     assert frame(lab).loaded
-    hands.type("clear; cdnctl replay incident")
+    hands.type("cdnctl replay incident")
     hands.press("Enter")
     shell.shows("▷ replay")
     hands.press("q")
