@@ -49,6 +49,7 @@ examples:
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl feed check https://example.net/drop.txt    what would this list block?
   cdnctl simulate incident.cdnrec -c FILE     what would other policies have done?
+  cdnctl keys                               the console's keys, with your own
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
