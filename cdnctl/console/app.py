@@ -25,12 +25,13 @@ from cdnctl.console.inorder import InOrder
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
-from cdnctl.console.screens.arrangement import SMALLEST
 from cdnctl.console.screens.house import House
 from cdnctl.console.session import Feed, Session
 from cdnctl.console.settings import Settings
+from cdnctl.console.starting import check as check
+from cdnctl.console.starting import themes_for as themes_for
 from cdnctl.console.widgets.lines import Lines
-from cdnctl.errors import CdnctlError, UsageError
+from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
 
 THEMES_LOOKED_AT_S = 1.0
@@ -293,39 +294,3 @@ def make_app(
         settings=remembered,
         grammar=grammar,
     )
-
-
-def check(theme_name: str | None = None) -> None:
-    """Raise CdnctlError if the console cannot be shown here, whatever the agent: ask before starting one."""
-    check_terminal()
-    themes_for(theme_name)
-
-
-def themes_for(
-    wanted: str | None, remembered: str = ""
-) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
-    """The themes found, the name of the one to start with, and what is wrong with theme files."""
-    palettes, problems = theme.load(paths.theme_dirs())
-    if not palettes:
-        raise CdnctlError(
-            "no theme can be read", "\n".join(problems) or "reinstall cdnctl: themes/ is missing"
-        )
-    if wanted and wanted not in palettes:
-        raise UsageError(f"--theme: there is no theme {wanted}", f"there are {', '.join(palettes)}")
-    fallback = theme.suited(palettes)
-    return palettes, wanted or (remembered if remembered in palettes else fallback), problems
-
-
-def check_terminal() -> None:
-    """Raise CdnctlError where the console cannot be shown: no terminal, or one too small."""
-    out = sys.__stderr__  # Textual draws there, so that standard output stays free
-    if out is None or not out.isatty() or not sys.stdin.isatty():
-        raise CdnctlError(
-            "the console needs a terminal", "without one: cdnctl status, or cdnctl status --json"
-        )
-    width, height = os.get_terminal_size(out.fileno())
-    if (width and width < SMALLEST[0]) or (height and height < SMALLEST[1]):
-        raise CdnctlError(
-            f"this terminal is {width}x{height}, the console needs {SMALLEST[0]}x{SMALLEST[1]}",
-            "make it larger, or: cdnctl status",
-        )
