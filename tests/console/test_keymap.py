@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import readme
+import tomli_w
 from driver import console
 from frames import Edge, incident
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdnctl.cli import main
 from cdnctl.console import keymap, keys, settings
@@ -109,6 +113,18 @@ def test_keys_as_people_write_them(text: str, key: str) -> None:
     assert keymap.key_of(text) == key
     if len(text) == 1:
         assert _character_to_key(text) == key
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), st.text(max_size=6) | st.integers() | st.lists(st.text(max_size=3)))
+)
+def test_any_file_is_followed_or_said_to_be_wrong(said: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "keys.toml"
+        path.write_text(tomli_w.dumps(said | {"talkers": said, "block": "B"}), encoding="utf-8")
+        found, problems = keymap.load(path)
+        assert found[("", "block")] == "B"
+        assert all(problem.startswith(f"{path}: ") for problem in problems)
 
 
 async def test_footer_help_palette_and_hints_follow() -> None:
