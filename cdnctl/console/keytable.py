@@ -156,10 +156,10 @@ STEERING = (
 )
 
 JOURNAL = (
-    Key("u", "undo_entry", "u", "undo", "take back the entry under the cursor", "Change the edge", 6,
+    Key("u", "undo_entry", "u", "undo", "take back the entry under the cursor", "Change the edge", 8,
         True),
     Key("y", "copy", "y", "copy", "copy the entry's command line to the clipboard (OSC 52)", "Look", 9),
-    Key("n", "older", "n", "older", "older entries", "Look", 8),
+    Key("n", "older", "n", "older", "older entries", "Look", 6),
 )  # fmt: skip
 
 TRACE = (
