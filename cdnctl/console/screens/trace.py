@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import clean
 from cdnctl.console.screens.dialogs.ask import AskDialog
@@ -105,7 +104,6 @@ class Trace(House):
 
     NAME = "trace"
     MAIN = "steps"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#steps"
 
     def __init__(self, display: Display) -> None:

@@ -7,7 +7,7 @@ that did not change are not drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -77,6 +77,8 @@ class LiveTable(Lines, can_focus=True):
         self._held: Key | None = None
         self.sort = self.SORTS[0] if self.SORTS else ""
         self.reverse = False
+        self.chosen: dict[str, bool] = {}
+        """Columns by name that are shown, or not, whatever the width."""
         self._settings: Settings | None = None
         self._all: list[Record] = []
 
@@ -96,8 +98,17 @@ class LiveTable(Lines, can_focus=True):
     def remember(self, settings: Settings) -> None:
         """Sort as the user did the last time, and keep how it is sorted from now on."""
         self._settings = settings
+        self.chosen = settings.columns.get(self.id or "", {})
         if self.SORTS:
             self.sort, self.reverse = sort_of(settings, self.id or "", self.SORTS)
+
+    def choose(self, chosen: dict[str, bool]) -> None:
+        """Show these columns, and not those, from now on."""
+        self.chosen = chosen
+        if self._settings is not None:
+            self._settings.columns.pop(self.id or "", None)
+            self._settings.columns |= {self.id or "": chosen} if chosen else {}
+        self._compose_rows()
 
     def next_sort(self) -> str:
         """Sort by the next column; what that is."""
@@ -149,7 +160,7 @@ class LiveTable(Lines, can_focus=True):
 
     def _fitted(self) -> list[tuple[Column, int]]:
         room = self.size.width
-        shown = [column for column in self.COLUMNS if column.from_width <= room < column.to_width]
+        shown = list(self.columns_in(room))
         rest = max(0, room - sum(column.width for column in shown) - len(shown))
         widths = {column: column.width for column in shown}
         for column in shown:
@@ -168,6 +179,23 @@ class LiveTable(Lines, can_focus=True):
         if column.name != self.sort or cell_len(column.title) >= width:
             return column.title
         return f"{column.title}{'↑' if self.reverse else '↓'}"
+
+    def columns_in(self, room: int) -> Iterator[Column]:
+        """Those that a table of that width shows: as it comes, or as was chosen."""
+        for name in dict.fromkeys(column.name for column in self.COLUMNS):
+            own = [column for column in self.COLUMNS if column.name == name]
+            suited = [column for column in own if column.from_width <= room < column.to_width]
+            if self.chosen.get(name, True):
+                yield from suited or (own[:1] if name in self.chosen else ())
+
+    @property
+    def choices(self) -> list[Column]:
+        """The columns that may be shown or not: those with a title, but the first, which tells the rows."""
+        titled: dict[str, Column] = {}
+        for column in self.COLUMNS:
+            if column.title:
+                titled.setdefault(column.name, column)
+        return list(titled.values())[1:]
 
     def _longest(self, name: str) -> int:
         """Terminal cells of a column's longest; what draws itself to any width has none."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from ipaddress import ip_network
 
+from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.lines import Row
@@ -101,5 +102,5 @@ def detail(talker: Talker) -> Row:
         (clean(talker.prefix, 49), "text bold"),
         (f"  {scaled(talker.pps)} pps ±{percent(talker.error)} from {talker.samples:,} samples, ", "muted"),
         (f"{percent(talker.drop_share)} of its packets dropped", "muted"),
-        ("  b blocks it", "accent"),
+        (f"  {keys.face('block')} blocks it", "accent"),
     )
