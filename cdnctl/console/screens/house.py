@@ -14,6 +14,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 
 from cdnctl.console import keys
@@ -58,6 +59,7 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self.needle = Filter()
         self._due = False
         self._composed = False
+        self._ticking: Timer | None = None
 
     @property
     def session(self) -> Session:
@@ -106,12 +108,24 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         for table in self.query(LiveTable):
             table.remember(self.view.settings)
         self._composed = True
-        self.set_interval(TICK_S, self._tick)
+        self._ticking = self.set_interval(TICK_S, self._grow_old, pause=not self._is_shown)
         self._tick()
         self._draw_footer()
 
+    @property
+    def _is_shown(self) -> bool:
+        """Also under a dialog."""
+        return self in self.app.screen_stack
+
+    def on_screen_suspend(self) -> None:
+        """Another screen, or a dialog, is on: what is not seen costs nothing."""
+        if self._ticking is not None and not self._is_shown:
+            self._ticking.pause()
+
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
+        if self._ticking is not None:
+            self._ticking.resume()
         if self._composed:
             self._tick()
             self.draw()
@@ -148,6 +162,11 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     def on_unmount(self) -> None:
         """The panels are gone; a timer may still come."""
         self._composed = False
+
+    def _grow_old(self) -> None:
+        """What time alone changes; a frame that has just come has written it anew."""
+        if self.session.silent_s >= TICK_S or self.frame is None:
+            self._tick()
 
     def _tick(self) -> None:
         if not self._composed or not all(self.query(part) for part in _PARTS):
