@@ -131,7 +131,7 @@ class ConsoleApp(App[int]):
     def _heed_signals(self) -> None:
         """End when the terminal goes away; left alone, Textual would spin on a dead line."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hang_up, number)
 
     def _hang_up(self, number: signal.Signals) -> None:

@@ -52,7 +52,9 @@ def harmless(text: str, width: int = 10**9) -> bool:
 def said_besides_text(data: bytes) -> list[bytes]:
     """What of these bytes a terminal would not just show, and the console had no reason to say."""
     left = _ALLOWED.sub(b"", data)
-    return re.findall(rb"[\x00-\x1f\x7f].{0,20}|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae].{0,20}", left, re.DOTALL)
+    return re.findall(
+        rb"[\x00-\x1f\x7f].{0,20}|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae].{0,20}", left, re.DOTALL
+    )
 
 
 def poisoned(value: Any, text: str, numbers: Iterator[int] | None = None) -> Any:

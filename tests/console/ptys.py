@@ -128,13 +128,18 @@ class Pty:
         """Wait until all these are to be seen."""
         return self.until(lambda: all(word in self.text for word in words), seconds, f"{words}: not")
 
-    def replayed(self, seen: Callable[[pyte.Screen, float], None]) -> None:
-        """Draw all that came once more, from the beginning; `seen` looks after each piece."""
+    def replayed(self, seen: Callable[[str, float], None]) -> None:
+        """Draw all that came once more, from the beginning; `seen` gets the text and the time of each piece."""
         screen = pyte.Screen(*self.size)
         stream = pyte.ByteStream(screen)
+        lines = [""] * self.size[1]
         for at_s, data in self.chunks:
             stream.feed(_UNKNOWN_TO_PYTE.sub(b"", data))
-            seen(screen, at_s)
+            for row in screen.dirty:
+                cells = screen.buffer[row]
+                lines[row] = "".join([cells[column].data for column in range(self.size[0])])
+            screen.dirty.clear()
+            seen("\n".join(lines), at_s)
 
     # --- what goes --------------------------------------------------------------------------------
 

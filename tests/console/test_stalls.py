@@ -61,13 +61,20 @@ def frame_number(text: str) -> int:
 
 def cdnctl(edge: dict[str, str], *words: str) -> str:
     done = subprocess.run(
-        [*CONSOLE, *words], env=processes.environment(edge), cwd=ROOT, capture_output=True, text=True, timeout=30
+        [*CONSOLE, *words],
+        env=processes.environment(edge),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def a_stalled_reader(window: Callable[..., Pty], edge: dict[str, str], tmp_path: Path, seconds: float) -> None:
+def a_stalled_reader(
+    window: Callable[..., Pty], edge: dict[str, str], tmp_path: Path, seconds: float
+) -> None:
     console = window()
     console.shows("● live", "handshake p95")
     console.keys("3")
@@ -86,7 +93,9 @@ def a_stalled_reader(window: Callable[..., Pty], edge: dict[str, str], tmp_path:
         assert console.memory_mb()["Rss"] - before < GROWN_AT_MOST_MB
         seen, newest = console.bytes_read, other.newest
         console.go_on()
-        took_s = console.until(lambda: frame_number(console.text) >= newest, RIGHT_WITHIN_S, "the newest frame")
+        took_s = console.until(
+            lambda: frame_number(console.text) >= newest, RIGHT_WITHIN_S, "the newest frame"
+        )
         assert took_s < RIGHT_WITHIN_S
         assert console.bytes_read - seen < BACKLOG_AT_MOST
     assert_painted_right(console)

@@ -13,7 +13,9 @@ from ptys import Pty, agent_words
 from cdnctl.lab import processes
 
 HOSTILE_PASTE = (
-    "drain aurora\r\nb\rd\x13q\x1b[A\x1b" + "A" * 40 + "qqq\x13\x1b[200~:stop\r\x03\x1a\x00\x1b]52;c;eA==\x07\tb\r"
+    "drain aurora\r\nb\rd\x13q\x1b[A\x1b"
+    + "A" * 40
+    + "qqq\x13\x1b[200~:stop\r\x03\x1a\x00\x1b]52;c;eA==\x07\tb\r"
 )
 """Key letters, enters, ctrl+s, ctrl+c, ctrl+z, escapes that begin and do not end, and the mark itself."""
 
@@ -132,4 +134,3 @@ def test_bytes_that_are_no_text(console: Pty) -> None:
     time.sleep(0.3)
     console.keys("2")
     console.shows("endpoints ·", seconds=5)
-

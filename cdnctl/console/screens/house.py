@@ -21,6 +21,7 @@ from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean, clock, duration
+from cdnctl.console.pace import Pace
 from cdnctl.console.screens.gate import Gate
 from cdnctl.console.screens.speaking import Speaking
 from cdnctl.console.screens.travel import Travel
@@ -57,7 +58,7 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         super().__init__()
         self.view = display
         self.needle = Filter()
-        self._due = False
+        self.pace = Pace(lambda: self.call_later(self._draw_news))
         self._composed = False
         self._ticking: Timer | None = None
 
@@ -136,13 +137,10 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         return self.view.frame
 
     def news(self) -> None:
-        """Something came in: draw it, once for all that came in together."""
-        if not self._due:
-            self._due = True
-            self.call_later(self._draw_news)
+        """Something came in: draw it, once for all that comes together."""
+        self.pace.news()
 
     def _draw_news(self) -> None:
-        self._due = False
         if self.is_mounted:
             self._tick()
             if self.view.frozen is None:

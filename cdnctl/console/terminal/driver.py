@@ -76,6 +76,8 @@ class Terminal(Driver):
         """Keeps the app from painting."""
         self._full_since_s = 0.0
         """0: it is not full."""
+        self._painted = True
+        """What was to be painted last went out."""
         self._owes = False
         """Something was to be painted that was not, and is not dirty any more."""
 
@@ -114,7 +116,7 @@ class Terminal(Driver):
         if self._outlet is not None:
             self._outlet.discard()
             self._outlet.write(_END)
-        self._full_since_s = 0.0
+        self._full_since_s, self._painted = 0.0, True
         self._held.close()
 
     def restore(self) -> None:
@@ -159,13 +161,17 @@ class Terminal(Driver):
         if self._outlet is None:
             return
         self._outlet.write(data)
-        if not self._full_since_s and self._outlet.waiting > FULL:
+        if self._full_since_s:
+            return
+        self._painted = True
+        if self._outlet.waiting > FULL:
             self._full_since_s = time.monotonic()
             self._held.enter_context(self._app.batch_update())
 
     def displayed(self) -> None:
         """The app has painted, or would have if it were not held."""
-        self._owes = self._owes or bool(self._full_since_s)
+        self._owes = self._owes or not self._painted
+        self._painted = not self._full_since_s
 
     def _emptied(self) -> None:
         """All has left: paint what is to be seen now."""
@@ -173,6 +179,7 @@ class Terminal(Driver):
             return
         was_s = time.monotonic() - self._full_since_s
         repaint, self._owes, self._full_since_s = self._owes or was_s > STALLED_S, False, 0.0
+        self._painted = True
         self._held.close()
         if self._app.is_running and self._app.screen_stack:
             if repaint:

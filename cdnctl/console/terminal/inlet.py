@@ -1,8 +1,9 @@
 """What comes from the terminal: bytes to events, and what was pasted apart from what was typed.
 
 Pasted text is one event, which only fields for text take: newlines, key letters and escapes in it are
-never keys. Terminals that mark what is pasted make that easy. Where they don't, more than `TYPED_AT_MOST`
-characters that arrive together were not typed by hand.
+never keys. Terminals that mark what is pasted make that easy. Where they don't, more characters that arrive
+together than a hand types (`LINES_AT_MOST` with ends of lines among them, `LINE_AT_MOST` on one line, which a
+script may type) were pasted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from cdnctl.console.format import clean
 
 PASTE_LIMIT = 64 << 10
 """Characters of a paste that are kept; no field takes as many."""
-TYPED_AT_MOST = 64
+LINES_AT_MOST = 64
+LINE_AT_MOST = 500
 PASTE_PAUSE_S = 2.0
 """A paste whose end does not come is over after such a pause: the keys must work again."""
 RUN_PAUSE_S = 0.05
@@ -30,7 +32,8 @@ RUN_PAUSE_S = 0.05
 _START, _END = "\x1b[200~", "\x1b[201~"
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
 """A key, the mouse, or an answer of the terminal's."""
-_LINE_ENDS = ("\r", "\n")
+_AMONG = re.compile(r"[\x00-\x1f](?!\Z)")
+"""A key that ends a line or does something, and more after it."""
 
 
 class Inlet:
@@ -100,15 +103,12 @@ class Inlet:
         plain = _SEQUENCE.sub("", text)
         now_s = self._clock()
         goes_on = now_s < self._run_until
-        if len(plain) <= TYPED_AT_MOST and not (goes_on and plain):
+        most = LINES_AT_MOST if _AMONG.search(plain) else LINE_AT_MOST
+        if len(plain) <= most and not (goes_on and plain):
             yield from self._parsed(text)
             return
         self._run_until = now_s + RUN_PAUSE_S
-        last = ""
-        if not goes_on and plain.endswith(_LINE_ENDS) and not any(end in plain[:-1] for end in _LINE_ENDS):
-            plain, last = plain[:-1], plain[-1]  # one long line, and enter: a script that types
         yield from _as_event(plain)
-        yield from self._parsed(last)
 
     def _parsed(self, text: str) -> Iterator[Message]:
         """As keys, clicks and answers; what the parser cannot bear (a character beyond Unicode) is lost."""

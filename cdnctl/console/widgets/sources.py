@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_network
 
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
@@ -46,7 +46,7 @@ class SourceTable(LiveTable):
     SORTS = ("pps", "mbit", "drop", "error", "prefix")
     COLUMNS = (
         Column("mark", "", 1, right=False),
-        Column("prefix", "source", 16, right=False, grows=True),
+        Column("prefix", "source", 16, right=False, grows=True, of_key=True),
         Column("pps", "pps", 6),
         Column("bounds", "95% sure", 13, from_width=76),
         Column("mbit", "Mbit/s", 6),
@@ -103,7 +103,7 @@ class SourceTable(LiveTable):
         most = max((source.talker.pps for source in ordered), default=0.0) or 1.0
         by = "" if self.gathered == VIEWS[0] else f" by {self.gathered}"
         self.border_title = f"talkers{by} · {len(ordered)}"
-        self.fill([Record(key, self._cells(source, most)) for key, source in self._sources.items()])
+        self.fill([Record(key, partial(self._cells, source, most)) for key, source in self._sources.items()])
 
     def _cells(self, source: Source, most: float) -> dict[str, Cell]:
         talker = source.talker

@@ -7,13 +7,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import pyte
-
 from tests.bench.results import Unsound
 from tests.console.ptys import Pty
 
 Seen = Callable[[str], bool]
 """Whether a screen's text shows it."""
+NEVER_MS = 1000.0
 CDNS = ("aurora", "borealis", "corona", "dawn", "eclipse", "fjord", "glacier", "halo")
 
 
@@ -73,22 +72,21 @@ def press_all(window: Pty, presses: list[Press], every_s: float) -> list[float]:
 
 
 def took_ms(window: Pty, presses: list[Press], pressed: list[float], every_s: float) -> list[float]:
-    """From each key to the bytes that showed its effect. Raises Unsound when one showed before, or never."""
+    """From each key to the bytes that showed its effect. Raises Unsound when one showed before, or many
+    never: a few count as `NEVER_MS`."""
     looks: list[tuple[float, str]] = []
-    window.replayed(lambda screen, at_s: looks.append((at_s, _text(screen))))
+    window.replayed(lambda text, at_s: looks.append((at_s, text)))
     times = [at_s for at_s, _ in looks]
-    found = []
+    found, missed = [], list[str]()
     for number, (press, at_s) in enumerate(zip(presses, pressed, strict=True)):
         until_s = pressed[number + 1] if number + 1 < len(pressed) else at_s + every_s
         first = bisect_right(times, at_s)
         if first and press.effect(looks[first - 1][1]):
             raise Unsound(f"{press.what} {press.key!r}: what it is to show was there before")
         shown = (at for at, text in looks[first : bisect_right(times, until_s)] if press.effect(text))
-        if (seen_s := next(shown, None)) is None:
-            raise Unsound(f"{press.what} {press.key!r}: no effect within {1000 * (until_s - at_s):.0f} ms")
-        found.append(1000 * (seen_s - at_s))
+        seen_s = next(shown, None)
+        missed += [f"{press.what} {press.key!r}"] if seen_s is None else []
+        found.append(NEVER_MS if seen_s is None else 1000 * (seen_s - at_s))
+    if 4 * len(missed) > len(presses):
+        raise Unsound(f"no effect before the next key: {', '.join(missed)}")
     return found
-
-
-def _text(screen: pyte.Screen) -> str:
-    return "\n".join(screen.display)
