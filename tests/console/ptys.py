@@ -110,6 +110,11 @@ class Pty:
         with self._lock:
             return "\n".join(self.screen.display)
 
+    def wipe(self) -> None:
+        """Forget what is to be seen, as a terminal does that was used for something else."""
+        with self._lock:
+            self.screen.reset()
+
     @property
     def bytes_read(self) -> int:
         """So far."""
@@ -129,7 +134,7 @@ class Pty:
         return self.until(lambda: all(word in self.text for word in words), seconds, f"{words}: not")
 
     def replayed(self, seen: Callable[[str, float], None]) -> None:
-        """Draw all that came once more, from the beginning; `seen` gets the text and the time of each piece."""
+        """Draw all that came once more from the beginning; `seen` gets text and time after each piece."""
         screen = pyte.Screen(*self.size)
         stream = pyte.ByteStream(screen)
         lines = [""] * self.size[1]

@@ -111,8 +111,7 @@ def assert_painted_right(console: Pty) -> None:
     time.sleep(0.7)
     pieces = console.text
     console.process.send_signal(signal.SIGCONT)  # all is painted anew
-    with console._lock:
-        console.screen.reset()
+    console.wipe()
     console.shows("FROZEN")
     time.sleep(0.7)
     assert unnumbered(console.text) == unnumbered(pieces)

@@ -113,7 +113,9 @@ def test_a_paste_that_is_not_marked_is_none_either(console: Pty) -> None:
 
 def test_what_a_script_types_is_typed(console: Pty) -> None:
     line = "block 10.66.0.0/16 --for 10m --reason " + "'" + "noisy " * 12 + "talker'"
-    console.keys(":" + line)
+    console.keys(":")
+    console.shows(" :", " more ", seconds=5)
+    console.keys(line)
     console.shows("block 10.66.0.0/16 --for 10m", seconds=5)
     console.keys("\r")
     console.shows("cdnctl block 10.66.0.0/16 --for 10m", seconds=5)

@@ -58,7 +58,7 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         super().__init__()
         self.view = display
         self.needle = Filter()
-        self.pace = Pace(lambda: self.call_later(self._draw_news))
+        self.pace = Pace(self._call_draw_news)
         self._composed = False
         self._ticking: Timer | None = None
 
@@ -139,6 +139,9 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     def news(self) -> None:
         """Something came in: draw it, once for all that comes together."""
         self.pace.news()
+
+    def _call_draw_news(self) -> None:
+        self.call_later(self._draw_news)
 
     def _draw_news(self) -> None:
         if self.is_mounted:
