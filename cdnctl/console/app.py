@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from cdnctl.console.session import Feed, Session
 from cdnctl.console.settings import Settings
 from cdnctl.console.starting import check as check
 from cdnctl.console.starting import themes_for as themes_for
+from cdnctl.console.terminal.driver import Terminal
 from cdnctl.console.widgets.lines import Lines
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
@@ -63,7 +65,7 @@ class ConsoleApp(InOrder):
         self.settings = settings or Settings()
         self.grammar: Grammar = grammar or NoGrammar()
         self.glyph_table = glyphs.table(self.settings.glyphs)
-        super().__init__()
+        super().__init__(driver_class=Terminal)
         keys.bind(self, keys.app(), priority=True)
         self.animation_level = "none"
         self.session = Session(connect, read_only=read_only)
@@ -132,15 +134,34 @@ class ConsoleApp(InOrder):
     def _heed_signals(self) -> None:
         """End when the terminal goes away; left alone, Textual would spin on a dead line."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hang_up, number)
 
     def _hang_up(self, number: signal.Signals) -> None:
-        """Try to end in order; nobody may be reading what that writes, so do not count on it."""
-        last_resort = threading.Timer(HANGUP_GRACE_S, os._exit, (128 + number,))
+        """Try to end in order; whatever keeps the loop from that, do not count on it."""
+        last_resort = threading.Timer(HANGUP_GRACE_S, self._give_up, (128 + number,))
         last_resort.daemon = True
         last_resort.start()
         self.exit(128 + number)
+
+    def _give_up(self, status: int) -> None:
+        if isinstance(self._driver, Terminal):
+            self._driver.restore()
+        os._exit(status)
+
+    def on_terminal_gone(self) -> None:
+        """Nobody is there any more, whether or not the kernel has said so by a signal."""
+        self._hang_up(signal.SIGHUP)
+
+    def post_display_hook(self) -> None:
+        """Painted, or held back: the terminal's line keeps account of it."""
+        if isinstance(self._driver, Terminal):
+            self._driver.displayed()
+
+    def action_stop_process(self) -> None:
+        """Stop, as ctrl+z stops any program; `fg` in the shell goes on."""
+        if isinstance(self._driver, Terminal):
+            self._driver.stop_process(group=True)
 
     async def _collect(self) -> None:
         await self.session.run(self._news)
@@ -273,7 +294,8 @@ def run(
         os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
     app.run()
     if app.session.failure is not None:
-        print(f"cdnctl: {app.session.failure}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            print(f"cdnctl: {app.session.failure}", file=sys.stderr)
     return app.return_value if app.return_value is not None else app.return_code or 0
 
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from textual import events
 from textual.app import App
+from textual.driver import Driver
 from textual.message_pump import MessagePump
 
 MOST_S = 0.25
@@ -23,8 +24,8 @@ MOST_S = 0.25
 class InOrder(App[int]):
     """An app that heeds one key at a time. A mark follows each through the queues that it goes through."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, driver_class: type[Driver] | None = None) -> None:
+        super().__init__(driver_class=driver_class)
         self._typed = deque[events.Key]()
         self._number = 0
         self._under_way = False

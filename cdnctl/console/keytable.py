@@ -224,6 +224,7 @@ APP = (
     Key("ctrl+p", "command_palette", "ctrl+p", "commands", "the same commands, by name", "Session"),
     Key("ctrl+c", "abandon", "ctrl+c", "quit at once",
         "quit at once; the edge goes on as it is", "Session"),
+    Key("ctrl+z", "stop_process", "ctrl+z", "stop", "back to the shell, until its fg", "Session"),
 )  # fmt: skip
 
 DIALOG = (

@@ -7,6 +7,8 @@ Each suite is a package of its own with one function, `results`, that measures a
     peers      what a request costs the box, beside HAProxy, nginx, nftables and routing
     failover   how soon a CDN at fault gets no more new flows, beside HAProxy
     control    lists by the million, edits, starts, and reloads under traffic
+    agent      what twenty consoles cost it
+    console    what one console costs: processor, line, memory, and the time from a key to its effect
 
 and here is what they share:
 

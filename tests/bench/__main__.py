@@ -18,7 +18,7 @@ from cdnctl.errors import CdnctlError
 from tests.bench import report
 from tests.bench.results import Result, Unsound
 
-SUITES = ("decisions", "drops", "peers", "failover", "control", "agent")
+SUITES = ("decisions", "drops", "peers", "failover", "control", "agent", "console")
 PEERS = {
     "drops": {"xdp-filter": "xdp-tools"},
     "peers": {"haproxy": "haproxy", "wrk": "wrk", "nft": "nftables", "nginx": "libnginx-mod-stream"},

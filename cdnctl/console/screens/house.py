@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean, clock, duration
+from cdnctl.console.pace import Pace
 from cdnctl.console.screens.arrangement import Arrangement
 from cdnctl.console.screens.gate import Gate
 from cdnctl.console.screens.speaking import Speaking
@@ -53,8 +55,9 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
         super().__init__()
         self.view = display
         self.needle = Filter()
-        self._due = False
+        self.pace = Pace(self._call_draw_news)
         self._composed = False
+        self._ticking: Timer | None = None
         keys.bind(self, (*keys.of(self.NAME), *keys.ways()))
 
     @property
@@ -102,12 +105,24 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
             table.remember(self.view.settings)
         self._composed = True
         self.restore_layout()
-        self.set_interval(TICK_S, self._tick)
+        self._ticking = self.set_interval(TICK_S, self._grow_old, pause=not self._is_shown)
         self._tick()
         self._draw_footer()
 
+    @property
+    def _is_shown(self) -> bool:
+        """Also under a dialog."""
+        return self in self.app.screen_stack
+
+    def on_screen_suspend(self) -> None:
+        """Another screen, or a dialog, is on: what is not seen costs nothing."""
+        if self._ticking is not None and not self._is_shown:
+            self._ticking.pause()
+
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
+        if self._ticking is not None:
+            self._ticking.resume()
         if self._composed:
             self._tick()
             self.draw()
@@ -118,13 +133,13 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
         return self.view.frame
 
     def news(self) -> None:
-        """Something came in: draw it, once for all that came in together."""
-        if not self._due:
-            self._due = True
-            self.call_later(self._draw_news)
+        """Something came in: draw it, once for all that comes together."""
+        self.pace.news()
+
+    def _call_draw_news(self) -> None:
+        self.call_later(self._draw_news)
 
     def _draw_news(self) -> None:
-        self._due = False
         if self.is_mounted:
             self._tick()
             if self.view.frozen is None:
@@ -144,6 +159,11 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
     def on_unmount(self) -> None:
         """The panels are gone; a timer may still come."""
         self._composed = False
+
+    def _grow_old(self) -> None:
+        """What time alone changes; a frame that has just come has written it anew."""
+        if self.session.silent_s >= TICK_S or self.frame is None:
+            self._tick()
 
     def _tick(self) -> None:
         if not self._composed or not all(self.query(part) for part in _PARTS):

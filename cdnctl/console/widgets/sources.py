@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_network
 
 from cdnctl.console import keys
@@ -51,7 +51,7 @@ class SourceTable(LiveTable):
     SORTS = ("pps", "mbit", "drop", "error", "prefix")
     COLUMNS = (
         Column("mark", "", 1, right=False),
-        Column("prefix", "source", 16, right=False, grows=True),
+        Column("prefix", "source", 16, right=False, grows=True, of_key=True),
         Column("pps", "pps", 6),
         Column("bounds", "95% sure", 12, from_width=76),
         Column("mbit", "Mbit/s", 7),
@@ -61,7 +61,7 @@ class SourceTable(LiveTable):
         Column("error", "±", 4),
         Column("samples", "samples", 7, from_width=110),
         Column("members", "lines", 5, from_width=124),
-        Column("service", "service", 8, right=False, from_width=140, grows=True),
+        Column("service", "service", 14, right=False, from_width=140),
         Column("course", "last 2 min", 10, right=False, flex=True),
     )
 
@@ -120,7 +120,7 @@ class SourceTable(LiveTable):
         most = max((source.talker.pps for source in ordered), default=0.0) or 1.0
         by = "" if self.gathered == VIEWS[0] else f" by {self.gathered}"
         self.border_title = f"talkers{by} · {len(ordered)}"
-        self.fill([Record(key, self._cells(source, most)) for key, source in self._sources.items()])
+        self.fill([Record(key, partial(self._cells, source, most)) for key, source in self._sources.items()])
 
     def _cells(self, source: Source, most: float) -> dict[str, Cell]:
         talker = source.talker

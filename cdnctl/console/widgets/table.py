@@ -40,16 +40,31 @@ class Column:
     """Takes the room that is left, `width` at least."""
     grows: bool = False
     """Takes as much of that room before as its longest cell needs."""
+    of_key: bool = False
+    """Says what the rows' keys say, so that those tell how long it gets: of hundreds few cells are made."""
 
 
-@dataclass(frozen=True)
+Cells = Mapping[str, Cell]
+
+
 class Record:
-    """One row: its identity and its cells by column name."""
+    """One row: its identity and its cells by column name; or what makes them, once they are looked at."""
 
-    key: Key
-    cells: Mapping[str, Cell]
-    words: str = ""
-    """What a filter finds it by, besides its key and its plain cells."""
+    __slots__ = ("_cells", "key", "words")
+
+    def __init__(self, key: Key, cells: Cells | Callable[[], Cells], words: str = "") -> None:
+        """`words` is what a filter finds it by, besides its key and its plain cells."""
+        self.key = key
+        self.words = words
+        self._cells = cells
+
+    @property
+    def cells(self) -> Cells:
+        """By column name."""
+        cells = self._cells
+        if callable(cells):
+            cells = self._cells = cells()
+        return cells
 
     @property
     def text(self) -> str:
@@ -165,7 +180,7 @@ class LiveTable(Lines, can_focus=True):
         widths = {column: column.width for column in shown}
         for column in shown:
             if column.grows:
-                extra = min(rest, max(0, self._longest(column.name) - column.width))
+                extra = min(rest, max(0, self._longest(column) - column.width))
                 widths[column] += extra
                 rest -= extra
         flexible = [column for column in shown if column.flex]
@@ -197,9 +212,11 @@ class LiveTable(Lines, can_focus=True):
                 titled.setdefault(column.name, column)
         return list(titled.values())[1:]
 
-    def _longest(self, name: str) -> int:
+    def _longest(self, column: Column) -> int:
         """Terminal cells of a column's longest; what draws itself to any width has none."""
-        cells = (record.cells.get(name, ("", "")) for record in self.records)
+        if column.of_key:
+            return max((cell_len(str(record.key)) for record in self.records), default=0)
+        cells = (record.cells.get(column.name, ("", "")) for record in self.records)
         return max((cell_len(cell[0]) for cell in cells if not callable(cell)), default=0)
 
     def _compose_rows(self) -> None:
