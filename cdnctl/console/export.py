@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdnctl.console.format import clean
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import Frame, Outcome
 
@@ -20,6 +21,8 @@ WIDE = 40
 """What a cell that draws itself is asked to fill; only its words are kept."""
 _DRAWN = re.compile(r"[━╸─▌▁▂▃▄▅▆▇█\u2800-\u28ff]+")
 _ELSEWHERE = re.compile(r"@font-face\s*\{[^}]*\}\s*|<!--.*?-->\s*", re.DOTALL)
+_CELL = 10_000
+"""Characters of the longest cell."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -94,7 +97,8 @@ def csv_of(table: LiveTable) -> str:
 
 
 def _harmless(text: str) -> str:
-    """So that no spreadsheet takes a stranger's reason for a formula."""
+    """So that no spreadsheet takes a stranger's reason for a formula; one line a cell."""
+    text = clean(text, _CELL).strip()
     return f"'{text}" if text.startswith(_FORMULA) and not _number(text) else text
 
 

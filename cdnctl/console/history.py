@@ -74,7 +74,7 @@ class History:
 
 
 def _past(frame: Frame) -> Frame:
-    """What remains of a frame when there is a newer one: lists and texts are only ever shown of the newest."""
+    """What remains of a frame when there is a newer one: lists and texts are shown of the newest only."""
     return replace(
         frame, talkers=frame.talkers[:PAST_TALKERS], verdicts=[_drawn(each) for each in frame.verdicts],
         blocks=[], customers=[], services=[], interfaces=[], watchers=[], maps=[], blocks_by_source={},

@@ -20,7 +20,8 @@ STRAINS = {
     "escapes": "\x1b[2J\x1b[31mred\x1b[?1049l\x9b2J\x1bc\x1bP1$q\x1b\\\x90q\x9c\x84\x85",
     "commands": "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://192.0.2.1\x1b\\link\x1b]1337;File=x\x07",
     "direction": "\u202egnp.exe\u202c \u2066a\u2069 \u200f\u061c \u05d0\u05d1",
-    "zero width": "a\u200bb\u200c\u200d\u2060\ufeff\u00ad\u180e\u3164\uffa0\u115f\u1160\u034f\ufe0f\U000e0041",
+    "zero width": "a\u200bb\u200c\u200d\u2060\ufeff\u00ad\u180e\u3164\uffa0\u115f\u1160"
+    "\u034f\ufe0f\U000e0041",
     "combining": "Z" + "\u0301\u0489\u0e47\u20dd" * 300,
     "long": "A" * 10_000,
     "long and wide": "日本\U0001f600" * 3_000,

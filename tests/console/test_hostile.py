@@ -1,8 +1,9 @@
-"""Hostile text wherever outside data is shown: on every screen and dialog, in titles, files and copied lines."""
+"""Hostile text wherever outside data is shown: screens, dialogs, titles, files and copied lines."""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -16,8 +17,32 @@ from poison import ALL, STRAINS, SURROGATE, harmless
 from cdnctl.cli.spoken import CommandLine
 from cdnctl.console.keys import SCREENS
 from cdnctl.console.outside import title_of
+from cdnctl.console.screens import speaking, trace
+from cdnctl.console.screens.speaking import run_line
 from cdnctl.model import AnyChange, BlockPrefix, Drain, Mark, SetLimit, SetWeights, Undrain
 from cdnctl.model.lines import command_line
+
+
+@pytest.fixture(autouse=True)
+def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace and doctor are programs of their own; here their answers are hostile, too."""
+
+    async def said(words: tuple[str, ...]) -> tuple[bool, str]:
+        step = {"what": ALL, "found": ALL}
+        finding = {"what": ALL, "text": ALL, "remedy": ALL, "level": "fail"}
+        told = {"steps": [step], "warnings": [ALL], "summary": ALL, "findings": [finding]}
+        return True, json.dumps(told)
+
+    for module in (speaking, trace):
+        monkeypatch.setattr(module, "run_line", said)
+
+
+@pytest.mark.parametrize("word", ["\x00", "\ud83d", "x" * 3_000_000], ids=["NUL", "surrogate", "long"])
+async def test_words_that_no_program_can_be_given_are_refused(word: str) -> None:
+    ok, text = await run_line(("status", word))
+    assert not ok
+    assert "cannot be run" in text
+
 
 DIALOGS = ("b", "u", "w", "d", "c", "z", "M", "R", "question_mark", "q", "ctrl+p")
 MORE = {"lists": ("m", "e", "a", "i"), "steering": ("l",), "trace": ("e",), "journal": ("enter",)}
@@ -42,7 +67,8 @@ async def look(desk: Desk, width: int, *keys: str) -> None:
     """Press, and find nothing but text."""
     for key in keys:
         await desk.press(key)
-        assert harmless(desk.text, width), key
+        bad = [line for line in desk.text.splitlines() if not harmless(line, width)]
+        assert not bad, (key, [ascii(line) for line in bad[:3]])
         assert desk.app.is_running, key
 
 
@@ -59,7 +85,7 @@ async def walk(desk: Desk, width: int) -> None:
             await desk.go(place.name)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
+@pytest.mark.parametrize("size", [pytest.param((80, 24), marks=pytest.mark.soak), (200, 50)])
 async def test_every_screen_and_dialog_shows_it_as_text(size: tuple[int, int]) -> None:
     async with console(poison.frames(ALL), size, answer=poison.answer(ALL)) as desk:
         desk.feed.sampled = [poison.packets(ALL)]
@@ -68,7 +94,17 @@ async def test_every_screen_and_dialog_shows_it_as_text(size: tuple[int, int]) -
         assert desk.app.return_code is None
 
 
-@pytest.mark.parametrize("strain", [*STRAINS, "surrogate"])
+GATING = ("markup", "control", "long and wide", "surrogate")
+"""Of one kind at a time; all together gate in the walk."""
+
+
+@pytest.mark.parametrize(
+    "strain",
+    [
+        strain if strain in GATING else pytest.param(strain, marks=pytest.mark.soak)
+        for strain in (*STRAINS, "surrogate")
+    ],
+)
 async def test_each_kind_on_every_screen(strain: str) -> None:
     text = STRAINS.get(strain, SURROGATE)
     async with console(poison.frames(text), (120, 40), answer=poison.answer(text)) as desk:

@@ -185,7 +185,7 @@ class Journal(House):
         if (entry := self.entry) is not None and not entry.cli:
             self.said(NOT_HELD, ok=False)
         elif entry is not None:
-            self.app.copy_to_clipboard(clean(entry.cli, 1000))
+            self.app.copy_to_clipboard(clean(entry.cli, 100_000))
             self.said("copied, if the terminal lets us (OSC 52)")
 
 

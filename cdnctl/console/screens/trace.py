@@ -154,6 +154,8 @@ class Trace(House):
 
     async def _trace(self, words: tuple[str, ...]) -> None:
         answer = await ask_line(("trace", *words, "--json", *self.edge_words(words)))
+        if not self._composed:
+            return  # the console has ended meanwhile
         table = self.query_one(StepTable)
         table.border_title = heading(f"trace · {clean(' '.join(words), 80)}")
         if problem := problem_of(answer):
@@ -172,6 +174,8 @@ class Trace(House):
 
     async def _doctor(self) -> None:
         answer = await ask_line(("doctor", "--json", *self.edge_words(())))
+        if not self._composed:
+            return
         table = self.query_one(FindingTable)
         if problem := problem_of(answer):
             table.border_title = "doctor"

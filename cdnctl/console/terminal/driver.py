@@ -6,7 +6,6 @@ nothing; once they have, it paints what is to be seen then, and nothing of what 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select

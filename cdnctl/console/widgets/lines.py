@@ -17,10 +17,14 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from cdnctl.console.format import clean
 from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+TITLE = 300
+"""Characters of a title, of which a panel shows what it has room for."""
 
 
 def cut(row: Row, width: int) -> Row:
@@ -42,7 +46,7 @@ def heading(text: str) -> Content:
 
     Not by escaping, which leaves a bracket that is never closed, as a cut name may have, to be read.
     """
-    return Content(text or " ")
+    return Content(clean(text, TITLE) or " ")
 
 
 class Lines(ScrollView, can_focus=False):
