@@ -231,7 +231,7 @@ DIALOG = (
     Key("ctrl+s", "confirm", "ctrl+s", "confirm", "do what the dialog says", "In a dialog"),
     Key("escape", "cancel", "esc", "cancel", "close it, nothing changes; so does Enter", "In a dialog"),
     Key("ctrl+y,y", "copy", "ctrl+y", "copy",
-        "copy the equivalent command line to the clipboard (OSC 52); outside of fields y does, too",
+        "copy the command line (OSC 52); y, too, outside of fields",
         "In a dialog"),
 )  # fmt: skip
 

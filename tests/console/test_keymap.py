@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cdnctl.cli import main
 from cdnctl.console import keymap, keys, settings
 from cdnctl.console.keytable import SECTIONS
+from cdnctl.console.widgets.notices import Footer
 from cdnctl.model import BlockPrefix
 
 SIZE = (120, 40)
@@ -182,6 +183,15 @@ def test_the_command_lists_and_checks(tmp_path: Path, capsys: pytest.CaptureFixt
         each for each in answer["keys"] if each["name"] == "block"
     ).items()
     assert main(["keys", str(tmp_path / "none")]) == 2
+
+
+def test_the_footer_of_a_tape_follows_the_keymap() -> None:
+    keys.use({("", "freeze"): "p", ("", "5-s-back"): "f5"})
+    footer = Footer(keys.footer("overview"), id="footer")
+    footer._playing = True
+    faces = {key.action: key.face for key in footer._keys()}
+    assert (faces["freeze"], faces["travel('skip', -5)"]) == ("p", "f5 → shift+← shift+→")
+    assert [key.action for key in footer._keys()].count("freeze") == 1
 
 
 def test_the_command_needs_no_textual() -> None:

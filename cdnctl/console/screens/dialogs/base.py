@@ -190,7 +190,10 @@ class ChangeDialog(Dialog):
     def show_line(self, wanted: Sequence[AnyChange]) -> None:
         """The command line that does the same, of several the first; `copy` takes all of them."""
         for line in self.query("#line").results(Lines):
-            text = clean(command_line(wanted[0]), 400) if wanted else ""
+            if not wanted:
+                line.show([])
+                continue
+            text = clean(command_line(wanted[0]), 400)
             more = f" and {len(wanted) - 1:,} more" if len(wanted) > 1 else ""
             room = self.WIDTH - FRAME - 2 - len(more)
             line.show([(("$ ", "muted"), (fit(text, min(room, cell_len(text))), "accent"), (more, "muted"))])
