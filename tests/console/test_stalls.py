@@ -18,6 +18,7 @@ from cdnctl.lab import processes
 from tests.bench.agent.consoles import watching
 from tests.console.ptys import agent_words
 
+pytestmark = pytest.mark.soak  # not yet seen to pass beside other work on the machine
 SIZE = (200, 50)
 RIGHT_WITHIN_S = 2.0
 GROWN_AT_MOST_MB = 6.0

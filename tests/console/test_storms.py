@@ -61,6 +61,7 @@ def is_quiet(console: Pty) -> None:
     assert console.cpu_s() - cpu_s < 0.3, "no spin"
 
 
+@pytest.mark.soak  # not yet seen to pass beside other work on the machine
 @pytest.mark.parametrize("screen", ["1", "3", "w", ":"], ids=["overview", "talkers", "dialog", "prompt"])
 def test_a_storm_of_resizes(console: Pty, screen: str) -> None:
     console.keys(screen)
