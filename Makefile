@@ -11,7 +11,7 @@ PICTURES := cdnctl/share/pictures
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup demo test soak lint bench bench-quick recordings pictures goldens clean
+.PHONY: help install setup demo test soak lint bench bench-quick recordings pictures goldens keys clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -71,6 +71,9 @@ pictures: setup ## draw the README's pictures anew, from the recordings that com
 goldens: setup ## accept how the console's screens look now: look at `git diff` and the SVGs, then commit
 	UPDATE_GOLDENS=1 $(PYTHON) -m pytest tests/console/test_goldens.py -q $(ARGS)
 	@git status --short tests/console/goldens
+
+keys: setup ## write the README's tables of keys anew, from the console's own
+	$(PYTHON) tests/console/readme.py
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist bench.json

@@ -127,6 +127,11 @@ def theme_dirs() -> tuple[Path, ...]:
     return _shipped("themes"), Path("/etc/cdnctl/themes"), user / "cdnctl" / "themes"
 
 
+def keymap_path() -> Path:
+    """The user's own keys for the console."""
+    return theme_dirs()[-1].parent / "keys.toml"
+
+
 def console_state_path() -> Path:
     """What the console remembers of its user."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")

@@ -15,6 +15,8 @@ from cdnctl.errors import AgentUnreachable, CdnctlError, NoAgent, NotPermitted, 
 from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, Sampled
 
 TIMEOUT_S = 10.0
+_AHEAD = 1 << 20
+"""Bytes that are read at once of what an agent keeps of the past."""
 SAMPLED_KEPT = 8
 """Frames' worth of sampled packets that may wait."""
 
@@ -160,9 +162,9 @@ class AsyncClient:
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
             try:
-                return await asyncio.open_unix_connection(self.path)
+                return await asyncio.open_unix_connection(self.path, limit=_AHEAD)
             except PermissionError:
-                return await asyncio.open_unix_connection(view_path(self.path))
+                return await asyncio.open_unix_connection(view_path(self.path), limit=_AHEAD)
         except PermissionError:
             raise NotPermitted(
                 f"{self.path}: this user may not watch edge {self.path.stem} (root, group cdnctl and group "

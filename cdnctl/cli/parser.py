@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cdnctl import __version__
-from cdnctl.cli import cast, replay, taking_back, trace, verbs
+from cdnctl.cli import cast, keys, replay, taking_back, trace, verbs
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.cli.suspicion import add_model, add_train
 from cdnctl.errors import UsageError
@@ -53,6 +53,7 @@ examples:
   cdnctl cast incident --speed 4            a recording for web pages; --svg for a picture
   cdnctl feed check https://example.net/drop.txt    what would this list block?
   cdnctl simulate incident.cdnrec -c FILE     what would other policies have done?
+  cdnctl keys                               the console's keys, with your own
   cdnctl demo                               a whole edge with traffic and faults, on this machine
 
 `cdnctl VERB --help` has the options of each. Settings: CDNCTL_EDGE, CDNCTL_CONFIG.
@@ -370,6 +371,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     made.set_defaults(takes=("theme",))
     cast.add_options(made)
 
+    keys.add_options(
+        verb("keys", "list the console's keys, and check the file that changes them", keys.run, answers=False)
+    )
     verb(
         "unit",
         "print the systemd unit that starts agents, with this installation's paths",

@@ -1,6 +1,7 @@
 """The terminal console: one Textual app over the agent's frames.
 
 It knows the data model, the agent's client and the paths, nothing else; it changes nothing but by
-sending a command. `keys.py` is the one table of key bindings, `theme.py` reads `themes/*.toml`,
-`history.py` keeps what has been seen, `widgets/` draw, `screens/` put widgets and keys together.
+sending a command. `keytable.py` is the one table of key bindings, which `keys.py` gives out with what the
+user's keymap says otherwise; `theme.py` reads `themes/*.toml`, `history.py` keeps what has been seen,
+`widgets/` draw, `screens/` put widgets and keys together.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -10,25 +11,29 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import depth, glyphs, keys, settings, theme
+from cdnctl.console import depth, glyphs, keymap, keys, settings, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
 from cdnctl.console.glyphs import GlyphFilter
+from cdnctl.console.inorder import InOrder
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
 from cdnctl.console.screens import made
-from cdnctl.console.screens.house import SMALLEST, House
+from cdnctl.console.screens.house import House
 from cdnctl.console.session import Feed, Session
 from cdnctl.console.settings import Settings
+from cdnctl.console.starting import check as check
+from cdnctl.console.starting import themes_for as themes_for
+from cdnctl.console.terminal.driver import Terminal
 from cdnctl.console.widgets.lines import Lines
-from cdnctl.errors import CdnctlError, UsageError
+from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
 
 THEMES_LOOKED_AT_S = 1.0
@@ -36,12 +41,11 @@ HANGUP_GRACE_S = 2.0
 """A console whose terminal is gone has so long to end in order."""
 
 
-class ConsoleApp(App[int]):
+class ConsoleApp(InOrder):
     """Its return value is the process's exit status."""
 
     CSS_PATH = "console.tcss"
     TITLE = "cdnctl"
-    BINDINGS = keys.bindings(keys.APP, priority=True)
     ALLOW_SELECT = False
     ENABLE_COMMAND_PALETTE = True
 
@@ -61,7 +65,8 @@ class ConsoleApp(App[int]):
         self.settings = settings or Settings()
         self.grammar: Grammar = grammar or NoGrammar()
         self.glyph_table = glyphs.table(self.settings.glyphs)
-        super().__init__()
+        super().__init__(driver_class=Terminal)
+        keys.bind(self, keys.app(), priority=True)
         self.animation_level = "none"
         self.session = Session(connect, read_only=read_only)
         self.view = Display(self.session, self.settings)
@@ -90,7 +95,7 @@ class ConsoleApp(App[int]):
         self.push_screen(self._screen(keys.SCREENS[0].name))
         self.run_worker(self._collect(), name="collect")
         if self._problems:
-            said = Outcome(ok=True, text="themes and settings read", warnings=list(self._problems))
+            said = Outcome(ok=True, text="themes, keys and settings read", warnings=list(self._problems))
             self.call_after_refresh(self._answer, said)
 
     def _answer(self, outcome: Outcome) -> None:
@@ -129,15 +134,34 @@ class ConsoleApp(App[int]):
     def _heed_signals(self) -> None:
         """End when the terminal goes away; left alone, Textual would spin on a dead line."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hang_up, number)
 
     def _hang_up(self, number: signal.Signals) -> None:
-        """Try to end in order; nobody may be reading what that writes, so do not count on it."""
-        last_resort = threading.Timer(HANGUP_GRACE_S, os._exit, (128 + number,))
+        """Try to end in order; whatever keeps the loop from that, do not count on it."""
+        last_resort = threading.Timer(HANGUP_GRACE_S, self._give_up, (128 + number,))
         last_resort.daemon = True
         last_resort.start()
         self.exit(128 + number)
+
+    def _give_up(self, status: int) -> None:
+        if isinstance(self._driver, Terminal):
+            self._driver.restore()
+        os._exit(status)
+
+    def on_terminal_gone(self) -> None:
+        """Nobody is there any more, whether or not the kernel has said so by a signal."""
+        self._hang_up(signal.SIGHUP)
+
+    def post_display_hook(self) -> None:
+        """Painted, or held back: the terminal's line keeps account of it."""
+        if isinstance(self._driver, Terminal):
+            self._driver.displayed()
+
+    def action_stop_process(self) -> None:
+        """Stop, as ctrl+z stops any program; `fg` in the shell goes on."""
+        if isinstance(self._driver, Terminal):
+            self._driver.stop_process(group=True)
 
     async def _collect(self) -> None:
         await self.session.run(self._news)
@@ -152,7 +176,7 @@ class ConsoleApp(App[int]):
         """The palette's commands: the screen's keys, by name."""
         if not isinstance(screen, House):
             return
-        for key in (*keys.of(screen.NAME), *(place.key for place in keys.SCREENS)):
+        for key in (*keys.of(screen.NAME), *keys.ways()):
             if key.group != "Move":
                 yield SystemCommand(
                     key.label,
@@ -270,7 +294,8 @@ def run(
         os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
     app.run()
     if app.session.failure is not None:
-        print(f"cdnctl: {app.session.failure}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            print(f"cdnctl: {app.session.failure}", file=sys.stderr)
     return app.return_value if app.return_value is not None else app.return_code or 0
 
 
@@ -285,6 +310,8 @@ def make_app(
 ) -> ConsoleApp:
     """The app for an edge's agent, or a recording, with the themes found; raises CdnctlError."""
     remembered, wrong = settings.load(paths.console_state_path())
+    mine, clashes = keymap.load(paths.keymap_path())
+    keys.use(mine)
     palettes, name, problems = themes_for(theme_name, remembered.theme)
     if theme_name is None and not theme.can_be_shown(palettes[name]):
         name = theme.suited(palettes)  # what is remembered from a better terminal waits for that
@@ -295,43 +322,7 @@ def make_app(
         palettes,
         theme_name=name,
         read_only=read_only,
-        problems=[*problems, *wrong],
+        problems=[*problems, *wrong, *clashes],
         settings=remembered,
         grammar=grammar,
     )
-
-
-def check(theme_name: str | None = None) -> None:
-    """Raise CdnctlError if the console cannot be shown here, whatever the agent: ask before starting one."""
-    check_terminal()
-    themes_for(theme_name)
-
-
-def themes_for(
-    wanted: str | None, remembered: str = ""
-) -> tuple[Mapping[str, theme.Palette], str, list[str]]:
-    """The themes found, the name of the one to start with, and what is wrong with theme files."""
-    palettes, problems = theme.load(paths.theme_dirs())
-    if not palettes:
-        raise CdnctlError(
-            "no theme can be read", "\n".join(problems) or "reinstall cdnctl: themes/ is missing"
-        )
-    if wanted and wanted not in palettes:
-        raise UsageError(f"--theme: there is no theme {wanted}", f"there are {', '.join(palettes)}")
-    fallback = theme.suited(palettes)
-    return palettes, wanted or (remembered if remembered in palettes else fallback), problems
-
-
-def check_terminal() -> None:
-    """Raise CdnctlError where the console cannot be shown: no terminal, or one too small."""
-    out = sys.__stderr__  # Textual draws there, so that standard output stays free
-    if out is None or not out.isatty() or not sys.stdin.isatty():
-        raise CdnctlError(
-            "the console needs a terminal", "without one: cdnctl status, or cdnctl status --json"
-        )
-    width, height = os.get_terminal_size(out.fileno())
-    if (width and width < SMALLEST[0]) or (height and height < SMALLEST[1]):
-        raise CdnctlError(
-            f"this terminal is {width}x{height}, the console needs {SMALLEST[0]}x{SMALLEST[1]}",
-            "make it larger, or: cdnctl status",
-        )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdnctl.console.format import clean
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import Frame, Outcome
 
@@ -20,6 +21,8 @@ WIDE = 40
 """What a cell that draws itself is asked to fill; only its words are kept."""
 _DRAWN = re.compile(r"[━╸─▌▁▂▃▄▅▆▇█\u2800-\u28ff]+")
 _ELSEWHERE = re.compile(r"@font-face\s*\{[^}]*\}\s*|<!--.*?-->\s*", re.DOTALL)
+_CELL = 10_000
+"""Characters of the longest cell."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -38,23 +41,33 @@ def export(app: ConsoleApp, name: str, table: LiveTable | None) -> Outcome:
     return Outcome(ok=True, text=f"written: {' and '.join(str(path) for path in files)}{rows}")
 
 
-def export_rows(
-    frame: Frame | None, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Outcome:
-    """Write rows that are not all on the screen."""
-    path = _stem(frame, name).with_suffix(".csv")
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(header)
-    count = 0
-    for row in rows:
-        writer.writerow([_harmless(text) for text in row])
-        count += 1
-    try:
-        path.write_text(out.getvalue(), encoding="utf-8")
-    except OSError as error:
-        return Outcome(ok=False, text=f"{path}: {error.strerror or error}; start cdnctl where you may write")
-    return Outcome(ok=True, text=f"written: {path}, {count:,} rows")
+class Rows:
+    """A file that rows are written to as they come: a list may be too long to be held.
+
+    It has its name only once it is whole. Everything may raise OSError.
+    """
+
+    def __init__(self, frame: Frame | None, name: str, header: Sequence[str]) -> None:
+        self.path = _stem(frame, name).with_suffix(".csv")
+        self.count = 0
+        self._beside = self.path.with_suffix(".csv.part")
+        self._file = self._beside.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(header)
+
+    def add(self, rows: Iterable[Sequence[str]]) -> None:
+        """Write these."""
+        for row in rows:
+            self._writer.writerow([_harmless(text) for text in row])
+            self.count += 1
+
+    def end(self, *, whole: bool) -> None:
+        """All of it is there, or nothing is to stay."""
+        self._file.close()
+        if whole:
+            self._beside.replace(self.path)
+        else:
+            self._beside.unlink(missing_ok=True)
 
 
 def _stem(frame: Frame | None, name: str) -> Path:
@@ -84,7 +97,8 @@ def csv_of(table: LiveTable) -> str:
 
 
 def _harmless(text: str) -> str:
-    """So that no spreadsheet takes a stranger's reason for a formula."""
+    """So that no spreadsheet takes a stranger's reason for a formula; one line a cell."""
+    text = clean(text, _CELL).strip()
     return f"'{text}" if text.startswith(_FORMULA) and not _number(text) else text
 
 

@@ -17,6 +17,8 @@ NONE = "–"
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp"})
 """Unicode categories never shown: controls, bidi and zero-width marks, unassigned, stacked accents."""
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+"""Letters by category that fill a place and show nothing."""
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _LIFETIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
@@ -29,7 +31,9 @@ def clean(text: str, limit: int = 200) -> str:
     text = text[: 4 * limit]
     if not (text.isascii() and text.isprintable()):
         text = unicodedata.normalize("NFC", re.sub(r"\s", " ", text))
-        text = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
+        text = "".join(
+            char for char in text if unicodedata.category(char) not in _INVISIBLE and char not in _FILLERS
+        )
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from cdnctl.model import FRAMES_KEPT, Event, Frame
+from msgspec.structs import replace
+
+from cdnctl.model import FRAMES_KEPT, Event, Frame, Verdict
 
 EVENTS_KEPT = 300
+PAST_TALKERS = 100
+"""So many of a past frame, the busiest: an agent's frame has no more, a stranger's may."""
 
 Point = tuple[float, float | None]
 """Seconds on the kernel's clock, and a value or None for a gap."""
@@ -22,6 +26,7 @@ class History:
 
     def __init__(self) -> None:
         self.frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
+        """Whole is only the newest; those before have what plots and courses draw."""
         self.events: deque[tuple[int, Event]] = deque(maxlen=EVENTS_KEPT)
         """Each with a number of the console's own, which holds over restarts of the agent."""
         self._events_seen = 0
@@ -53,6 +58,8 @@ class History:
                     self.frames.clear()  # and after a boot, so does the clock
             elif frame.seq <= newest.seq:
                 return False
+        if self.frames:
+            self.frames[-1] = _past(self.frames[-1])
         self.frames.append(frame)
         for event in frame.events:
             if event.seq > self._last_seq:
@@ -64,3 +71,15 @@ class History:
     def series(self, value: Callable[[Frame], float | None]) -> Iterator[Point]:
         """One value of each kept frame over time."""
         return ((frame.monotonic_ns / 1e9, value(frame)) for frame in self.frames)
+
+
+def _past(frame: Frame) -> Frame:
+    """What remains of a frame when there is a newer one: lists and texts are shown of the newest only."""
+    return replace(
+        frame, talkers=frame.talkers[:PAST_TALKERS], verdicts=[_drawn(each) for each in frame.verdicts],
+        blocks=[], customers=[], services=[], interfaces=[], watchers=[], maps=[], blocks_by_source={},
+    )  # fmt: skip
+
+
+def _drawn(verdict: Verdict) -> Verdict:
+    return replace(verdict, explanation="") if verdict.explanation else verdict

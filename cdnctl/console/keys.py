@@ -1,212 +1,107 @@
-"""Every key of the console, in one table a place.
+"""The keys as they are bound: the table of `keytable.py`, with what the user's keymap says otherwise.
 
-The tables feed the bindings, the footer, the help screen and the command palette; `changes` marks the
-keys that alter the edge, which every screen routes through one gate (read-only greys them all).
-`HOUSE` holds on every screen; `SCREENS` says which screens there are and what each adds.
+Everybody who binds, lists or names a key asks here: the footer, help, the palette, hints on the screens.
+Only `use` changes what they are told, once, before the app is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from textual.binding import Binding, BindingType
-
-Group = Literal["Change the edge", "Look", "Move", "Time", "Screens", "Session", "In a dialog"]
-
-CONFIRM = "ctrl+s"
-"""Confirms in every dialog: neither Enter nor a key that opens one."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """One binding: `keys` as Textual names them, `face` as the keyboard does."""
-
-    keys: str
-    """Empty for what the palette alone offers."""
-    action: str
-    face: str
-    label: str
-    """One or two words for the footer."""
-    help: str
-    """What it does, a clause for the help screen and the palette; empty: said with the key before it."""
-    group: Group
-    footer: int = 0
-    """0: not in the footer; else the higher, the later it is dropped when there is no room."""
-    changes: bool = False
-
-    @property
-    def bound_action(self) -> str:
-        """The action Textual runs; changes go through the gate."""
-        return f"change({self.action!r})" if self.changes else self.action
-
-
-@dataclass(frozen=True)
-class Place:
-    """One screen: its number is its key."""
-
-    number: int
-    name: str
-    title: str
-    help: str
-    keys: tuple[Key, ...] = ()
-    """What it adds to the house's."""
-
-    @property
-    def key(self) -> Key:
-        """What leads there."""
-        return Key(str(self.number), f"app.go('{self.name}')", str(self.number), self.title, self.help,
-                   "Screens")  # fmt: skip
-
-
-HOUSE = (
-    Key("question_mark", "help", "?", "help", "this help", "Session", 9),
-    Key("colon", "command", ":", "command", "a command, as in a shell: block 192.0.2.0/24 --for 10m",
-        "Session", 8),
-    Key("", "help", "1-9", "screens", "the other screens, by their numbers", "Screens", 9),
-    Key("slash", "filter", "/", "filter", "filter rows by words; ! before a word inverts it", "Look", 4),
-    Key("b", "block", "b", "block",
-        "block what is under the cursor, or the busiest talker", "Change the edge", 8, True),
-    Key("u", "unblock", "u", "unblock", "lift a block: that under the cursor, or pick one",
-        "Change the edge", 6, True),
-    Key("w", "weights", "w", "weights",
-        "weights and drains, with the shares they lead to", "Change the edge", 7, True),
-    Key("d", "disarm", "d", "disarm",
-        "disarm: nothing is dropped or ejected any more; arm again", "Change the edge", 7, True),
-    Key("c", "confirm", "c", "confirm",
-        "keep the change that waits to be confirmed", "Change the edge", 0, True),
-    Key("z", "undo", "z", "undo",
-        "take back what waits to be confirmed, else the last change", "Change the edge", 0, True),
-    Key("space", "freeze", "space", "freeze", "freeze the display; in the past: play, pause", "Look", 4),
-    Key("R", "record", "R M", "record",
-        "have the agent record, or end that; set a mark in it", "Change the edge", 0, True),
-    Key("M", "mark", "M", "mark", "", "Change the edge", 0, True),
-    Key("s", "sort", "s", "sort", "sort by the next column", "Look", 3),
-    Key("r", "reverse", "r", "reverse", "reverse the order", "Look"),
-    Key("x", "export", "x", "export", "write what is seen: the table as CSV, the screen as SVG",
-        "Look", 3),
-    Key("t", "app.theme", "t", "theme", "the next theme", "Look", 2),
-    Key("T", "app.clock", "T", "clock", "times in UTC, or local", "Look"),
-    Key("", "app.bell_option", "", "bell", "ring the terminal's bell on alarms, or not", "Look"),
-    Key("", "app.glyphs", "", "glyphs", "draw with braille, blocks or ASCII alone", "Look"),
-    Key("left", "travel('skip', -5)", "← →", "5 s back", "5 s (shift: a minute) back, on",
-        "Time"),
-    Key("right", "travel('skip', 5)", "→", "5 s on", "", "Time"),
-    Key("shift+left", "travel('skip', -60)", "shift+←", "1 min back", "", "Time"),
-    Key("shift+right", "travel('skip', 60)", "shift+→", "1 min on", "", "Time"),
-    Key("left_square_bracket", "travel('chapter', -1)", "[ ]", "chapter before",
-        "a chapter (an event that matters) back, on", "Time"),
-    Key("right_square_bracket", "travel('chapter', 1)", "]", "next chapter", "", "Time"),
-    Key("comma", "travel('step', -1)", ", .", "frame before", "a frame back, on", "Time"),
-    Key("full_stop", "travel('step', 1)", ".", "next frame", "", "Time"),
-    Key("less_than_sign", "travel('speed', -1)", "< >", "slower", "slower, faster: to 16 times", "Time"),
-    Key("greater_than_sign", "travel('speed', 1)", ">", "faster", "", "Time"),
-    Key("escape", "back", "esc", "back", "dismiss the message, the filter, or go back a screen", "Move"),
-    Key("enter", "drill", "enter", "drill", "into what is under the cursor", "Move"),
-    Key("tab", "focus_panel(1)", "tab", "next panel", "to the next panel", "Move"),
-    Key("shift+tab", "focus_panel(-1)", "shift+tab", "previous panel", "to the panel before", "Move"),
-    Key("j,down", "cursor(1)", "j ↓", "down", "the cursor one row down", "Move"),
-    Key("k,up", "cursor(-1)", "k ↑", "up", "the cursor one row up", "Move"),
-    Key("pagedown,ctrl+f", "cursor(10)", "pgdn", "page down", "ten rows down", "Move"),
-    Key("pageup,ctrl+b", "cursor(-10)", "pgup", "page up", "ten rows up", "Move"),
-    Key("g,home", "cursor_first", "g", "first", "to the first row; the cursor stays on top", "Move"),
-    Key("G,end", "cursor_last", "G", "last", "to the last row", "Move"),
-    Key("q", "leave", "q", "quit",
-        "quit: leave the edge running, or detach", "Session", 10),
-)  # fmt: skip
-
-TALKERS = (
-    Key(
-        "f", "follow", "f", "follow", "keep the row under the cursor on top, also when it is quiet", "Look", 9
-    ),
-    Key("v", "gather", "v", "gather", "by source, by /24, by /16, by CDN", "Look", 8),
+from cdnctl.console.keytable import (
+    APP,
+    COLUMNS,
+    DIALOG,
+    GROUPS,
+    HOUSE,
+    HOUSE_SECTION,
+    PICK,
+    SCREENS,
+    SCREENS_SECTION,
+    SECTIONS,
+    WEIGHTS,
+    Group,
+    Key,
+    Place,
 )
 
-LISTS = (
-    Key("m", "mark", "m", "mark", "mark the row, for what is done to several at once", "Look", 9),
-    Key("M", "mark_none", "M", "no marks", "mark nothing", "Look"),
-    Key(
-        "e",
-        "edit",
-        "e",
-        "edit",
-        "another lifetime or reason, for the marked rows",
-        "Change the edge",
-        9,
-        True,
-    ),
-    Key(
-        "u",
-        "unblock",
-        "u",
-        "unblock",
-        "lift the marked blocks, or that under the cursor",
-        "Change the edge",
-        9,
-        True,
-    ),
-    Key("a", "allow", "a", "allow", "neither block nor limit a prefix", "Change the edge", 7, True),
-    Key("i", "import", "i", "import", "block what a file lists, a prefix a line", "Change the edge", 6, True),
-)
+if TYPE_CHECKING:
+    from textual.binding import BindingType
+    from textual.dom import DOMNode
 
-STEERING = (
-    Key(
-        "l", "limit", "l", "limit", "what the customer under the cursor may take", "Change the edge", 9, True
-    ),
-)
+__all__ = [
+    "APP", "COLUMNS", "DIALOG", "GROUPS", "HOUSE", "PICK", "SCREENS", "SECTIONS", "WEIGHTS", "Group", "Key",
+    "Place",
+]  # fmt: skip
 
-JOURNAL = (
-    Key("y", "copy", "y", "copy", "copy the entry's command line to the clipboard (OSC 52)", "Look", 9),
-    Key("n", "older", "n", "older", "older entries", "Look", 8),
-)
+Overrides = Mapping[tuple[str, str], str]
+"""Keys as Textual names them, by section and name."""
 
-TRACE = (
-    Key("e", "ask", "e", "trace", "what would become of a packet: FROM[:PORT] TO:PORT", "Look", 9),
-    Key("D", "doctor", "D", "doctor", "look at the box again", "Look", 8),
-)
+_overrides: dict[tuple[str, str], str] = {}
+_FACES = {
+    "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup",
+}  # fmt: skip
+_SHORT = {
+    "slash": "SOLIDUS", "backslash": "REVERSE SOLIDUS", "at": "COMMERCIAL AT", "minus": "HYPHEN-MINUS",
+    "plus": "PLUS SIGN", "underscore": "LOW LINE", "less_than_sign": "LESS-THAN SIGN",
+    "greater_than_sign": "GREATER-THAN SIGN",
+}  # fmt: skip
+"""Names of Textual's that Unicode does not have, or writes otherwise."""
 
-SCREENS = (
-    Place(1, "overview", "overview", "the edge at a glance"),
-    Place(2, "cdns", "CDNs", "endpoints, latency over time, who was out, and why"),
-    Place(3, "talkers", "talkers", "who sends how much: sorted, gathered, followed", TALKERS),
-    Place(4, "drops", "drops", "every reason for a drop, and sampled packets of it"),
-    Place(5, "lists", "lists", "what is blocked and what is allowed", LISTS),
-    Place(6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING),
-    Place(7, "trace", "trace", "what would become of a packet, and what is wrong with the box", TRACE),
-    Place(8, "journal", "journal", "who changed what, when and why", JOURNAL),
-    Place(9, "attack", "attack", "under attack: the level, sources, what each rule drops, bans"),
-)
 
-APP = (
-    Key("ctrl+p", "command_palette", "ctrl+p", "commands", "the same commands, by name", "Session"),
-    Key("ctrl+c", "abandon", "ctrl+c", "quit at once",
-        "quit at once; the edge goes on as it is", "Session"),
-)  # fmt: skip
+def use(overrides: Overrides) -> None:
+    """Have these keys instead of the table's, from now on."""
+    _overrides.clear()
+    _overrides.update(overrides)
 
-DIALOG = (
-    Key(CONFIRM, "confirm", "ctrl+s", "confirm", "do what the dialog says", "In a dialog"),
-    Key("escape", "cancel", "esc", "cancel", "close it, nothing changes; so does Enter", "In a dialog"),
-)
 
-COPY = Key("y", "copy", "y", "copy", "copy the equivalent command line to the clipboard (OSC 52)",
-           "In a dialog")  # fmt: skip
+def section(name: str, overrides: Overrides | None = None) -> tuple[Key, ...]:
+    """A table, with what a keymap (the one in use, if none is given) says of it."""
+    said = _overrides if overrides is None else overrides
+    table = SECTIONS.get(name, ())
+    if not any((name, key.name) in said for key in table):
+        return table
+    bound = [replace(key, keys=said.get((name, key.name), key.keys)) for key in table]
+    return tuple(
+        replace(group[0], face=" ".join(_first_face(key) for key in group)) if at == 0 and changed else key
+        for group, changed in _groups(name, bound, said)
+        for at, key in enumerate(group)
+    )
 
-PICK = (
-    Key("j,down", "move(1)", "j ↓", "down", "next row", "In a dialog"),
-    Key("k,up", "move(-1)", "k ↑", "up", "row before", "In a dialog"),
-    Key("g,home", "move_first", "g", "first", "first row", "In a dialog"),
-    Key("G,end", "move_last", "G", "last", "last row", "In a dialog"),
-)
 
-WEIGHTS = (
-    Key("j,down,tab", "move(1)", "j ↓", "down", "next CDN", "In a dialog"),
-    Key("k,up,shift+tab", "move(-1)", "k ↑", "up", "CDN before", "In a dialog"),
-    Key("left,minus", "step(-5)", "← −", "less", "weights: 5 less", "In a dialog"),
-    Key("right,plus", "step(5)", "→ +", "more", "weights: 5 more", "In a dialog"),
-    Key("space,x", "drain", "space", "drain", "weights: drain, or take back into rotation", "In a dialog"),
-    Key("backspace", "erase", "0…9", "type", "weights: type the number; backspace erases", "In a dialog"),
-)
+def _groups(name: str, table: list[Key], said: Overrides) -> Iterator[tuple[list[Key], bool]]:
+    """Keys that share a line of help, and whether any of them is another than in the table."""
+    group: list[Key] = []
+    for key in table:
+        if group and key.help:
+            yield group, any((name, each.name) in said for each in group)
+            group = []
+        group.append(key)
+    yield group, any((name, each.name) in said for each in group)
+
+
+def _first_face(key: Key) -> str:
+    return face_of(key.keys.split(",")[0]) if key.keys else key.face
+
+
+def face_of(key: str) -> str:
+    """A key as the keyboard has it: `question_mark` is `?`."""
+    *modifiers, last = key.split("+")
+    if len(last) > 1 and last not in _FACES:
+        try:
+            character = unicodedata.lookup(_SHORT.get(last, last.replace("_", " ").upper()))
+        except KeyError:
+            character = ""  # a key that has none: f5, home
+        last = character if character.isprintable() and character.strip() else last
+    return "+".join((*modifiers, _FACES.get(last, last)))
+
+
+def face(name: str, of: str = HOUSE_SECTION) -> str:
+    """What to press for that, for a hint on the screen."""
+    return next(_first_face(key) for key in section(of) if key.name == name)
 
 
 def place(name: str) -> Place:
@@ -214,20 +109,44 @@ def place(name: str) -> Place:
     return next(place for place in SCREENS if place.name == name)
 
 
+def ways() -> tuple[Key, ...]:
+    """The keys that lead to the screens."""
+    return section(SCREENS_SECTION)
+
+
 def of(name: str) -> tuple[Key, ...]:
     """All keys of a screen: its own come before the house's, of which they may replace some."""
-    own = place(name).keys
-    taken = {key.keys for key in own}
-    return (*own, *(key for key in HOUSE if not key.keys or key.keys not in taken))
+    own = section(name)
+    taken = {each for key in own for each in key.keys.split(",")}
+    found = list(own)
+    for key in house():
+        left = ",".join(each for each in key.keys.split(",") if each not in taken)
+        if left or not key.keys:
+            found.append(key if left == key.keys else replace(key, keys=left))
+        if key.label == "screens" and ways() != SECTIONS[SCREENS_SECTION]:
+            found[-1] = replace(key, face="-".join(_first_face(way) for way in (ways()[0], ways()[-1])))
+    return tuple(found)
+
+
+def house() -> tuple[Key, ...]:
+    """Those of every screen, where it has no other."""
+    return section(HOUSE_SECTION)[: len(HOUSE)]
+
+
+def app() -> tuple[Key, ...]:
+    """Those that hold wherever one is."""
+    return section(HOUSE_SECTION)[len(HOUSE) :]
 
 
 def help_of(name: str) -> tuple[Key, ...]:
     """What the help of a screen lists, each key once."""
-    return (*of(name), *(place.key for place in SCREENS), *APP, *DIALOG, COPY, *WEIGHTS[2:])
+    return (*of(name), *ways(), *app(), *section("dialog"), *section("weights")[2:], *section("columns"))
 
 
 def bindings(table: Iterable[Key], priority: bool = False) -> list[BindingType]:
     """The table as Textual wants it."""
+    from textual.binding import Binding
+
     return [
         Binding(key.keys, key.bound_action, key.label, show=False, priority=priority)
         for key in table
@@ -235,9 +154,16 @@ def bindings(table: Iterable[Key], priority: bool = False) -> list[BindingType]:
     ]
 
 
-def bindings_of(name: str) -> list[BindingType]:
-    """Those of a screen, and the ways to the others."""
-    return bindings((*of(name), *(place.key for place in SCREENS)))
+def bind(node: DOMNode, table: Iterable[Key], priority: bool = False) -> None:
+    """Have a screen, or the app, heed these keys; they come before those that its class has.
+
+    Textual's own keymap changes keys of a class's bindings; it cannot give a screen back a key of the
+    house's that its own does not replace any more. So they are bound here, as they are when it is made.
+    """
+    from textual.binding import BindingsMap
+
+    ours = BindingsMap(bindings(table, priority)).key_to_bindings
+    node._bindings = BindingsMap.from_keys(node._bindings.key_to_bindings | ours)
 
 
 def footer(name: str) -> list[Key]:

@@ -34,8 +34,10 @@ class Found(Struct, frozen=True):
 class BlockPages:
     """The pages of one search."""
 
-    def __init__(self, session: Session, text: str) -> None:
+    def __init__(self, session: Session, text: str, size: int = PAGE) -> None:
+        """`size` is how many entries a page has."""
         self.text = text
+        self._size = size
         self._session = session
         self._starts: list[int | None] = [None]
         """Where each page that was seen begins."""
@@ -54,7 +56,7 @@ class BlockPages:
         blocks: list[Block] = []
         looked_at = 0
         while True:
-            command = FindBlocks(text=self.text, cursor=cursor, limit=PAGE - len(blocks))
+            command = FindBlocks(text=self.text, cursor=cursor, limit=self._size - len(blocks))
             outcome = await self._session.request(command)
             if not outcome.ok or outcome.page is None:
                 return Found(blocks, self.at, 0, looked_at, False, trouble=outcome.text or "no answer")
@@ -62,7 +64,7 @@ class BlockPages:
             looked_at += outcome.page.looked_at
             cursor = outcome.page.next
             found = Found(blocks, self.at, outcome.page.total, looked_at, cursor is not None)
-            if cursor is None or len(blocks) >= PAGE:
+            if cursor is None or len(blocks) >= self._size:
                 if cursor is not None and len(self._starts) == self.at + 1:
                     self._starts.append(cursor)
                 return found

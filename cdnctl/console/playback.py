@@ -21,6 +21,8 @@ from cdnctl.model import FRAMES_KEPT, AnyCommand, Frame, Outcome, PacketFilter, 
 from cdnctl.recording.player import Player
 from cdnctl.recording.tape import Tape
 
+AHEAD_NS = 30_000_000_000
+"""How far plots with a cursor look beyond it."""
 _ON_BY_STEPS = 30
 """Frames further on that are taken in one by one; beyond, what led there is read anew."""
 
@@ -45,6 +47,7 @@ class Playback:
         self._shown = -1
         self._moved = asyncio.Event()
         self._ended = False
+        self._around, self._around_of = self.history, (-1, -1)
         self._follow()
         self.player.advance(clock())
 
@@ -103,6 +106,17 @@ class Playback:
         events = [(first + place + 1, stamp.event) for place, stamp in enumerate(tape.stamps[first:until])]
         self.history = History.of(frames, events)
         self._shown = number
+
+    def around(self) -> History:
+        """What led to the frame that is on, and some time after it: what plots with a cursor show."""
+        tape, number = self.player.tape, self.player.number
+        if self._around_of != (number, tape.length):
+            self._around_of, self._around = (number, tape.length), self.history
+            with suppress(RecordingError):  # beyond is damage: then there is nothing ahead
+                last = tape.number_at(tape.position_ns(number) + AHEAD_NS)
+                if last > number:
+                    self._around = History.of(tape.window(last, FRAMES_KEPT), ())
+        return self._around
 
     def end(self) -> None:
         """Nobody looks any more."""

@@ -1,4 +1,5 @@
-"""What a console remembers of its user: theme, clock, bell, glyphs, and how tables were sorted.
+"""What a console remembers of its user: theme, clock, bell, glyphs; of tables order and columns; of screens
+which panel stands alone.
 
 Not the screen: whoever opens a console in a bad hour wants the overview, wherever they left the last one. A
 small TOML file in the user's state directory (`paths.console_state_path`), written on each change. A
@@ -20,6 +21,7 @@ import tomli_w
 from cdnctl.console.glyphs import GLYPHS
 
 _KINDS: dict[str, type] = {"theme": str, "glyphs": str, "utc": bool, "bell": bool}
+_BY_NAME = ("sorts", "views", "layouts")
 
 
 @dataclass
@@ -32,6 +34,12 @@ class Settings:
     bell: bool = False
     sorts: dict[str, str] = field(default_factory=dict)
     """By table: a column's name, with `-` in front when reversed."""
+    columns: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """By table and column: shown, or not, whatever the width; those not named are as they come."""
+    views: dict[str, str] = field(default_factory=dict)
+    """By table: how its rows are gathered."""
+    layouts: dict[str, str] = field(default_factory=dict)
+    """By screen: the panel that stands alone."""
     path: Path | None = None
 
     def save(self) -> str:
@@ -68,8 +76,15 @@ def load(path: Path | None) -> tuple[Settings, list[str]]:
             if isinstance(value, kind) and (key != "glyphs" or value in GLYPHS):
                 setattr(settings, key, value)
                 continue
-        elif key == "sorts" and isinstance(value, dict):
-            settings.sorts = {name: each for name, each in value.items() if isinstance(each, str)}
+        elif key in _BY_NAME and isinstance(value, dict):
+            setattr(settings, key, {name: each for name, each in value.items() if isinstance(each, str)})
+            continue
+        elif key == "columns" and isinstance(value, dict):
+            settings.columns = {
+                table: {name: each for name, each in chosen.items() if isinstance(each, bool)}
+                for table, chosen in value.items()
+                if isinstance(chosen, dict)
+            }
             continue
         problems.append(f"{path}: {key}: {value!r} means nothing here; {_expected(key)}")
     return settings, problems
@@ -80,7 +95,7 @@ def _expected(key: str) -> str:
         return f"one of {', '.join(GLYPHS)}"
     if kind := _KINDS.get(key):
         return "true or false" if kind is bool else "a text"
-    return f"known are {', '.join((*_KINDS, 'sorts'))}"
+    return f"known are {', '.join((*_KINDS, *_BY_NAME, 'columns'))}"
 
 
 def sort_of(settings: Settings, table: str, columns: Sequence[str]) -> tuple[str, bool]:

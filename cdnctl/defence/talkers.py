@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from math import sqrt
 from typing import NamedTuple
@@ -27,7 +27,15 @@ from typing import NamedTuple
 from cdnctl.model import FRAME_INTERVAL_S, RATE_WINDOW_S, Talker
 
 Sample = tuple[bytes, int, int, bool, int]
-"""Source (16 bytes), frame length in bytes, sampled one in, was it dropped, CDN's id or -1."""
+"""Source (16 bytes), frame length in bytes, sampled one in, was it dropped, its way or -1: see `way`."""
+
+NO_CDN = 0xFF
+
+
+def way(service: int, cdn: int = NO_CDN) -> int:
+    """Where a packet was for: the CDN's id, and above it the service's number from 1; 0 is none."""
+    return service << 8 | cdn
+
 
 STANDS_OUT = 0.02
 """A source or prefix with at least this share of all packets stands out ..."""
@@ -69,7 +77,7 @@ def _show(prefix: bytes) -> str:
 class _Tally:
     """Sums of samples of one prefix. Packets and bytes are estimates of all that were sent."""
 
-    __slots__ = ("bytes", "cdns", "dropped", "packets", "samples", "thinned")
+    __slots__ = ("bytes", "dropped", "packets", "samples", "thinned", "ways")
 
     def __init__(self) -> None:
         self.samples = 0
@@ -78,8 +86,8 @@ class _Tally:
         self.dropped = 0.0
         self.thinned = 0.0
         """Samples that may well not have been taken: each counts 1 - 1/N; what makes the error."""
-        self.cdns: dict[int, float] | None = None
-        """Packets by CDN."""
+        self.ways: dict[int, float] | None = None
+        """Packets by where they were for; of those that were dropped the service alone is known."""
 
     def add(self, other: _Tally, factor: float) -> None:
         """Add `factor` times the packets of `other`; -factor takes them away again."""
@@ -89,11 +97,11 @@ class _Tally:
         self.bytes += factor * other.bytes
         self.dropped += factor * other.dropped
         self.thinned += sign * other.thinned
-        if other.cdns:
-            if self.cdns is None:
-                self.cdns = {}
-            for cdn, packets in other.cdns.items():
-                self.cdns[cdn] = self.cdns.get(cdn, 0.0) + factor * packets
+        if other.ways:
+            if self.ways is None:
+                self.ways = {}
+            for way, packets in other.ways.items():
+                self.ways[way] = self.ways.get(way, 0.0) + factor * packets
 
     def without(self, parts: Iterable[_Tally]) -> _Tally:
         """What is left when `parts` of it are shown by themselves."""
@@ -137,7 +145,7 @@ class Talkers:
         """Count `samples` into the open bucket."""
         with self._lock:
             sources = self._open[SOURCE]
-            for source, size, one_in, dropped, cdn in samples:
+            for source, size, one_in, dropped, way in samples:
                 tally = sources.get(source)
                 if tally is None:
                     tally = self._new(source)
@@ -147,10 +155,11 @@ class Talkers:
                 tally.thinned += 1.0 - 1.0 / one_in
                 if dropped:
                     tally.dropped += one_in
-                elif cdn >= 0:
-                    if tally.cdns is None:
-                        tally.cdns = {}
-                    tally.cdns[cdn] = tally.cdns.get(cdn, 0.0) + one_in
+                    way |= NO_CDN
+                if way >= 0 and way != NO_CDN:
+                    if tally.ways is None:
+                        tally.ways = {}
+                    tally.ways[way] = tally.ways.get(way, 0.0) + one_in
 
     def roll(self, now_s: float, lost: int = 0) -> None:
         """Close the open bucket at `now_s` (any steady clock); `lost` samples of it were not received."""
@@ -172,13 +181,18 @@ class Talkers:
             self._merge(oldest, -oldest.factor)
             self._seconds -= oldest.seconds
 
-    def top(self, n: int = 10, cdn_names: Mapping[int, str] | None = None) -> list[Talker]:
+    def top(
+        self,
+        n: int = 10,
+        cdn_names: Mapping[int, str] | None = None,
+        service_names: Mapping[int, str] | None = None,
+    ) -> list[Talker]:
         """At most `n` of the busiest sources and prefixes of the closed buckets, the busiest first.
 
         Those that stand out come first into consideration; remaining lines go to the busiest sources
         that no line covers yet.
         """
-        names = cdn_names or {}
+        names = cdn_names or {}, service_names or {}
         lines = heapq.nlargest(n, self._standing_out(), key=_packets)
         if len(lines) < n:
             shown = {prefix for prefix, _ in lines}
@@ -223,24 +237,33 @@ class Talkers:
                         parts.setdefault(around, []).append(rest)
                     yield prefix, rest
 
-    def _talker(self, line: _Line, names: Mapping[int, str]) -> Talker:
+    def _talker(self, line: _Line, names: tuple[Mapping[int, str], Mapping[int, str]]) -> Talker:
         prefix, tally = line
         packets = tally.packets or 1.0
-        cdn, most = max((tally.cdns or {-1: 0.0}).items(), key=lambda entry: entry[1])
-        if most < 0.5:  # less than a packet is what rounding left of those that fell out of the window
-            cdn = -1
+        cdns, services = names
         return Talker(
             prefix=_show(prefix),
             pps=tally.packets / self._seconds,
             bps=tally.bytes * 8 / self._seconds,
             drop_share=min(max(tally.dropped / packets, 0.0), 1.0),
-            cdn=names.get(cdn, ""),
+            cdn=cdns.get(_most(tally, lambda its: its & NO_CDN), ""),
+            service=services.get(_most(tally, lambda its: its >> 8), ""),
             samples=tally.samples,
             error=sqrt(max(tally.thinned, 0.0)) / tally.samples,
         )
 
 
 _Line = tuple[bytes, _Tally]
+
+
+def _most(tally: _Tally, of: Callable[[int], int]) -> int:
+    """What most of its packets were for; -1 where that is known of none."""
+    found: dict[int, float] = {}
+    for its, packets in (tally.ways or {}).items():
+        found[of(its)] = found.get(of(its), 0.0) + packets
+    found.pop(of(way(0)), None)
+    best, most = max(found.items(), key=lambda entry: entry[1], default=(-1, 0.0))
+    return best if most >= 0.5 else -1  # less is what rounding left of those that fell out of the window
 
 
 def _packets(line: _Line) -> float:

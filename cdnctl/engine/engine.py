@@ -369,7 +369,7 @@ class Engine:
             services=self.observer.services(),
             cdns=self.observer.cdns(self._wanted(), now_ns),
             verdicts=verdicts,
-            talkers=self.observer.talkers.top(20, self.observer.talker_names()),
+            talkers=self.observer.top_talkers(20),
             blocks=self.blocks.newest(FRAME_BLOCKS),
             blocks_wanted=len(self.blocks.wanted),
             blocks_enforced=self.blocks.enforced,
@@ -425,7 +425,7 @@ class Engine:
         """The sampled packets of the last frame's time that match. Raises ValueError for an odd filter."""
         observer = self.observer
         return watching.sampled(
-            observer.samples, wanted, observer.talker_names(), one_in=observer.one_in, lost=self.reader.lost
+            observer.samples, wanted, observer.cdn_names(), one_in=observer.one_in, lost=self.reader.lost
         )
 
     def customers(self) -> list[Customer]:

@@ -10,7 +10,7 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.perf import PerfReader
 from cdnctl.datapath.perf import Sample as RawSample
 from cdnctl.datapath.tables import Tables
-from cdnctl.defence.talkers import Talkers
+from cdnctl.defence.talkers import Talkers, way
 from cdnctl.engine import clients, explain, window
 from cdnctl.engine.cdns import CdnPictures, Wanted
 from cdnctl.engine.layout import Layout
@@ -21,6 +21,7 @@ from cdnctl.model import (
     Customer,
     Sampling,
     Service,
+    Talker,
     Totals,
     Verdict,
 )
@@ -59,6 +60,11 @@ class Observer:
         self._tables = tables
         self._cdns = CdnPictures(config, layout, tables, self.window, self._ports)
         self.endpoints = {abi.packed(place.address) for place in layout.endpoints}
+        self._services = {
+            (abi.packed(each.vip), abi.port(each.port), abi.PROTOCOLS[each.protocol]): way(number, 0)
+            for number, each in enumerate(layout.services, 1)
+        }
+        self._service_names = {number: place.name for number, place in enumerate(layout.services, 1)}
         self._cdn_names = {identity: name for name, identity in layout.cdns.items()}
 
     def observe(self) -> int:
@@ -77,14 +83,14 @@ class Observer:
 
     def _by_source(self, samples: list[RawSample]) -> list[tuple[bytes, int, int, bool, int]]:
         """What clients and strangers sent; CDNs are no talkers, nor are frames without IP addresses."""
-        first_drop, nobody = abi.FIRST_DROP, abi.NO_CDN_ID
+        first_drop, services = abi.FIRST_DROP, self._services
         return [
             (
                 sample.source,
                 sample.length,
                 sample.one_in,
                 sample.verdict >= first_drop,
-                -1 if sample.cdn == nobody else sample.cdn,
+                services.get((sample.target, sample.target_port, sample.protocol), 0) | sample.cdn,
             )
             for sample in samples
             if sample.verdict not in _FROM_CDN
@@ -229,9 +235,13 @@ class Observer:
             refused_total=total.flows_refused,
         )
 
-    def talker_names(self) -> dict[int, str]:
-        """Names of CDN ids."""
+    def cdn_names(self) -> dict[int, str]:
+        """By id."""
         return self._cdn_names
+
+    def top_talkers(self, most: int) -> list[Talker]:
+        """The busiest sources, by name of what they send to."""
+        return self.talkers.top(most, self._cdn_names, self._service_names)
 
 
 def policy_words(service: ServiceConfig) -> str:

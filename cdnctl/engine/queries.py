@@ -48,6 +48,8 @@ class Queries:
     def _blocks(self, command: FindBlocks) -> Outcome:
         """The newest first. A cursor is how many of the order, from its beginning, are still to come."""
         wanted = self._engine.blocks.wanted
+        if (one := _one_address(command.text)) is not None:
+            return self._covering(one)
         limit = max(1, min(command.limit, PAGE_LIMIT))
         if command.cursor is None or not self._order:
             now_s = time.monotonic()
@@ -67,6 +69,15 @@ class Queries:
         page = Page(next=left or None, looked_at=looked_at, total=len(wanted))
         return Outcome(ok=True, text="", blocks=self._engine.blocks.shown(found), page=page)
 
+    def _covering(self, address: Network) -> Outcome:
+        """What covers one address, asked for length by length: at once, also among a million."""
+        wanted = self._engine.blocks.wanted
+        around = (address.supernet(new_prefix=length) for length in range(address.prefixlen + 1))
+        found = [block for network in around for block in wanted.find(network)]
+        found.sort(key=lambda block: -block.created_ns)
+        page = Page(looked_at=address.prefixlen + 1, total=len(wanted))
+        return Outcome(ok=True, text="", blocks=self._engine.blocks.shown(found), page=page)
+
     def _first_blocks(self, _command: ListBlocks) -> Outcome:
         """For clients of earlier versions, which ask for all at once."""
         outcome = self._blocks(FindBlocks(limit=PAGE_LIMIT))
@@ -83,7 +94,16 @@ class Queries:
     def _talkers(self, command: ListTalkers) -> Outcome:
         observer = self._engine.observer
         most = max(1, min(command.limit, MOST_TALKERS))
-        return Outcome(ok=True, text="", talkers=observer.talkers.top(most, observer.talker_names()))
+        return Outcome(ok=True, text="", talkers=observer.top_talkers(most))
+
+
+def _one_address(text: str) -> Network | None:
+    """The address that is all that is asked for."""
+    try:
+        network = parse_prefix(text.strip())
+    except ValueError:
+        return None
+    return network if network.prefixlen == network.max_prefixlen else None
 
 
 def _test(text: str) -> Callable[[Network, Block], bool]:

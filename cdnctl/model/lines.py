@@ -79,7 +79,7 @@ def command_line(command: AnyCommand) -> str:
             words += ["--to", str(command.to)] if command.to is not None else []
             words += [str(command.seq)] if command.seq is not None else []
         case Mark():
-            words.append(command.text)
+            words += ["--", command.text] if command.text.startswith("-") else [command.text]
         case Record():
             words += [command.path] if command.path else []
             words += [] if command.for_s is None else ["--for", duration(command.for_s)]
@@ -89,5 +89,7 @@ def command_line(command: AnyCommand) -> str:
     if isinstance(command, Change) and command.confirm_s:
         words += ["--confirm", f"{command.confirm_s:g}"]
     if isinstance(command, Change) and command.reason:
-        words += ["--reason", command.reason]
+        # what begins with a dash would be taken for an option
+        dashed = command.reason.startswith("-")
+        words += [f"--reason={command.reason}"] if dashed else ["--reason", command.reason]
     return shlex.join(words)

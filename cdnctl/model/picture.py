@@ -143,6 +143,8 @@ class Talker(Base, frozen=True, kw_only=True):
     """Share of its packets that were dropped."""
     cdn: str = ""
     """The CDN that got most of its packets; empty when none did."""
+    service: str = ""
+    """The service that most of its packets were for, dropped ones included; empty when none were."""
     samples: int = 0
     error: float = 0.0
     """Relative standard error of `pps`."""

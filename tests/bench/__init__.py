@@ -8,6 +8,8 @@ Each suite is a package of its own with one function, `results`, that measures a
     failover   how soon a CDN at fault gets no more new flows, beside HAProxy
     control    lists by the million, edits, starts, and reloads under traffic
     attacks    what honest clients notice of each, at the rate that a program serves at that only drops
+    agent      what twenty consoles cost it
+    console    what one console costs: processor, line, memory, and the time from a key to its effect
 
 and here is what they share:
 

@@ -18,7 +18,7 @@ from cdnctl.errors import CdnctlError
 from tests.bench import report
 from tests.bench.results import Result, Unsound
 
-SUITES = ("decisions", "drops", "peers", "failover", "control", "agent", "attacks")
+SUITES = ("decisions", "drops", "peers", "failover", "control", "agent", "console", "attacks")
 PEERS = {
     "drops": {"xdp-filter": "xdp-tools"},
     "peers": {"haproxy": "haproxy", "wrk": "wrk", "nft": "nftables", "nginx": "libnginx-mod-stream"},

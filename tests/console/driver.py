@@ -79,6 +79,9 @@ class Desk:
         """
         for _ in range(2):
             await self.pilot.pause()
+        while self.app.house is not None and self.app.house.pace.is_due:
+            await self.pilot.pause(0.005)
+            await self.pilot.pause()
         for _ in range(50):
             await self.pilot.pause(0)
             if not any(worker.group in ASKING and not worker.is_finished for worker in self.app.workers):

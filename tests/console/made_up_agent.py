@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pictures
+from crowd import Crowd
 from frames import BOOT_NS, Edge, incident
 
 from cdnctl import paths
@@ -32,6 +33,7 @@ from cdnctl.model import (
     Disarm,
     Drain,
     Frame,
+    ListTalkers,
     Outcome,
     PacketFilter,
     Sampled,
@@ -47,6 +49,7 @@ class MadeUpEngine:
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
         self.past = incident(edge)
+        self.newest = self.past[-1]
         edge.step = ""
         edge.blocked, edge.dark = False, ""
 
@@ -57,10 +60,10 @@ class MadeUpEngine:
         if self.past:
             return self.past.pop(0)
         now_ns = time.time_ns()
-        frame = self.edge.frame()
-        return msgspec.structs.replace(
-            frame, at_ns=now_ns, monotonic_ns=now_ns - self.edge.began_ns + BOOT_NS
+        self.newest = msgspec.structs.replace(
+            self.edge.frame(), at_ns=now_ns, monotonic_ns=now_ns - self.edge.began_ns + BOOT_NS
         )
+        return self.newest
 
     def times(self) -> dict[str, Times]:
         return {}
@@ -72,6 +75,8 @@ class MadeUpEngine:
         return pictures.packets()
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        if isinstance(command, ListTalkers) and isinstance(self.edge, Crowd):
+            return Outcome(ok=True, text="", talkers=self.newest.talkers[: command.limit])
         if not isinstance(command, Change):
             return pictures.answer(command)
         if not command.dry_run:
@@ -131,9 +136,10 @@ def main() -> None:
     """Make the socket directory and serve there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cdns", type=int, default=3)
+    parser.add_argument("--talkers", type=int, default=0, help="so many, and all else that a frame may have")
     options = parser.parse_args()
     Path(paths.run_dir()).mkdir(parents=True, exist_ok=True)
-    edge = Edge(cdns=options.cdns)
+    edge = Crowd(cdns=options.cdns, talkers=options.talkers) if options.talkers else Edge(cdns=options.cdns)
     edge.began_ns = time.time_ns() - 115 * 10**9
     asyncio.run(serve(edge))
 

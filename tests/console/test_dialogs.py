@@ -7,9 +7,10 @@ import time
 import pytest
 from driver import console
 from frames import Edge
+from textual import events
 
 from cdnctl.console.screens.dialogs.base import ChangeDialog
-from cdnctl.console.screens.dialogs.weights import with_returning
+from cdnctl.console.screens.dialogs.shares import with_returning
 from cdnctl.model import (
     AnyCommand,
     Arm,
@@ -76,6 +77,15 @@ async def test_lifetime_and_reason_are_typed() -> None:
         assert "10.66.0.0/16 for 10m" in desk.text
         await desk.press("ctrl+s")
         assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16", lifetime_s=600.0, reason="ticket")]
+
+
+async def test_what_is_typed_ahead_goes_into_the_field_that_it_is_meant_for() -> None:
+    """As a terminal sends it that was slow for a moment: all at once."""
+    async with console([flooded().frame()]) as desk:
+        for key in ("b", "tab", "tab", "ctrl+u", *"10m", "tab", *"noisy", "ctrl+s"):
+            desk.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await desk.until(lambda: bool(desk.feed.commands))
+        assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16", lifetime_s=600.0, reason="noisy")]
 
 
 @pytest.mark.parametrize("keys", [["enter"], ["escape"], ["b", "enter"], ["y", "enter"]])

@@ -9,7 +9,7 @@ import pytest
 from driver import Desk, console
 from frames import Edge
 
-from cdnctl.console.screens.dialogs import base, weights
+from cdnctl.console.screens.dialogs import base, shares
 from cdnctl.engine import consequences
 from cdnctl.model import (
     AnyChange,
@@ -127,7 +127,7 @@ async def test_a_heavy_cdn_that_comes_back_beside_another_change_is_risky() -> N
         await desk.press("w", "right", "j", "j", "space", "ctrl+s")
         assert desk.feed.commands == []
         assert "it moves 81% of new flows: that should wait" in desk.text
-    assert weights.MOST_MOVED == consequences.MOST
+    assert shares.MOST_MOVED == consequences.MOST
 
 
 # --- leaving --------------------------------------------------------------------------------------

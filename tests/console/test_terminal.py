@@ -9,11 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from terminals import Terminal, until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -23,13 +23,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
     pytest.mark.flaky(reruns=1),  # processes that have 15 s, on a machine with neighbours
 ]
-
-
-def until(seen: Callable[[], bool], what: Callable[[], str], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what()}"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -53,48 +46,6 @@ def made_up(directory: Path) -> Iterator[Path]:
     finally:
         process.terminate()
         process.wait(5)
-
-
-class Terminal:
-    """A tmux of its own with one window."""
-
-    def __init__(self, directory: Path, command: str, size: tuple[int, int]) -> None:
-        self._socket = str(directory / "tmux")
-        # The shell outlives what it runs and says how that ended.
-        script = f"{command}; echo ended with $?; exec sleep 60"
-        width, height = map(str, size)
-        self._tmux(
-            "-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, f"sh -c {shlex.quote(script)}"
-        )
-
-    def _tmux(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["tmux", "-u", "-S", self._socket, *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-    @property
-    def text(self) -> str:
-        return self._tmux("capture-pane", "-p")
-
-    def keys(self, *keys: str) -> None:
-        self._tmux("send-keys", *keys)
-
-    def resize(self, width: int, height: int) -> None:
-        self._tmux("resize-window", "-x", str(width), "-y", str(height))
-
-    def shows(self, *words: str) -> None:
-        until(lambda: all(word in self.text for word in words), lambda: f"{words} in\n{self.text}")
-
-    @property
-    def child(self) -> int:
-        """The process that the shell runs."""
-        shell = self._tmux("list-panes", "-F", "#{pane_pid}").strip()
-        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0])
-
-    def close(self) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self._tmux("kill-server")
 
 
 @pytest.fixture

@@ -36,8 +36,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resize]:
 
 @pytest.fixture
 def started(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The configurations that an agent was started for."""
+    """The configurations that an agent was started for; there is one, or a first start would be offered."""
     found: list[Path] = []
+    file = run_dir / "cdnctl.toml"
+    file.touch()
+    monkeypatch.setenv("CDNCTL_CONFIG", str(file))
 
     def ensure_agent(config: Path, netns: str | None) -> Path:
         found.append(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -186,3 +187,23 @@ def test_the_journal_backwards_by_pages(tmp_path: Path, limit: int) -> None:
 
 def test_a_journal_that_is_not_there_yet(tmp_path: Path) -> None:
     assert Journal(tmp_path / "none.jsonl").page(None, 10) == ([], None)
+
+
+@given(st.sets(st.tuples(st.integers(0, 255), st.integers(8, 32)), max_size=40), st.integers(0, 255))
+def test_what_covers_an_address_is_what_a_look_at_all_of_them_finds(
+    made: set[tuple[int, int]], last: int
+) -> None:
+    """By the quick way, and by one that has a second word, which all blocks have, and so looks at each."""
+    blocks = [
+        Block(
+            prefix=str(ip_network(f"192.0.{number}.{255 - number}/{length}", strict=False)),
+            reason="all",
+            created_ns=at,
+        )
+        for at, (number, length) in enumerate(sorted(made), 1)
+    ]
+    engine = engine_with(blocks)
+    address = f"192.0.{last}.{255 - last}"
+    quick, looked_at = found(engine, address)
+    assert looked_at == 33
+    assert sorted(quick) == sorted(found(engine, f"{address} all")[0])

@@ -64,6 +64,15 @@ def test_losses_are_made_up_for() -> None:
     assert talker.samples == 150
 
 
+def test_the_main_service_counts_dropped_packets_too_and_the_main_cdn_does_not() -> None:
+    api, www = module.way(1), module.way(2, 0)
+    batch = of("198.51.100.7", 60, drop=True, cdn=api) + of("198.51.100.7", 40, cdn=www | 7)
+    (talker,) = filled([batch, of("198.51.100.7", 3)]).top(10, {7: "aurora"}, {1: "api", 2: "www"})
+    assert (talker.service, talker.cdn) == ("api", "aurora")
+    (stranger,) = filled([of("198.51.100.8", 9)]).top(10, {7: "aurora"}, {1: "api"})
+    assert (stranger.service, stranger.cdn) == ("", "")
+
+
 def test_drops_and_the_main_cdn() -> None:
     batch = of("198.51.100.7", 30, drop=True) + of("198.51.100.7", 60, cdn=2) + of("198.51.100.7", 10, cdn=1)
     (talker,) = filled([batch]).top(10, {1: "aurora", 2: "borealis"})

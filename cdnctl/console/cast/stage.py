@@ -23,7 +23,7 @@ from cdnctl.console.app import ConsoleApp
 from cdnctl.console.cast.picture import Camera, Picture
 from cdnctl.console.history import History
 from cdnctl.console.patience import QUICK_S
-from cdnctl.console.screens.house import SMALLEST
+from cdnctl.console.screens.arrangement import SMALLEST
 from cdnctl.console.settings import Settings
 from cdnctl.errors import CdnctlError, UsageError
 from cdnctl.model import AnyCommand, Frame, Outcome, PacketFilter, Sampled

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import endpoints, ticker
@@ -14,6 +13,7 @@ from cdnctl.console.widgets.endpoints import EndpointTable
 from cdnctl.console.widgets.heat import HeatMap
 from cdnctl.console.widgets.histogram import Histogram, facts
 from cdnctl.console.widgets.lines import Lines, Row, heading
+from cdnctl.console.widgets.regions import RegionTable
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
 from cdnctl.console.widgets.timeline import Timeline
@@ -28,11 +28,11 @@ class Cdns(House):
 
     NAME = "cdns"
     MAIN = "endpoints"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#endpoints"
 
     def panels(self) -> Iterable[Widget]:
         yield EndpointTable("endpoints", id="endpoints")
+        yield RegionTable("regions", id="regions")
         yield HeatMap(id="heat")
         yield Histogram(id="histogram")
         yield Timeline(id="timeline")
@@ -44,10 +44,13 @@ class Cdns(House):
     def show_frame(self, frame: Frame) -> None:
         table = self.query_one(EndpointTable)
         table.update(frame, self.session.history.frames)
+        regions = self.query_one(RegionTable)
+        regions.update(frame.cdns)
+        self.set_class(bool(regions.records), "-regions")
         if self.view.cdn:
             table.go_to(self.view.cdn)
             self.view.cdn = ""
-        self.query_one(Timeline).update(frame, self.session.history.frames)
+        self.query_one(Timeline).update(frame, self.view.sight(frame))
         told = [
             (number, event)
             for number, event in self.session.history.events
@@ -67,7 +70,7 @@ class Cdns(House):
             return
         role = f"s{[each.name for each in frame.cdns].index(cdn.name)}"
         shown = clean(cdn.name, 32)
-        self.query_one(HeatMap).update(cdn.name, shown, frame, self.session.history.frames)
+        self.query_one(HeatMap).update(cdn.name, shown, self.view.sight(frame))
         self.query_one(Histogram).update(cdn, role)
         about = self.query_one("#facts", Lines)
         about.border_title = heading(f"facts of {shown}")

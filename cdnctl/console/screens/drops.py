@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, mbit, scaled
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets.lines import Lines, Row, heading
@@ -23,7 +22,6 @@ class Drops(House):
 
     NAME = "drops"
     MAIN = "reasons"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#reasons"
 
     chosen = ""

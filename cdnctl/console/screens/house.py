@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean, clock, duration
+from cdnctl.console.pace import Pace
+from cdnctl.console.screens.arrangement import Arrangement
 from cdnctl.console.screens.gate import Gate
 from cdnctl.console.screens.speaking import Speaking
 from cdnctl.console.screens.travel import Travel
@@ -36,15 +38,12 @@ from cdnctl.model import Frame, HeldBack, Outcome, Pending
 if TYPE_CHECKING:
     from cdnctl.console.app import ConsoleApp
 
-SMALLEST = (80, 24)
-MEDIUM = (110, 34)
-LARGE = (170, 44)
 TICK_S = 0.5
 _PARTS = (Headline, Banner, TransportLine)
 """What every tick writes to."""
 
 
-class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they name what a screen has
+class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they name what a screen has
     """A screen of the console; it shows the frame on display while it is the current one."""
 
     NAME = ""
@@ -56,8 +55,10 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         super().__init__()
         self.view = display
         self.needle = Filter()
-        self._due = False
+        self.pace = Pace(self._call_draw_news)
         self._composed = False
+        self._ticking: Timer | None = None
+        keys.bind(self, (*keys.of(self.NAME), *keys.ways()))
 
     @property
     def session(self) -> Session:
@@ -82,9 +83,6 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         """One line on the row under a table's cursor."""
         return ()
 
-    def lay_out(self, width: int, height: int, size: str) -> None:
-        """Lay the panels out; `size` is `small`, `medium` or `large`."""
-
     def drill(self, table: LiveTable) -> None:
         """Enter was hit on a row."""
 
@@ -99,19 +97,32 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         yield TooSmall(id="too-small")
         yield TransportLine(id="transport")
         yield AnswerLine(id="answer")
-        yield Prompt(id="prompt")
+        yield Prompt(self.view.spoken, id="prompt")
         yield Footer(keys.footer(self.NAME), id="footer")
 
     def on_mount(self) -> None:
         for table in self.query(LiveTable):
             table.remember(self.view.settings)
         self._composed = True
-        self.set_interval(TICK_S, self._tick)
+        self.restore_layout()
+        self._ticking = self.set_interval(TICK_S, self._grow_old, pause=not self._is_shown)
         self._tick()
         self._draw_footer()
 
+    @property
+    def _is_shown(self) -> bool:
+        """Also under a dialog."""
+        return self in self.app.screen_stack
+
+    def on_screen_suspend(self) -> None:
+        """Another screen, or a dialog, is on: what is not seen costs nothing."""
+        if self._ticking is not None and not self._is_shown:
+            self._ticking.pause()
+
     def on_screen_resume(self) -> None:
         """Back from a dialog, or from another screen: much may have come meanwhile."""
+        if self._ticking is not None:
+            self._ticking.resume()
         if self._composed:
             self._tick()
             self.draw()
@@ -122,13 +133,13 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         return self.view.frame
 
     def news(self) -> None:
-        """Something came in: draw it, once for all that came in together."""
-        if not self._due:
-            self._due = True
-            self.call_later(self._draw_news)
+        """Something came in: draw it, once for all that comes together."""
+        self.pace.news()
+
+    def _call_draw_news(self) -> None:
+        self.call_later(self._draw_news)
 
     def _draw_news(self) -> None:
-        self._due = False
         if self.is_mounted:
             self._tick()
             if self.view.frozen is None:
@@ -148,6 +159,11 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
     def on_unmount(self) -> None:
         """The panels are gone; a timer may still come."""
         self._composed = False
+
+    def _grow_old(self) -> None:
+        """What time alone changes; a frame that has just come has written it anew."""
+        if self.session.silent_s >= TICK_S or self.frame is None:
+            self._tick()
 
     def _tick(self) -> None:
         if not self._composed or not all(self.query(part) for part in _PARTS):
@@ -182,10 +198,15 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
             spans.append((_held_back(newest.held_back), "background on warn bold"))
         if (frozen := self.view.frozen) is not None:
             newer = (self.session.history.newest or frozen).seq - frozen.seq
-            text = f"❙❙ FROZEN at {clock(frozen.at_ns)}  {newer:,} newer frames · space goes on"
+            text = (
+                f"❙❙ FROZEN at {clock(frozen.at_ns)}  {newer:,} newer frames · {keys.face('freeze')} goes on"
+            )
             spans.append((text, "background on warn bold"))
         if self.needle:
-            text = f"/ {clean(self.needle.text, 60)}  only rows that match · esc shows all"
+            text = f"/ {clean(self.needle.text, 60)}  only rows that match · {keys.face('back')} shows all"
+            spans.append((text, "background on accent bold"))
+        if self.alone is not None:
+            text = f"▣ one panel alone · {keys.face('next-panel')} the next · {keys.face('alone')} shows all"
             spans.append((text, "background on accent bold"))
         return spans
 
@@ -223,28 +244,6 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self._tick()
         self.draw()
 
-    # --- layout -----------------------------------------------------------------------------------
-
-    def on_resize(self, event: events.Resize) -> None:
-        self.rearrange()
-        self.call_after_refresh(self.draw)
-
-    def rearrange(self) -> None:
-        """Lay out for the terminal's size."""
-        width, height = self.app.size
-        tiny = width < SMALLEST[0] or height < SMALLEST[1]
-        height -= 1 if self.session.playback else 0  # its line: the panels are as they were without
-        small = width < MEDIUM[0] or height < MEDIUM[1]
-        large = width >= LARGE[0] and height >= LARGE[1]
-        self.set_class(tiny, "-tiny")
-        self.set_class(small, "-small")
-        self.set_class(not small and not large, "-medium")
-        self.set_class(large, "-large")
-        if tiny:
-            self.query_one(TooSmall).say(width, height, SMALLEST)
-            return
-        self.lay_out(width, height, "small" if small else "large" if large else "medium")
-
     # --- keys that look ---------------------------------------------------------------------------
 
     def action_help(self) -> None:
@@ -261,35 +260,6 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         self.view.frozen = None if self.view.frozen else self.session.history.newest
         self._tick()
         self.draw()
-
-    @property
-    def table(self) -> LiveTable | None:
-        """The table that a key is about: the focused one, else the screen's main one."""
-        if isinstance(self.focused, LiveTable):
-            return self.focused
-        return self.query_one(f"#{self.MAIN}", LiveTable) if self.MAIN else None
-
-    @property
-    def sorted_table(self) -> LiveTable | None:
-        """The focused table if it sorts, else the main one."""
-        main = self.query_one(f"#{self.MAIN}", LiveTable)
-        return next((table for table in (self.table, main) if table is not None and table.SORTS), None)
-
-    def action_sort(self) -> None:
-        """Sort by the next column."""
-        if (table := self.sorted_table) is not None:
-            self._remember(table.next_sort())
-
-    def action_reverse(self) -> None:
-        """Turn the order round."""
-        if (table := self.sorted_table) is not None:
-            self._remember(table.turn_round())
-
-    def _remember(self, told: str) -> None:
-        if problem := self.view.settings.save():
-            self.said(problem, ok=False)
-        elif told:
-            self.said(told)
 
     def action_back(self) -> None:
         """Take the message away, else the filter, else this screen."""
@@ -323,17 +293,6 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         if (table := self.table) is not None and table.current is not None:
             self.drill(table)
 
-    def action_focus_panel(self, step: int) -> None:
-        """The focus to the next table."""
-        shown = [table for table in self.query(LiveTable) if table.display]
-        if not shown:
-            return
-        at = (
-            shown.index(self.focused) if isinstance(self.focused, LiveTable) and self.focused in shown else -1
-        )
-        self.set_focus(shown[(at + step) % len(shown)])
-        self._draw_detail()
-
     def action_cursor(self, step: int) -> None:
         """The cursor of the focused table up or down."""
         if isinstance(self.focused, LiveTable):
@@ -365,7 +324,7 @@ def _waiting(pending: Pending, silent_s: float) -> str:
         return f"▲ CANNOT REVERT  {clean(pending.cli, 60)}: {clean(pending.trouble, 80)}"
     return (
         f"▲ CONFIRM  reverts in {duration(left_s)}: {clean(pending.cli, 60)} by {clean(pending.by, 20)}"
-        " · c keeps it · z takes it back"
+        f" · {keys.face('confirm')} keeps it · {keys.face('undo')} takes it back"
     )
 
 

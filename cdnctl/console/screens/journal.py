@@ -13,11 +13,12 @@ from textual.widget import Widget
 from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import clean, clock, day
+from cdnctl.console.screens.dialogs.back import BackDialog
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import wrapped
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
-from cdnctl.model import Frame, JournalEntry, ReadJournal
+from cdnctl.model import Frame, JournalEntry, ReadJournal, Undo
 
 PAGE = 100
 MOST = 2_000
@@ -82,7 +83,6 @@ class Journal(House):
 
     NAME = "journal"
     MAIN = "entries"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#entries"
 
     def __init__(self, display: Display) -> None:
@@ -153,7 +153,8 @@ class Journal(House):
         table = self.query_one(JournalTable)
         table.update(ordered)
         entries = f"{len(ordered):,} {'entry' if len(ordered) == 1 else 'entries'}"
-        table.border_title = f"journal · {entries}{', n for older' if self._older else ''}"
+        older = f", {keys.face('older', 'journal')} for older" if self._older else ""
+        table.border_title = f"journal · {entries}{older}"
         self._show_entry()
 
     def _show_entry(self) -> None:
@@ -166,14 +167,25 @@ class Journal(House):
     def detail_of(self, table: LiveTable) -> Row:
         entry = self.entry
         known = entry is not None and entry.cli
-        return ((f"$ {clean(entry.cli, 300)}", "text"), ("  y copies", "accent")) if entry and known else ()
+        return (
+            ((f"$ {clean(entry.cli, 300)}", "text"), (f"  {keys.face('copy', 'journal')} copies", "accent"))
+            if entry and known
+            else ()
+        )
+
+    def open_undo_entry(self, newest: Frame) -> None:
+        """Take back the entry under the cursor; what keeps that from being done is the agent's to say."""
+        if (entry := self.entry) is None:
+            self.said("there is no entry under the cursor", ok=False)
+        else:
+            self._ask(BackDialog(self.session, Undo(seq=entry.seq), f"Take back number {entry.seq}"))
 
     def action_copy(self) -> None:
         """The command line to the terminal's clipboard."""
         if (entry := self.entry) is not None and not entry.cli:
             self.said(NOT_HELD, ok=False)
         elif entry is not None:
-            self.app.copy_to_clipboard(clean(entry.cli, 1000))
+            self.app.copy_to_clipboard(clean(entry.cli, 100_000))
             self.said("copied, if the terminal lets us (OSC 52)")
 
 

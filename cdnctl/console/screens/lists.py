@@ -8,19 +8,18 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
-from cdnctl.console.export import export_rows
+from cdnctl.console.export import Rows
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean
 from cdnctl.console.paging import PAGE, BlockPages, Found
 from cdnctl.console.screens.dialogs.edit import AllowDialog, EditDialog, ImportDialog
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import blocked
-from cdnctl.console.widgets.blocked import AllowedTable, BlockedTable, key_of
+from cdnctl.console.widgets.blocked import HEADER, AllowedTable, BlockedTable, key_of, row_of
 from cdnctl.console.widgets.lines import Row, heading
 from cdnctl.console.widgets.table import LiveTable
-from cdnctl.model import AnyChange, Block, Disallow, Frame, ListCustomers, Outcome, Unblock
+from cdnctl.model import PAGE_LIMIT, AnyChange, Block, Disallow, Frame, ListCustomers, Outcome, Unblock
 
 ASKED_EVERY_S = 2.0
 LEAST_S = 0.4
@@ -32,7 +31,6 @@ class Lists(House):
 
     NAME = "lists"
     MAIN = "blocked"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#blocked"
 
     def __init__(self, display: Display) -> None:
@@ -236,16 +234,27 @@ class Lists(House):
 
     async def _export_all(self) -> None:
         """Every block that matches, page by page."""
-        pages = BlockPages(self.session, self._pages.text)
-        rows: list[tuple[str, ...]] = []
-        while True:
-            found = await pages.fetch(lambda _part: None)
-            if found.trouble:
-                self.said(found.trouble, ok=False)
-                return
-            rows += [(each.prefix, each.source, each.reason, str(each.hits)) for each in found.blocks]
-            self.said(f"{len(rows):,} rows so far")
-            if not pages.step(1):
-                break
-        header = ("prefix", "origin", "reason", "hits")
-        self.answer(export_rows(self.frame, "block-list", header, rows))
+        pages = BlockPages(self.session, self._pages.text, PAGE_LIMIT)
+        rows: Rows | None = None
+        whole, told = False, ""
+        try:
+            rows = Rows(self.frame, "block-list", HEADER)
+            while not whole:
+                found = await pages.fetch(lambda _part: None)
+                if told := found.trouble:
+                    break
+                rows.add(row_of(block) for block in found.blocks)
+                self.said(f"{rows.count:,} rows so far")
+                whole = not pages.step(1)
+            rows.end(whole=whole)
+        except OSError as error:
+            told = (
+                f"{error.filename or 'export'}: {error.strerror or error}; start cdnctl where you may write"
+            )
+        finally:
+            if rows is not None and not whole:
+                rows.end(whole=False)  # also when another export takes this one's place
+        if told or rows is None:
+            self.said(told, ok=False)
+        else:
+            self.said(f"written: {rows.path}, {rows.count:,} rows")

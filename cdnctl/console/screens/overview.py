@@ -7,7 +7,6 @@ from functools import partial
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import NONE, axis, clean, ms, scaled
 from cdnctl.console.screens.house import House
@@ -38,7 +37,6 @@ class Overview(House):
 
     NAME = "overview"
     MAIN = "talkers"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#cdns"
 
     def __init__(self, display: Display) -> None:
@@ -67,25 +65,25 @@ class Overview(House):
         self._draw_plots(frame)
 
     def _draw_plots(self, frame: Frame) -> None:
-        history, now_s = self.session.history, frame.monotonic_ns / 1e9
+        sight = self.view.sight(frame)
         latency = [
             Series(
                 clean(cdn.name, 32),
                 f"s{index}",
-                list(history.series(lambda past, name=cdn.name: _p95(past, name))),  # type: ignore[misc]
+                list(sight.history.series(lambda past, name=cdn.name: _p95(past, name))),  # type: ignore[misc]
                 ms(cdn.handshake_p95_ms)
                 if cdn.handshake_p95_ms is not None
                 else SHORT_STATES.get(cdn.state, NONE),
             )
             for index, cdn in enumerate(frame.cdns)
         ]
-        self.query_one("#latency", Plot).draw(now_s, latency)
+        self.query_one("#latency", Plot).draw(sight, latency)
         traffic = self.query_one("#traffic", Plot)
         if traffic.display:
             traffic.draw(
-                now_s,
+                sight,
                 [
-                    Series(name, role, list(history.series(value)), scaled(value(frame) or 0))
+                    Series(name, role, list(sight.history.series(value)), scaled(value(frame) or 0))
                     for name, role, value in _TRAFFIC
                 ],
             )

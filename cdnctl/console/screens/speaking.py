@@ -158,10 +158,15 @@ class Speaking:
 
 async def run_line(words: tuple[str, ...]) -> tuple[bool, str]:
     """Run `cdnctl WORDS`; whether it went well, and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *python_module("cdnctl", *words),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *python_module("cdnctl", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except (ValueError, OSError) as error:  # a NUL, what is no UTF-8, too many words
+        return False, f"cannot be run: {error}"
     try:
         async with asyncio.timeout(RUN_TIMEOUT_S):
             said, _ = await process.communicate()

@@ -7,7 +7,6 @@ from functools import partial
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import axis, clean, percent, scaled
 from cdnctl.console.screens.dialogs.limit import LimitDialog
 from cdnctl.console.screens.house import House
@@ -25,7 +24,6 @@ class Steering(House):
 
     NAME = "steering"
     MAIN = "customers"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#wanted"
 
     _rows = 0
@@ -51,14 +49,14 @@ class Steering(House):
     def _draw_shares(self, frame: Frame) -> None:
         plot = self.query_one(Plot)
         if plot.display:
-            history = self.session.history
+            sight = self.view.sight(frame)
             plot.draw(
-                frame.monotonic_ns / 1e9,
+                sight,
                 [
                     Series(
                         clean(cdn.name, 32),
                         f"s{index}",
-                        list(history.series(partial(_share, cdn.name))),
+                        list(sight.history.series(partial(_share, cdn.name))),
                         percent(cdn.share),
                     )
                     for index, cdn in enumerate(frame.cdns)

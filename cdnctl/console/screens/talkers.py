@@ -7,11 +7,11 @@ from functools import partial
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import axis, clean, scaled
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import sources
+from cdnctl.console.widgets.cursor import Sight
 from cdnctl.console.widgets.lines import Row
 from cdnctl.console.widgets.plot import Plot, Series
 from cdnctl.console.widgets.scale import logarithmic
@@ -30,7 +30,6 @@ class Talkers(House):
 
     NAME = "talkers"
     MAIN = "sources"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#sources"
 
     def __init__(self, display: Display) -> None:
@@ -54,27 +53,29 @@ class Talkers(House):
         known = {talker.prefix for talker in frame.talkers}
         more = [talker for talker in self._more if talker.prefix not in known] if live else []
         table, plot = self.query_one(SourceTable), self.query_one(Plot)
-        names = self._drawn(frame, table.followed) if plot.display else []
+        sight = self.view.sight(frame)
+        names = self._drawn(frame, sight, table.followed) if plot.display else []
         table.drawn = {name: f"s{index}" for index, name in enumerate(names)}
         table.update([*frame.talkers, *more], frame, self.session.history.frames)
         if names:
-            self._draw_course(frame, plot, names)
+            self._draw_course(frame, sight, plot, names)
 
     @staticmethod
-    def _drawn(frame: Frame, followed: str) -> list[str]:
-        busiest = sorted(frame.talkers, key=lambda talker: -talker.pps)[:DRAWN]
+    def _drawn(frame: Frame, sight: Sight, followed: str) -> list[str]:
+        last = sight.history.newest or frame  # behind the cursor others may be the busiest
+        busiest = sorted(frame.talkers or last.talkers, key=lambda talker: -talker.pps)[:DRAWN]
         names = [talker.prefix for talker in busiest]
         return [*names, followed] if followed and followed not in names else names
 
-    def _draw_course(self, frame: Frame, plot: Plot, names: Sequence[str]) -> None:
-        history = self.session.history
+    @staticmethod
+    def _draw_course(frame: Frame, sight: Sight, plot: Plot, names: Sequence[str]) -> None:
         plot.draw(
-            frame.monotonic_ns / 1e9,
+            sight,
             [
                 Series(
                     clean(name, 32),
                     f"s{index}",
-                    list(history.series(partial(_pps, name))),
+                    list(sight.history.series(partial(_pps, name))),
                     scaled(_pps(name, frame) or 0.0),
                 )
                 for index, name in enumerate(names)
@@ -96,7 +97,7 @@ class Talkers(House):
 
     def action_gather(self) -> None:
         """Gather by prefix or CDN."""
-        self.said(f"by {self.query_one(SourceTable).next_view()}")
+        self._remember(f"by {self.query_one(SourceTable).next_view()}")
 
     def leave_mode(self) -> bool:
         table = self.query_one(SourceTable)
@@ -109,7 +110,7 @@ class Talkers(House):
     def meant(self) -> str | Talker:
         table = self.query_one(SourceTable)
         found = table.find(table.current)
-        return found.talker if found and table.gathered != "CDN" else ""
+        return found.talker if found and table.gathered not in sources.NO_PREFIX else ""
 
     def drill(self, table: LiveTable) -> None:
         self.action_gather()

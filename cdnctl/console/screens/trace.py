@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.display import Display
 from cdnctl.console.format import clean
 from cdnctl.console.screens.dialogs.ask import AskDialog
@@ -105,7 +104,6 @@ class Trace(House):
 
     NAME = "trace"
     MAIN = "steps"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#steps"
 
     def __init__(self, display: Display) -> None:
@@ -156,6 +154,8 @@ class Trace(House):
 
     async def _trace(self, words: tuple[str, ...]) -> None:
         answer = await ask_line(("trace", *words, "--json", *self.edge_words(words)))
+        if not self._composed:
+            return  # the console has ended meanwhile
         table = self.query_one(StepTable)
         table.border_title = heading(f"trace · {clean(' '.join(words), 80)}")
         if problem := problem_of(answer):
@@ -174,6 +174,8 @@ class Trace(House):
 
     async def _doctor(self) -> None:
         answer = await ask_line(("doctor", "--json", *self.edge_words(())))
+        if not self._composed:
+            return
         table = self.query_one(FindingTable)
         if problem := problem_of(answer):
             table.border_title = "doctor"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cdnctl.console import keys
 from cdnctl.console.widgets.transport import TransportLine
 from cdnctl.model import Outcome
 from cdnctl.recording.player import Player
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cdnctl.console.display import Display
     from cdnctl.console.session import Session
 
+_BACK = ("5-s-back", "chapter-before")
 _MOVES: dict[str, Callable[[Player, Any], None]] = {
     "toggle": lambda player, _amount: player.toggle(),
     "skip": lambda player, seconds: player.skip(seconds),
@@ -44,7 +46,12 @@ class Travel:
         playback = self.session.playback
         if playback is None:
             if how == "speed" or amount >= 0:
-                self.answer(Outcome(ok=False, text="this is now: ← and [ lead into the past"))
+                self.answer(
+                    Outcome(
+                        ok=False,
+                        text=f"this is now: {' and '.join(map(keys.face, _BACK))} lead into the past",
+                    )
+                )
             else:
                 self.run_worker(partial(self._depart, how, amount), exclusive=True, group="travel")
             return

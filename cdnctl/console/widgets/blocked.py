@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from cdnctl.console.format import clean, clock, duration, scaled
@@ -62,6 +63,20 @@ def _cells(block: Block, rate: float | None, now_ns: int, marked: bool) -> dict[
         "since": (clock(block.created_ns) if block.created_ns else "", "muted"),
         "reason": (clean(block.reason), "muted"),
     }
+
+
+HEADER = ("prefix", "origin", "reason", "hits", "created", "expires")
+"""Of an exported list; times are UTC, `forever` has no end."""
+
+
+def row_of(block: Block) -> tuple[str, ...]:
+    """A block as a line of a file."""
+    ends = _utc(block.expires_ns) if block.expires_ns else "forever"
+    return block.prefix, block.source, block.reason, str(block.hits), _utc(block.created_ns), ends
+
+
+def _utc(at_ns: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ns / 1e9)) if at_ns else ""
 
 
 def left(block: Block, now_ns: int) -> str:

@@ -9,8 +9,8 @@ from functools import partial
 from cdnctl.console.format import clean, duration, fit, ms, percent, scaled
 from cdnctl.console.tracks import Tracks
 from cdnctl.console.widgets.cdns import STATES
+from cdnctl.console.widgets.cursor import SPAN_S
 from cdnctl.console.widgets.lines import Row
-from cdnctl.console.widgets.plot import SPAN_S
 from cdnctl.console.widgets.spark import highest, spark
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.console.widgets.verdicts import end

@@ -11,10 +11,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 from cdnctl.console.format import axis, fit
+from cdnctl.console.history import History
 from cdnctl.console.theme import HEAT
 from cdnctl.console.tracks import Tracks
+from cdnctl.console.widgets.cursor import SPAN_S, Sight, crossed, time_axis
 from cdnctl.console.widgets.lines import Lines, Row, Span, heading
-from cdnctl.console.widgets.plot import AXIS, SPAN_S, time_axis
+from cdnctl.console.widgets.plot import AXIS
 from cdnctl.model import HISTOGRAM_STEPS, Frame, histogram_limits_ms
 
 _SHADES = " ·░▒▓█"
@@ -29,12 +31,12 @@ class HeatMap(Lines):
         super().__init__(id=id, classes="panel")
         self._tracks = Tracks[list[int]](_histograms)
         self._cdn = ""
-        self._now_s = 0.0
+        self._sight = Sight(History(), 0.0)
 
-    def update(self, name: str, shown: str, frame: Frame, frames: Sequence[Frame]) -> None:
-        """Show this CDN up to the frame; `shown` is its name, made safe."""
-        self._tracks.follow(frames)
-        self._cdn, self._now_s = name, frame.monotonic_ns / 1e9
+    def update(self, name: str, shown: str, sight: Sight) -> None:
+        """Show this CDN as far as one sees; `shown` is its name, made safe."""
+        self._tracks.follow(sight.frames)
+        self._cdn, self._sight = name, sight
         self.border_title = heading(f"handshakes of {shown} by time taken, ms")
         self._redraw()
 
@@ -48,7 +50,7 @@ class HeatMap(Lines):
             return
         counts = [
             [sum(row) for row in zip(*each, strict=True)] if each else []
-            for each in self._tracks.columns(self._cdn, self._now_s, SPAN_S, columns)
+            for each in self._tracks.columns(self._cdn, self._sight.until_s, SPAN_S, columns)
         ]
         low, high = _known(counts)
         mixes = bool(self.palette.heat) and high - low + 1 > height
@@ -61,6 +63,7 @@ class HeatMap(Lines):
         first = _first(low // wide, high // wide, steps, most)
         levels = _levels(counts, first, steps)
         rows: list[Row] = []
+        cursor = self._sight.column(columns)
         for step in range(first + steps - 1, first - 1, -2 if mixes else -1):
             low_ms = histogram_limits_ms(wide * (step - 1 if mixes else step))[0]
             named = not len(rows) % 2
@@ -72,8 +75,8 @@ class HeatMap(Lines):
             else:
                 spans = _shaded(levels, step - first)
             margin = ((fit(label, AXIS - 2, right=True), "muted"), (" ┤" if named else " │", "faint"))
-            rows.append((*margin, *spans))
-        self.show([*rows, time_axis(columns)])
+            rows.append((*margin, *crossed(tuple(spans), cursor)))
+        self.show([*rows, time_axis(columns, AXIS, cursor)])
 
 
 def _histograms(frame: Frame) -> Iterable[tuple[str, list[int]]]:

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region, Size
-from textual.markup import escape
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from cdnctl.console.format import clean
 from cdnctl.console.theme import Palette, palette_of
 
 Span = tuple[str, str]
 Row = tuple[Span, ...]
+
+TITLE = 300
+"""Characters of a title, of which a panel shows what it has room for."""
 
 
 def cut(row: Row, width: int) -> Row:
@@ -37,9 +41,12 @@ def cut(row: Row, width: int) -> Row:
     return tuple(kept)
 
 
-def heading(text: str) -> str:
-    """A panel's title, which Textual would read as markup: for all that has a name or a filter in it."""
-    return escape(text)
+def heading(text: str) -> Content:
+    """A panel's title, which Textual would read as markup: for all that has a name or a filter in it.
+
+    Not by escaping, which leaves a bracket that is never closed, as a cut name may have, to be read.
+    """
+    return Content(clean(text, TITLE) or " ")
 
 
 class Lines(ScrollView, can_focus=False):

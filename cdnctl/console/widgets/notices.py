@@ -119,7 +119,7 @@ class Footer(Lines):
         """Those to show, and how long each is kept when there is too little room."""
         if not self._playing:
             return {key: key.footer for key in self._table}
-        shown = [key for key in keys.HOUSE if key.action in ("freeze", *OF_A_TAPE)]
+        shown = [key for key in keys.house() if key.action in ("freeze", *OF_A_TAPE)]
         ranks = dict.fromkeys(shown, _RANK_OF_TIME)
         return ranks | {
             key: 1 if key.changes and self.read_only else key.footer
@@ -160,10 +160,10 @@ class Tabs(Lines):
 
     def on_mount(self) -> None:
         row: list[Span] = [(" ", "")]
-        for place in keys.SCREENS:
+        for place, way in zip(keys.SCREENS, keys.ways(), strict=True):
             here = place.name == self._screen_name
             row += [
-                (f" {place.number} ", "background on accent bold" if here else "accent on surface"),
+                (f" {way.face} ", "background on accent bold" if here else "accent on surface"),
                 (f" {place.title} ", "text bold on cursor" if here else "muted"),
                 (" ", ""),
             ]

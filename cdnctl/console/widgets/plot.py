@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from cdnctl.console.format import fit
-from cdnctl.console.history import Point
+from cdnctl.console.history import History, Point
+from cdnctl.console.widgets.cursor import SPAN_S, Sight, crossed, time_axis
 from cdnctl.console.widgets.lines import Lines, Row, Span
 from cdnctl.console.widgets.scale import Scale
 
-SPAN_S = 120.0
-"""How far back a plot looks."""
 GAP_S = 3.0
 """Samples further apart than this are not joined."""
 
@@ -74,17 +73,21 @@ class Plot(Lines):
         self._unit = unit
         self._number = number
         self._scale_for = scale
-        self._now_s = 0.0
+        self._sight = Sight(History(), 0.0)
         self._series: Sequence[Series] = ()
         self._kept: dict[int, Cells] = {}
         self._kept_for: object = None
         self._marks: dict[str, str] = {}
         """Three cells for each series' name in a legend."""
 
-    def draw(self, now_s: float, series: Sequence[Series]) -> None:
-        """Show these series up to `now_s`."""
-        self._now_s, self._series = now_s, series
+    def draw(self, sight: Sight, series: Sequence[Series]) -> None:
+        """Show these series, as far as one sees."""
+        self._sight, self._series = sight, series
         self._redraw()
+
+    @property
+    def _now_s(self) -> float:
+        return self._sight.until_s
 
     def on_resize(self) -> None:
         self._redraw()
@@ -126,13 +129,14 @@ class Plot(Lines):
             del self._kept[index]
         margin = self._legend(rows, scale, lines, legend - _BESIDE_NAME) if legend else [()] * rows
         ticks = scale.ticks(rows)
+        cursor = self._sight.column(columns)
         body = [
             self._axis(ticks.get(row), first=row == 0)
-            + _plot_row(shown, row, row in ticks, self._series)
+            + crossed(_plot_row(shown, row, row in ticks, self._series), cursor)
             + margin[row]
             for row in range(rows)
         ]
-        self.show([*above, *body, time_axis(columns)])
+        self.show([*above, *body, time_axis(columns, AXIS, cursor)])
 
     def _column(
         self, index: int, cell_s: float, rows: int, scale: Scale, lines: list[_Line], dashed: bool
@@ -272,15 +276,3 @@ def _plot_row(columns: Sequence[Cells], row: int, grid: bool, series: Sequence[S
             text = ""
         text, role = text + char, wears
     return (*spans, (text, role)) if text else tuple(spans)
-
-
-def time_axis(columns: int, margin: int = AXIS) -> Row:
-    """Seconds back from now under `columns` cells, which begin after the margin."""
-    every = 30 if columns >= 40 else 60
-    line = [" "] * columns
-    for back in range(int(SPAN_S), -1, -every):
-        label = "now" if back == 0 else f"−{back}s"
-        at = round(columns * (1 - back / SPAN_S))
-        at = max(0, min(at - len(label) // 2, columns - len(label)))
-        line[at : at + len(label)] = label
-    return ((" " * margin, ""), ("".join(line), "muted"))

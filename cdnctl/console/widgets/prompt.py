@@ -52,11 +52,12 @@ class Prompt(Horizontal):
             super().__init__()
             self.sign = sign
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, past: dict[str, list[str]], *, id: str) -> None:
+        """`past` is what was typed before, by sign; all screens share it."""
         super().__init__(id=id)
         self.sign = ""
         self._complete: Callable[[str], Sequence[str]] = lambda _text: ()
-        self._past: dict[str, list[str]] = {}
+        self._past = past
         self._at = 0
 
     def compose(self) -> ComposeResult:

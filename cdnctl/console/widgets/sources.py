@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_network
 
+from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
+from cdnctl.console.settings import Settings
 from cdnctl.console.tracks import Tracks
 from cdnctl.console.widgets.bars import bar
+from cdnctl.console.widgets.cursor import SPAN_S
 from cdnctl.console.widgets.lines import Row
-from cdnctl.console.widgets.plot import SPAN_S
 from cdnctl.console.widgets.spark import highest, spark
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.console.widgets.talkers import sort_key
 from cdnctl.model import Frame, Talker
 
-VIEWS = ("source", "/24 /48", "/16 /32", "CDN")
-"""What `v` goes through: as estimated, by prefixes around, by the CDN that most of it went to."""
+VIEWS = ("source", "/24 /48", "/16 /32", "service", "CDN")
+"""What `v` goes through: as estimated, by prefixes around, by the service and by the CDN that most of it was
+for."""
+NO_PREFIX = ("service", "CDN")
+"""Of these a row cannot be blocked."""
 _LENGTHS = {"/24 /48": (24, 48), "/16 /32": (16, 32)}
 SURE = 1.96
 """Standard errors on each side that the true value lies within, 19 times in 20."""
@@ -46,7 +51,7 @@ class SourceTable(LiveTable):
     SORTS = ("pps", "mbit", "drop", "error", "prefix")
     COLUMNS = (
         Column("mark", "", 1, right=False),
-        Column("prefix", "source", 16, right=False, grows=True),
+        Column("prefix", "source", 16, right=False, grows=True, of_key=True),
         Column("pps", "pps", 6),
         Column("bounds", "95% sure", 12, from_width=76),
         Column("mbit", "Mbit/s", 7),
@@ -56,6 +61,7 @@ class SourceTable(LiveTable):
         Column("error", "±", 4),
         Column("samples", "samples", 7, from_width=110),
         Column("members", "lines", 5, from_width=124),
+        Column("service", "service", 14, right=False, from_width=140),
         Column("course", "last 2 min", 10, right=False, flex=True),
     )
 
@@ -81,9 +87,18 @@ class SourceTable(LiveTable):
         self._talkers = talkers
         self.resort()
 
+    def remember(self, settings: Settings) -> None:
+        super().remember(settings)
+        gathered = settings.views.get(self.id or "")
+        if gathered in VIEWS:
+            self.gathered = gathered
+            self._tracks = Tracks[float](_rates_of(gathered))
+
     def next_view(self) -> str:
         """Gather otherwise; how."""
         self.gathered = VIEWS[(VIEWS.index(self.gathered) + 1) % len(VIEWS)]
+        if self._settings is not None:
+            self._settings.views[self.id or ""] = self.gathered
         self._tracks = Tracks[float](_rates_of(self.gathered))
         self._tracks.follow(self._frames)
         self.resort()
@@ -105,7 +120,7 @@ class SourceTable(LiveTable):
         most = max((source.talker.pps for source in ordered), default=0.0) or 1.0
         by = "" if self.gathered == VIEWS[0] else f" by {self.gathered}"
         self.border_title = f"talkers{by} · {len(ordered)}"
-        self.fill([Record(key, self._cells(source, most)) for key, source in self._sources.items()])
+        self.fill([Record(key, partial(self._cells, source, most)) for key, source in self._sources.items()])
 
     def _cells(self, source: Source, most: float) -> dict[str, Cell]:
         talker = source.talker
@@ -134,6 +149,7 @@ class SourceTable(LiveTable):
             "error": (percent(talker.error), "muted"),
             "samples": (scaled(talker.samples), "muted"),
             "members": (str(source.members) if self.gathered != VIEWS[0] else "", "muted"),
+            "service": (clean(talker.service, 32) or "–", "muted"),
             "course": course,
         }
 
@@ -144,9 +160,15 @@ def gather(talkers: Iterable[Talker], view: str) -> list[Source]:
         return [Source(talker) for talker in talkers]
     groups: dict[str, list[Talker]] = {}
     for talker in talkers:
-        name = (talker.cdn or "nobody") if view == "CDN" else around(talker.prefix, *_LENGTHS[view])
+        name = _group(talker, view)
         groups.setdefault(name, []).append(talker)
     return [Source(_together(name, members), len(members)) for name, members in groups.items()]
+
+
+def _group(talker: Talker, view: str) -> str:
+    if view == "CDN":
+        return talker.cdn or "nobody"
+    return talker.service or "no service" if view == "service" else around(talker.prefix, *_LENGTHS[view])
 
 
 @lru_cache(4096)
@@ -171,6 +193,7 @@ def _together(name: str, members: Sequence[Talker]) -> Talker:
         bps=sum(each.bps for each in members),
         drop_share=sum(each.drop_share * each.pps for each in members) / (pps or 1.0),
         cdn=max(by_cdn, key=lambda cdn: by_cdn[cdn]),
+        service=max(members, key=lambda each: each.pps).service,
         samples=sum(each.samples for each in members),
         error=math.sqrt(sum((each.error * each.pps) ** 2 for each in members)) / (pps or 1.0),
     )
@@ -187,5 +210,6 @@ def detail(source: Source) -> Row:
         (clean(talker.prefix, 49), "text bold"),
         (f"  {scaled(talker.pps)} pps, between {scaled(low)} and {scaled(high)} (19 times in 20), ", "muted"),
         (f"from {talker.samples:,} samples; {percent(talker.drop_share)} dropped", "muted"),
-        ("  b blocks  f follows", "accent"),
+        (f", to {clean(talker.service, 32)}" if talker.service else "", "muted"),
+        (f"  {keys.face('block')} blocks  {keys.face('follow', 'talkers')} follows", "accent"),
     )

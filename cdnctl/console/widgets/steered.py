@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cdnctl.console import keys
 from cdnctl.console.format import NONE, clean, fit, mbit, percent, scaled
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.cdns import state_words
@@ -31,7 +32,7 @@ class WantedTable(LiveTable):
 
     def update(self, cdns: Sequence[Cdn]) -> None:
         """Show these CDNs."""
-        self.border_title = "CDNs · w changes weights and drains"
+        self.border_title = f"CDNs · {keys.face('weights')} changes weights and drains"
         self.fill([Record(cdn.name, _wanted(cdn, index)) for index, cdn in enumerate(cdns)])
 
 
@@ -136,16 +137,16 @@ class CustomerTable(LiveTable):
         return next((each for each in self._customers if each.name == name), None)
 
     def resort(self) -> None:
-        keys = {
+        orders = {
             "pps": lambda each: (-each.pps, each.name),
             "mbit": lambda each: (-each.bps, each.name),
             "flows": lambda each: (-each.flows_per_s, each.name),
             "dropped": lambda each: (-each.dropped_pps, each.name),
             "name": lambda each: (0.0, each.name),
         }
-        ordered = sorted(self._customers, key=keys[self.sort], reverse=self.reverse)
+        ordered = sorted(self._customers, key=orders[self.sort], reverse=self.reverse)
         some = f" of {self._total:,}" if self._total > len(ordered) else ""
-        self.border_title = f"customers · {len(ordered)}{some} · l limits"
+        self.border_title = f"customers · {len(ordered)}{some} · {keys.face('limit', 'steering')} limits"
         self.fill([Record(each.name, _customer(each)) for each in ordered])
 
 

@@ -7,7 +7,7 @@ that did not change are not drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -40,16 +40,31 @@ class Column:
     """Takes the room that is left, `width` at least."""
     grows: bool = False
     """Takes as much of that room before as its longest cell needs."""
+    of_key: bool = False
+    """Says what the rows' keys say, so that those tell how long it gets: of hundreds few cells are made."""
 
 
-@dataclass(frozen=True)
+Cells = Mapping[str, Cell]
+
+
 class Record:
-    """One row: its identity and its cells by column name."""
+    """One row: its identity and its cells by column name; or what makes them, once they are looked at."""
 
-    key: Key
-    cells: Mapping[str, Cell]
-    words: str = ""
-    """What a filter finds it by, besides its key and its plain cells."""
+    __slots__ = ("_cells", "key", "words")
+
+    def __init__(self, key: Key, cells: Cells | Callable[[], Cells], words: str = "") -> None:
+        """`words` is what a filter finds it by, besides its key and its plain cells."""
+        self.key = key
+        self.words = words
+        self._cells = cells
+
+    @property
+    def cells(self) -> Cells:
+        """By column name."""
+        cells = self._cells
+        if callable(cells):
+            cells = self._cells = cells()
+        return cells
 
     @property
     def text(self) -> str:
@@ -77,6 +92,8 @@ class LiveTable(Lines, can_focus=True):
         self._held: Key | None = None
         self.sort = self.SORTS[0] if self.SORTS else ""
         self.reverse = False
+        self.chosen: dict[str, bool] = {}
+        """Columns by name that are shown, or not, whatever the width."""
         self._settings: Settings | None = None
         self._all: list[Record] = []
 
@@ -96,8 +113,17 @@ class LiveTable(Lines, can_focus=True):
     def remember(self, settings: Settings) -> None:
         """Sort as the user did the last time, and keep how it is sorted from now on."""
         self._settings = settings
+        self.chosen = settings.columns.get(self.id or "", {})
         if self.SORTS:
             self.sort, self.reverse = sort_of(settings, self.id or "", self.SORTS)
+
+    def choose(self, chosen: dict[str, bool]) -> None:
+        """Show these columns, and not those, from now on."""
+        self.chosen = chosen
+        if self._settings is not None:
+            self._settings.columns.pop(self.id or "", None)
+            self._settings.columns |= {self.id or "": chosen} if chosen else {}
+        self._compose_rows()
 
     def next_sort(self) -> str:
         """Sort by the next column; what that is."""
@@ -149,12 +175,12 @@ class LiveTable(Lines, can_focus=True):
 
     def _fitted(self) -> list[tuple[Column, int]]:
         room = self.size.width
-        shown = [column for column in self.COLUMNS if column.from_width <= room < column.to_width]
+        shown = list(self.columns_in(room))
         rest = max(0, room - sum(column.width for column in shown) - len(shown))
         widths = {column: column.width for column in shown}
         for column in shown:
             if column.grows:
-                extra = min(rest, max(0, self._longest(column.name) - column.width))
+                extra = min(rest, max(0, self._longest(column) - column.width))
                 widths[column] += extra
                 rest -= extra
         flexible = [column for column in shown if column.flex]
@@ -169,9 +195,28 @@ class LiveTable(Lines, can_focus=True):
             return column.title
         return f"{column.title}{'↑' if self.reverse else '↓'}"
 
-    def _longest(self, name: str) -> int:
+    def columns_in(self, room: int) -> Iterator[Column]:
+        """Those that a table of that width shows: as it comes, or as was chosen."""
+        for name in dict.fromkeys(column.name for column in self.COLUMNS):
+            own = [column for column in self.COLUMNS if column.name == name]
+            suited = [column for column in own if column.from_width <= room < column.to_width]
+            if self.chosen.get(name, True):
+                yield from suited or (own[:1] if name in self.chosen else ())
+
+    @property
+    def choices(self) -> list[Column]:
+        """The columns that may be shown or not: those with a title, but the first, which tells the rows."""
+        titled: dict[str, Column] = {}
+        for column in self.COLUMNS:
+            if column.title:
+                titled.setdefault(column.name, column)
+        return list(titled.values())[1:]
+
+    def _longest(self, column: Column) -> int:
         """Terminal cells of a column's longest; what draws itself to any width has none."""
-        cells = (record.cells.get(name, ("", "")) for record in self.records)
+        if column.of_key:
+            return max((cell_len(str(record.key)) for record in self.records), default=0)
+        cells = (record.cells.get(column.name, ("", "")) for record in self.records)
         return max((cell_len(cell[0]) for cell in cells if not callable(cell)), default=0)
 
     def _compose_rows(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_network
 
+from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.lines import Row
@@ -23,7 +25,7 @@ class TalkerTable(LiveTable):
     SORTS = SORTS
     COLUMNS = (
         Column("prefix", "prefix", 14, right=False, flex=True, to_width=58),
-        Column("prefix", "prefix", 18, right=False, from_width=58, grows=True),
+        Column("prefix", "prefix", 18, right=False, from_width=58, grows=True, of_key=True),
         Column("pps", "pps", 6),
         Column("rate", "", 4, right=False, from_width=58, flex=True),
         Column("mbit", "Mbit/s", 7),
@@ -56,7 +58,9 @@ class TalkerTable(LiveTable):
         upward = (self.sort == "prefix") != self.reverse
         ordered = sorted(self._talkers, key=lambda talker: sort_key(talker, self.sort), reverse=not upward)
         most = max((talker.pps for talker in ordered), default=0.0) or 1.0
-        self.fill([Record(talker.prefix, self._cells(talker, talker.pps / most)) for talker in ordered])
+        self.fill(
+            [Record(talker.prefix, partial(self._cells, talker, talker.pps / most)) for talker in ordered]
+        )
 
     def _cells(self, talker: Talker, of_most: float) -> dict[str, Cell]:
         cdn = clean(talker.cdn, 32)
@@ -101,5 +105,5 @@ def detail(talker: Talker) -> Row:
         (clean(talker.prefix, 49), "text bold"),
         (f"  {scaled(talker.pps)} pps ±{percent(talker.error)} from {talker.samples:,} samples, ", "muted"),
         (f"{percent(talker.drop_share)} of its packets dropped", "muted"),
-        ("  b blocks it", "accent"),
+        (f"  {keys.face('block')} blocks it", "accent"),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cdnctl.console.format import clean, fit
+from cdnctl.console.history import History
 from cdnctl.console.tracks import Tracks
+from cdnctl.console.widgets.cursor import SPAN_S, Sight, crossed, time_axis
 from cdnctl.console.widgets.lines import Lines, Row, Span
-from cdnctl.console.widgets.plot import SPAN_S, time_axis
 from cdnctl.model import Cdn, Frame
 
 SHAPES = {
@@ -33,12 +34,12 @@ class Timeline(Lines):
         self.border_title = TITLE
         self._tracks = Tracks[str](_states)
         self._cdns: Sequence[Cdn] = ()
-        self._now_s = 0.0
+        self._sight = Sight(History(), 0.0)
 
-    def update(self, frame: Frame, frames: Sequence[Frame]) -> None:
-        """Show the CDNs of this frame, up to it."""
-        self._tracks.follow(frames)
-        self._cdns, self._now_s = frame.cdns, frame.monotonic_ns / 1e9
+    def update(self, frame: Frame, sight: Sight) -> None:
+        """Show the CDNs of this frame, as far as one sees."""
+        self._tracks.follow(sight.frames)
+        self._cdns, self._sight = frame.cdns, sight
         self._redraw()
 
     def on_resize(self) -> None:
@@ -51,13 +52,19 @@ class Timeline(Lines):
             self.show([])
             return
         rows: list[Row] = []
+        cursor = self._sight.column(columns)
         for index, cdn in enumerate(self._cdns):
-            seen = self._tracks.columns(cdn.name, self._now_s, SPAN_S, columns)
+            seen = self._tracks.columns(cdn.name, self._sight.until_s, SPAN_S, columns)
             rows.append(
-                (("▌", f"s{index}"), (fit(clean(cdn.name, 32), name - 2), "text"), (" ", ""), *_course(seen))
+                (
+                    ("▌", f"s{index}"),
+                    (fit(clean(cdn.name, 32), name - 2), "text"),
+                    (" ", ""),
+                    *crossed(tuple(_course(seen)), cursor),
+                )
             )
         if len(rows) < self.size.height:
-            rows.append(time_axis(columns, name))
+            rows.append(time_axis(columns, name, cursor))
         legend = _legend(self.size.width)
         fits = len(rows) + len(legend) < self.size.height
         self.border_title = TITLE if fits else f"{TITLE} · {_SHAPES_NAMED}"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from cdnctl.console.format import clean, clock, mbit, percent, scaled
 from cdnctl.console.tracks import Tracks
 from cdnctl.console.widgets.bars import bar
+from cdnctl.console.widgets.cursor import SPAN_S
 from cdnctl.console.widgets.lines import Row
-from cdnctl.console.widgets.plot import SPAN_S
 from cdnctl.console.widgets.spark import highest, spark
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.model import Frame, SampledPacket, Verdict

@@ -8,19 +8,19 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import Push
 from cdnctl.console.screens.dialogs.block import Entry
+from cdnctl.console.screens.dialogs.parts import Push
 from cdnctl.console.widgets.lines import heading
 
 
 class AskDialog(ModalScreen[str | None]):
     """What was typed, or None. Enter takes it: it only asks."""
 
-    BINDINGS = keys.bindings(keys.DIALOG)
     AUTO_FOCUS = "#asked"
 
     def __init__(self, title: str, label: str, text: str, hint: str) -> None:
         super().__init__()
+        keys.bind(self, keys.section("dialog")[:2])
         self._parts = (title, label, text, hint)
 
     def compose(self) -> ComposeResult:

@@ -12,7 +12,8 @@ class BackDialog(ChangeDialog):
 
     WIDTH = 76
 
-    def __init__(self, session: Session, change: Confirm | Revert | Undo) -> None:
+    def __init__(self, session: Session, change: Confirm | Revert | Undo, what: str = "") -> None:
+        """`what` names an entry of the journal that is meant."""
         super().__init__(session)
         self._change = change
         self.TITLE_TEXT, self.CONFIRM_TEXT = {
@@ -20,6 +21,7 @@ class BackDialog(ChangeDialog):
             Revert: ("Take back what waits to be confirmed", "Revert"),
             Undo: ("Take back the last change", "Undo"),
         }[type(change)]
+        self.TITLE_TEXT = what or self.TITLE_TEXT
 
     def changes(self) -> list[AnyChange]:
         return [self._change]

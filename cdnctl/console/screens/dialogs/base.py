@@ -12,21 +12,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
-from textual import events
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
-from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
 from cdnctl.console import keys
+from cdnctl.console.format import clean, fit
 from cdnctl.console.screens.dialogs import several
+from cdnctl.console.screens.dialogs.parts import Push
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import outcome_rows, wrapped
-from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import AnyChange, Confirm, Outcome, Revert
+from cdnctl.model.lines import command_line
 
 SETTLE_S = 0.12
 """Typing is let settle for so long before the agent is asked."""
@@ -37,71 +38,11 @@ CONFIRM_S = 120.0
 """How long a risky change waits to be confirmed."""
 
 
-class Push(Lines):
-    """A button that shows its key. Only Cancel takes the focus; Enter then presses it."""
-
-    class Pressed(Message):
-        """It was clicked, or Enter was hit on it."""
-
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.button = name
-
-    def __init__(self, name: str, label: str, face: str, role: str, *, focusable: bool = False) -> None:
-        super().__init__(id=name, classes="push")
-        self.can_focus = focusable
-        self._parts = (label, face, role)
-
-    def on_mount(self) -> None:
-        self._redraw()
-
-    def relabel(self, label: str, face: str, role: str) -> None:
-        """Another text on the same button."""
-        self._parts = (label, face, role)
-        self._redraw()
-
-    def _redraw(self) -> None:
-        label, face, role = self._parts
-        focused = self.has_focus
-        row: Row = (
-            ("▸ " if focused else "  ", role),
-            (f"{label}  ", f"{role} bold"),
-            (face, "muted"),
-            ("  ", ""),
-        )
-        self.styles.width = sum(len(text) for text, _ in row)
-        self.show([row])
-        self.repaint_all()
-
-    def row_background(self, index: int) -> str:
-        return "on cursor" if self.has_focus else ""
-
-    def on_focus(self) -> None:
-        self._redraw()
-
-    def on_blur(self) -> None:
-        self._redraw()
-
-    def on_click(self) -> None:
-        self.post_message(self.Pressed(self.id or ""))
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
-            event.stop()
-            self.post_message(self.Pressed(self.id or ""))
-
-
-class PickTable(LiveTable):
-    """A table whose cursor shows although the focus is on Cancel."""
-
-    def row_background(self, index: int) -> str:
-        return "on cursor" if self.records and index == self.cursor + self._pinned else ""
-
-
 class Dialog(ModalScreen[Outcome | None]):
     """A box with a title, a body and buttons; `None` is its result when nothing was changed."""
 
-    BINDINGS = keys.bindings(keys.DIALOG)
+    SECTIONS: tuple[str, ...] = ("dialog",)
+    """The tables of keys that hold in it."""
     AUTO_FOCUS = "#cancel"
     TITLE_TEXT = ""
     CONFIRM_TEXT = "Confirm"
@@ -110,16 +51,18 @@ class Dialog(ModalScreen[Outcome | None]):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
+        keys.bind(self, (key for section in self.SECTIONS for key in keys.section(section)))
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = self.TITLE_TEXT
             box.styles.width = self.WIDTH
             yield from self.body()
+            yield Lines(id="line")
             yield Lines(id="preview")
             with Horizontal(id="buttons"):
-                yield Push("confirm", self.CONFIRM_TEXT, "ctrl+s", "accent")
-                yield Push("cancel", "Cancel", "esc", "text", focusable=True)
+                yield Push("confirm", self.CONFIRM_TEXT, keys.face("confirm", "dialog"), "accent")
+                yield Push("cancel", "Cancel", keys.face("cancel", "dialog"), "text", focusable=True)
 
     def body(self) -> Sequence[Widget]:
         """The widgets between title and buttons."""
@@ -143,11 +86,12 @@ class Dialog(ModalScreen[Outcome | None]):
         """Do what the dialog says; here nothing."""
         self.dismiss(None)
 
-    def say(self, rows: Sequence[Row]) -> None:
-        """Show these rows above the buttons; an answer that comes while it closes is shown nowhere."""
+    def say(self, rows: Sequence[Row], most: int = PREVIEW_LINES) -> None:
+        """Show at most so many of these rows above the buttons; an answer that comes while it closes is
+        shown nowhere."""
         for preview in self.query("#preview").results(Lines):
-            preview.styles.height = max(1, min(PREVIEW_LINES, len(rows)))
-            preview.show(list(rows)[:PREVIEW_LINES])
+            preview.styles.height = max(1, min(most, len(rows)))
+            preview.show(list(rows)[:most])
 
     def say_problem(self, text: str) -> None:
         """Show what is wrong with the input."""
@@ -200,8 +144,10 @@ class ChangeDialog(Dialog):
         try:
             wanted = self.changes()
         except ValueError as error:
+            self.show_line(())
             self.say_problem(str(error))
             return
+        self.show_line(wanted)
         outcome = await self.dry_run(wanted)
         if number == self._asked and not self._busy and self.is_attached:
             if outcome is not None and outcome.ok and outcome.risk and len(wanted) > 1:
@@ -227,15 +173,41 @@ class ChangeDialog(Dialog):
         if outcome is None:
             self.say([((" nothing to change", "muted"),)])
         elif outcome.ok:
-            rows = wrapped("→", outcome.text, self.WIDTH - FRAME, "text")
-            if outcome.risk:
-                said = f"{outcome.risk}: reverts in {CONFIRM_S:.0f} s unless confirmed"
-                rows += wrapped("▲", said, self.WIDTH - FRAME, "warn")
-            for warning in outcome.warnings:
-                rows += wrapped("▲", warning, self.WIDTH - FRAME, "warn")
-            self.say(rows)
+            self.say(self.preview_rows(outcome))
         else:
             self.say(outcome_rows(outcome, self.WIDTH - FRAME))
+
+    def preview_rows(self, outcome: Outcome) -> list[Row]:
+        """What a dry run that was taken says."""
+        rows = wrapped("→", outcome.text, self.WIDTH - FRAME, "text")
+        if outcome.risk:
+            said = f"{outcome.risk}: reverts in {CONFIRM_S:.0f} s unless confirmed"
+            rows += wrapped("▲", said, self.WIDTH - FRAME, "warn")
+        for warning in outcome.warnings:
+            rows += wrapped("▲", warning, self.WIDTH - FRAME, "warn")
+        return rows
+
+    def show_line(self, wanted: Sequence[AnyChange]) -> None:
+        """The command line that does the same, of several the first; `copy` takes all of them."""
+        for line in self.query("#line").results(Lines):
+            if not wanted:
+                line.show([])
+                continue
+            text = clean(command_line(wanted[0]), 400)
+            more = f" and {len(wanted) - 1:,} more" if len(wanted) > 1 else ""
+            room = self.WIDTH - FRAME - 2 - len(more)
+            line.show([(("$ ", "muted"), (fit(text, min(room, cell_len(text))), "accent"), (more, "muted"))])
+
+    def action_copy(self) -> None:
+        """The command lines to the terminal's clipboard."""
+        try:
+            wanted = self.changes()
+        except ValueError as error:
+            self.say_problem(str(error))
+            return
+        if wanted:
+            self.app.copy_to_clipboard("\n".join(command_line(change) for change in wanted))
+            self.query_one("#box").border_subtitle = "copied, if the terminal lets us (OSC 52)"
 
     def _tell(self, text: str) -> None:
         if self._busy and self.is_attached:
@@ -245,7 +217,7 @@ class ChangeDialog(Dialog):
         """Close it; while changes are on their way first stop after the one that is."""
         if self._busy and not self._stopping:
             self._stopping = True
-            self._tell("stops after what is on its way; esc again leaves")
+            self._tell(f"stops after what is on its way; {keys.face('cancel', 'dialog')} again leaves")
         else:
             self.dismiss(None)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, percent
-from cdnctl.console.screens.dialogs.base import FRAME, ChangeDialog
+from cdnctl.console.screens.dialogs.base import FRAME, PREVIEW_LINES, ChangeDialog
+from cdnctl.console.screens.dialogs.shares import consequences
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import wrapped
@@ -24,7 +24,6 @@ class PlanDialog(ChangeDialog):
     TITLE_TEXT = "Plan"
     CONFIRM_TEXT = "Apply"
     WIDTH = 76
-    BINDINGS = keys.bindings((keys.COPY,))
 
     def __init__(self, session: Session, wanted: Sequence[AnyChange]) -> None:
         super().__init__(session)
@@ -42,19 +41,23 @@ class PlanDialog(ChangeDialog):
         about = self.query_one("#about", Lines)
         about.styles.height = len(rows) + 1
         about.show(rows)
-        self.query_one("#box").border_subtitle = "y copies the command line"
 
     def changes(self) -> list[AnyChange]:
         return self._wanted
 
+    def show_line(self, wanted: Sequence[AnyChange]) -> None:
+        """All of it stands above."""
+        self.query_one("#line").display = False
+
     def show_preview(self, outcome: Outcome | None) -> None:
         super().show_preview(outcome)
-        if outcome is not None and outcome.ok and outcome.shares:
-            then = ", ".join(f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items())
-            rows = wrapped("→", outcome.text, self.WIDTH - FRAME, "text")
-            self.say([*rows, *wrapped("", f"shares of new flows then: {then}", self.WIDTH - FRAME, "muted")])
-
-    def action_copy(self) -> None:
-        """The command lines to the terminal's clipboard."""
-        self.app.copy_to_clipboard("\n".join(command_line(change) for change in self._wanted))
-        self.query_one("#box").border_subtitle = "copied, if the terminal lets us (OSC 52)"
+        newest = self.session.live.newest
+        if outcome is None or not outcome.ok or not outcome.shares or newest is None:
+            return
+        then = ", ".join(f"{clean(name, 32)} {percent(share)}" for name, share in outcome.shares.items())
+        rows = [
+            *self.preview_rows(outcome),
+            *wrapped("", f"shares of new flows then: {then}", self.WIDTH - FRAME, "muted"),
+            *consequences(newest.cdns, outcome.shares),
+        ]
+        self.say(rows, most=PREVIEW_LINES + len(newest.cdns))

@@ -41,8 +41,6 @@ WORDS = (
     ("✖ BYPASSED", "every packet passes untouched, nothing is translated"),
 )
 FACE, WORD = 11, 13
-PALETTE = "ctrl+p"
-"""Where those are found that have no key."""
 GAP = 4
 FRAME = 8
 """Cells that border, padding and scroll bar take."""
@@ -98,17 +96,14 @@ class HelpDialog(ModalScreen[None]):
 def _keys(name: str) -> list[Row]:
     rows: list[Row] = []
     group = ""
-    for key in sorted(keys.help_of(name), key=lambda key: _GROUPS.index(key.group)):
+    for key in sorted(keys.help_of(name), key=lambda key: keys.GROUPS.index(key.group)):
         if not key.help:
             continue
         if key.group != group:
             group = key.group
             rows += [*([()] if rows else []), ((group, "accent bold"),)]
-        rows.append(((fit(key.face or PALETTE, FACE), "text bold"), (key.help, "muted")))
+        rows.append(((fit(key.face or keys.face("commands"), FACE), "text bold"), (key.help, "muted")))
     return rows
-
-
-_GROUPS = ("Change the edge", "Look", "Move", "Time", "Screens", "Session", "In a dialog")
 
 
 def _words() -> list[Row]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from textual.widget import Widget
 
 from cdnctl.console import keys
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable, Push
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable, Push
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.table import Column, Record
@@ -30,7 +31,7 @@ class QuitDialog(ChangeDialog):
     TITLE_TEXT = "Quit"
     CONFIRM_TEXT = "Quit"
     WIDTH = 66
-    BINDINGS = keys.bindings(keys.PICK)
+    SECTIONS = ("dialog", "pick")
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -66,18 +67,24 @@ class QuitDialog(ChangeDialog):
         self.query_one("#about", Lines).show(_ABOUT[self.choice])
         leaving = self.choice == LEAVE
         self.query_one("#confirm", Push).relabel(
-            "Quit" if leaving else "Detach and quit", "ctrl+s", "accent" if leaving else "bad"
+            "Quit" if leaving else "Detach and quit",
+            keys.face("confirm", "dialog"),
+            "accent" if leaving else "bad",
         )
         self.query_one("#confirm", Push).display = not leaving  # Enter does the same
         cancel = self.query_one("#cancel", Push)
-        cancel.relabel("Quit, edge goes on" if leaving else "Cancel", "enter" if leaving else "esc", "text")
+        cancel.relabel(
+            "Quit, edge goes on" if leaving else "Cancel",
+            "enter" if leaving else keys.face("cancel", "dialog"),
+            "text",
+        )
 
     def changes(self) -> list[AnyChange]:
         return [Stop(detach=True)] if self.choice == DETACH else []
 
     def show_preview(self, outcome: Outcome | None) -> None:
         if outcome is None:
-            self.say([((" esc stays here", "muted"),)])
+            self.say([((f" {keys.face('cancel', 'dialog')} stays here", "muted"),)])
         else:
             super().show_preview(outcome)
 

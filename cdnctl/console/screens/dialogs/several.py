@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from cdnctl.console import keys
 from cdnctl.console.session import Session
 from cdnctl.model import AnyChange, Outcome
 
@@ -49,7 +50,7 @@ async def try_each(
         first = first or outcome
         warnings |= dict.fromkeys(outcome.warnings)
         if number % TOLD_EACH == 0:
-            tell(f"tried {number:,} of {len(wanted):,}; esc stops it")
+            tell(f"tried {number:,} of {len(wanted):,}; {keys.face('cancel', 'dialog')} stops it")
     assert first is not None
     return replace(first, warnings=list(warnings))
 
@@ -67,7 +68,7 @@ async def send_each(
             return _ended(outcome, done, len(wanted))
         done.append(outcome)
         if len(done) % TOLD_EACH == 0:
-            tell(f"done {len(done):,} of {len(wanted):,}; esc stops it")
+            tell(f"done {len(done):,} of {len(wanted):,}; {keys.face('cancel', 'dialog')} stops it")
     return replace(done[-1], text=_words(done), warnings=_warnings(done))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, duration, scaled
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.table import Column, Record
 from cdnctl.model import AnyChange, Block, Unblock
@@ -56,7 +56,7 @@ class UnblockDialog(ChangeDialog):
     TITLE_TEXT = "Unblock"
     CONFIRM_TEXT = "Unblock"
     WIDTH = 76
-    BINDINGS = keys.bindings(keys.PICK)
+    SECTIONS = ("dialog", "pick")
 
     def __init__(self, session: Session, blocks: Sequence[Block], wanted: int) -> None:
         super().__init__(session)

@@ -9,9 +9,10 @@ import msgspec
 from textual import events
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, percent
-from cdnctl.console.screens.dialogs.base import ChangeDialog, PickTable
+from cdnctl.console.screens.dialogs.base import ChangeDialog
+from cdnctl.console.screens.dialogs.parts import PickTable
+from cdnctl.console.screens.dialogs.shares import consequences, moving_risk, with_returning
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.bars import bar
 from cdnctl.console.widgets.cdns import STATES
@@ -20,8 +21,6 @@ from cdnctl.console.widgets.table import Cell, Column, Record
 from cdnctl.model import AnyChange, Cdn, Drain, Outcome, SetWeights, Undrain
 
 HEAVIEST = 1000
-MOST_MOVED = 0.5
-"""Of new flows: what moves more of them is risky, as the agent sees it, too."""
 
 
 @dataclass
@@ -53,7 +52,7 @@ class WeightsDialog(ChangeDialog):
     TITLE_TEXT = "Weights and drains"
     CONFIRM_TEXT = "Apply"
     WIDTH = 76
-    BINDINGS = keys.bindings(keys.WEIGHTS)
+    SECTIONS = ("dialog", "weights")
 
     def __init__(self, session: Session, cdns: Sequence[Cdn], at: str) -> None:
         """`at` names the CDN under the cursor at first."""
@@ -147,7 +146,9 @@ class WeightsDialog(ChangeDialog):
 
     def show_preview(self, outcome: Outcome | None) -> None:
         self._redraw()
-        self.query_one("#about", Lines).show(consequences(self._cdns, self._then))
+        about, rows = self.query_one("#about", Lines), consequences(self._cdns, self._then)
+        about.styles.height = len(rows)
+        about.show(rows)
         if outcome is not None and outcome.ok and outcome.service_shares:
             each = "; ".join(f"{name}: {_briefly(its)}" for name, its in outcome.service_shares.items())
             outcome = msgspec.structs.replace(outcome, text=f"by service: {each}")
@@ -221,45 +222,6 @@ class WeightsDialog(ChangeDialog):
         }
 
 
-def consequences(cdns: Sequence[Cdn], then: Mapping[str, float]) -> list[Row]:
-    """What other shares mean: how much of the pick table moves, and who gets near its capacity."""
-    moved = sum(max(0.0, then.get(cdn.name, 0.0) - cdn.effective_share) for cdn in cdns)
-    rows: list[Row] = [
-        ((f"{percent(moved)} of the pick table moves; live flows stay where they are", "muted"),)
-    ]
-    loads: list[Span] = []
-    for cdn in cdns:
-        if cdn.capacity_use is not None and cdn.effective_share > 0:
-            load = cdn.capacity_use * then.get(cdn.name, 0.0) / cdn.effective_share
-            role = "bad bold" if load > 1 else "warn" if load >= 0.8 else "muted"
-            loads.append((f"{clean(cdn.name, 32)} {100 * load:.0f}%  ", role))
-    if loads:
-        rows.append((("of capacity then: ", "muted"), *loads))
-    return rows
-
-
 def _briefly(shares: Mapping[str, float]) -> str:
     """`borealis 50%, corona 50%`."""
     return ", ".join(f"{name} {percent(share)}" for name, share in shares.items() if share) or "nobody"
-
-
-def moving_risk(now: Mapping[str, float], then: Mapping[str, float]) -> str:
-    """Why to confirm it, as the agent words it; the agent does not know of CDNs that come back meanwhile."""
-    moved = sum(max(0.0, share - now.get(name, 0.0)) for name, share in then.items()) if now else 0.0
-    return f"it moves {percent(moved)} of new flows" if moved > MOST_MOVED else ""
-
-
-def with_returning(
-    shares: Mapping[str, float], weights: Mapping[str, int], returning: set[str]
-) -> dict[str, float]:
-    """Shares once drained CDNs come back too, from shares without them: all go by weight."""
-    staying = sum(weight for name, weight in weights.items() if name not in returning and shares.get(name))
-    everything = staying + sum(weights[name] for name in returning)
-    if not everything:
-        return dict(shares)
-    return {
-        name: weights[name] / everything
-        if name in returning
-        else shares.get(name, 0.0) * staying / everything
-        for name in weights
-    }

@@ -1,0 +1,10 @@
+"""The terminal that the console is in, which may be slow, stop reading, or be gone at any moment.
+
+    outlet   writes beside the loop: nobody ever waits for a reader that has stopped
+    inlet    what comes in, as events; what was pasted is text, never keys
+    driver   modes, sizes, signals: Textual's line to both
+
+Textual's own driver waits for the terminal inside the event loop, so that a stalled SSH line stops
+everything, signals included; it takes what is pasted for keys when it holds an escape; it ends on a byte
+that is no UTF-8, and spins on a terminal that has hung up. Hence one of our own.
+"""

@@ -1,0 +1,139 @@
+"""Resizes by the hundred, and pastes by the hundred kilobytes."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ptys import Pty, agent_words
+
+from cdnctl.lab import processes
+
+HOSTILE_PASTE = (
+    "drain aurora\r\nb\rd\x13q\x1b[A\x1b"
+    + "A" * 40
+    + "qqq\x13\x1b[200~:stop\r\x03\x1a\x00\x1b]52;c;eA==\x07\tb\r"
+)
+"""Key letters, enters, ctrl+s, ctrl+c, ctrl+z, escapes that begin and do not end, and the mark itself."""
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], Path]]:
+    """A made-up edge: the environment that finds it, and the file of the commands it got."""
+    place = tmp_path_factory.mktemp("edge")
+    environment = {"CDNCTL_RUN_DIR": str(place / "run"), "XDG_STATE_HOME": str(place / "state")}
+    told = place / "told"
+    with told.open("wb") as out:
+        agent = processes.start(agent_words(), stdout=out, extra=environment)
+    try:
+        deadline = time.monotonic() + 15
+        while "ready" not in told.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield environment, told
+    finally:
+        processes.end(agent)
+
+
+@pytest.fixture
+def console(edge: tuple[dict[str, str], Path]) -> Iterator[Pty]:
+    """A console that shows the overview; the edge is told nothing, whatever is done to it."""
+    environment, told = edge
+    before = told.read_text()
+    opened = Pty(environment=environment)
+    try:
+        opened.shows("● live", "handshake p95")
+        yield opened
+        assert opened.process.poll() is None, "it has gone on"
+        assert told.read_text() == before, "nothing was commanded"
+    finally:
+        opened.close()
+
+
+def is_quiet(console: Pty) -> None:
+    """It does no more than it did before."""
+    time.sleep(0.5)
+    cpu_s = console.cpu_s()
+    time.sleep(1.5)
+    assert console.cpu_s() - cpu_s < 0.3, "no spin"
+
+
+@pytest.mark.soak  # not yet seen to pass beside other work on the machine
+@pytest.mark.parametrize("screen", ["1", "3", "w", ":"], ids=["overview", "talkers", "dialog", "prompt"])
+def test_a_storm_of_resizes(console: Pty, screen: str) -> None:
+    console.keys(screen)
+    time.sleep(0.3)
+    dice = random.Random(3)
+    sizes = [(dice.randint(1, 500), dice.randint(1, 200)) for _ in range(194)]
+    for size in (*sizes, (10, 3), (1, 1), (500, 200), (1, 200), (500, 1), (80, 24)):
+        console.resize(*size)
+        time.sleep(0.01)
+    console.resize(120, 40)
+    console.keys("\x1b1" if screen != "1" else "1")
+    console.shows("handshake p95", "talkers", "● live", seconds=10)
+    is_quiet(console)
+    painted = len(console.text.splitlines()[-1].strip())
+    assert painted > 40, "the footer has the width again"
+
+
+def test_what_is_pasted_is_no_key(console: Pty) -> None:
+    console.keys("\x1b[200~" + HOSTILE_PASTE * 1_000 + "\x1b[201~")
+    time.sleep(0.5)
+    console.keys("j")
+    console.shows("borealis  198.51.100.20", seconds=5)
+    assert "Block a prefix" not in console.text
+    assert "leave the edge running" not in console.text
+    is_quiet(console)
+
+
+def test_a_paste_into_the_command_line_is_its_first_line_and_not_said(console: Pty) -> None:
+    console.keys(":")
+    console.shows(" :", seconds=3)
+    console.keys("\x1b[200~" + HOSTILE_PASTE * 1_000 + "\x1b[201~")
+    console.shows("drain aurora", seconds=5)
+    assert "stop" not in console.text.replace("stopped", "")
+    console.keys("\x1b")
+    console.until(lambda: "drain aurora" not in console.text, 5)
+
+
+def test_a_paste_that_is_not_marked_is_none_either(console: Pty) -> None:
+    console.keys("/")
+    console.shows(" /", seconds=3)
+    console.keys("10.1 b\rq\rd\r\x13:stop\r\x03" * 5_000)
+    console.shows("10.1 b", seconds=5)
+    assert "leave the edge running" not in console.text
+    is_quiet(console)
+    console.keys("\x1b")
+    console.until(lambda: "10.1 b" not in console.text, 5)
+    console.keys("j")
+    console.shows("borealis  198.51.100.20", seconds=5)
+
+
+def test_what_a_script_types_is_typed(console: Pty) -> None:
+    line = "block 10.66.0.0/16 --for 10m --reason " + "'" + "noisy " * 12 + "talker'"
+    console.keys(":")
+    console.shows(" :", " more ", seconds=5)
+    console.keys(line)
+    console.shows("block 10.66.0.0/16 --for 10m", seconds=5)
+    console.keys("\r")
+    console.shows("cdnctl block 10.66.0.0/16 --for 10m", seconds=5)
+    console.keys("\x1b")
+
+
+def test_a_paste_without_end_does_not_hold_the_keys_for_long(console: Pty) -> None:
+    console.keys("\x1b[200~no end comes")
+    time.sleep(2.5)
+    console.keys("j")
+    console.shows("borealis  198.51.100.20", seconds=5)
+
+
+def test_bytes_that_are_no_text(console: Pty) -> None:
+    console.keys(b"\xff\xfe\xc3\x28\xa0\x1b[999999999999u\x1b[<0;1;1X\x1b[48;1;1;1;1t\x1bP\xf0\x9f")
+    time.sleep(0.5)
+    console.keys("\x1b")
+    time.sleep(0.3)
+    console.keys("2")
+    console.shows("endpoints ·", seconds=5)
