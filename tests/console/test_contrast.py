@@ -35,7 +35,7 @@ SIZE = (120, 40)
 DRAWN = frozenset("━╸▌┃✖●◑◐◌▲▸■") | {chr(code) for code in range(0x2801, 0x2900)}
 LOOKED_AT = {
     *("overview", "overview-slow", "cdns", "help", "command-line", "filter", "overview-blocked", "talkers"),
-    *("live-drops", "live-lists", "live-steering", "live-trace", "live-journal", "journal"),
+    *("attack", "live-drops", "live-lists", "live-steering", "live-trace", "live-journal", "journal"),
     *("weights-dialog", "block-dialog", "quit-dialog", "frozen"),
 }
 """Of the stops: all screens, the banners, and what dialogs are made of."""

@@ -28,6 +28,7 @@ IN_COLOUR: dict[str, tuple[Size, str]] = {
     "live-steering": ((120, 40), "daylight"),
     "live-trace": ((120, 40), "plain"),
     "journal": ((120, 40), "ansi"),
+    "attack": ((120, 40), "midnight"),
     "weights-dialog": ((120, 40), "midnight"),
 }
 """Those kept as SVG too, by stop: every screen, a dialog, every theme and every size."""

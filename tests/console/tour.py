@@ -81,6 +81,7 @@ AT_AN_AGENT = (
     Stop("limit-dialog", "steering", keys=("l",), until="ctrl+s", leave=("escape",)),
     Stop("weights-dialog", "steering", keys=("w", "right", "j", "space"), until="→", leave=("escape",)),
     Stop("live-trace", "trace", keys=("e", "enter"), until="slot 17"),
+    Stop("attack", "attack", until="SIEGE"),
     Stop("live-journal", "journal", keys=("j",), until="bob"),
     Stop("block-dialog", "talkers", keys=("b",), until="12 live flows", leave=("escape",)),
     Stop("unblock-dialog", "overview", keys=("u",), until="ctrl+s", leave=("escape",)),

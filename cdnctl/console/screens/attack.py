@@ -7,7 +7,6 @@ from functools import partial
 
 from textual.widget import Widget
 
-from cdnctl.console import keys
 from cdnctl.console.format import axis, clean, scaled
 from cdnctl.console.screens.house import House
 from cdnctl.console.widgets import talkers
@@ -34,7 +33,6 @@ class Attack(House):
 
     NAME = "attack"
     MAIN = "sources"
-    BINDINGS = keys.bindings_of(NAME)
     AUTO_FOCUS = "#sources"
 
     def panels(self) -> Iterable[Widget]:
@@ -46,15 +44,15 @@ class Attack(House):
 
     def show_frame(self, frame: Frame) -> None:
         self.query_one(ShieldPanel).update(frame.shield, frame.at_ns)
-        history = self.session.history
+        sight = self.view.sight(frame)
         self.query_one("#flows", Plot).draw(
-            frame.monotonic_ns / 1e9,
+            sight,
             [
-                Series(name, role, list(history.series(value)), scaled(value(frame) or 0))
+                Series(name, role, list(sight.history.series(value)), scaled(value(frame) or 0))
                 for name, role, value in _FLOWS
             ],
         )
-        self.query_one(RuleTable).update(frame, history.frames)
+        self.query_one(RuleTable).update(frame, self.session.history.frames)
         self.query_one(BanTable).update(frame.autoban, frame.at_ns)
         if self.is_current:  # under a dialog the order holds
             self.query_one(TalkerTable).update(frame.talkers, [cdn.name for cdn in frame.cdns])
