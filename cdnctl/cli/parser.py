@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from cdnctl import __version__
 from cdnctl.cli import cast, replay, taking_back, trace, verbs
+from cdnctl.cli.planner import add_planner
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.errors import UsageError
 from cdnctl.model import BlockPrefix
@@ -39,6 +40,7 @@ examples:
   cdnctl diff                               does the kernel hold what it should? `cdnctl repair`
   cdnctl reload                             the configuration has changed: no flow is reset for it
   cdnctl limit acme --mbit 400              a customer's share; `cdnctl customers` lists them
+  cdnctl planner on                         let it move weights by itself; `planner why aurora`
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
@@ -265,6 +267,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     change("disallow", "take back an allow", verbs.disallow).add_argument("prefix", metavar="PREFIX")
 
+    add_planner(change)
     mode = change("mode", "act on what the edge decides, or only observe", verbs.mode, cuts=True)
     mode.add_argument(
         "mode", choices=("active", "observe"), help="observe lets every packet pass: cuts translated flows"

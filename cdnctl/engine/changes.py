@@ -14,6 +14,7 @@ from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.drift import Drift
 from cdnctl.engine.objects import MANUAL
+from cdnctl.engine.plan_changes import PlanChanges
 from cdnctl.engine.planned import Planned, unwaiting
 from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
@@ -98,6 +99,7 @@ class Changes:
             GetState: self._state,
             ListCustomers: customers.list,
             **Queries(self._engine).table,
+            **PlanChanges(self._engine).table,
         }
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
@@ -139,6 +141,12 @@ class Changes:
             return outcome
         warning = "the edge is detached: this takes effect when `cdnctl attach` puts it on again"
         return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
+
+    def adopt_addresses(self) -> list[str]:
+        """Have the endpoints that names lead to now; warnings. Raises CdnctlError or OSError."""
+        self._engine.attachment.check_loaded()
+        with self._reloading.alone():
+            return self._reloading.adopt_addresses()
 
     async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
         """The same for commands that may take their time: those that put a configuration into force."""
@@ -237,6 +245,7 @@ class Changes:
         return {
             "weights": self._engine.weights(),
             "drained": list(state.drained),
+            "planner": self._engine.planning.mode,
             "limits": msgspec.to_builtins(state.limits),
             "allowed": len(state.allowed),
             "armed": state.armed,

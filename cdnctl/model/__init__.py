@@ -13,7 +13,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     picture   its parts                   actors     who watches, who asks
     recordings  what is recorded, and the frames that are kept
     lines     commands as command lines   pages      long lists, a page at a time
-    transactions  what can be taken back
+    transactions  what can be taken back         planning   the planner in a frame
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -34,6 +34,7 @@ from cdnctl.model.commands import AnyChange as AnyChange
 from cdnctl.model.commands import AnyCommand as AnyCommand
 from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
+from cdnctl.model.commands import AskPlanner as AskPlanner
 from cdnctl.model.commands import Attach as Attach
 from cdnctl.model.commands import BlockPrefix as BlockPrefix
 from cdnctl.model.commands import Bypass as Bypass
@@ -63,6 +64,7 @@ from cdnctl.model.commands import Repair as Repair
 from cdnctl.model.commands import Revert as Revert
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
+from cdnctl.model.commands import SetPlanner as SetPlanner
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
 from cdnctl.model.commands import StopRecording as StopRecording
@@ -98,6 +100,13 @@ from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
 from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
+from cdnctl.model.planning import SHIFTS_KEPT as SHIFTS_KEPT
+from cdnctl.model.planning import CdnPlan as CdnPlan
+from cdnctl.model.planning import FeedPicture as FeedPicture
+from cdnctl.model.planning import NamePicture as NamePicture
+from cdnctl.model.planning import PlannerMode as PlannerMode
+from cdnctl.model.planning import PlannerPicture as PlannerPicture
+from cdnctl.model.planning import PlanShift as PlanShift
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording
 from cdnctl.model.transactions import Difference as Difference

@@ -11,6 +11,7 @@ from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
+from cdnctl.model.planning import CdnPlan, PlannerMode, PlannerPicture
 from cdnctl.model.recordings import HistoryPart, Recording
 from cdnctl.model.transactions import Difference, Revision
 
@@ -75,6 +76,15 @@ class SetMode(Change, frozen=True, kw_only=True, tag="mode"):
     translated flow. `active`: for real."""
 
     mode: EdgeMode
+
+
+class SetPlanner(Change, frozen=True, kw_only=True, tag="planner"):
+    """The planner's mode, in place of the configuration's; or a CDN that keeps exactly its weight, or no
+    longer does."""
+
+    mode: PlannerMode | None = None
+    pin: str = ""
+    unpin: str = ""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -223,6 +233,12 @@ class ListCustomers(Command, frozen=True, kw_only=True, tag="customers"):
     """All customers with their limits, and the allowed prefixes: `Outcome.customers`, `.allowed`."""
 
 
+class AskPlanner(Command, frozen=True, kw_only=True, tag="plan"):
+    """What the planner does: `Outcome.planner`; with `cdn`, why that one has what it has, as text."""
+
+    cdn: str = ""
+
+
 class Who(Command, frozen=True, kw_only=True, tag="who"):
     """Who is connected: `Outcome.watchers`."""
 
@@ -259,6 +275,7 @@ AnyChange = (
     | Detach
     | SetMode
     | SetLimit
+    | SetPlanner
     | Allow
     | Disallow
     | Reload
@@ -278,6 +295,7 @@ AnyQuery = (
     | ReadJournal
     | ListTalkers
     | ListCustomers
+    | AskPlanner
     | Who
     | GetFrame
     | GetHistory
@@ -320,6 +338,9 @@ class Outcome(Base, frozen=True, kw_only=True):
     journal: list[JournalEntry] | None = None
     page: Page | None = None
     watchers: list[Watcher] | None = None
+    planner: PlannerPicture | None = None
+    plans: dict[str, CdnPlan] | None = None
+    """By CDN, of the planner."""
     frame: Frame | None = None
     metrics: str | None = None
     history: HistoryPart | None = None

@@ -7,6 +7,7 @@ from msgspec import field
 from cdnctl.model.actors import Watcher
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
+from cdnctl.model.planning import PlannerPicture
 from cdnctl.model.recordings import Recording
 from cdnctl.model.transactions import Pending
 
@@ -101,6 +102,8 @@ class Frame(Base, frozen=True, kw_only=True):
     """Counts operators' changes; a plan that is made on this picture says so (`Change.expect`)."""
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
+    planner: PlannerPicture | None = None
+    """None in recordings of earlier versions."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0
