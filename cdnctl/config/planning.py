@@ -54,6 +54,8 @@ class ProbeConfig(Table, frozen=True, kw_only=True):
     shorthand: ClassVar[str] = "kind"
 
     kind: Annotated[ProbeKind, Meta(description='"tcp", "tls", "http" or "https"')]
+    port: Port | None = None
+    """None: the endpoint's own."""
     every_s: Often = 5.0
     timeout_s: Timeout = 2.0
     """For all of it."""

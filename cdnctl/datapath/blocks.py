@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,9 @@ _LAPSING_NS = 100_000_000
 """An entry that ends this soon may be over for the kernel by now, or gone."""
 _LENGTH = struct.Struct("=I")
 _Write = Callable[[], None]
+Codes = Iterable[tuple[int, int, Iterable[int], Iterable[abi.AnyNetwork]]]
+"""Prefixes as numbers: their end (wall time in nanoseconds, 0 is never), the bits that tell a length, those
+of IPv4 so, and those of IPv6 as networks."""
 
 
 def to_monotonic_ns(wall_ns: int) -> int:
@@ -76,19 +79,24 @@ class KernelBlocks:
         self._ended: set[bytes] = set()
         """Of what is held, what the kernel has let go by itself."""
 
-    def load(self, wanted: Mapping[abi.AnyNetwork, int]) -> None:
-        """Make the kernel hold exactly `wanted`; hits of what stays are kept.
+    def load(self, wanted: Mapping[abi.AnyNetwork, int], more: Codes = (), *, keep: bool = False) -> None:
+        """Make the kernel hold exactly `wanted` and `more`; hits of what stays are kept.
 
         What was blocked and stays so is blocked at every moment: entries come first, then their hints,
-        and only then does anything go. Raises OSError; then nothing was opened.
+        and only then does anything go; with `keep` nothing does. Raises OSError; then nothing was opened.
         """
-        known, found = self._known(), packing.sort(wanted, _began_ns())
+        known, found = self._known(), self._found(wanted, more)
         # nobody is to wait for the kernel who has something to count meanwhile
         with ThreadPoolExecutor(1) as kernel:
             writing = kernel.submit(self._write_missing, found, known)
             plan, ends = self._hints.plan(found.others, found.addresses), found.all()
             late = writing.result()
         self._hints.open_to(plan)
+        if keep:
+            for write in late:
+                write()
+            self._hold(ends)
+            return
         gone = [key for key in known if key not in ends]
         self._exact.delete_all(key[4:] for key in gone if key.startswith(WHOLE))
         self._prefix.delete_all(key for key in gone if not key.startswith(WHOLE))
@@ -96,9 +104,23 @@ class KernelBlocks:
             write()
         self._exact.recount()
         self._hints.close_to(plan)
+        self._hold(ends)
+
+    def _hold(self, ends: dict[bytes, int]) -> None:
         self._held, self._ended = ends, set()
         self._ends = [(end, key) for key, end in ends.items() if end]
         heapq.heapify(self._ends)
+
+    def _found(self, wanted: Mapping[abi.AnyNetwork, int], more: Codes) -> packing.Sorted:
+        """All that is wanted, on the kernel's clock."""
+        began_ns = _began_ns()
+        found = packing.sort(wanted, began_ns)
+        for end_ns, length_bits, codes4, networks6 in more:
+            end = packing.on_clock(end_ns, began_ns)
+            found = packing.merged(found, packing.of_codes(length_bits, codes4, end))
+            others = {abi.prefix_key(network): end for network in networks6}
+            found = packing.merged(found, packing.Sorted([], [], others))
+        return found
 
     def put(self, network: abi.AnyNetwork, expires_ns: int) -> bool:
         """Add a prefix, or change when it ends. Raises OSError, and then all is as it was.
@@ -133,9 +155,9 @@ class KernelBlocks:
             self._ended.discard(key)
             self._hints.remove(key)
 
-    def differences(self, wanted: Mapping[abi.AnyNetwork, int]) -> Differences:
+    def differences(self, wanted: Mapping[abi.AnyNetwork, int], more: Codes = ()) -> Differences:
         """How the kernel's tables differ from what is wanted; what is about to end counts as gone."""
-        soon_ns, ends = time.monotonic_ns() + _LAPSING_NS, packing.sort(wanted, _began_ns()).all()
+        soon_ns, ends = time.monotonic_ns() + _LAPSING_NS, self._found(wanted, more).all()
         known = {key: _unpack(value).expires_ns for key, value in self._known().items()}
         live = {key for key, end in known.items() if not 0 < end <= soon_ns}
         due = {key for key, end in ends.items() if not 0 < end <= soon_ns}
@@ -188,12 +210,11 @@ class KernelBlocks:
 
     def _missing(self, found: packing.Sorted, known: Mapping[bytes, bytes]) -> list[_Write]:
         """What to write into either table, with the hits so far."""
-        if not known and found.addresses:  # nothing to compare with: they need no entries of their own
-            left = self._exact.add_all(found.addresses, found.ends)
-            others = [address for address, _ in left], [end for _, end in left]
-            wanted = packing.Sorted(*others, found.others).all()
-        else:
-            wanted = found.all()
+        # Those that are not known need no entries of their own, nor to be compared with anything.
+        new, old = packing.apart(found, known)
+        left = self._exact.add_all(new.addresses, new.ends) if new.addresses else []
+        others = [address for address, _ in left], [end for _, end in left]
+        wanted = packing.Sorted(*others, found.others).all() | packing.Sorted(*old, {}).all()
         singles: dict[bytes, bytes] = {}
         prefixes: dict[bytes, bytes] = {}
         for key, end in wanted.items():

@@ -114,24 +114,30 @@ class Addresses:
         yield from self._hash.items()
 
     def add_all(self, addresses: Sequence[int], ends: Sequence[int]) -> list[tuple[int, int]]:
-        """Put a great many IPv4 addresses, with their ends on the kernel's clock, into lines that are empty.
+        """Put a great many IPv4 addresses that are not there into lines; ends are on the kernel's clock.
 
         Returns those that found no cell.
         """
-        self._hits.delete_all(list(self._hits.keys()))
-        words, shift = self._words, self._shift
-        room, late = bytearray(len(words) // _WORDS), list[tuple[int, int]]()
+        shift, late = self._shift, list[tuple[int, int]]()
+        words = array("Q", self._words.tobytes())  # mapped memory is slower to look at
+        if not any(words):
+            self._hits.delete_all(list(self._hits.keys()))
+        room = bytearray(len(words) // _WORDS)
+        """By line, cells that are known to be taken."""
         numbers = array("I", addresses)
         if sys.byteorder == "little":
             numbers.byteswap()
         for place, number in enumerate(numbers):
             line = (number * _FACTOR & _MASK) >> shift
-            cell = room[line]
+            cell, at = room[line], line * _WORDS
+            while cell < _ELSEWHERE and words[at + cell]:
+                cell += 1
             if cell == _ELSEWHERE or not number:
                 late.append((addresses[place], ends[place]))
                 continue
             room[line] = cell + 1
-            words[line * _WORDS + cell] = number << _END_BITS | ticks(ends[place])
+            words[at + cell] = number << _END_BITS | ticks(ends[place])
+            self._words[at + cell] = words[at + cell]
         return late
 
     def recount(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPV4LENGTH, IPv4Network
 from typing import NamedTuple
@@ -25,6 +25,8 @@ _NUMBER, _END = 4, 8
 _MAPPED_BITS = 96
 BLOCK = struct.Struct("=QQII")
 """struct block: its end on the kernel's clock, hits, length of its prefix, nothing."""
+_MAPPED4 = _WHOLE4[4:]
+_PREFIX4 = struct.Struct("=I12s")
 _AT_ONCE = 65_536
 """Entries in a call of the kernel."""
 
@@ -70,6 +72,62 @@ class Sorted(NamedTuple):
         packed, size = _packed(_WHOLE4, self.addresses), len(_WHOLE4) + _NUMBER
         keys = [packed[at : at + size] for at in range(0, len(packed), size)]
         return dict(zip(keys, self.ends, strict=True)) | self.others
+
+
+def merged(one: Sorted, other: Sorted) -> Sorted:
+    """What is wanted by either; by both, until the later end."""
+    few, many = sorted((one, other), key=lambda each: len(each.addresses) + len(each.others))
+    ends = dict(zip(few.addresses, few.ends, strict=True))
+    if not ends:
+        return Sorted(many.addresses, many.ends, _latest(many.others, few.others))
+    addresses, kept = many.addresses[:], many.ends[:]
+    for place, address in enumerate(many.addresses):
+        if address in ends:
+            kept[place] = later(kept[place], ends.pop(address))
+    addresses += ends
+    kept += ends.values()
+    return Sorted(addresses, kept, _latest(many.others, few.others))
+
+
+def apart(found: Sorted, known: Mapping[bytes, bytes]) -> tuple[Sorted, tuple[list[int], list[int]]]:
+    """The single addresses that the kernel has not, and those that it has."""
+    if not known:
+        return found, ([], [])
+    size = len(_WHOLE4)
+    held = {int.from_bytes(key[size:], "big") for key in known if key.startswith(_WHOLE4)}
+    pairs = list(zip(found.addresses, found.ends, strict=True))
+    old = [pair for pair in pairs if pair[0] in held]
+    new = [pair for pair in pairs if pair[0] not in held] if old else pairs
+    return (
+        Sorted([address for address, _ in new], [end for _, end in new], {}),
+        ([address for address, _ in old], [end for _, end in old]),
+    )
+
+
+def _latest(one: dict[bytes, int], other: dict[bytes, int]) -> dict[bytes, int]:
+    if not other:
+        return one
+    return one | {key: later(end, one[key]) if key in one else end for key, end in other.items()}
+
+
+def later(one_ns: int, other_ns: int) -> int:
+    """The later of two ends, of which 0 is never."""
+    return max(one_ns, other_ns) if one_ns and other_ns else 0
+
+
+def of_codes(length_bits: int, codes: Iterable[int], end_ns: int) -> Sorted:
+    """IPv4 prefixes as numbers, the address and then their length in so many bits; one end for all."""
+    addresses, others = list[int](), dict[bytes, int]()
+    whole = (1 << length_bits) - 1
+    for code in codes:
+        length = code & whole
+        if length == IPV4LENGTH:
+            addresses.append(code >> length_bits)
+        else:
+            others[
+                _PREFIX4.pack(length + _MAPPED_BITS, _MAPPED4) + (code >> length_bits).to_bytes(4, "big")
+            ] = end_ns
+    return Sorted(addresses, [end_ns] * len(addresses), others)
 
 
 def on_clock(wall_ns: int, began_ns: int) -> int:

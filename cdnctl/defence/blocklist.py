@@ -194,6 +194,10 @@ class Blocklist:
         """When the prefix is free again (0: never); None if nobody wants it blocked. Raises ValueError."""
         return self._end(parse_prefix(prefix))
 
+    def end_of(self, network: Network) -> int | None:
+        """The same of a network."""
+        return self._end(network)
+
     def _drop(self, network: Network, source: str) -> None:
         sources = self._by_prefix[network]
         del sources[source]

@@ -313,8 +313,19 @@ class Changes:
         if objects.read(engine, what) is None:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")
+            self._refuse_listed(shown)
             engine.blocks.wanted.remove(shown, MANUAL)  # raises, and says what is
         return Planned(after={what: None}, would=f"would unblock {shown}", done=lambda: f"unblocked {shown}")
+
+    def _refuse_listed(self, shown: str) -> None:
+        """What no operator blocked may be blocked by a feed."""
+        network = blocklist.parse_prefix(shown)
+        feeds = sorted({feed for feed, _, _ in self._engine.blocks.listed.touching(network)})
+        if feeds:
+            raise CdnctlError(
+                f"{shown} is not blocked by an operator, but by feed {', '.join(feeds)}",
+                f"`cdnctl allow {shown}` lets it in whatever feeds say",
+            )
 
     # -- steering --
 

@@ -229,7 +229,8 @@ class Engine:
             self.tell("warning", warning, "warning")
 
     def _put_blocks(self) -> None:
-        self.blocks.load(self.state.blocks)
+        keep = any(feed.kind == "blocks" for feed in self.config.feeds)
+        self.blocks.load(self.state.blocks, keep=keep)
         self.state.blocks = []  # from here on the list holds
 
     def _settle_state(self) -> None:
@@ -367,10 +368,10 @@ class Engine:
             verdicts=verdicts,
             talkers=self.observer.talkers.top(20, self.observer.talker_names()),
             blocks=self.blocks.newest(FRAME_BLOCKS),
-            blocks_wanted=len(self.blocks.wanted),
+            blocks_wanted=len(self.blocks.wanted) + sum(self.blocks.listed.by_feed().values()),
             blocks_enforced=self.blocks.enforced,
-            blocks_by_source=dict(self.blocks.wanted.by_source),
-            block_prefixes=self.blocks.wanted.prefix_count,
+            blocks_by_source={**self.blocks.wanted.by_source, **self.blocks.listed.by_feed()},
+            block_prefixes=self.blocks.prefix_count(),
             customers=customers[:FRAME_CUSTOMERS],
             customers_total=len(customers),
             allowed=len(self.state.allowed),

@@ -169,6 +169,7 @@ class Reloading:
             if new and new.move:
                 new.move.refresh()
                 engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
+                engine.blocks.listed = before.blocks.listed
                 engine.blocks.load(wanted)
             engine.attachment.follow(config, new.program if new else engine.program)
             engine.put_config()

@@ -7,12 +7,14 @@ the edge to serve.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from cdnctl.config import Config, ProbeConfig
 from cdnctl.engine.expansion import host_names
+from cdnctl.engine.feeding import Feeding
 from cdnctl.engine.names import DISCOVERY, Found
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
@@ -42,7 +44,10 @@ class Scouts:
         """All of them, until it is cancelled."""
         self._changed = asyncio.Event()
         self._prober = Prober(self._heard)
-        parts: dict[str, Callable[[], Awaitable[None]]] = {"names of endpoints": self._follow_names}
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "names of endpoints": self._follow_names,
+            "feeds": self._follow_feeds,
+        }
         tasks = [asyncio.create_task(self._keep(what, run)) for what, run in parts.items()]
         try:
             self.follow()
@@ -61,7 +66,8 @@ class Scouts:
         targets = self._targets()
         self._engine.planning.wellness.follow(targets)
         self._prober.follow(targets)
-        self._changed.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()  # whoever waits has this one
 
     async def _keep(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -77,12 +83,10 @@ class Scouts:
 
     async def wait(self, seconds: float) -> None:
         """So long, or until the configuration has changed."""
-        self._changed.clear()
-        try:
+        changed = self._changed
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, LONGEST_S)):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+                await changed.wait()
 
     # -- probes -------------------------------------------------------------------------------------
 
@@ -98,7 +102,7 @@ class Scouts:
                 if wanted is None or cdn.mode == "pass":
                     continue
                 probe = probe_of(wanted, engine.config, names.get(endpoint.address, ""))
-                found[endpoint.address] = Target(endpoint.host, endpoint.port, probe)
+                found[endpoint.address] = Target(endpoint.host, wanted.port or endpoint.port, probe)
                 self._cdn_of[endpoint.address] = cdn.name
         return found
 
@@ -115,6 +119,14 @@ class Scouts:
     def _targets_probe(self, key: str) -> Probe | None:
         target = self._prober.target(key) if self._prober else None
         return target.probe if target and key in self._cdn_of else None
+
+    # -- feeds --------------------------------------------------------------------------------------
+
+    async def _follow_feeds(self) -> None:
+        feeding = Feeding(self._engine)
+        while True:
+            feeding.follow(self._engine.config)
+            await self.wait(await feeding.look())
 
     # -- names --------------------------------------------------------------------------------------
 

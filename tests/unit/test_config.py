@@ -103,7 +103,7 @@ def test_the_example_is_right_and_names_every_key() -> None:
     assert (read.limits, read.reflex) == (config.Limits(), config.Reflex())
     assert read.quota.busy_pps == config.Quota().busy_pps
     assert read.planner == config.PlannerConfig()
-    assert replace(read.cdns[0].probe, kind="tcp", host=None, path="/", header=None, body="") == (
+    assert replace(read.cdns[0].probe, kind="tcp", port=None, host=None, path="/", header=None, body="") == (
         config.ProbeConfig(kind="tcp")
     )
     fresh = config.CdnConfig(name="x", endpoints=(config.EndpointConfig(address="192.0.2.1:1"),))
