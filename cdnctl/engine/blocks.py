@@ -56,7 +56,7 @@ class Blocks:
         """How the kernel's tables differ from what is wanted."""
         return self._kernel.differences(self.wanted.kernel_view(), self._listed())
 
-    def list(self, feed: str, groups: Groups) -> Edit:
+    def enlist(self, feed: str, groups: Groups) -> Edit:
         """Have a feed want exactly these. Raises OSError; then it wants what it wanted, as far as the kernel
         lets us."""
         before = self.listed.of(feed)

@@ -66,13 +66,15 @@ def with_addresses(config: Config, addresses: Addresses) -> Config:
         return config
     ours = {*config.edge.snat, *(service.vip for service in config.services)}
     taken = {endpoint.address for cdn in config.cdns for endpoint in cdn.endpoints}
-    cdns = []
+    cdns, room = [], config.limits.endpoints - config.endpoint_count()
     for cdn in config.cdns:
         found = []
         for endpoint in _named(config, cdn, addresses):
-            if endpoint.host not in ours and endpoint.address not in taken:
+            takes = max(1, len(config.protocols_of(cdn, endpoint)))
+            if endpoint.host not in ours and endpoint.address not in taken and takes <= room:
                 taken.add(endpoint.address)
                 found.append(endpoint)
+                room -= takes  # more than there is room for are of no use, and would keep it from starting
         cdns.append(replace(cdn, endpoints=(*cdn.endpoints, *found)))
     expanded = replace(config, cdns=tuple(cdns))
     for service in expanded.services:

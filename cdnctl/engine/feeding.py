@@ -103,13 +103,13 @@ class Feeding:
         wanted = {feed.name: feed for feed in config.feeds}
         for name, feed in list(self._feeds.items()):
             if name not in wanted or wanted[name].kind != feed.config.kind:
-                self._engine.blocks.list(name, {})
+                self._engine.blocks.enlist(name, {})
                 del self._feeds[name]
                 with contextlib.suppress(OSError):
                     self._store.forget(name)
                 self._tell(f"feed {name} is gone, and what it alone brought", "notice")
         for name in self._engine.blocks.listed.by_feed().keys() - wanted.keys():
-            self._engine.blocks.list(name, {})  # a former agent of ours, or a former self, knew it
+            self._engine.blocks.enlist(name, {})  # a former agent of ours, or a former self, knew it
         for name, config_of in wanted.items():
             known = self._feeds.setdefault(name, Feed(config_of))
             if known.config != config_of:
@@ -204,7 +204,7 @@ class Feeding:
                     f"it has {brings:,} prefixes, and the block list has room for {max(0, room):,}",
                     "raise [limits] block_entries, or leave a feed out",
                 )
-            engine.blocks.list(config.name, found.groups)
+            engine.blocks.enlist(config.name, found.groups)
         feed.good = found
         if was_kept:
             return

@@ -112,8 +112,7 @@ class Scouts:
             return
         try:
             self._engine.planning.hear(key, self._cdn_of[key], probe, result, health)
-        except (CdnctlError, OSError) as error:
-            # The next round of the planner tries again.
+        except Exception as error:  # the next round of the planner tries again; probes go on
             log.warning("what probes of %s say could not be put into force at once: %s", key, error)
 
     def _targets_probe(self, key: str) -> Probe | None:

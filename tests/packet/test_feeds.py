@@ -52,7 +52,7 @@ def feeds(engine: Engine, tmp_path: Path) -> Iterator[Feeds]:
     before = engine.config
     yield Feeds(engine, tmp_path)
     for name in list(engine.blocks.listed.by_feed()):
-        engine.blocks.list(name, {})
+        engine.blocks.enlist(name, {})
     engine.config = before
 
 
