@@ -95,8 +95,9 @@ def test_a_peak_is_seen_coming(weeks: Path) -> None:
 
 def test_traffic_that_nobody_expected_is_an_event(weeks: Path) -> None:
     book, at_s = restored(weeks), MONDAY_S + 3 * WEEK * SLOT_S
-    assert play(book, at_s, DAY // 4) == []
-    told = play(book, at_s + DAY // 4 * SLOT_S, 4, factor=3.0)
+    play(book, at_s, DAY // 4)
+    assert play(book, at_s + DAY // 4 * SLOT_S, DAY // 4) == [], "an ordinary morning"
+    told = play(book, at_s + DAY // 2 * SLOT_S, 4, factor=3.0)
     assert any(text.startswith(f"{EDGE} has more traffic") for text in told)
 
 
