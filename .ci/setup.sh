@@ -111,6 +111,13 @@ make_environment() {
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --editable ".$extras"
 }
 
+# Who works in several checkouts may have linked one .venv into all: pip would have it run this one's code.
+refuse_linked() {
+	echo "setup: .venv is a link to $(readlink -f .venv), another checkout's: it is left alone." >&2
+	echo "  Set that one up there (make setup), or remove the link for a .venv of this checkout's own." >&2
+	exit 1
+}
+
 # Developers' .venv serves an edge, too; an edge's is not enough for developers.
 is_set_up() {
 	[[ -x .venv/bin/cdnctl && -e $stamp ]] || return
@@ -128,7 +135,10 @@ mapfile -t missing < <(
 if ((${#missing[@]})); then
 	install_packages "${missing[@]}"
 fi
-if ! is_set_up; then
+if [[ -L .venv ]]; then
+	[[ -x .venv/bin/cdnctl ]] || refuse_linked
+	echo "setup: .venv is a link, and left as it is" >&2
+elif ! is_set_up; then
 	rm -f "$stamp"
 	make_environment
 	[[ $purpose != edge ]] || printf 'edge ' >"$stamp"

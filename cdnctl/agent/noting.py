@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cdnctl.agent import logs
 from cdnctl.engine.journal import Journal
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Actor, AnyCommand, Change, Diff, Event, Outcome, Record, StopRecording
+from cdnctl.model import Actor, AnyCommand, Change, Diff, Event, ListPart, Outcome, Record, StopRecording
 from cdnctl.model.lines import command_line
 from cdnctl.paths import journal_path
 
@@ -67,7 +67,7 @@ def journaled(edge: str, command: Record | StopRecording, actor: Actor, outcome:
 
 def noted(command: AnyCommand, actor: Actor, outcome: Outcome) -> Outcome:
     """In the log, if it was to change something."""
-    if isinstance(command, Change):
+    if isinstance(command, Change) and not (isinstance(command, ListPart) and outcome.ok):
         done = "planned" if command.dry_run else "done"
         said = logs.fields(
             user=actor.user,

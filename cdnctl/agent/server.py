@@ -35,22 +35,22 @@ from cdnctl.model import (
     AnyCommand,
     AnyQuery,
     Change,
+    Diff,
     Frame,
     GetFrame,
     GetHistory,
     GetMetrics,
+    Lasting,
     Mark,
     Note,
     Outcome,
     PacketFilter,
     Record,
     Reload,
-    Revert,
     Sampled,
     Severity,
     Stop,
     StopRecording,
-    Undo,
     Watcher,
     Who,
 )
@@ -79,7 +79,9 @@ class Engine(Protocol):
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome: ...
 
-    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome: ...
+    async def reload(self, command: Lasting, actor: Actor) -> Outcome: ...
+
+    async def diff(self, command: Diff) -> Outcome: ...
 
     def sampled(self, wanted: PacketFilter) -> Sampled: ...
 
@@ -113,6 +115,7 @@ class Server:
         self._rates = Rates()
         self._outcomes = Outcomes()
         self._reloads: set[asyncio.Task[Outcome]] = set()
+        self._one_diff = asyncio.Lock()
         self._frame_trouble = ""
         self._exporter = Exporter(self.metrics)
         self._newest: Frame | None = None
@@ -162,7 +165,7 @@ class Server:
         if first is None and (refusal := noting.refusal(command, actor)):
             # Not kept: it may be long, and asked again it is refused again.
             return noting.noted(command, actor, Outcome(ok=False, text=refusal))
-        if first is None and isinstance(command, Reload | Revert | Undo):
+        if first is None and isinstance(command, Lasting):
             first = self._outcomes.keep(key, command, self._start_reload(command, actor))
         elif first is None:
             first = self._outcomes.keep(key, command, self.execute(command, actor))
@@ -176,11 +179,23 @@ class Server:
             found = await self.metrics()
             text = "" if found else "no frame has been taken yet; ask again in a second"
             return Outcome(ok=found is not None, text=text, metrics=found[1].decode() if found else None)
+        if isinstance(query, Diff):
+            return await self._diff(query, actor)
         began_s = time.monotonic()
         try:
             return self._look(query, actor)
         finally:
             rate.spent(time.monotonic() - began_s)
+
+    async def _diff(self, query: Diff, actor: Actor) -> Outcome:
+        """One at a time: each has a thread, and a copy of the list."""
+        if refusal := noting.refusal(query, actor):
+            return Outcome(ok=False, text=refusal)
+        async with self._one_diff:
+            try:
+                return await self._engine.diff(query)
+            except Exception as error:
+                return noting.failure(error, query, actor)
 
     def _look(self, query: AnyQuery, actor: Actor) -> Outcome:
         if isinstance(query, GetFrame):
@@ -228,13 +243,13 @@ class Server:
         """An event in the next frame."""
         self._engine.execute(Note(text=text, severity=severity), actor)
 
-    def _start_reload(self, command: Reload | Revert | Undo, actor: Actor) -> asyncio.Task[Outcome]:
+    def _start_reload(self, command: Lasting, actor: Actor) -> asyncio.Task[Outcome]:
         task = asyncio.get_running_loop().create_task(self._reload(command, actor))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
         return task
 
-    async def _reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
+    async def _reload(self, command: Lasting, actor: Actor) -> Outcome:
         if refusal := noting.refusal(command, actor):
             return noting.noted(command, actor, Outcome(ok=False, text=refusal))
         if not command.dry_run:

@@ -12,10 +12,12 @@ from msgspec import Struct, field
 
 from cdnctl.agent.edge import config_of, edge_of_config, named_edge
 from cdnctl.cli import show
+from cdnctl.cli.held_back import held_back
 from cdnctl.config import Config, ConfigError, Problem, cost, load, memory, notes, ports, slots
 from cdnctl.datapath import holders, host
 from cdnctl.datapath.standing import Standing, standing
 from cdnctl.errors import CdnctlError
+from cdnctl.model import HeldBack
 
 _TCP_HEADERS = {4: 40, 6: 60}
 """Bytes of a packet that are not of its segment."""
@@ -31,6 +33,8 @@ class Report(Struct, kw_only=True):
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What is right as it stands, and cuts the operator off."""
+    held_back: HeldBack | None = None
+    """Another text than the file's is in force, or would be after a start."""
     memory_bytes: dict[str, int] = field(default_factory=dict)
     snat_sum: str = ""
     """How many flows each endpoint, and all together, can have at once, as arithmetic."""
@@ -81,6 +85,7 @@ def examine(file: Path, unseen: str = "") -> Report:
         memory_bytes=memory(config),
         snat_sum=_snat_sum(config),
         standing=standing(config),
+        held_back=held_back(config.edge.name, file),
     )
 
 

@@ -38,6 +38,14 @@ from cdnctl.model import (
 )
 
 
+def _block(options: argparse.Namespace) -> AnyChange:
+    if (options.prefix is None) == (options.file is None):
+        raise UsageError("block what?", "give a PREFIX, or --file FILE with one a line")
+    if options.file is not None:
+        raise UsageError("a file is read by the shell's `cdnctl block --file`", "in the console: 5, then i")
+    return BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s)
+
+
 def _weights(options: argparse.Namespace) -> AnyChange:
     weights = dict(options.weights)
     if len(weights) < len(options.weights):
@@ -89,7 +97,7 @@ def _planner(options: argparse.Namespace) -> AnyChange:
 
 
 _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
-    "block": lambda options: BlockPrefix(prefix=options.prefix, lifetime_s=options.lifetime_s),
+    "block": _block,
     "unblock": lambda options: Unblock(prefix=options.prefix),
     "weight": _weights,
     "drain": lambda options: Drain(cdn=options.cdn),

@@ -19,6 +19,7 @@ from cdnctl.agent import process
 from cdnctl.agent.edge import config_of, edge_of_config, guess_edge, named_edge
 from cdnctl.cli import show
 from cdnctl.cli.grid import print_rows
+from cdnctl.cli.held_back import held_back
 from cdnctl.errors import AgentRefused, AgentSilent, AgentUnreachable, NotPermitted, UsageError, sudo_line
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def examine(options: argparse.Namespace) -> Report:
         findings.append(doctor.Finding("ok", "configuration", f"{file} is in order"))
     there = _go_there(options, edge)
     answers, silence, barred = _agent(edge) if edge else (False, "", "")
+    if config and (held := held_back(edge, file, asks=answers and not barred)):
+        findings.append(doctor.Finding("warn", "configuration", held.text, held.remedy))
     box = inspect.look(edge, config, agent=answers, elsewhere=there.unseen)
     where = elsewhere.shown(there.moved_to) if there.moved_to else ""
     judged = doctor.judge(replace(box, silence=silence, where=where), config)

@@ -1,45 +1,47 @@
-"""`cdnctl journal`: who changed what, when and why; read from the file, so no agent is needed."""
+"""`cdnctl journal`: who changed what, when and why; of the agent, or of the file where there is none."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from cdnctl import paths
 from cdnctl.agent.edge import guess_edge
 from cdnctl.cli import show
-from cdnctl.engine.journal import Journal
-from cdnctl.errors import CdnctlError, NotPermitted, sudo_line
+from cdnctl.cli.journal_lines import Lines
 from cdnctl.model import JournalEntry
 
-_LOOK_S = 0.25
-"""A follower looks this often whether something was added."""
+_CLOCK_SET_BACK_NS = 3_600_000_000_000
+"""A line may be dated so much after the one that follows it: a clock is set."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the lines that are asked for; with `-f` also those that come."""
-    edge = guess_edge(options.edge)
-    journal = Journal(paths.journal_path(edge))
-    _require_readable(journal.path, edge, follow=options.follow)
-    tail = journal.tail()
-    chosen: Iterable[JournalEntry] = (entry for entry in next(tail) if wanted(entry, options))
-    if options.count is not None:
-        chosen = deque(chosen, options.count)
-    if options.json:
-        for entry in chosen:
-            show.print_json(entry)
-    else:
-        _table(list(chosen), follow=options.follow)
-    if options.follow:
-        _follow(tail, options)
+    with Lines(guess_edge(options.edge), follow=options.follow) as lines:
+        chosen = _chosen(lines.newest_first(), options)
+        if options.json:
+            for entry in chosen:
+                show.print_json(entry)
+        else:
+            _table(chosen, follow=options.follow)
+        if options.follow:
+            _follow(lines.following(), options)
     return 0
+
+
+def _chosen(newest_first: Iterator[JournalEntry], options: argparse.Namespace) -> list[JournalEntry]:
+    """Those that are asked for, the oldest first; of what is older no more is looked at than must be."""
+    found = list[JournalEntry]()
+    for entry in newest_first:
+        if options.since is not None and _at_ns(entry) < options.since - _CLOCK_SET_BACK_NS:
+            break
+        if wanted(entry, options):
+            found.append(entry)
+        if options.count is not None and len(found) >= options.count:
+            break
+    return found[::-1]
 
 
 def wanted(entry: JournalEntry, options: argparse.Namespace) -> bool:
@@ -79,28 +81,12 @@ def _at_ns(entry: JournalEntry) -> int:
         return 0
 
 
-def _require_readable(path: Path, edge: str, *, follow: bool) -> None:
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except FileNotFoundError:
-        if not follow:
-            raise CdnctlError(
-                f"edge {edge} has no journal yet: {path} is not there",
-                "the first change makes it; CDNCTL_STATE_DIR says where, if not in /var/lib/cdnctl",
-            ) from None
-    except PermissionError:
-        raise NotPermitted(f"{path}: this user may not read it", sudo_line()) from None
-    except OSError as error:
-        raise CdnctlError(f"{path}: {error.strerror}", "see that it is a file that can be read") from None
-
-
 def _follow(tail: Iterator[list[JournalEntry]], options: argparse.Namespace) -> None:
     for entries in tail:
         for entry in entries:
             if wanted(entry, options):
                 show.print_json(entry) if options.json else _print(entry)
         sys.stdout.flush()
-        time.sleep(_LOOK_S)
 
 
 def _table(entries: list[JournalEntry], *, follow: bool) -> None:

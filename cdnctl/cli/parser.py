@@ -236,7 +236,15 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     status.add_argument("-w", "--watch", action="store_true", help="again at each new frame, until Ctrl-C")
 
     block = change("block", "drop everything from an address or prefix", verbs.block)
-    block.add_argument("prefix", metavar="PREFIX", help="as 198.51.100.7, 198.51.100.0/24 or 2001:db8::/48")
+    block.add_argument(
+        "prefix", nargs="?", metavar="PREFIX", help="as 198.51.100.7, 198.51.100.0/24 or 2001:db8::/48"
+    )
+    block.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="instead: all of a file with a prefix a line, as one change; # and ; begin comments",
+    )
     block.add_argument(
         "--for",
         dest="lifetime_s",

@@ -246,6 +246,8 @@ def check(report: Report) -> None:
             print(f"  {problem}")
     else:
         print(f"{report.file}: edge {report.edge} is in order")
+    if report.held_back:
+        print(f"  warning: {report.held_back.text}; {report.held_back.remedy}")
     for warning in report.warnings:
         print(f"  warning: {warning}")
     for note in report.notes:
@@ -298,6 +300,9 @@ def _headline(out: Console, picture: Frame) -> None:
         if waiting.trouble:
             what = f"CANNOT REVERT `{f.clean(waiting.cli)}`: {f.clean(waiting.trouble)}"
         out.print(Text(f"{what}; `cdnctl confirm` keeps it, `cdnctl revert` takes it back", "bold yellow"))
+    if picture.held_back is not None:
+        held = picture.held_back
+        out.print(Text(f"HELD BACK: {f.clean(held.text, 400)}; {f.clean(held.remedy)}", "bold yellow"))
     totals = picture.totals
     out.print(
         Text(

@@ -43,11 +43,18 @@ def confirming(options: argparse.Namespace, command: _Change, plan: Callable[[],
     if planned is None or not (planned.ok and planned.risk):
         return command
     print(
-        f"{planned.text}: {planned.risk}. It reverts by itself in {CONFIRM_S:.0f} s unless"
+        f"{_with_risk(planned)}. It reverts by itself in {CONFIRM_S:.0f} s unless"
         " `cdnctl confirm` comes before (--confirm says otherwise, --yes makes it stay).",
         file=sys.stderr,
     )
     return msgspec.structs.replace(command, confirm_s=CONFIRM_S, expect=planned.state_version)
+
+
+def _with_risk(planned: Outcome) -> str:
+    """What would be done, and why that is risky; often the same figure says both, and is said once."""
+    first = planned.text.split("\n")[0]
+    said = planned.risk.removeprefix("it ")
+    return first if said in first else f"{first}: {planned.risk}"
 
 
 def change(options: argparse.Namespace, command: AnyChange, timeout_s: float | None = None) -> int:

@@ -125,7 +125,11 @@ def reload(options: argparse.Namespace) -> int:
 
 
 def block(options: argparse.Namespace) -> int:
-    """Block a prefix."""
+    """Block a prefix, or all of a file."""
+    if options.file is not None and options.prefix is None:
+        from cdnctl.cli.block_list import run
+
+        return run(options)
     return taking_back.change(options, change_of(options))
 
 

@@ -84,6 +84,10 @@ class _Cells:
             counts[cell] += 1
             words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
 
+    def mark(self, cells: Iterable[int], bit: int) -> None:
+        for cell in cells:
+            self.words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
+
     def add_all(self, cells: Iterable[int], bit: int, words: memoryview[int]) -> None:
         """The same for a great many, of which there are none yet."""
         self._counts[bit] = counts = Counter(cells)
@@ -155,6 +159,27 @@ class Hints:
         """Mark what the prefix touches."""
         if self._count(key, self._ip4.words, self._ip6.words):
             self._wide_count.put(abi.key(0), _COUNT.pack(self._wide))
+
+    def add_many(self, addresses: Iterable[int], keys: Iterable[bytes]) -> None:
+        """Mark what many touch: single IPv4 addresses as numbers, all else by keys."""
+        self._ip4.add((address >> _BELOW for address in addresses), abi.BLOCK_EXACT, self._ip4.words)
+        for key in keys:
+            self.add(key)
+
+    def set_again(self, key: bytes) -> None:
+        """Mark what a prefix touches that is counted already."""
+        length, address = _COUNT.unpack_from(key)[0], key[4:]
+        bit = abi.BLOCK_EXACT if length == _ADDRESS else abi.BLOCK_PREFIX
+        if not _is_ipv4(address, length):
+            if length >= _SITE:
+                self._ip6.mark((cell6(address),), bit)
+            else:
+                self._wide_count.put(abi.key(0), _COUNT.pack(self._wide))
+        elif length <= _WHOLE_WORDS:
+            for word in _words4(address, length):
+                self._ip4.words[word] |= _EVERY_PREFIX_BIT
+        else:
+            self._ip4.mark(_cells4(address, length), bit)
 
     def remove(self, key: bytes) -> None:
         """Clear what nothing else touches."""

@@ -29,6 +29,7 @@ from cdnctl.model import (
     Arm,
     Attach,
     Block,
+    BlockList,
     BlockPrefix,
     Bypass,
     Change,
@@ -39,7 +40,9 @@ from cdnctl.model import (
     Disarm,
     Drain,
     GetState,
+    Lasting,
     ListCustomers,
+    ListPart,
     Mark,
     Note,
     Outcome,
@@ -59,6 +62,8 @@ from cdnctl.model.lines import command_line, duration
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
 
+_BESIDE = Note | Mark | ListPart
+"""Changes of nothing that the journal is about."""
 _LONGEST_LIFETIME_S = 366 * 86400.0
 _LONGEST_TEXT = 500
 
@@ -72,9 +77,11 @@ class Changes:
         self._reloading = Reloading(engine)
         customers, switches = CustomerChanges(engine), Switches(engine)
         back, drift = TakingBack(engine, self.transactions), Drift(engine)
-        self._back = back
+        self._back, self._drift = back, drift
         self._do: dict[type[Any], Callable[[Any], Outcome | Planned]] = {
             BlockPrefix: self._block,
+            ListPart: lambda command: engine.lists.take(command),
+            BlockList: lambda command: engine.lists.plan(command),
             Unblock: self._unblock,
             SetWeights: self._weights,
             Drain: lambda command: self._drain(command, True),
@@ -110,7 +117,7 @@ class Changes:
         before = self._picture()
         try:
             _check_reason(command)
-            if isinstance(command, Change) and not isinstance(command, Stop | Note | Mark):
+            if isinstance(command, Change) and not isinstance(command, Stop | _BESIDE):
                 self._engine.attachment.check_loaded()
             found = run(command)
             if isinstance(found, Planned):
@@ -120,7 +127,7 @@ class Changes:
             outcome = found if isinstance(found, Outcome) else self._carry_out(command, actor, found)
         except (CdnctlError, ValueError, OSError) as error:
             outcome = _refusal(error)
-        if not isinstance(command, Change) or command.dry_run or isinstance(command, Note | Mark):
+        if not isinstance(command, Change) or command.dry_run or isinstance(command, _BESIDE):
             return outcome
         return self._record(command, actor, self._idle(command, outcome), before)
 
@@ -129,11 +136,7 @@ class Changes:
         if command.dry_run:
             return planned.preview(self._engine.state.revision)
         outcome = self.transactions.apply(command, actor, command_line(command), planned)
-        waiting = self.transactions.pending
-        if command.confirm_s and waiting is not None and self.transactions.record is waiting:
-            text = f"{outcome.text}; reverts in {duration(command.confirm_s)} unless `cdnctl confirm` comes"
-            outcome = msgspec.structs.replace(outcome, text=text)
-        return outcome
+        return self.transactions.told(command, outcome)
 
     def _idle(self, command: Change, outcome: Outcome) -> Outcome:
         """With a warning when what was done has no effect for now."""
@@ -148,12 +151,24 @@ class Changes:
         with self._reloading.alone():
             return self._reloading.adopt_addresses()
 
-    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
-        """The same for commands that may take their time: those that put a configuration into force."""
+    async def diff(self, command: Diff) -> Outcome:
+        """What the kernel holds otherwise; a thread looks."""
+        try:
+            return await self._drift.diff_aside(command)
+        except (CdnctlError, ValueError, OSError) as error:
+            return _refusal(error)
+
+    async def reload(self, command: Lasting, actor: Actor) -> Outcome:
+        """The same for commands that may take their time: those that put a configuration into force, or look
+        at all that the kernel holds."""
         before = self._picture()
         try:
             _check_reason(command)
             self._engine.attachment.check_loaded()
+            if isinstance(command, Repair):
+                with self._reloading.alone():
+                    outcome = await self._drift.repair_aside(command)
+                return outcome if command.dry_run else self._record(command, actor, outcome, before)
             planned = None
             if not isinstance(command, Reload):
                 planned = (
@@ -182,10 +197,13 @@ class Changes:
         )
         if isinstance(command, Undo):
             planned = replace(planned, risk=wanted.risk or planned.risk)
+        planned = replace(planned, bears_on=wanted.bears_on)
         if command.dry_run:
             preview = planned.preview(self._engine.state.revision)
             return msgspec.structs.replace(preview, changed=wanted.found)
         new = await self._reloading.prepare(wanted)
+        values = {what: value for what, value in planned.after.items() if what != objects.CONFIG}
+        planned = replace(planned, after={**planned.after, **self._reloading.overlays(wanted, values)})
         try:
             record = self.transactions.begin(command, actor, command_line(command), planned)
         except BaseException:
@@ -196,7 +214,7 @@ class Changes:
         try:
             if record and record.confirm_s:
                 self._engine.store.pending.write(record)
-            outcome = self._reloading.apply(wanted, new)
+            outcome = self._reloading.apply(wanted, new, values)
         except BaseException:
             self.transactions.abandon()
             raise
@@ -213,12 +231,13 @@ class Changes:
             warnings = self.transactions.store(record, despite_disk=True, unheld=unheld)
         else:
             warnings = [unheld] if unheld else []
-        return msgspec.structs.replace(
+        outcome = msgspec.structs.replace(
             outcome,
             text=outcome.text if back is None else planned.done(),
             warnings=[*outcome.warnings, *(planned.warnings if back else ()), *warnings],
             state_version=self._engine.state.revision,
         )
+        return self.transactions.told(command, outcome)
 
     def _record(self, command: AnyCommand, actor: Actor, outcome: Outcome, before: Any) -> Outcome:
         if self.transactions.is_old_news(actor, outcome):

@@ -7,13 +7,14 @@ not looked at is taken to be like what was.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.flows import FlowCount, Life, scaled
 from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.tables import Tables
+from cdnctl.defence import codes
 from cdnctl.defence.blocklist import Network, covers, parse_prefix
 from cdnctl.model import Talker
 
@@ -22,6 +23,8 @@ BOUND_S = 0.008
 MANY_FLOWS = 1_000
 MOST = 0.5
 """Of new flows: what moves more of them is risky."""
+_WHOLE = abi.key(128)
+"""How the trie's key of a single address begins."""
 _LOOKS = 64
 """Flows looked at between two looks at the clock."""
 
@@ -45,6 +48,34 @@ def matched(tables: Tables, talkers: list[Talker], network: Network, open_flows:
     flows = _flows_of(under_way, tables.reverse, network)
     inside = (each.pps for each in talkers if covers(network, parse_talker(each.prefix)))
     return Matched(flows, sum(inside), int(flows) / max(open_flows, int(flows), 1))
+
+
+def matched_list(tables: Tables, talkers: list[Talker], listed: Collection[int], open_flows: int) -> Matched:
+    """The same of all prefixes of a list, by their codes."""
+    settings, within = tables.settings, set(listed)
+
+    def is_in(network: Network) -> bool:
+        code = codes.of_network(network)
+        return code in within or any(wider in within for wider in codes.around(code))
+
+    live = looked = seen = 0
+    at, size, began = abi.FlowKey.client.offset, abi.FlowKey.client.size, time.monotonic()
+    for table, idle_s in (tables.established, settings.established_s), (tables.datagrams, settings.udp_s):
+        life, row, width = Life(tables.reverse, idle_s), table.info.key_size, table.info.value_size
+        for count, keys, values in table.batches():
+            seen += count
+            for number in range(count):
+                if looked % _LOOKS == 0 and time.monotonic() - began > BOUND_S:
+                    break
+                looked += 1
+                client = keys[number * row + at : number * row + at + size]
+                if is_in(abi.network(_WHOLE + client)):
+                    live += life.of(values[number * width : (number + 1) * width])
+            if time.monotonic() - began > BOUND_S:
+                break
+    flows = FlowCount(scaled(live, looked, seen), about=looked < seen)
+    pps = sum(each.pps for each in talkers if is_in(parse_talker(each.prefix)))
+    return Matched(flows, pps, int(flows) / max(open_flows, int(flows), 1))
 
 
 def parse_talker(prefix: str) -> Network:

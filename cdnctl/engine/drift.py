@@ -5,13 +5,16 @@ Both directions are looked at: what is wanted and not there, and what is there a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cdnctl.config import CLASSES
 from cdnctl.datapath import abi
+from cdnctl.datapath.blocks import Differences
 from cdnctl.defence.blocklist import show_prefix
 from cdnctl.engine import clients, objects, steering
 from cdnctl.model import Diff, Difference, Outcome, Repair
@@ -32,51 +35,68 @@ class Drift:
 
     def diff(self, _command: Diff) -> Outcome:
         """All differences."""
-        found = self.look()
-        text = f"{len(found)} differences" if len(found) > 1 else "1 difference" if found else "no difference"
-        return Outcome(ok=True, text=text, differences=found, state_version=self._engine.state.revision)
+        return self._told(self.look(self._engine.blocks.differences()))
+
+    async def diff_aside(self, _command: Diff) -> Outcome:
+        """The same, while frames and commands go on: a million blocks are compared by a thread."""
+        return self._told(self.look(await self._blocks_aside()))
 
     def repair(self, command: Repair) -> Outcome:
         """Make the kernel as it is wanted; what was different before."""
-        engine, found = self._engine, self.look()
-        if not found:
-            said = "nothing is to be repaired: the kernel holds what is wanted"
-            return Outcome(ok=True, text=said, differences=[])
-        words = (
-            f"{len(found)} difference{'s' if len(found) > 1 else ''}, as `{found[0].what} {found[0].name}`"
-        )
-        if command.dry_run:
-            return Outcome(ok=True, text=f"would repair {words}", differences=found)
+        blocks = self._engine.blocks.differences()
+        found = self.look(blocks)
+        if command.dry_run or not found:
+            return _planned(found)
+        for _ in self._mend(blocks):
+            pass
+        return self._repaired(found, self._engine.blocks.differences())
+
+    async def repair_aside(self, command: Repair) -> Outcome:
+        """The same, a step at a time."""
+        blocks = await self._blocks_aside()
+        found = self.look(blocks)
+        if command.dry_run or not found:
+            return _planned(found)
+        for _ in self._mend(blocks):
+            await asyncio.sleep(0)
+        return self._repaired(found, await self._blocks_aside())
+
+    def _mend(self, blocks: Differences) -> Iterator[None]:
+        engine = self._engine
         objects.put(engine, {objects.switch(name): wanted for name, wanted in _switches(engine)})
         engine.tables.choice.reread()
-        engine.blocks.reload()
+        yield from engine.blocks.mend(blocks)
         engine.put_config()
         if not engine.state.detached:
             engine.attach_all()
+
+    def _repaired(self, found: list[Difference], blocks: Differences) -> Outcome:
         applied_ns = time.monotonic_ns()
-        left = self.look()
-        warnings = [f"{each.what} {each.name} is {each.found} still, not {each.wanted}" for each in left]
+        left = self.look(blocks)
         return Outcome(
             ok=True,
-            text=f"repaired {words}",
+            text=f"repaired {_counted(found)}",
             applied_monotonic_ns=applied_ns,
             differences=found,
-            warnings=warnings,
+            warnings=[f"{each.what} {each.name} is {each.found} still, not {each.wanted}" for each in left],
         )
 
-    def look(self) -> list[Difference]:
-        """All there are, those that matter most first."""
-        parts = (
-            self._of_switches,
-            self._of_interfaces,
-            self._of_endpoints,
-            self._of_services,
-            self._of_blocks,
-            self._of_limits,
-            self._of_clients,
-            self._of_neighbours,
-        )
-        return [each for part in parts for each in _few(list(part()))]
+    async def _blocks_aside(self) -> Differences:
+        blocks = self._engine.blocks
+        found = await asyncio.to_thread(blocks.differences, blocks.wanted.held())
+        return blocks.still(found)
+
+    def _told(self, found: list[Difference]) -> Outcome:
+        text = f"{len(found)} differences" if len(found) > 1 else "1 difference" if found else "no difference"
+        return Outcome(ok=True, text=text, differences=found, state_version=self._engine.state.revision)
+
+    def look(self, blocks: Differences) -> list[Difference]:
+        """All there are, `blocks` among them, those that matter most first."""
+        before = self._of_switches, self._of_interfaces, self._of_endpoints, self._of_services
+        after = self._of_limits, self._of_clients, self._of_neighbours
+        found = [each for part in before for each in _few(list(part()))]
+        found += _of_blocks(blocks)
+        return found + [each for part in after for each in _few(list(part()))]
 
     def _of_switches(self) -> Iterator[Difference]:
         for name, wanted in _switches(self._engine):
@@ -138,16 +158,6 @@ class Drift:
         for key in known.keys() - wanted_keys:
             yield Difference(what="service", name=str(key), wanted=_NONE, found="reached by clients")
 
-    def _of_blocks(self) -> Iterator[Difference]:
-        missing, excess, otherwise = self._engine.blocks.differences()
-        for network in missing:
-            yield Difference(what="block", name=show_prefix(network), wanted="blocked", found="not enforced")
-        for network in excess:
-            yield Difference(what="block", name=show_prefix(network), wanted="not blocked", found="enforced")
-        for network in otherwise:
-            name = show_prefix(network)
-            yield Difference(what="block", name=name, wanted="blocked", found="enforced until another time")
-
     def _of_limits(self) -> Iterator[Difference]:
         engine = self._engine
         wanted = clients.kernel_limits(engine.config, engine.layout, engine.state.limits)
@@ -181,11 +191,43 @@ def _differ(what: str, name: str, wanted: str, found: str) -> Iterator[Differenc
         yield Difference(what=what, name=name, wanted=wanted, found=found)
 
 
+def _planned(found: list[Difference]) -> Outcome:
+    if not found:
+        said = "nothing is to be repaired: the kernel holds what is wanted"
+        return Outcome(ok=True, text=said, differences=[])
+    return Outcome(ok=True, text=f"would repair {_counted(found)}", differences=found)
+
+
+def _counted(found: list[Difference]) -> str:
+    many = "s" if len(found) > 1 else ""
+    return f"{len(found)} difference{many}, as `{found[0].what} {found[0].name}`"
+
+
+def _of_blocks(blocks: Differences) -> list[Difference]:
+    """No more of them are put into words than are shown: there may be a million."""
+    words = (
+        ("blocked", "not enforced"),
+        ("not blocked", "enforced"),
+        ("blocked", "enforced until another time"),
+    )
+    rows = (
+        Difference(what="block", name=show_prefix(network), wanted=wanted, found=found)
+        for networks, (wanted, found) in zip(blocks, words, strict=True)
+        for network in networks
+    )
+    return _shortened(list(islice(rows, SHOWN)), sum(map(len, blocks)))
+
+
 def _few(found: list[Difference]) -> list[Difference]:
-    if len(found) <= SHOWN:
+    return _shortened(found[:SHOWN], len(found))
+
+
+def _shortened(found: list[Difference], count: int) -> list[Difference]:
+    """With a line for those that are not shown."""
+    if count <= len(found):
         return found
-    more = f"and {len(found) - SHOWN} more"
-    return [*found[:SHOWN], Difference(what=found[0].what, name=more, wanted="", found="")]
+    more = f"and {count - SHOWN} more"
+    return [*found, Difference(what=found[0].what, name=more, wanted="", found="")]
 
 
 def _yes(said: object) -> str:

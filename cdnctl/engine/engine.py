@@ -41,6 +41,7 @@ from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
+from cdnctl.engine.lists import Lists
 from cdnctl.engine.names import Names, resolve_first
 from cdnctl.engine.nat_log import NatLog
 from cdnctl.engine.planning import Planning
@@ -58,14 +59,13 @@ from cdnctl.model import (
     Actor,
     AnyCommand,
     Customer,
+    Diff,
     Frame,
+    Lasting,
     MapFill,
     Outcome,
     PacketFilter,
-    Reload,
-    Revert,
     Sampled,
-    Undo,
 )
 from cdnctl.model import Collector as CollectorPicture
 from cdnctl.paths import journal_path, nat_log_path, state_dir
@@ -99,6 +99,8 @@ class Engine:
         self.attachment = Attachment(self.config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
+        self._held_back = held.Watch()
+        self.lists = Lists(self)
         self._nat_log = NatLog(nat_log_path(config.edge.name))
         self.planning = Planning(self)
         self.scouts = Scouts(self)
@@ -371,7 +373,7 @@ class Engine:
             blocks_wanted=len(self.blocks.wanted) + sum(self.blocks.listed.by_feed().values()),
             blocks_enforced=self.blocks.enforced,
             blocks_by_source={**self.blocks.wanted.by_source, **self.blocks.listed.by_feed()},
-            block_prefixes=self.blocks.prefix_count(),
+            block_prefixes=self.blocks.prefix_count,
             customers=customers[:FRAME_CUSTOMERS],
             customers_total=len(customers),
             allowed=len(self.state.allowed),
@@ -389,6 +391,9 @@ class Engine:
             state_version=self.state.revision,
             pending=self.transactions.picture(),
             planner=self.planning.picture(),
+            held_back=self._held_back.picture(
+                self.config.path, self.config.edge.name, self.config_in_force, self.transactions.pending
+            ),
             step=self.step,
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
@@ -498,6 +503,10 @@ class Engine:
         """Carry out one command. Whatever can be foreseen comes back as an Outcome that is not ok."""
         return self._changes.execute(command, actor)
 
-    async def reload(self, command: Reload | Revert | Undo, actor: Actor) -> Outcome:
-        """Put the configuration, or an earlier one, into force. Frames and commands go on meanwhile."""
+    async def reload(self, command: Lasting, actor: Actor) -> Outcome:
+        """The same for what may take its time. Frames and commands go on meanwhile."""
         return await self._changes.reload(command, actor)
+
+    async def diff(self, command: Diff) -> Outcome:
+        """All that the kernel holds otherwise. Frames and commands go on meanwhile."""
+        return await self._changes.diff(command)

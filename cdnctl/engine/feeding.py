@@ -125,7 +125,7 @@ class Feeding:
         if not self._is_settled:
             self._is_settled = True
             if any(feed.config.kind == "blocks" for feed in self._feeds.values()):
-                self._engine.blocks.reload()  # what a former agent's feeds brought, and none does now
+                self._engine.blocks.settle()  # what a former agent's feeds brought, and none does now
         await self._look_around()
         self.show()
         left = min((feed.due.at_s for feed in self._feeds.values()), default=now_s + GUARD_EVERY_S)

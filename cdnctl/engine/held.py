@@ -1,22 +1,26 @@
 """A configuration that was not confirmed does not come back by the next start.
 
 The operator's file is never rewritten. When its contents were taken back, the ones before are kept here, and
-hold for as long as the file says the same; `cdnctl reload` puts the file into force again.
+hold for as long as the file says the same; `cdnctl reload` puts the file into force again. Whoever looks at
+the edge meanwhile is told so: an operator who reads the file would else take it for what is in force.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from cdnctl.config import Config, ConfigError, parse
 from cdnctl.engine.objects import CONFIG
+from cdnctl.model import HeldBack
 from cdnctl.paths import state_dir
 from cdnctl.state import files
-from cdnctl.state.intents import Record
+from cdnctl.state.intents import Record, RecordFile
 
 
 class Held(Struct, frozen=True):
@@ -26,6 +30,14 @@ class Held(Struct, frozen=True):
     """What the file says, and was taken back."""
     text: str
     """What is in force instead."""
+
+
+class _Instead(NamedTuple):
+    """What holds in place of the file."""
+
+    text: str
+    waiting: Record | None
+    """The reload that waits; None: what the file says was not confirmed."""
 
 
 def _path(edge: str) -> Path:
@@ -49,29 +61,86 @@ def in_force(config: Config, waiting: Record | None) -> tuple[Config, str, list[
     also when the file was edited since: nobody has planned that, and a revert could not tell what to take
     back.
     """
-    text = ""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        text = config.path.read_text()
-    wanted = None
-    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-        held = msgspec.json.decode(_path(config.edge.name).read_bytes(), type=Held)
-        if held.refused == text:
-            wanted, why = held.text, "was not confirmed"
-    if wanted is None and waiting is not None and waiting.after.get(CONFIG, text) != text:
-        wanted, why = waiting.after[CONFIG], f"was edited while another change of it waits ({waiting.cli})"
-    if wanted is None:
+    text = _said(config.path)
+    instead = _instead(config.edge.name, text, waiting)
+    if instead is None:
         return config, text, []
-    instead = "what it said before" if why == "was not confirmed" else "what that change put into force"
+    shown = _shown(config.path, instead)
     try:
-        found = parse(wanted, config.path)
+        found = parse(instead.text, config.path)
     except ConfigError as error:
+        holds = "what that change put into force" if instead.waiting else "what it said before"
         warning = (
-            f"what {config.path} says {why}, and yet is in force, for {instead} cannot be read any more:"
+            f"{_why(config.path, instead)}, and yet is in force, for {holds} cannot be read any more:"
             f" {str(error).splitlines()[0]}"
         )
         return config, text, [warning]
-    warning = (
-        f"what {config.path} says {why} and is not in force, but {instead};"
-        " `cdnctl reload` puts it into force"
+    return found, instead.text, [f"{shown.text}; {shown.remedy}"]
+
+
+def look(edge: str, file: Path) -> HeldBack | None:
+    """Whether a start would leave it out, by what is on the disk and this user may read: for the shell."""
+    waiting = RecordFile(state_dir(edge) / "pending.json").peek()
+    instead = _instead(edge, _said(file), waiting)
+    return _shown(file, instead) if instead else None
+
+
+class Watch:
+    """The same for an engine's frames: two looks at the disk, and read only when something is another."""
+
+    def __init__(self) -> None:
+        self._looked_at: tuple[object, ...] = ()
+        self._found: HeldBack | None = None
+
+    def picture(self, file: Path, edge: str, in_force: str, waiting: Record | None) -> HeldBack | None:
+        """Why the file's words are not in force, if that is what keeps them from it."""
+        looked_at = (_stamp(file), _stamp(_path(edge)), hash(in_force), waiting and waiting.revision)
+        if looked_at != self._looked_at:
+            self._looked_at, text = looked_at, _said(file)
+            instead = _instead(edge, text, waiting) if text and text != in_force else None
+            self._found = _shown(file, instead) if instead else None
+        return self._found
+
+
+def _instead(edge: str, text: str, waiting: Record | None) -> _Instead | None:
+    """What holds in place of a file that says `text`; None: it does itself."""
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        held = msgspec.json.decode(_path(edge).read_bytes(), type=Held)
+        if held.refused == text:
+            return _Instead(held.text, None)
+    if waiting is not None and waiting.after.get(CONFIG, text) != text:
+        return _Instead(waiting.after[CONFIG], waiting)
+    return None
+
+
+def _shown(file: Path, instead: _Instead) -> HeldBack:
+    if instead.waiting:
+        holds, first = "what that change put into force", "`cdnctl confirm` or `cdnctl revert`, then "
+    else:
+        holds, first = "what it said before", ""
+    return HeldBack(
+        file=str(file),
+        why="edited" if instead.waiting else "unconfirmed",
+        text=f"{_why(file, instead)} and is not in force, but {holds}",
+        remedy=f"{first}`cdnctl reload` puts it into force",
     )
-    return found, wanted, [warning]
+
+
+def _why(file: Path, instead: _Instead) -> str:
+    if instead.waiting is None:
+        return f"what {file} says was not confirmed"
+    return f"what {file} says was edited while another change of it waits ({instead.waiting.cli})"
+
+
+def _said(file: Path) -> str:
+    """Nothing when it cannot be read."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return file.read_bytes().decode()
+    return ""
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    with contextlib.suppress(OSError):
+        found = os.stat(file)
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return ()

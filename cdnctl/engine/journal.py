@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 
 from cdnctl.model import Actor, Command, JournalEntry, Outcome
-from cdnctl.state import files
+from cdnctl.state import files, sharing
 from cdnctl.state.intents import Record
 
 _TAIL = 64 * 1024
@@ -34,6 +35,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._shared: tuple[int, int] | None = None
+        """Mode and group of the file that was last appended to."""
 
     def append(
         self,
@@ -53,7 +56,7 @@ class Journal:
         nobody will know why.
         """
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # until close
             last, torn = _last(descriptor)
@@ -91,6 +94,25 @@ class Journal:
             with contextlib.suppress(OSError):  # what is on the disk stays there
                 os.close(descriptor)
         return entry.seq
+
+    def _open(self) -> int:
+        """To append. One that was rotated away is followed by another that the same people may read, whatever
+        the umask and whoever made it."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags)
+        except FileNotFoundError:
+            descriptor = os.open(self.path, flags | os.O_CREAT, sharing.FILE_MODE)
+            with contextlib.suppress(OSError):  # a line that few may read is better than none
+                if self._shared is None:
+                    sharing.open_to_operators(descriptor)
+                else:
+                    mode, group = self._shared
+                    os.fchown(descriptor, -1, group)
+                    os.fchmod(descriptor, mode)
+        status = os.fstat(descriptor)
+        self._shared = stat.S_IMODE(status.st_mode), status.st_gid
+        return descriptor
 
     def recent(self) -> list[JournalEntry]:
         """The whole lines of the last `RECENT` bytes, the oldest first."""

@@ -3,6 +3,7 @@
     weight NAME      a number; None: the configuration's       allow PREFIX    its entry, or None
     drain NAME       whether                                   block PREFIX    the manual one, or None
     limit CUSTOMER   its limits; None: the configuration's     switch NAME     armed, observing, bypassed
+    list REVISION    how many prefixes of it are blocked
     attachment       whether the edge is attached              config          which text is in force
     planner          its mode; empty: the configuration's      pin NAME         whether
 
@@ -50,6 +51,7 @@ _STEERING, _CLIENTS, _SWITCH, _BLOCK = (
     "switch",
     "block",
 )
+_LIST = "list"
 
 
 def weight(name: str) -> str:
@@ -97,6 +99,7 @@ def words(what: str) -> str:
         "limit": f"the limits of {name}",
         "allow": f"what is allowed of {name}",
         "block": f"the block of {name}",
+        "list": f"list {name}",
         "switch": f"whether the edge is {name}",
         ATTACHMENT: "whether the edge is attached",
         CONFIG: "the configuration in force",
@@ -111,6 +114,8 @@ def moves(what: str, before: Any, after: Any) -> str:
 
 def _shown(what: str, value: Any) -> str:
     kind = what.partition(" ")[0]
+    if kind == _LIST and isinstance(value, dict):
+        return f"{value['count']:,} prefixes"
     if kind == CONFIG:
         return "another file" if value else "none"
     if isinstance(value, bool):
@@ -136,6 +141,9 @@ def read(engine: Engine, what: str) -> Any:
     match kind:
         case "block":
             return _block(engine, name)
+        case "list":
+            count = engine.blocks.wanted.by_source.get(what, 0)
+            return {"count": count} if count else None
         case "switch":
             return (_SWITCHES[name] in engine.tables.mode) != (name == _INVERTED)
         case "config":
@@ -228,7 +236,12 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
 
 def in_blocks(what: str) -> bool:
     """Whether the blocks' file keeps it, and not the state's."""
-    return what.startswith("block ")
+    return what.startswith(("block ", "list "))
+
+
+def is_list(what: str) -> bool:
+    """Whether it is a list that was blocked as one: its blocks have this very name as their source."""
+    return what.startswith("list ")
 
 
 def put(engine: Engine, values: Mapping[str, Any]) -> int:
@@ -262,6 +275,8 @@ def _steps(engine: Engine, values: Mapping[str, Any]) -> Iterator[Callable[[], i
         yield lambda: _stamped(engine.write_clients)
     for what, value in by_kind.get(_BLOCK, {}).items():
         yield partial(_put_block, engine, what.partition(" ")[2], value)
+    for what, value in by_kind.get(_LIST, {}).items():
+        yield partial(_put_list, engine, what, value)
     if by_kind.keys() & set(_STEERING):
         yield lambda: _stamped(engine.steer)
     if _SWITCH in by_kind:
@@ -280,6 +295,14 @@ def _put_block(engine: Engine, name: str, value: Any) -> int:
         engine.blocks.block(convert(value, Block))
     elif _block(engine, name) is not None:
         engine.blocks.unblock(name, MANUAL)
+    return time.monotonic_ns()
+
+
+def _put_list(engine: Engine, source: str, value: Any) -> int:
+    if value is None:
+        engine.blocks.let_go(source)
+    elif source not in engine.blocks.wanted.by_source:
+        engine.blocks.take(engine.lists.blocks_of(source))
     return time.monotonic_ns()
 
 

@@ -38,6 +38,8 @@ class Planned:
     """The revision of the pending change that it confirms."""
     undoes: list[int] = field(default_factory=list)
     """Lines of the journal that it takes back."""
+    bears_on: list[str] = field(default_factory=list)
+    """Objects that mean something else with it, as a drain where the CDN's configured weight is another."""
     idle: str = ""
     """What to say when nothing is different afterwards; else `done` is said."""
 

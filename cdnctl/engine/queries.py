@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from cdnctl.defence import codes
 from cdnctl.defence.blocklist import Network, parse_prefix
 from cdnctl.model import (
     PAGE_LIMIT,
@@ -35,7 +36,7 @@ class Queries:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._order: list[Network] = []
+        self._order: list[int] = []
         self._ordered_s = -FRESH_S
         self.table: dict[type[Any], Callable[[Any], Outcome]] = {
             FindBlocks: self._blocks,
@@ -59,8 +60,10 @@ class Queries:
         while left and len(found) < limit and looked_at < LOOKED_AT:
             left -= 1
             looked_at += 1
-            network = self._order[left]
-            found += [block for block in wanted.find(network) if keeps(network, block)]
+            code = self._order[left]
+            if blocks := wanted.at(code):
+                network = codes.network(code)
+                found += [block for block in blocks if keeps(network, block)]
         page = Page(next=left or None, looked_at=looked_at, total=len(wanted))
         return Outcome(ok=True, text="", blocks=self._engine.blocks.shown(found), page=page)
 

@@ -156,4 +156,6 @@ def _go_on_waiting(engine: Engine, left: _Left) -> None:
 
 
 def _is_in_force(engine: Engine, waiting: Record) -> bool:
+    if objects.CONFIG in waiting.after:  # what else it changed follows from that
+        return bool(engine.config_in_force == waiting.after[objects.CONFIG])
     return any(objects.read(engine, what) == value for what, value in waiting.after.items())

@@ -28,9 +28,10 @@ from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist
-from cdnctl.engine import expansion, restore, ways
+from cdnctl.engine import expansion, objects, overlays, restore, ways
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.layout import Layout
+from cdnctl.engine.objects import Values
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
 from cdnctl.state import State
@@ -57,6 +58,8 @@ class Wanted(NamedTuple):
     program: Program
     anew: bool
     risk: str
+    bears_on: list[str]
+    """Operators' words that it gives another meaning, as objects."""
 
 
 class _New(NamedTuple):
@@ -117,15 +120,23 @@ class Reloading:
             for name in sorted({each.name for each in before} - {each.name for each in after})
         ]
         risk = f"it takes away {', '.join(gone)}" if gone else ""
-        return Wanted(config, found_in_file, text or "", words, found, astray, program, anew, risk)
+        bears_on = overlays.bears_on(engine.config, config)
+        return Wanted(config, found_in_file, text or "", words, found, astray, program, anew, risk, bears_on)
+
+    def overlays(self, wanted: Wanted, values: Values) -> Values:
+        """What of the operators' words, `values` among them, cannot stand with it: as it will be then."""
+        engine = self._engine
+        state = objects.with_values(engine.state, values)
+        cleaned, _ = _cleaned(state, engine.blocks.wanted, wanted.config)
+        return overlays.otherwise(state, cleaned)
 
     async def prepare(self, wanted: Wanted) -> _New | None:
         """What takes long, beside what is in use. Raises CdnctlError or OSError; nothing has changed then."""
         return await asyncio.to_thread(_prepare, wanted.program, wanted.config, wanted.anew)
 
-    def apply(self, wanted: Wanted, new: _New | None) -> Outcome:
-        """Put it into force. Raises CdnctlError or OSError; then nothing has changed."""
-        warnings = self._apply(wanted.config, new)
+    def apply(self, wanted: Wanted, new: _New | None, values: Values) -> Outcome:
+        """Put it, and these values, into force. Raises CdnctlError or OSError; then nothing has changed."""
+        warnings = self._apply(wanted.config, new, values)
         self._engine.config_in_force, self._engine.config_read = wanted.text, wanted.read
         self._engine.scouts.follow()
         return Outcome(
@@ -140,7 +151,7 @@ class Reloading:
         """Names have other addresses. Raises CdnctlError or OSError; then nothing has changed."""
         engine = self._engine
         config = expansion.with_addresses(engine.config_read, engine.names.addresses)
-        return self._apply(config, None) if config != engine.config else []
+        return self._apply(config, None, {}) if config != engine.config else []
 
     def _checked(self, before: Config, text: str | None) -> Config:
         """The file as it is now, if it can be put into force."""
@@ -157,12 +168,13 @@ class Reloading:
             raise CdnctlError(str(clash), f"set {clash.remedy}")
         return config
 
-    def _apply(self, config: Config, new: _New | None) -> list[str]:
+    def _apply(self, config: Config, new: _New | None, values: Values) -> list[str]:
         """Put it into force, and the program if there is another one; warnings."""
         engine = self._engine
         before = _Before(engine.config, engine.layout, engine.state, engine.tables, engine.blocks)
         engine.config = config
-        engine.state, warnings = _cleaned(engine.state, engine.blocks.wanted, config)
+        state = objects.with_values(engine.state, values)
+        engine.state, warnings = _cleaned(state, engine.blocks.wanted, config)
         wanted = engine.state.blocks or list(before.blocks.wanted)
         engine.state.blocks = []
         try:

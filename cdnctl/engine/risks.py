@@ -51,7 +51,7 @@ def _steering(engine: Engine, changed: Values) -> str:
 
 def _blocks(engine: Engine, changed: Values) -> str:
     for what, value in changed.items():
-        if objects.in_blocks(what) and value is not None:
+        if objects.in_blocks(what) and not objects.is_list(what) and value is not None:
             found = engine.matched(blocklist.parse_prefix(value["prefix"]))
             if risk := consequences.block_risk(found):
                 return risk

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +28,7 @@ from cdnctl.engine.past_agent import PastAgent
 from cdnctl.engine.planned import Planned
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Actor, Change, Outcome, Pending, Revert
+from cdnctl.model.lines import duration
 from cdnctl.state import StateError
 from cdnctl.state.intents import Record, RecordError
 
@@ -115,7 +116,7 @@ class Transactions:
         before = {what: objects.read(engine, what) for what in planned.after}
         after = {what: value for what, value in planned.after.items() if before[what] != value}
         # all that it names: who says again what waits must hear that it waits
-        self._check(command, planned, planned.after)
+        self._check(command, planned, {*planned.after, *planned.bears_on})
         if not after and not planned.reverts:
             return None
         confirm_s, now_ns = command.confirm_s, time.time_ns()
@@ -132,6 +133,7 @@ class Transactions:
             ends_at_ns=now_ns + int(confirm_s * 1e9) if confirm_s else 0,
             reverts=planned.reverts,
             undoes=planned.undoes,
+            bears_on=planned.bears_on,
         )
         self._pay()
         try:
@@ -170,7 +172,7 @@ class Transactions:
                 self._forget_pending(warnings)
         elif objects.CONFIG in record.after and self.pending is None:
             self._forget_pending(warnings)  # of a revert that could not be kept: this is another decision
-        self.touch(record.after, record.revision, record.actor.user, record.cli)
+        self.touch({*record.after, *record.bears_on}, record.revision, record.actor.user, record.cli)
         return warnings
 
     def _save(self, record: Record) -> None:
@@ -179,6 +181,9 @@ class Transactions:
         blocks = [what for what in record.after if objects.in_blocks(what)]
         try:
             for what in blocks:
+                if objects.is_list(what):
+                    self._save_list(what, record)
+                    continue
                 name = what.partition(" ")[2]
                 made = (
                     each for each in self._engine.blocks.wanted.find(name) if each.source == objects.MANUAL
@@ -195,6 +200,13 @@ class Transactions:
             ) from error
         if len(blocks) < len(record.after):
             store.save(self._engine.state)
+
+    def _save_list(self, source: str, record: Record) -> None:
+        log = self._engine.store.blocks
+        if record.after[source] is None:
+            log.let_go(source, record.revision)
+        else:
+            log.add_list(self._engine.lists.blocks_of(source), record.revision)
 
     def abandon(self) -> None:
         """What was begun is not made; the kernel is as it was."""
@@ -277,13 +289,15 @@ class Transactions:
         waiting = self.pending
         if waiting is None or planned.reverts or planned.despite_disk:
             return  # panic does not wait itself then: see `planned.unwaiting`
-        if planned.risk or command.confirm_s or waiting.after.keys() & set(after):
-            raise self._is_waiting(waiting)
+        clash = [what for what in (*waiting.after, *waiting.bears_on) if what in set(after)]
+        if planned.risk or command.confirm_s or clash:
+            raise self._is_waiting(waiting, clash)
 
-    def _is_waiting(self, waiting: Record) -> CdnctlError:
+    def _is_waiting(self, waiting: Record, clash: Sequence[str]) -> CdnctlError:
+        bears_on = f", which bears on {objects.words(clash[0])}" if clash else ""
         return CdnctlError(
             f"refused: what {waiting.actor.user} did waits to be confirmed for {self.left_s:.0f} s more:"
-            f" {waiting.cli}",
+            f" {waiting.cli}{bears_on}",
             "`cdnctl confirm` keeps it, `cdnctl revert` takes it back; then try again",
         )
 
@@ -341,6 +355,18 @@ class Transactions:
             left_s=self.left_s,
             trouble=self._trouble,
         )
+
+    def told(self, command: Change, outcome: Outcome) -> Outcome:
+        """With the word that it waits, and until when, if that is what waits now."""
+        waiting = self.pending
+        if not command.confirm_s or waiting is None or self.record is not waiting:
+            return outcome
+        first, *rest = outcome.text.split("\n")
+        ends = time.strftime("%H:%M:%S", time.gmtime(waiting.ends_at_ns / 1e9))
+        first += (
+            f"; reverts in {duration(command.confirm_s)} unless `cdnctl confirm` comes, that is at {ends} UTC"
+        )
+        return replace(outcome, text="\n".join([first, *rest]), reverts_at_ns=waiting.ends_at_ns)
 
     def wait_for(self, record: Record, left_s: float) -> None:
         """Revert it after so long."""

@@ -70,9 +70,10 @@ class TakingBack:
         """Take back a line of the journal, or go back to a kept state."""
         if command.seq is not None and command.to is not None:
             raise CdnctlError("a line of the journal and a revision", "give one or the other")
-        return self._restore(command.to) if command.to is not None else self._undo(command.seq)
+        return self._restore(command.to) if command.to is not None else self._undo(command)
 
-    def _undo(self, seq: int | None) -> Planned:
+    def _undo(self, command: Undo) -> Planned:
+        seq = command.seq
         if self._transactions.pending is not None and seq is None:
             raise CdnctlError(
                 "the last change waits to be confirmed",
@@ -92,10 +93,17 @@ class TakingBack:
             )
         after: Values = {what: before for what, (before, _) in entry.changes.items()}
         warnings = list[str]()
+        if any(objects.is_list(what) and (after[what] or command.confirm_s) for what in after):
+            raise CdnctlError(
+                f"number {entry.seq} ({entry.cli}): the prefixes of a list that is lifted are not kept, so"
+                " that it comes back neither by an undo nor for want of a confirmation",
+                "block it again from its file: cdnctl block --file FILE",
+            )
         permitted = self._permitted(after, warnings)
         if warnings and not permitted:
             raise CdnctlError(f"number {entry.seq} ({entry.cli}) cannot be undone: {warnings[0]}")
-        self._check(permitted)
+        plain = {} if objects.CONFIG in permitted else permitted  # else it is the reload that looks at them
+        self._check(plain)
         changes = [objects.moves(what, entry.changes[what][1], value) for what, value in permitted.items()]
         whose = f"number {entry.seq}, of {entry.user}: {entry.cli} ({'; '.join(changes)})"
         return Planned(
@@ -103,7 +111,7 @@ class TakingBack:
             would=f"would undo {whose}",
             done=lambda: f"undid {whose}",
             warnings=warnings,
-            risk=risks.of_values(self._engine, permitted),
+            risk=risks.of_values(self._engine, plain),
             undoes=[entry.seq],
         )
 
@@ -165,7 +173,7 @@ class TakingBack:
         return {what: value for what, value in after.items() if not self._why_not(what, value, warnings)}
 
     def _why_not(self, what: str, value: Any, warnings: list[str]) -> bool:
-        if not objects.in_blocks(what) or value is None:
+        if not objects.in_blocks(what) or objects.is_list(what) or value is None:
             return False
         prefix, now_ns = value["prefix"], time.time_ns()
         if 0 < value["expires_ns"] <= now_ns:
@@ -185,7 +193,7 @@ def _has_ended(entry: JournalEntry) -> bool:
     """Whether all that it would bring back are blocks that would have ended by now."""
     now_ns = time.time_ns()
     return bool(entry.changes) and all(
-        objects.in_blocks(what) and before is not None and 0 < before["expires_ns"] <= now_ns
+        objects.in_blocks(what) and before is not None and 0 < before.get("expires_ns", 0) <= now_ns
         for what, (before, _) in entry.changes.items()
     )
 

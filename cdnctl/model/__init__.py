@@ -36,6 +36,7 @@ from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
 from cdnctl.model.commands import AskPlanner as AskPlanner
 from cdnctl.model.commands import Attach as Attach
+from cdnctl.model.commands import BlockList as BlockList
 from cdnctl.model.commands import BlockPrefix as BlockPrefix
 from cdnctl.model.commands import Bypass as Bypass
 from cdnctl.model.commands import Change as Change
@@ -51,8 +52,10 @@ from cdnctl.model.commands import GetFrame as GetFrame
 from cdnctl.model.commands import GetHistory as GetHistory
 from cdnctl.model.commands import GetMetrics as GetMetrics
 from cdnctl.model.commands import GetState as GetState
+from cdnctl.model.commands import Lasting as Lasting
 from cdnctl.model.commands import ListBlocks as ListBlocks
 from cdnctl.model.commands import ListCustomers as ListCustomers
+from cdnctl.model.commands import ListPart as ListPart
 from cdnctl.model.commands import ListTalkers as ListTalkers
 from cdnctl.model.commands import Mark as Mark
 from cdnctl.model.commands import Note as Note
@@ -110,5 +113,6 @@ from cdnctl.model.planning import PlanShift as PlanShift
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording
 from cdnctl.model.transactions import Difference as Difference
+from cdnctl.model.transactions import HeldBack as HeldBack
 from cdnctl.model.transactions import Pending as Pending
 from cdnctl.model.transactions import Revision as Revision

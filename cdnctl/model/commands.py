@@ -45,6 +45,29 @@ class Unblock(Change, frozen=True, kw_only=True, tag="unblock"):
     prefix: str
 
 
+class ListPart(Change, frozen=True, kw_only=True, tag="list-part"):
+    """A part of a list of prefixes, sent before the `BlockList` of it; by itself it changes nothing."""
+
+    list: str
+    """A token of the client's own making, the same for all parts."""
+    four: bytes = b""
+    """Of IPv4: five bytes each, the address and the length."""
+    six: bytes = b""
+    """Of IPv6: seventeen bytes each."""
+
+
+class BlockList(Change, frozen=True, kw_only=True, tag="block-list"):
+    """Drop everything from all prefixes of a list, whose parts were sent before, as one change."""
+
+    list: str
+    count: int
+    """How many they are together: a part that is missing is noticed."""
+    name: str
+    """What the list is called, as a file's name; for the journal."""
+    lifetime_s: float | None = 4 * 3600.0
+    """None: until it is undone."""
+
+
 class SetWeights(Change, frozen=True, kw_only=True, tag="weight"):
     """New wanted weights by CDN name (0 to 1000); those not named stay."""
 
@@ -264,6 +287,8 @@ FRAMES_KEPT = 240
 
 AnyChange = (
     BlockPrefix
+    | ListPart
+    | BlockList
     | Unblock
     | SetWeights
     | Drain
@@ -289,6 +314,8 @@ AnyChange = (
     | Record
     | StopRecording
 )
+Lasting = Reload | Revert | Undo | Repair
+"""Changes that may take their time: frames and others' commands go on meanwhile."""
 AnyQuery = (
     ListBlocks
     | FindBlocks
@@ -328,6 +355,8 @@ class Outcome(Base, frozen=True, kw_only=True):
     """Why a change should be made with `confirm_s`; empty: it need not."""
     state_version: int = 0
     """Of the state that this was planned on, or that it led to."""
+    reverts_at_ns: int = 0
+    """Wall time at which it reverts unless a `Confirm` comes before; 0: it stays."""
     revisions: list[Revision] | None = None
     state: str | None = None
     differences: list[Difference] | None = None

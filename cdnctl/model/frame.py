@@ -9,7 +9,7 @@ from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.planning import PlannerPicture
 from cdnctl.model.recordings import Recording
-from cdnctl.model.transactions import Pending
+from cdnctl.model.transactions import HeldBack, Pending
 
 
 class Totals(Base, frozen=True, kw_only=True):
@@ -104,6 +104,8 @@ class Frame(Base, frozen=True, kw_only=True):
     """The change that reverts unless it is confirmed."""
     planner: PlannerPicture | None = None
     """None in recordings of earlier versions."""
+    held_back: HeldBack | None = None
+    """The configuration's file says other than what is in force, and not for want of a reload alone."""
     step: str = ""
     """The running step of a scenario, for the headline; empty on a real edge."""
     agent_pid: int = 0

@@ -7,6 +7,7 @@ import shlex
 from cdnctl.model.commands import (
     Allow,
     AnyCommand,
+    BlockList,
     BlockPrefix,
     Bypass,
     Change,
@@ -42,6 +43,9 @@ def command_line(command: AnyCommand) -> str:
         case BlockPrefix():
             lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
             words += [command.prefix, "--for", lifetime]
+        case BlockList():
+            lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
+            words[1:] = ["block", "--file", command.name, "--for", lifetime]
         case Unblock() | Allow() | Disallow():
             words.append(command.prefix)
         case SetWeights():

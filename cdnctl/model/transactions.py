@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cdnctl.model.base import Base
 
 
@@ -23,6 +25,17 @@ class Pending(Base, frozen=True, kw_only=True):
     """Until then; 0 while it is being reverted."""
     trouble: str = ""
     """What keeps it from being reverted, though its time is over."""
+
+
+class HeldBack(Base, frozen=True, kw_only=True):
+    """What the configuration's file says is not in force, and no start puts it there."""
+
+    file: str
+    why: Literal["unconfirmed", "edited"]
+    """It was put into force and taken back, or it was edited while a reload of what it said waits."""
+    text: str
+    """The same in words."""
+    remedy: str
 
 
 class Revision(Base, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import errno
 import gc
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,11 @@ from cdnctl.errors import CdnctlError
 from cdnctl.model import Block
 from cdnctl.state import files
 
-VERSION = 1
+VERSION = 2
+"""1 had no lists: a file without any is one still."""
+_HEAD_1 = b'{"blocks":1'
+_LIST = "list "
+"""How the source of a list's blocks begins; then comes the revision that it was blocked with."""
 _SPARE = 10_000
 """Edits that may lie about in any list."""
 
@@ -36,11 +40,22 @@ class Head(Struct, frozen=True, omit_defaults=True):
     """Of the edge, when the file was written anew."""
 
 
+class Many(Struct, frozen=True):
+    """A list that was blocked as one: on a line of its own, so that all of it is there or nothing."""
+
+    like: Block
+    """The first of them."""
+    prefixes: list[str]
+
+
 class Edit(Struct, frozen=True, omit_defaults=True):
-    """Another line: a block that is wanted, or one (by prefix and source) that is wanted no more."""
+    """Another line: a block that is wanted, or one (by prefix and source) that is wanted no more; or a whole
+    list, and the source of which nothing is wanted any more."""
 
     add: Block | None = None
     remove: tuple[str, str] | None = None
+    many: Many | None = None
+    let_go: str | None = None
     revision: int = 0
     """Of the edge after this edit."""
 
@@ -99,6 +114,11 @@ class BlockLog:
                     found[edit.add.prefix, edit.add.source] = edit.add
                 elif edit.remove is not None:
                     found.pop(edit.remove, None)
+                elif edit.many is not None:
+                    source = edit.many.like.source
+                    found |= {(each.prefix, source): each for each in _each(edit.many)}
+                elif edit.let_go is not None:
+                    found = {key: each for key, each in found.items() if key[1] != edit.let_go}
             if edits:
                 self.revision = max(self.revision, edits[-1].revision)
             now_ns = time.time_ns()
@@ -148,14 +168,29 @@ class BlockLog:
         """Keep it no longer. Raises OSError; then it is kept."""
         self._append(Edit(remove=(prefix, source), revision=revision))
 
+    def add_list(self, blocks: Sequence[Block], revision: int) -> None:
+        """Keep a list, all of one source. Raises OSError; then nothing of it is kept."""
+        many = Many(_kept(blocks[0]), [block.prefix for block in blocks])
+        self._append(Edit(many=many, revision=revision))
+
+    def let_go(self, source: str, revision: int) -> None:
+        """Keep nothing of a source any longer. Raises OSError; then it is kept."""
+        self._append(Edit(let_go=source, revision=revision))
+
     def wants_rewriting(self, count: int) -> bool:
         """Whether most of what the file says, of so many blocks, does not matter any more."""
         return self._damaged or not self.exists or self._lines > 4 * count + _SPARE
 
     def rewrite(self, blocks: Iterable[Block], revision: int) -> None:
         """Have exactly these in the file. Raises OSError; then it is as it was."""
-        lines: list[Head | Edit] = [Head(blocks=VERSION, revision=revision)]
-        lines += [Edit(add=_kept(block)) for block in blocks]
+        single, lists = list[Block](), dict[str, list[Block]]()
+        for block in blocks:
+            (lists.setdefault(block.source, []) if is_list(block.source) else single).append(block)
+        lines: list[Head | Edit] = [Head(blocks=VERSION if lists else 1, revision=revision)]
+        lines += [Edit(add=_kept(block)) for block in single]
+        lines += [
+            Edit(many=Many(_kept(each[0]), [block.prefix for block in each])) for each in lists.values()
+        ]
         data = msgspec.json.Encoder().encode_lines(lines)
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if self._damaged:
@@ -184,6 +219,10 @@ class BlockLog:
         elif length < self._size:
             raise OSError(errno.EIO, f"{self.path} was made shorter by somebody else")
         try:
+            if edit.many is not None and os.pread(self._descriptor, len(_HEAD_1), 0) == _HEAD_1:
+                os.pwrite(
+                    self._descriptor, b"%d" % VERSION, len(_HEAD_1) - 1
+                )  # an older cdnctl must not read on
             os.lseek(self._descriptor, self._size, os.SEEK_SET)
             files.write_all(self._descriptor, data)
             os.fsync(self._descriptor)
@@ -194,6 +233,28 @@ class BlockLog:
         self._size += len(data)
         self._lines += 1
         self.revision = max(self.revision, edit.revision)
+
+
+def list_source(revision: int) -> str:
+    """The source of the blocks of a list."""
+    return f"{_LIST}{revision}"
+
+
+def is_list(source: str) -> bool:
+    """Whether it is one."""
+    return source.startswith(_LIST)
+
+
+def _each(many: Many) -> Iterator[Block]:
+    like = many.like
+    for prefix in many.prefixes:
+        yield Block(
+            prefix=prefix,
+            reason=like.reason,
+            source=like.source,
+            created_ns=like.created_ns,
+            expires_ns=like.expires_ns,
+        )
 
 
 @contextlib.contextmanager

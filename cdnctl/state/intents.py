@@ -46,6 +46,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The revision of the pending change that this one confirms."""
     undoes: list[int] = field(default_factory=list)
     """Numbers of the journal's lines that this one takes back."""
+    bears_on: list[str] = field(default_factory=list)
+    """Objects that it does not change, and that mean something else with it: guarded while it waits."""
 
 
 class RecordError(CdnctlError):

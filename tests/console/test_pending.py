@@ -8,7 +8,7 @@ from driver import console
 from frames import Edge
 from msgspec.structs import replace
 
-from cdnctl.model import AnyCommand, BlockPrefix, Confirm, Frame, Outcome, Pending, Revert, Undo
+from cdnctl.model import AnyCommand, BlockPrefix, Confirm, Frame, HeldBack, Outcome, Pending, Revert, Undo
 
 
 def waiting() -> Frame:
@@ -54,3 +54,11 @@ async def test_a_risky_change_waits_and_says_so() -> None:
         assert "it cuts 60 % of the live flows: reverts in 120 s unless" in desk.text
         await desk.press("ctrl+s")
         assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16", confirm_s=120.0, expect=7)]
+
+
+async def test_a_configuration_that_is_held_back_is_said_with_its_remedy() -> None:
+    said = HeldBack(file="/etc/cdnctl/[b]x.toml", why="unconfirmed", text="", remedy="")
+    async with console([replace(Edge().frame(), held_back=said)]) as desk:
+        assert "▲ HELD BACK  [b]x.toml was not confirmed: :reload puts it into force" in desk.text
+    async with console([replace(Edge().frame(), held_back=replace(said, why="edited"))]) as desk:
+        assert "was edited while a reload waits: c or z, then :reload" in desk.text

@@ -61,7 +61,7 @@ def agree(engine: Engine, path: DataPath) -> int:
     found = engine.blocks.differences()
     assert found == ([], [], [])
     held = held_blocks(path)
-    assert held == engine.blocks.enforced == engine.blocks.prefix_count()
+    assert held == engine.blocks.enforced == engine.blocks.prefix_count
     return held
 
 

@@ -15,7 +15,7 @@ from starting import started
 from cdnctl.engine import held
 from cdnctl.engine.engine import Engine
 from cdnctl.engine.reload import Reloading
-from cdnctl.model import AnyChange, Confirm, Outcome, Reload, Revert, Undo
+from cdnctl.model import AnyChange, BlockPrefix, Confirm, Drain, Outcome, Reload, Revert, SetWeights, Undo
 
 Start = Callable[[], Engine]
 
@@ -208,3 +208,97 @@ def check(box: Box, what: str) -> None:
     if KILLED[what][1].confirm_s:
         assert (engine.transactions.pending is not None) == is_new
     assert box.again().config_in_force == engine.config_in_force, "and the one after it has the same"
+
+
+def weights(text: str) -> str:
+    """Another weight of the third CDN's."""
+    head, name, rest = text.partition('name = "corona"')
+    return f"{head}{name}\nweight = 70{rest}"
+
+
+def test_what_is_held_back_is_in_every_frame(box: Box) -> None:
+    assert box.engine.frame().held_back is None
+    box.reload()
+    box.says(box.third)
+    found = box.engine.frame().held_back
+    assert found is not None
+    assert (found.why, found.file) == ("edited", str(box.file.path))
+    box.says(box.planned)
+    assert box.engine.frame().held_back is None
+    assert take(box.engine, Revert()).ok
+    found = box.engine.frame().held_back
+    assert found is not None
+    assert found.why == "unconfirmed"
+    assert box.again().frame().held_back == found
+    assert take(box.engine, Reload()).ok
+    assert box.engine.frame().held_back is None
+
+
+def test_a_reload_that_waits_says_so_with_its_end(box: Box) -> None:
+    outcome = box.reload()
+    assert "; reverts in 1m unless `cdnctl confirm` comes, that is at " in outcome.text.splitlines()[0]
+    assert outcome.reverts_at_ns == pytest.approx(time.time_ns() + 60 * 10**9, abs=10 * 10**9)
+    assert take(box.engine, Confirm()).ok
+    again = take(box.engine, Reload(confirm_s=60))
+    assert again.ok
+    assert "reverts" not in again.text, "nothing was different: nothing waits"
+    assert again.reverts_at_ns == 0
+
+
+def test_what_a_reload_bears_on_is_guarded_while_it_waits(box: Box) -> None:
+    """Also by another agent; and what it does not bear on is not."""
+    box.planned = weights(box.first)
+    box.reload()
+    for look in (lambda: box.engine, box.again):
+        engine = look()
+        refused = take(engine, Drain(cdn="corona"))
+        assert not refused.ok
+        assert "waits to be confirmed" in refused.text
+        assert "bears on the drain of corona" in refused.text
+        assert "`cdnctl confirm` keeps it" in refused.remedy
+        assert take(engine, BlockPrefix(prefix="10.1.2.0/24")).ok
+    assert take(box.engine, Revert()).ok
+    assert take(box.engine, Drain(cdn="corona")).ok
+
+
+def test_a_reload_is_refused_where_it_bears_on_what_waits(box: Box) -> None:
+    assert take(box.engine, SetWeights(weights={"corona": 90}, confirm_s=60)).ok
+    box.says(weights(box.first))
+    refused = take(box.engine, Reload())
+    assert not refused.ok
+    assert "bears on the weight of corona" in refused.text
+    assert box.engine.config_in_force == box.first
+    box.says(box.planned)
+    assert take(box.engine, Reload()).ok, "a remark in the file bears on nothing"
+
+
+def test_who_planned_before_a_reload_is_told_of_it(box: Box) -> None:
+    version = box.engine.state.revision
+    box.planned = weights(box.first)
+    assert box.reload(confirm_s=0).ok
+    refused = take(box.engine, SetWeights(weights={"corona": 90}, expect=version))
+    assert not refused.ok
+    assert "the weight of corona has changed since this was planned" in refused.text
+    assert "cdnctl reload" in refused.text
+
+
+def test_a_drain_that_a_reload_cannot_keep_comes_back_with_its_revert(box: Box) -> None:
+    """Of a service's CDNs one is drained, and the others leave."""
+    engine = box.engine
+    assert take(engine, Drain(cdn="corona")).ok
+    box.planned = box.first.replace("['aurora', 'borealis', 'corona']", "['corona']")
+    assert box.planned != box.first
+    outcome = box.reload()
+    assert engine.state.drained == []
+    assert any("corona is not drained" in each for each in outcome.warnings), outcome.warnings
+    reverted = take(engine, Revert())
+    assert reverted.ok, reverted.text
+    assert engine.state.drained == ["corona"]
+    assert engine.config_in_force == box.first
+    assert weight_in_force(engine, "corona") == 0
+
+
+def weight_in_force(engine: Engine, cdn: str) -> int:
+    """What the kernel has of a CDN's first endpoint."""
+    (place, *_) = engine.layout.endpoints_of(cdn)
+    return int(engine.tables.choice.endpoint(place.id).weight)

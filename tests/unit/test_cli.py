@@ -212,7 +212,6 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
     "line",
     [
         "nonsense",
-        "block",
         "block 10.0.0.1 --for 4parsecs",
         "block 10.0.0.1 --for 0s",
         "weight aurora",
@@ -749,3 +748,31 @@ def test_a_risky_change_at_a_terminal_waits_to_be_confirmed(
         asked.clear()
         assert main(["drain", "aurora", said]) == 0
         assert asked == [model.Drain(cdn="aurora")]
+
+
+@pytest.mark.parametrize(
+    ("risk", "words"),
+    [
+        (
+            "it moves 67 % of new flows",
+            "would drain aurora: moves 67 % of new flows; live ones stay. It reverts",
+        ),
+        ("only corona is left", "live ones stay: only corona is left. It reverts"),
+    ],
+)
+def test_a_risk_that_the_plan_says_already_is_said_once(
+    served: ServedDouble,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    risk: str,
+    words: str,
+) -> None:
+    text = "would drain aurora: moves 67 % of new flows; live ones stay"
+    planned = model.Outcome(ok=True, text=text, risk=risk)
+    monkeypatch.setattr(served.engine, "execute", lambda _command, _actor: planned)
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    assert main(["drain", "aurora"]) == 0
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("67 %") == 1

@@ -8,15 +8,28 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import engine_double
 import pytest
+from engine_double import EngineDouble, ServedDouble, serving
 
 from cdnctl import paths
-from cdnctl.cli import main
+from cdnctl.cli import journal_lines, main, pages
 from cdnctl.cli.records import moment
 from cdnctl.engine.journal import Journal
-from cdnctl.model import Actor, BlockPrefix, Drain, Outcome, SetWeights, Unblock
+from cdnctl.engine.queries import Queries
+from cdnctl.model import (
+    Actor,
+    AnyCommand,
+    BlockPrefix,
+    Drain,
+    Outcome,
+    ReadJournal,
+    SetWeights,
+    Unblock,
+)
 
 EDGE = "ams1"
 ALICE = Actor(user="alice", uid=1000, pid=1, client="console")
@@ -191,3 +204,84 @@ def test_neither_textual_nor_bcc_is_loaded(journal: Journal) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+class Journaled(EngineDouble):
+    """It answers of its journal as an engine does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = Journal(paths.journal_path(EDGE))
+        self._queries = Queries(self)  # type: ignore[arg-type]
+
+    def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
+        if isinstance(command, ReadJournal):
+            return self._queries.table[ReadJournal](command)
+        return super().execute(command, actor)
+
+
+@pytest.fixture
+def viewer(run_dir: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedDouble]:
+    """Whoever asks may only watch, and read no file of the edge's."""
+    monkeypatch.setattr(engine_double, "EngineDouble", Journaled)
+    monkeypatch.setattr(journal_lines.Journal, "read", lambda _self: pytest.fail("read the file"))
+    monkeypatch.setattr(journal_lines, "ASK_S", 0.02)
+    with serving() as served:
+        monkeypatch.setattr(paths, "socket_path", lambda _edge: served.view_path)
+        yield served
+
+
+def test_who_may_only_watch_is_told_by_the_agent(
+    viewer: ServedDouble,
+    journal: Journal,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert shown(capsys) == [1, 2, 3, 4]
+    assert shown(capsys, "-n", "2") == [3, 4]
+    assert shown(capsys, "--user", "alice", "--failed") == [3]
+    for at in range(300):
+        journal.append(BOB, Drain(cdn="aurora"), Outcome(ok=at % 2 == 0, text="done"))
+    monkeypatch.setattr(pages, "PAGE_LIMIT", 50)
+    asked = list[AnyCommand]()
+    execute = viewer.engine.execute
+    monkeypatch.setattr(viewer.engine, "execute", lambda c, a: (asked.append(c), execute(c, a))[1])
+    assert shown(capsys) == list(range(1, 305))
+    assert len(asked) == 7, "a page at a time"
+    asked.clear()
+    assert shown(capsys, "-n", "1", "--user", "alice") == [3]
+    assert shown(capsys, "-n", "30", "--failed") == list(range(246, 305, 2))
+    assert len(asked) == 7 + 2
+
+
+def test_it_is_followed_at_the_agent_into_another_file(viewer: ServedDouble, journal: Journal) -> None:
+    with journal_lines.Lines(EDGE, follow=True) as lines:
+        assert [entry.seq for entry in lines.newest_first()] == [4, 3, 2, 1]
+        following = lines.following()
+
+        def soon() -> list[int]:
+            found = (entries for entries in following if entries)
+            return [entry.seq for entry in next(found)]
+
+        journal.append(ALICE, Drain(cdn="aurora"), DONE)
+        journal.append(ALICE, Drain(cdn="aurora"), DONE)
+        assert soon() == [5, 6]
+        journal.path.rename(journal.path.with_suffix(".1"))
+        journal.append(ALICE, Drain(cdn="aurora"), DONE)
+        assert soon() == [1]
+
+
+def test_an_agent_that_ends_leaves_the_file(
+    run_dir: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_double, "EngineDouble", Journaled)
+    monkeypatch.setattr(journal_lines, "ASK_S", 0.02)
+    with serving():
+        lines = journal_lines.Lines(EDGE, follow=True)
+        assert next(lines.newest_first()).seq == 4
+        following = lines.following()
+        assert next(following) == []
+    journal.append(ALICE, Drain(cdn="aurora"), DONE)
+    found = (entries for entries in following if entries)
+    assert [entry.seq for entry in next(found)] == [5]
+    lines.__exit__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from cdnctl.engine.journal import Journal
 from cdnctl.model import Actor, BlockPrefix, Outcome, SetWeights
+from cdnctl.state import sharing
 
 ACTOR = Actor(user="alice", uid=1000, pid=42, client="console")
 COMMAND = BlockPrefix(prefix="198.51.100.0/24", reason='flood\nof "junk"')
@@ -105,3 +107,34 @@ def test_a_full_disk_is_an_error(journal: Journal, monkeypatch: pytest.MonkeyPat
 def test_every_line_is_json_for_other_tools(journal: Journal) -> None:
     journal.append(ACTOR, COMMAND, DONE)
     assert msgspec.json.decode(journal.path.read_bytes())["command"]["reason"] == COMMAND.reason
+
+
+@pytest.mark.parametrize(("mode", "group"), [(0o640, 4242), (0o644, 0)])
+def test_one_that_was_rotated_is_followed_by_another_for_the_same_people(
+    tmp_path: Path, mode: int, group: int
+) -> None:
+    """Under a service manager's umask, too."""
+    made = Journal(tmp_path / "journal.jsonl")
+    made.append(ACTOR, COMMAND, DONE)
+    os.chown(made.path, -1, group)
+    made.path.chmod(mode)
+    made.append(ACTOR, COMMAND, DONE)
+    made.path.rename(tmp_path / "journal.jsonl.1")
+    before = os.umask(0o077)
+    try:
+        made.append(ACTOR, COMMAND, DONE)
+    finally:
+        os.umask(before)
+    found = made.path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (mode, group)
+
+
+def test_a_first_one_is_for_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "operators", lambda: 4242)
+    before = os.umask(0o077)
+    try:
+        Journal(tmp_path / "journal.jsonl").append(ACTOR, COMMAND, DONE)
+    finally:
+        os.umask(before)
+    found = (tmp_path / "journal.jsonl").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o640, 4242)

@@ -104,3 +104,20 @@ def test_the_readme_has_the_options_of_verbs_that_look_back(verb: str) -> None:
     said = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rows[0]))
     missing = {each for each in own - {"-h", "--json", "--edge", "-c", "--netns"} if each not in said}
     assert missing <= {"--redact"}, "the contrary of the default is what is said"
+
+
+def test_a_linked_environment_is_left_alone(bare: Path) -> None:
+    """It is another checkout's, and pip would have it run this one's code."""
+    theirs = bare.parent / "theirs"
+    (bare / ".venv").rename(theirs)
+    (bare / ".venv").symlink_to(theirs)
+    done = run(bare, ".ci/setup.sh", path=os.environ["PATH"])
+    assert done.returncode == 0, done.stderr
+    assert ".venv is a link, and left as it is" in done.stderr
+    assert asked(bare) == []
+    assert not (theirs / ".set-up").exists()
+    (theirs / "bin" / "cdnctl").unlink()
+    done = run(bare, ".ci/setup.sh", "edge", path=os.environ["PATH"])
+    assert done.returncode == 1
+    assert f"a link to {theirs}" in done.stderr
+    assert asked(bare) == []

@@ -31,7 +31,7 @@ from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.ticker import Ticker
 from cdnctl.console.widgets.transport import TransportLine
-from cdnctl.model import Frame, Outcome, Pending
+from cdnctl.model import Frame, HeldBack, Outcome, Pending
 
 if TYPE_CHECKING:
     from cdnctl.console.app import ConsoleApp
@@ -178,6 +178,8 @@ class House(Gate, Speaking, Travel, Screen[None]):  # type: ignore[misc]  # they
         newest = self.session.history.newest
         if newest is not None and newest.pending is not None and not self.session.playback:
             spans.append((_waiting(newest.pending, silent_s), "background on warn bold"))
+        if newest is not None and newest.held_back is not None and not self.session.playback:
+            spans.append((_held_back(newest.held_back), "background on warn bold"))
         if (frozen := self.view.frozen) is not None:
             newer = (self.session.history.newest or frozen).seq - frozen.seq
             text = f"❙❙ FROZEN at {clock(frozen.at_ns)}  {newer:,} newer frames · space goes on"
@@ -363,3 +365,10 @@ def _waiting(pending: Pending, silent_s: float) -> str:
         f"▲ CONFIRM  reverts in {duration(left_s)}: {clean(pending.cli, 60)} by {clean(pending.by, 20)}"
         " · c keeps it · z takes it back"
     )
+
+
+def _held_back(held: HeldBack) -> str:
+    file = clean(held.file.rpartition("/")[2], 40)
+    if held.why == "edited":
+        return f"▲ HELD BACK  {file} was edited while a reload waits: c or z, then :reload puts it into force"
+    return f"▲ HELD BACK  {file} was not confirmed: :reload puts it into force"

@@ -71,7 +71,7 @@ def measure(first: Path, changed: Path, pins: Path) -> dict[str, Any]:
     read_s = time.perf_counter() - began
     wanted.enlist("drop", good.groups)
     whole_s = time.perf_counter() - began
-    loaded = wanted.prefix_count(), wanted.enforced
+    loaded = wanted.prefix_count, wanted.enforced
     stored = good.stored.__class__(source=str(changed), data=good.stored.data, at_ns=good.stored.at_ns)
     began = time.perf_counter()
     after = _get(config, str(changed), good._replace(stored=stored), guarded)
@@ -88,7 +88,7 @@ def measure(first: Path, changed: Path, pins: Path) -> dict[str, Any]:
         "changed": after.added + after.removed,
         "base_mb": base_mb,
         "peak_mb": peak_mb,
-        "desired": wanted.prefix_count(),
+        "desired": wanted.prefix_count,
         "enforced": wanted.enforced,
         "loaded": loaded,
         "different": sum(map(len, found)),
