@@ -283,7 +283,7 @@ def _read(config: FeedConfig, stored: Stored, last: Good | None, guarded: list[P
         skipped_total=brought.skipped_total,
         added=len(change.added),
         removed=len(change.removed),
-        version=following.begin(stored.data, entries, guarded, whole),
+        version=following.begin(stored.data, entries, guarded, whole, brought.codes),
         last=screen.Last(brought.entries, whole),
     )
 
