@@ -225,7 +225,7 @@ def damaged(path: Path, frames: Sequence[Frame]) -> int:
     """A recording with an index, in which one bit in the middle is wrong; returns the place."""
     recorded(path, frames).close()
     data = bytearray(path.read_bytes())
-    at = len(data) // 2
+    at = len(data) // 2 + 100  # within what is packed, and not in what stands before it
     data[at] ^= 1
     path.write_bytes(data)
     return at

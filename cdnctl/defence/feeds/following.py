@@ -18,6 +18,7 @@ from cdnctl.defence.blocklist import Network
 from cdnctl.defence.feeds.entries import Entries, HopelessError
 from cdnctl.defence.feeds.formats import plain_text, some_lines
 from cdnctl.defence.feeds.prefixes import (
+    LENGTH_BITS,
     Difference,
     Prefixes,
     aggregate,
@@ -220,6 +221,7 @@ def _rejoined(
     version: int, codes: Sequence[int], joined: Sequence[int], touched: Iterable[int]
 ) -> tuple[list[int], list[int]]:
     """What of the joined prefixes is new, and what is gone, where `touched` came or went."""
+    mask = (1 << LENGTH_BITS[version]) - 1
     near: dict[Network, None] = {}
     far: dict[Network, None] = {}
     for code in touched:
@@ -232,7 +234,7 @@ def _rejoined(
     for network in near:
         before, after = overlapping(joined, network), aggregate(version, overlapping(codes, network))
         # Joined across its border, or to be.
-        if any(network_of(version, code).prefixlen <= network.prefixlen for code in (*before, *after)):
+        if any(code & mask <= network.prefixlen for code in (*before, *after)):
             far[_widened(network, _FAR[version])] = None
         else:
             changes.append((network, before, after))
