@@ -43,6 +43,7 @@ missing_in_lab() {
 	[[ -x /usr/sbin/sshd ]] || echo openssh-server # tests of the lock-out guard: a daemon of their own
 	command -v sudo >/dev/null || echo sudo         # the same
 	command -v ps >/dev/null || echo procps
+	command -v openssl >/dev/null || echo openssl # tests of probes: a TLS server with a certificate of its own
 	command -v systemd-analyze >/dev/null || echo systemd # tests of the unit; nothing of it is started
 }
 

@@ -65,6 +65,7 @@ LOOK_S = 0.1
 """So often the engine looks out for what cannot wait for the next frame."""
 FAREWELL_S = 0.2
 """How long a client that is turned away may take to send its hello."""
+OUTSIDE_AGAIN_S = 5.0
 TERMS_LIMIT = 64
 """Conditions in one filter."""
 
@@ -91,6 +92,8 @@ class Engine(Protocol):
     def times(self) -> dict[str, Times]: ...
 
     def metrics_listen(self) -> tuple[str, int] | None: ...
+
+    async def look_outside(self) -> None: ...
 
 
 class Server:
@@ -129,6 +132,7 @@ class Server:
         """Take clients on `sockets` and a frame every tick; returns after `stop`, all clients told."""
         listeners = [await self._listen(sock, role) for role, sock in sockets.items()]
         clock = asyncio.create_task(self._clock())
+        outside = asyncio.create_task(self._look_outside())
         self._exporter.follow(self._engine.metrics_listen())
         try:
             await self._stopping.wait()
@@ -136,7 +140,7 @@ class Server:
             self._exporter.close()
             for listener in listeners:
                 listener.close()
-            tasks = [clock, *self._sessions.values(), *self._reloads]
+            tasks = [clock, outside, *self._sessions.values(), *self._reloads]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -355,6 +359,15 @@ class Server:
         if (trouble := f"{what}: {type(error).__name__}: {error}") != self._frame_trouble:
             self._frame_trouble = trouble
             log.exception("%s", trouble)
+
+    async def _look_outside(self) -> None:
+        """What the engine looks for beside the frames: nobody waits for it, and it ends nothing."""
+        while True:
+            try:
+                await self._engine.look_outside()
+            except Exception:
+                log.exception("probes, names and feeds are begun again")
+            await asyncio.sleep(OUTSIDE_AGAIN_S)
 
     def _take(self) -> None:
         """A frame, and the packets of its time."""

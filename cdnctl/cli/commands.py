@@ -31,6 +31,7 @@ from cdnctl.model import (
     SetLimit,
     SetMode,
     SetModel,
+    SetPlanner,
     SetShield,
     SetWeights,
     Stop,
@@ -99,6 +100,18 @@ def undo_of(options: argparse.Namespace) -> Undo:
     return Undo(seq=options.seq, to=options.to)
 
 
+def _planner(options: argparse.Namespace) -> AnyChange:
+    if options.action in ("pin", "unpin"):
+        return (
+            SetPlanner(pin=options.cdn or "")
+            if options.action == "pin"
+            else SetPlanner(unpin=options.cdn or "")
+        )
+    if options.action not in ("off", "observe", "on"):
+        raise UsageError(f"`planner {options.action}` changes nothing", "ask it in a shell")
+    return SetPlanner(mode=options.action)
+
+
 _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "block": _block,
     "unblock": lambda options: Unblock(prefix=options.prefix),
@@ -106,6 +119,7 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "drain": lambda options: Drain(cdn=options.cdn),
     "undrain": lambda options: Undrain(cdn=options.cdn),
     "limit": _limit,
+    "planner": _planner,
     "allow": lambda options: Allow(prefix=options.prefix),
     "disallow": lambda options: Disallow(prefix=options.prefix),
     "mode": lambda options: SetMode(mode=options.mode),

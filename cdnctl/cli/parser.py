@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from cdnctl import __version__
 from cdnctl.cli import cast, keys, replay, taking_back, trace, verbs
+from cdnctl.cli.planner import add_planner
 from cdnctl.cli.records import add_journal, add_report
 from cdnctl.cli.suspicion import add_model, add_train
 from cdnctl.errors import UsageError
@@ -43,6 +44,7 @@ examples:
   cdnctl shield                             under attack? the level, why, and what it costs
   cdnctl autoban --dry-run                  whom would blocks that set themselves be for?
   cdnctl model                              whose manner is suspicious? `cdnctl train` makes a model
+  cdnctl planner on                         let it move weights by itself; `planner why aurora`
   cdnctl mode observe                       decide and count, but let every packet pass
   cdnctl trace 198.51.100.7 203.0.113.80:443    where would it go, and why?
   cdnctl trace --live verdict dropped       what is dropped now, a line a packet
@@ -278,6 +280,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     )
     change("disallow", "take back an allow", verbs.disallow).add_argument("prefix", metavar="PREFIX")
 
+    add_planner(change)
     mode = change("mode", "act on what the edge decides, or only observe", verbs.mode, cuts=True)
     mode.add_argument(
         "mode", choices=("active", "observe"), help="observe lets every packet pass: cuts translated flows"

@@ -120,6 +120,14 @@ def frame(picture: Frame, as_json: bool) -> None:
     _talkers(out, picture)
 
 
+def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """A table of texts; a heading that starts with `>` is of numbers."""
+    table = _table(*headings)
+    for each in cells:
+        _add(table, *each)
+    _console().print(table)
+
+
 def blocks(found: Sequence[Block], as_json: bool) -> None:
     """The list of blocks."""
     if as_json:

@@ -5,6 +5,7 @@ what would be right. cdnctl never writes this file: what operators change at run
 cdnctl.state and overlays it.
 
     schema    the tables and their keys          values   what a single value may be
+    planning  those of the planner, probes, names and feeds
     reader    finds every mistake in a table     clashes  values that do not go together
     picks     who serves which flows             cost     memory, slots and ports
     remarks   what is right, but odd             differences   of two configurations, in words
@@ -23,6 +24,16 @@ from cdnctl.config.bans import AutobanConfig, BanLimits
 from cdnctl.config.clashes import Tables, clashes, fit_half_open
 from cdnctl.config.cost import memory, ports, slots, snat_rows
 from cdnctl.config.picks import pick_tables, shortfalls
+from cdnctl.config.planning import (
+    MAX_FEEDS,
+    DnsConfig,
+    FeedConfig,
+    HeaderConfig,
+    NameConfig,
+    PlannerConfig,
+    PlannerMode,
+    ProbeConfig,
+)
 from cdnctl.config.reader import Problem, TableReader
 from cdnctl.config.remarks import notes
 from cdnctl.config.schema import (
@@ -67,12 +78,19 @@ __all__ = [
     "Config",
     "ConfigError",
     "CustomerConfig",
+    "DnsConfig",
     "Edge",
     "EndpointConfig",
+    "FeedConfig",
+    "HeaderConfig",
     "Limits",
+    "NameConfig",
     "PerSource",
+    "PlannerConfig",
+    "PlannerMode",
     "PolicyByClass",
     "PolicyName",
+    "ProbeConfig",
     "Problem",
     "Protocol",
     "Quota",
@@ -104,12 +122,15 @@ _ONCE: dict[str, type[Struct]] = {
     "shield": ShieldConfig,
     "autoban": AutobanConfig,
     "model": ModelConfig,
+    "planner": PlannerConfig,
+    "dns": DnsConfig,
 }
 _MANY: dict[str, tuple[type[Struct], int, int]] = {
     "region": (RegionConfig, 0, MAX_REGIONS - 1),  # one number is that of no region
     "customer": (CustomerConfig, 0, MAX_CUSTOMERS - 1),
     "cdn": (CdnConfig, 1, MAX_CDNS),
     "service": (ServiceConfig, 1, MAX_SERVICES),
+    "feed": (FeedConfig, 0, MAX_FEEDS),
 }
 """Kind, least and most."""
 

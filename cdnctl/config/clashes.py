@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from cdnctl.config import schema
+from cdnctl.config.outside import planning_clashes
+from cdnctl.config.table import Table
 from cdnctl.config.values import family, parse_endpoint, show_endpoint
 
 LEAST_HALF_OPEN = 1024
@@ -34,10 +36,13 @@ class Tables(NamedTuple):
     shield: Fields
     autoban: Fields
     model: Fields
+    planner: Fields
+    dns: Fields
     regions: list[Fields]
     customers: list[Fields]
     cdns: list[Fields]
     services: list[Fields]
+    feeds: list[Fields]
 
 
 def clashes(file: Tables) -> Iterator[Clash]:
@@ -48,6 +53,7 @@ def clashes(file: Tables) -> Iterator[Clash]:
         ("customer", file.customers),
         ("cdn", file.cdns),
         ("service", file.services),
+        ("feed", file.feeds),
     ):
         yield from _twice(_each(table, many, "name"))
     yield from _snat_clashes(file.edge, file.limits)
@@ -57,6 +63,7 @@ def clashes(file: Tables) -> Iterator[Clash]:
     yield from _shield_clashes(file)
     yield from _service_clashes(file)
     yield from _room_clashes(file)
+    yield from planning_clashes(file)
 
 
 def _each(table: str, tables: list[Fields], key: str) -> Iterator[Place]:
@@ -185,7 +192,10 @@ def _client_clashes(file: Tables) -> Iterator[Clash]:
         yield "customer", len(prefixes), expected
     names = [region["name"] for region in file.regions if "name" in region]
     for number, cdn in enumerate(file.cdns, 1):
-        for key, endpoint in _members(f"cdn[{number}].endpoints", cdn.get("endpoints", ())):
+        for key, endpoint in (
+            *_members(f"cdn[{number}].endpoints", cdn.get("endpoints", ())),
+            *_members(f"cdn[{number}].names", cdn.get("names", ())),
+        ):
             chosen = endpoint.get("regions", ())
             yield from _twice(_members(f"{key}.regions", chosen))
             for place, name in _members(f"{key}.regions", chosen):
@@ -211,7 +221,7 @@ def _service_clashes(file: Tables) -> Iterator[Clash]:
         if not all_named or unknown or None in chosen or "vip" not in service:
             continue  # who serves it is not known
         serving = [cdn for cdn in file.cdns if not chosen or cdn["name"] in chosen]
-        if any("endpoints" not in cdn or None in cdn["endpoints"] for cdn in serving):
+        if any(key not in cdn or None in cdn[key] for cdn in serving for key in ("endpoints", "names")):
             continue
         wanted = family(service["vip"])
         fitting = [cdn for cdn in serving if wanted in _families(cdn)]
@@ -231,6 +241,8 @@ def _service_clashes(file: Tables) -> Iterator[Clash]:
 
 
 def _families(cdn: Fields) -> set[int]:
+    if cdn["names"]:  # what they lead to is not known yet
+        return {4, 6}
     return {family(endpoint["address"]) for endpoint in cdn["endpoints"] if "address" in endpoint}
 
 
@@ -264,7 +276,7 @@ def _shield_clashes(file: Tables) -> Iterator[Clash]:
     yield from _twice(_members("shield.amplifiers", shield.get("amplifiers", ())))
 
 
-def _limits_nothing(places: Iterable[Place], kind: type[schema.Table]) -> Iterator[Clash]:
+def _limits_nothing(places: Iterable[Place], kind: type[Table]) -> Iterator[Clash]:
     """Tables of limits that were read without a mistake, but have none."""
     names = [name for name in kind.__struct_fields__ if name != "burst_ms"]
     for key, limits in places:

@@ -10,8 +10,11 @@ from msgspec.structs import asdict, fields
 
 from cdnctl.config.schema import Config
 
-_ONCE = ("edge", "limits", "reflex", "quota", "metrics", "log", "shield", "autoban", "model")
-_MANY = ("region", "customer", "cdn", "service")
+_ONCE = (
+    *("edge", "limits", "reflex", "quota", "metrics", "log"),
+    *("shield", "autoban", "model", "planner", "dns"),
+)
+_MANY = ("region", "customer", "cdn", "service", "feed")
 _SHOWN = 4
 """Members of a list that are named one by one."""
 
@@ -56,7 +59,10 @@ def _change(before: Any, after: Any) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, Struct):
         shorthand = getattr(value, "shorthand", "")
+        usual = {each.name: each.default for each in fields(value)}
         said = {name: each for name, each in asdict(value).items() if each is not None and each != ()}
+        if shorthand:
+            said = {name: each for name, each in said.items() if each != usual[name]}
         if list(said) == [shorthand]:
             return _show(said[shorthand])
         return "(" + ", ".join(f"{name} {_show(each)}" for name, each in said.items()) + ")"

@@ -17,8 +17,8 @@ from cdnctl.config.schema import (
     PerSource,
     PolicyByClass,
     ServiceConfig,
-    Table,
 )
+from cdnctl.config.table import Table
 
 
 def notes(config: Config) -> list[str]:

@@ -8,6 +8,15 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from cdnctl.config.bans import AutobanConfig
+from cdnctl.config.planning import (
+    MAX_NAMES,
+    DnsConfig,
+    FeedConfig,
+    NameConfig,
+    PlannerConfig,
+    Price,
+    ProbeConfig,
+)
 from cdnctl.config.table import Table as Table
 from cdnctl.config.values import (
     Address,
@@ -225,7 +234,12 @@ class RegionConfig(Table, frozen=True, kw_only=True):
     """`[[region]]`: clients that are near each other."""
 
     name: Name
-    prefixes: Prefixes
+    prefixes: Annotated[tuple[Prefix, ...], Meta(description="a list of prefixes")] = ()
+    file: (
+        Annotated[str, Meta(min_length=1, max_length=2000, description="a file of prefixes and labels")]
+        | None
+    ) = None
+    """Prefixes from a file as well: `192.0.2.0/24,eu` a line, those with this region's name."""
 
 
 class CustomerConfig(Table, frozen=True, kw_only=True):
@@ -258,6 +272,8 @@ class EndpointConfig(Table, frozen=True, kw_only=True):
     address: EndpointKey
     regions: Annotated[tuple[Name, ...], Meta(description="a list of names of regions")] = ()
     """It serves clients of these regions only; none named: all clients."""
+    probe: Annotated[ProbeConfig | None, Meta(description='a table, or "tcp"')] = None
+    """How it is asked whether it serves; None: as its CDN says."""
 
     @property
     def host(self) -> str:
@@ -279,9 +295,12 @@ class CdnConfig(Table, frozen=True, kw_only=True):
     """`[[cdn]]`: one provider."""
 
     name: Name
-    endpoints: Annotated[
-        tuple[EndpointConfig, ...], Meta(min_length=1, description="a list of addresses with ports")
-    ]
+    endpoints: Annotated[tuple[EndpointConfig, ...], Meta(description="a list of addresses with ports")] = ()
+    names: Annotated[
+        tuple[NameConfig, ...],
+        Meta(max_length=MAX_NAMES, description=f"a list of at most {MAX_NAMES} DNS names with ports"),
+    ] = ()
+    """Whose addresses are endpoints as well, asked for again at their TTL."""
     weight: Weight = 100
     latency_limit_ms: Milliseconds | None = None
     """A handshake over this is slow; without it: over 3 x the usual time + 20 ms."""
@@ -297,6 +316,14 @@ class CdnConfig(Table, frozen=True, kw_only=True):
     capacity: Annotated[
         Capacity | None, Meta(description="a table, as in { flows_per_s = 5000, mbit = 2000 }")
     ] = None
+    probe: Annotated[
+        ProbeConfig | None, Meta(description='a table, as in { kind = "http", path = "/health" }, or "tcp"')
+    ] = None
+    """How its endpoints are asked whether they serve; None: they are not asked."""
+    price: Price | None = None
+    """For a gigabyte, in the same currency everywhere; the cheaper gets more."""
+    commit_mbit: Mbit | None = None
+    """Paid for in any case; a month's 95th percentile beyond it costs more."""
 
 
 class PolicyByClass(Table, frozen=True, kw_only=True):
@@ -357,10 +384,13 @@ class Config(Struct, frozen=True, kw_only=True):
     shield: ShieldConfig = ShieldConfig()
     autoban: AutobanConfig = AutobanConfig()
     model: ModelConfig = ModelConfig()
+    planner: PlannerConfig = PlannerConfig()
+    dns: DnsConfig = DnsConfig()
     regions: tuple[RegionConfig, ...] = ()
     customers: tuple[CustomerConfig, ...] = ()
     cdns: tuple[CdnConfig, ...]
     services: tuple[ServiceConfig, ...]
+    feeds: tuple[FeedConfig, ...] = ()
     path: Path
 
     def cdns_of(self, service: ServiceConfig) -> tuple[CdnConfig, ...]:

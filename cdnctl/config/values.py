@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -93,6 +94,36 @@ def endpoint(text: str) -> str:
     return show_endpoint(*parse_endpoint(text))
 
 
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+def host_name(text: str) -> str:
+    """A DNS name in lower case, without the last dot; raises ValueError."""
+    name = text.lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError(f"{text!r} is no host name")
+    if labels[-1].isdigit():
+        raise ValueError(f"{text!r} is an address: write it into endpoints")
+    return name
+
+
+def parse_name(text: str) -> tuple[str, int]:
+    """`"edge.example.net:443"` as name and port; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and str(int(port)) == port and 1 <= int(port) <= 65535):
+        raise ValueError(f"{text!r} is no name with a port")
+    return host_name(host), int(port)
+
+
+def name_key(text: str) -> str:
+    """`text` in its usual spelling if `parse_name` can read it; raises ValueError if not."""
+    host, port = parse_name(text)
+    return f"{host}:{port}"
+
+
+HostName = Annotated[str, Meta(description='a host name, as in "www.example.com"'), host_name]
+NameKey = Annotated[str, Meta(description='a DNS name and a port, as in "edge.example.net:443"'), name_key]
 Name = Annotated[
     str, Meta(pattern=rf"^{NAME.pattern}\Z", description="a name in quotes: 1 to 32 of a-z, 0-9 and '-'")
 ]

@@ -206,8 +206,9 @@ SCREENS = (
     ),
     Place(
         6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING,
-        "Weights, shares and their course, capacities; services and their policies; customers and what they"
-        " take of their limits.",
+        "Weights, shares and their course, capacities; what the planner keeps of them, and why; traffic"
+        " beside what was expected; services and their policies; customers and what they take of their"
+        " limits.",
     ),
     Place(
         7, "trace", "trace", "what would become of a packet, and what is wrong with the box", TRACE,

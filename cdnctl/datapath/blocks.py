@@ -82,11 +82,11 @@ class KernelBlocks:
         self._ended: set[Key] = set()
         """Of what is held, what the kernel has let go by itself."""
 
-    def load(self, wanted: Wanted | Mapping[abi.AnyNetwork, int]) -> None:
+    def load(self, wanted: Wanted | Mapping[abi.AnyNetwork, int], *, keep: bool = False) -> None:
         """Make the kernel hold exactly `wanted`; hits of what stays are kept.
 
         What was blocked and stays so is blocked at every moment: entries come first, then their hints,
-        and only then does anything go. Raises OSError; then nothing was opened.
+        and only then does anything go; with `keep` nothing does. Raises OSError; then nothing was opened.
         """
         known, found = self._known(), packing.sort(wanted, _began_ns())
         ends = _ends(found)
@@ -96,13 +96,14 @@ class KernelBlocks:
             plan = self._hints.plan(found.others, found.addresses)
             late = writing.result()
         self._hints.open_to(plan)
-        gone = [_long(key) for key in known if key not in ends]
+        gone = [] if keep else [_long(key) for key in known if key not in ends]
         self._exact.delete_all(key[4:] for key in gone if key.startswith(WHOLE))
         self._prefix.delete_all(key for key in gone if not key.startswith(WHOLE))
         for write in late:
             write()
         self._exact.recount()
-        self._hints.close_to(plan)
+        if not keep:
+            self._hints.close_to(plan)
         self._held, self._ended = ends, set()
         self._ends = [(end, type(key) is bytes, key) for key, end in ends.items() if end]
         heapq.heapify(self._ends)

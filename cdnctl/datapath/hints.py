@@ -15,6 +15,7 @@ import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
 from cdnctl.datapath import abi
@@ -72,10 +73,8 @@ class _Cells:
         self.forget()
 
     def forget(self) -> None:
-        self._counts: dict[int, Counter[int]] = {
-            abi.BLOCK_EXACT: Counter(),
-            abi.BLOCK_PREFIX: Counter(),
-        }
+        cells = len(self.words) * CELLS_PER_WORD
+        self._counts = {bit: _no_counts(cells) for bit in (abi.BLOCK_EXACT, abi.BLOCK_PREFIX)}
         """By the bit: how many entries set it in a cell."""
 
     def add(self, cells: Iterable[int], bit: int, words: memoryview | memoryview[int]) -> None:
@@ -90,13 +89,15 @@ class _Cells:
 
     def add_all(self, cells: Iterable[int], bit: int, words: memoryview[int]) -> None:
         """The same for a great many, of which there are none yet."""
-        self._counts[bit] = counts = Counter(cells)
-        for cell in counts:
-            words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
+        counts = self._counts[bit]
+        for cell in cells:
+            if not counts[cell]:
+                words[cell // CELLS_PER_WORD] |= bit << (cell % CELLS_PER_WORD * 2)
+            counts[cell] += 1
 
     def remove(self, cells: Iterable[int], bit: int) -> None:
         for cell in cells:
-            if _released(self._counts[bit], cell) and not self._covered(cell // CELLS_PER_WORD, bit):
+            if _is_last(self._counts[bit], cell) and not self._covered(cell // CELLS_PER_WORD, bit):
                 self.words[cell // CELLS_PER_WORD] &= ~(bit << (cell % CELLS_PER_WORD * 2))
 
     def open_to(self, words: array[int]) -> None:
@@ -140,7 +141,7 @@ class _Cells4(_Cells):
         for word in chosen:
             if _released(self._wide, word):
                 first = word * CELLS_PER_WORD
-                left = sum(abi.BLOCK_PREFIX << (n * 2) for n in range(CELLS_PER_WORD) if first + n in narrow)
+                left = sum(abi.BLOCK_PREFIX << (n * 2) for n in range(CELLS_PER_WORD) if narrow[first + n])
                 self.words[word] &= ~_EVERY_PREFIX_BIT | left
 
     def _covered(self, word: int, bit: int) -> bool:
@@ -206,7 +207,7 @@ class Hints:
         self._wide = 0
         plan4, plan6 = (array("Q", bytes(8 * len(cells.words))) for cells in (self._ip4, self._ip6))
         words4, words6 = memoryview(plan4), memoryview(plan6)
-        self._ip4.add_all([address >> _BELOW for address in addresses], abi.BLOCK_EXACT, words4)
+        self._ip4.add_all((address >> _BELOW for address in addresses), abi.BLOCK_EXACT, words4)
         for key in keys:
             self._count(key, words4, words6)
         return Plan(plan4, plan6, self._wide)
@@ -256,6 +257,18 @@ def _words4(address: bytes, length: int) -> range:
     """The words that a prefix of `_WHOLE_WORDS` or shorter fills."""
     cells = _cells4(address, length)
     return range(cells.start // CELLS_PER_WORD, cells.stop // CELLS_PER_WORD)
+
+
+def _no_counts(cells: int) -> memoryview[int]:
+    """A count for each cell, all 0. Of a million entries a dictionary of cells would take ten times as much;
+    and what is never counted is not touched, and takes no memory at all."""
+    return memoryview(mmap(-1, 4 * cells)).cast("I")
+
+
+def _is_last(counts: memoryview[int], cell: int) -> bool:
+    """One less of it; whether that was the last."""
+    counts[cell] = max(0, counts[cell] - 1)
+    return not counts[cell]
 
 
 def _released(counts: Counter[int], key: int) -> bool:

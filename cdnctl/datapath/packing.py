@@ -58,8 +58,8 @@ class Wanted(NamedTuple):
     """Single IPv4 addresses, as numbers."""
     ends: Sequence[int]
     """Theirs, one each."""
-    others: Mapping[abi.AnyNetwork, int]
-    """All else."""
+    others: Mapping[abi.AnyNetwork, int] | Mapping[abi.AnyNetwork | bytes, int]
+    """All else; some may be keys of the trie already."""
 
 
 class Sorted(NamedTuple):
@@ -91,7 +91,8 @@ def sort(wanted: Wanted | Mapping[abi.AnyNetwork, int], began_ns: int) -> Sorted
         wanted = _by_kind(wanted)
     ends = [wall_ns and max(1, wall_ns - began_ns) for wall_ns in wanted.ends]
     others = {
-        abi.prefix_key(network): on_clock(wall_ns, began_ns) for network, wall_ns in wanted.others.items()
+        network if isinstance(network, bytes) else abi.prefix_key(network): on_clock(wall_ns, began_ns)
+        for network, wall_ns in wanted.others.items()
     }
     return Sorted(list(wanted.addresses), ends, others)
 

@@ -239,6 +239,10 @@ class Blocklist:
         """When the prefix is free again (0: never); None if nobody wants it blocked. Raises ValueError."""
         return self._end(parse_code(prefix) if isinstance(prefix, str) else codes.of_network(prefix))
 
+    def end_of(self, code: int) -> int | None:
+        """The same of a code."""
+        return self._end(code)
+
     def _put(self, code: int, block: Block) -> None:
         before = self._held.get(code, ())
         others = tuple(each for each in before if each.source != block.source)

@@ -14,7 +14,7 @@ from cdnctl.engine import explain
 from cdnctl.engine.layout import EndpointPlace, Layout
 from cdnctl.engine.ports import Ports
 from cdnctl.engine.window import Window, added, coarse, percentile_ms
-from cdnctl.model import Cdn, CdnState, Endpoint, EndpointState, OutReason
+from cdnctl.model import Cdn, CdnPlan, CdnState, Endpoint, EndpointState, OutReason
 
 _BEST_FIRST: tuple[EndpointState, ...] = ("drained", "in", "probing", "out")
 """A CDN none of whose endpoints is in is what the best of them is."""
@@ -29,6 +29,9 @@ class Wanted(NamedTuple):
     drained: Collection[str]
     shares: dict[str, float]
     video_kept: Mapping[str, float] = {}
+    ill: Collection[str] = ()
+    """Endpoints that the planner leaves out for what probes say."""
+    plans: Mapping[str, CdnPlan] = {}
 
 
 class CdnPictures:
@@ -61,7 +64,10 @@ class CdnPictures:
         first_bytes = added(self._window.first_bytes(name))
         drained = name in wanted.drained
         places = self._layout.endpoints_of(name)
-        endpoints = [self._endpoint(place, healths[place.id], drained, now_ns) for place in places]
+        endpoints = [
+            self._endpoint(place, healths[place.id], drained, place.key in wanted.ill, now_ns)
+            for place in places
+        ]
         standing = stand(
             [endpoint for endpoint, place in zip(endpoints, places, strict=True) if place.serves] or endpoints
         )
@@ -109,13 +115,19 @@ class CdnPictures:
             handshakes_total=now.handshakes,
             ejections_total=sum(healths[place.id].ejections_total for place in places),
             last_new_flow_ns=max((healths[place.id].last_new_flow_ns for place in places), default=0),
+            plan=wanted.plans.get(name, _NO_PLAN),
             endpoints=endpoints,
         )
 
-    def _endpoint(self, place: EndpointPlace, health: abi.Health, drained: bool, now_ns: int) -> Endpoint:
+    def _endpoint(
+        self, place: EndpointPlace, health: abi.Health, drained: bool, ill: bool, now_ns: int
+    ) -> Endpoint:
         out = health.state == abi.Breaker.OUT
         probing = out and now_ns >= health.out_until_ns
         state: EndpointState = "drained" if drained else "probing" if probing else "out" if out else "in"
+        reason: OutReason = "operator" if drained else explain.REASON.get(health.reason, "") if out else ""
+        if ill and state == "in":
+            state, reason = "out", "probes"
         limit_us = (self._configs[place.cdn].latency_limit_ms or 0) * 1000
         outlook = self._ports.outlook(place.id)
         return Endpoint(
@@ -124,7 +136,7 @@ class CdnPictures:
             protocol=place.protocol,
             regions=list(place.regions),
             state=state,
-            reason="operator" if drained else explain.REASON.get(health.reason, "") if out else "",
+            reason=reason,
             back_in_s=max(0.0, (health.out_until_ns - now_ns) / 1e9) if out else 0.0,
             ewma_ms=health.ewma_us / 1000,
             baseline_ms=health.baseline_us / 1000,
@@ -134,6 +146,9 @@ class CdnPictures:
             ports_held=outlook.held,
             ports_gone_in_s=outlook.gone_in_s,
         )
+
+
+_NO_PLAN = CdnPlan()
 
 
 class Standing(NamedTuple):
@@ -146,6 +161,8 @@ class Standing(NamedTuple):
 
 def stand(endpoints: Sequence[Endpoint]) -> Standing:
     """Of a CDN that has these."""
+    if not endpoints:
+        return Standing("out", missing="no address of its names is known yet")
     best = min((endpoint.state for endpoint in endpoints), key=_BEST_FIRST.index)
     lacking = [endpoint for endpoint in endpoints if endpoint.state not in ("in", "drained")]
     if best != "in" or not lacking:

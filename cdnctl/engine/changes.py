@@ -14,6 +14,7 @@ from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.drift import Drift
 from cdnctl.engine.objects import MANUAL
+from cdnctl.engine.plan_changes import PlanChanges
 from cdnctl.engine.planned import Planned, unwaiting
 from cdnctl.engine.queries import Queries
 from cdnctl.engine.reload import Reloading
@@ -113,6 +114,7 @@ class Changes:
             GetState: self._state,
             ListCustomers: customers.list,
             **Queries(self._engine).table,
+            **PlanChanges(self._engine).table,
         }
 
     def execute(self, command: AnyCommand, actor: Actor) -> Outcome:
@@ -150,6 +152,12 @@ class Changes:
             return outcome
         warning = "the edge is detached: this takes effect when `cdnctl attach` puts it on again"
         return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, warning])
+
+    def adopt_addresses(self) -> list[str]:
+        """Have the endpoints that names lead to now; warnings. Raises CdnctlError or OSError."""
+        self._engine.attachment.check_loaded()
+        with self._reloading.alone():
+            return self._reloading.adopt_addresses()
 
     async def diff(self, command: Diff) -> Outcome:
         """What the kernel holds otherwise; a thread looks."""
@@ -264,6 +272,7 @@ class Changes:
         return {
             "weights": self._engine.weights(),
             "drained": list(state.drained),
+            "planner": self._engine.planning.mode,
             "limits": msgspec.to_builtins(state.limits),
             "allowed": len(state.allowed),
             "armed": state.armed,
@@ -337,8 +346,19 @@ class Changes:
         if objects.read(engine, what) is None:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")
+            self._refuse_listed(shown)
             engine.blocks.wanted.remove(shown, MANUAL)  # raises, and says what is
         return Planned(after={what: None}, would=f"would unblock {shown}", done=lambda: f"unblocked {shown}")
+
+    def _refuse_listed(self, shown: str) -> None:
+        """What no operator blocked may be blocked by a feed."""
+        network = blocklist.parse_prefix(shown)
+        feeds = sorted({feed for feed, _, _ in self._engine.blocks.listed.touching(network)})
+        if feeds:
+            raise CdnctlError(
+                f"{shown} is not blocked by an operator, but by feed {', '.join(feeds)}",
+                f"`cdnctl allow {shown}` lets it in whatever feeds say",
+            )
 
     # -- steering --
 

@@ -124,7 +124,8 @@ class Drift:
 
     def _of_endpoints(self) -> Iterator[Difference]:
         engine = self._engine
-        weights = steering.split(engine.layout, engine.weights(), engine.drained()).weights
+        steered = engine.steering()
+        weights = steering.split(engine.layout, steered.weights, steered.drained, steered.ill).weights
         known, choice = engine.tables.choice.endpoints(), engine.tables.choice
         for place in engine.layout.endpoints:
             wanted = f"number {place.id} of {place.cdn} with weight {weights[place.id]}"

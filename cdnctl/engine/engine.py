@@ -22,6 +22,7 @@ from cdnctl.datapath.tables import Tables
 from cdnctl.defence import blocklist
 from cdnctl.engine import (
     consequences,
+    expansion,
     frames,
     held,
     layout,
@@ -44,8 +45,11 @@ from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.lists import Lists
 from cdnctl.engine.lookout import Lookout
+from cdnctl.engine.names import Names, resolve_first
 from cdnctl.engine.nat_log import NatLog
+from cdnctl.engine.planning import Planning
 from cdnctl.engine.ports import Ports
+from cdnctl.engine.scouts import Scouts
 from cdnctl.engine.shield import Shielding, outside_bits
 from cdnctl.engine.suspicion import Suspecting, Wish
 from cdnctl.engine.ticker import Ticker
@@ -84,7 +88,9 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.store = StateStore(state_dir(config.edge.name))
         waiting = self.store.pending.peek()
-        self.config, self.config_in_force, held_back = held.in_force(config, waiting)
+        self.config_read, self.config_in_force, held_back = held.in_force(config, waiting)
+        self.names = Names(state_dir(config.edge.name))
+        self.config = self._expanded(self.config_read)
         self.program = Program(config.edge.name)
         self.journal = Journal(journal_path(config.edge.name))
         self.state = State()
@@ -95,7 +101,7 @@ class Engine:
             self.tell("warning", warning, "warning")
         self._frame_seq = 0
         self._started_ns = time.time_ns()
-        self.attachment = Attachment(config, self.program, self.tell)
+        self.attachment = Attachment(self.config, self.program, self.tell)
         self.neighbours = Neighbours()
         self._fills = Fills()
         self._held_back = held.Watch()
@@ -105,6 +111,8 @@ class Engine:
         self.banning = Banning(self)
         self.suspecting = Suspecting(lambda: Wish(self.state.model, self.state.fit))
         self._lookout = Lookout()
+        self.planning = Planning(self)
+        self.scouts = Scouts(self)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -120,6 +128,7 @@ class Engine:
         for clash in host.port_clashes(self.config):
             raise CdnctlError(str(clash), f"set {clash.remedy}")
         self._read_state()
+        self.planning.start()
         if not fresh and (said := resuming.finish(self.program)):
             self.tell("attach", said, "warning")
         self.program.prepare(self.config)
@@ -161,6 +170,19 @@ class Engine:
         self.tell("attach", f"data path {how}, attached to {where}", "notice")
         recovery.recover(self)
 
+    def _expanded(self, config: Config) -> Config:
+        """With what it only names. Raises CdnctlError."""
+        resolve_first(self.names, config)
+        return expansion.with_addresses(expansion.with_regions(config), self.names.addresses)
+
+    async def look_outside(self) -> None:
+        """Probes, names and feeds, until it is cancelled."""
+        await self.scouts.run()
+
+    def adopt_addresses(self) -> list[str]:
+        """Have the endpoints that names lead to now; warnings. Raises CdnctlError or OSError."""
+        return self._changes.adopt_addresses()
+
     def use(self, tables: Tables, kernel_blocks: KernelBlocks) -> None:
         """Work on these; `start` opens them itself, a reload may open others."""
         self.tables = tables
@@ -169,6 +191,7 @@ class Engine:
 
     def close(self, *, detach: bool = False) -> None:
         """Stop reading; take the data path down too when asked."""
+        self.planning.close()
         self._stop_reading()
         if detach:
             self.detach_all()
@@ -217,7 +240,8 @@ class Engine:
             self.tell("warning", warning, "warning")
 
     def _put_blocks(self) -> None:
-        self.blocks.load(self.state.blocks)
+        keep = any(feed.kind == "blocks" for feed in self.config.feeds)
+        self.blocks.load(self.state.blocks, keep=keep)
         self.state.blocks = []  # from here on the list holds
 
     def _settle_state(self) -> None:
@@ -262,6 +286,7 @@ class Engine:
         self.ports.follow(settings.port_room(self.config, self.layout))
         self.video.follow(self.config, self.layout)
         self.observer.follow(self.config, self.layout, self.tables)
+        self.scouts.follow()
 
     def let_go(self) -> list[str]:
         """Of what left the configuration, whatever has no flow any more; returns what has."""
@@ -293,12 +318,15 @@ class Engine:
     def steer(self) -> None:
         """Put weights and drains into the kernel. Raises CdnctlError before anything is written."""
         steering.check(self.config, self.weights(), self.drained())
-        steering.apply(self.config, self.layout, self.tables, self._steering())
+        steering.apply(self.config, self.layout, self.tables, self.steering())
+        self.planning.took()
 
-    def _steering(self) -> steering.Steering:
+    def steering(self) -> steering.Steering:
+        """What is to be in force: operators' words, and what the planner makes of them."""
         kept = self.video.kept if hasattr(self, "video") else {}
         kept = {cdn: part for cdn, part in kept.items() if cdn in self.layout.cdns}
-        return steering.Steering(self.weights(), self.drained(), kept)
+        weights = steering.scaled(self.weights(), self.planning.factors)
+        return steering.Steering(weights, self.drained(), kept, self.planning.left_out)
 
     def weights(self, state: State | None = None) -> dict[str, int]:
         """What is wanted now, or by another state: the operators' word, else the configuration's."""
@@ -312,7 +340,7 @@ class Engine:
 
     def pick_rows(self) -> Iterator[tuple[layout.ServicePlace, list[list[array[int]]]]]:
         """What every service is to pick from now."""
-        return steering.pick_rows(self.config, self.layout, self._steering())
+        return steering.pick_rows(self.config, self.layout, self.steering())
 
     def matched(self, network: blocklist.Network) -> consequences.Matched:
         """What a prefix is of the traffic now."""
@@ -355,7 +383,7 @@ class Engine:
         customers = self.customers()
         suspicion, manners = self.suspecting.picture()
         self._frame_seq += 1
-        return Frame(
+        frame = Frame(
             seq=self._frame_seq,
             at_ns=time.time_ns(),
             monotonic_ns=now_ns,
@@ -371,10 +399,10 @@ class Engine:
             verdicts=verdicts,
             talkers=self.observer.top_talkers(20),
             blocks=self.blocks.newest(FRAME_BLOCKS),
-            blocks_wanted=len(self.blocks.wanted),
+            blocks_wanted=len(self.blocks.wanted) + sum(self.blocks.listed.by_feed().values()),
             blocks_enforced=self.blocks.enforced,
-            blocks_by_source=dict(self.blocks.wanted.by_source),
-            block_prefixes=self.blocks.wanted.prefix_count,
+            blocks_by_source={**self.blocks.wanted.by_source, **self.blocks.listed.by_feed()},
+            block_prefixes=self.blocks.prefix_count,
             customers=customers[:FRAME_CUSTOMERS],
             customers_total=len(customers),
             allowed=len(self.state.allowed),
@@ -391,6 +419,7 @@ class Engine:
             maps=self._maps(),
             state_version=self.state.revision,
             pending=self.transactions.picture(),
+            planner=self.planning.picture(),
             held_back=self._held_back.picture(
                 self.config.path, self.config.edge.name, self.config_in_force, self.transactions.pending
             ),
@@ -402,6 +431,8 @@ class Engine:
             agent_pid=os.getpid(),
             agent_started_ns=self._started_ns,
         )
+        self.planning.tick(frame)
+        return frame
 
     def _maps(self) -> list[MapFill]:
         """The tables that fill: with flows, with ports in use, with blocks."""
@@ -438,8 +469,9 @@ class Engine:
         return next((each for each in known if each.name == name), None)
 
     def _wanted(self) -> Wanted:
-        weights, drained = self.weights(), self.drained()
-        return Wanted(weights, drained, shares(weights, drained), self.video.kept)
+        weights, drained, planning = self.weights(), self.drained(), self.planning
+        in_force = shares(steering.scaled(weights, planning.factors), drained)
+        return Wanted(weights, drained, in_force, self.video.kept, planning.left_out, planning.plans())
 
     def _plan_video(self, mode: abi.Mode) -> None:
         """Video leaves CDNs that have become bad; of an edge that is switched off nothing is known."""
@@ -456,7 +488,7 @@ class Engine:
         if not (shifts or changed):
             return
         try:
-            steering.put_services(self.config, self.layout, self.tables, self._steering())
+            steering.put_services(self.config, self.layout, self.tables, self.steering())
         except (CdnctlError, OSError) as error:
             self.tell("warning", f"video cannot be shifted: {error}", "warning")
             self.video.forget()

@@ -7,6 +7,7 @@
     list REVISION    how many prefixes of it are blocked
     attachment       whether the edge is attached              config          which text is in force
     shield           the level that operators want             model mode, fit   what the model does, and it
+    planner          its mode; empty: the configuration's      pin NAME         whether
 
 Values are plain, as JSON has them. With them a change can be kept in a record, compared, refused when
 somebody else was quicker, and taken back.
@@ -42,13 +43,14 @@ CONFIG = "config"
 SHIELD = "shield"
 AUTOBAN = "autoban"
 MODEL_MODE, MODEL_FIT = "model mode", "model fit"
+PLANNER = "planner"
 _SWITCHES = {
     "armed": abi.Mode.DISARMED,
     "observing": abi.Mode.OBSERVE,
     "bypassed": abi.Mode.BYPASS,
 }
 _INVERTED = "armed"
-_STEERING, _CLIENTS, _SWITCH = ("weight", "drain"), ("limit", "allow"), "switch"
+_STEERING, _CLIENTS, _SWITCH = ("weight", "drain", "pin", PLANNER), ("limit", "allow"), "switch"
 _BLOCKS = {"block": MANUAL, "ban": AUTO}
 _LIST = "list"
 
@@ -61,6 +63,11 @@ def weight(name: str) -> str:
 def drain(name: str) -> str:
     """Whether a CDN is drained."""
     return f"drain {name}"
+
+
+def pin(name: str) -> str:
+    """Whether a CDN keeps exactly its weight."""
+    return f"pin {name}"
 
 
 def limit(name: str) -> str:
@@ -94,6 +101,7 @@ def words(what: str) -> str:
     return {
         "weight": f"the weight of {name}",
         "drain": f"the drain of {name}",
+        "pin": f"the pin of {name}",
         "limit": f"the limits of {name}",
         "allow": f"what is allowed of {name}",
         "block": f"the block of {name}",
@@ -105,6 +113,7 @@ def words(what: str) -> str:
         SHIELD: "the level of the shield",
         AUTOBAN: "whether bans set themselves",
         "model": "what the model does" if name == "mode" else "the model of sources' manners",
+        PLANNER: "the planner's mode",
     }[kind]
 
 
@@ -163,6 +172,10 @@ def of_state(state: State, what: str) -> Any:
             return state.weights.get(name)
         case "drain":
             return name in state.drained
+        case "pin":
+            return name in state.pinned
+        case "planner":
+            return state.planner
         case "limit":
             return to_builtins(state.limits[name]) if name in state.limits else None
         case "allow":
@@ -192,6 +205,8 @@ def objects_of(state: State) -> Iterator[str]:
     """All that a state says something about."""
     yield from map(weight, state.weights)
     yield from map(drain, state.drained)
+    yield from map(pin, state.pinned)
+    yield PLANNER
     yield from map(limit, state.limits)
     yield from (allow(each.prefix) for each in state.allowed)
     yield from (switch("armed"), switch("observing"), ATTACHMENT, SHIELD, AUTOBAN, MODEL_MODE, MODEL_FIT)
@@ -201,6 +216,7 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
     """The state with these values; those that it does not keep are left out."""
     weights, limits = dict(state.weights), dict(state.limits)
     drained, allowed = list(state.drained), list(state.allowed)
+    pinned, planner = list(state.pinned), state.planner
     armed, observing, detached = state.armed, state.observing, state.detached
     shield, autoban, model, fit = state.shield, state.autoban, state.model, state.fit
     for what, value in values.items():
@@ -210,6 +226,10 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
                 _set(weights, name, value)
             case "drain":
                 drained = [each for each in drained if each != name] + ([name] if value else [])
+            case "pin":
+                pinned = [each for each in pinned if each != name] + ([name] if value else [])
+            case "planner":
+                planner = value
             case "limit":
                 _set(limits, name, None if value is None else convert(value, CustomerLimit))
             case "allow":
@@ -234,6 +254,8 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
         weights=weights,
         limits=limits,
         drained=drained,
+        pinned=pinned,
+        planner=planner,
         allowed=allowed,
         armed=armed,
         observing=observing,

@@ -28,7 +28,7 @@ from cdnctl.datapath.program import Program
 from cdnctl.datapath.sweep import Sweep
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence.blocklist import Blocklist
-from cdnctl.engine import objects, overlays, restore, ways
+from cdnctl.engine import expansion, objects, overlays, restore, ways
 from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.layout import Layout
 from cdnctl.engine.objects import Values
@@ -47,6 +47,8 @@ class Wanted(NamedTuple):
     """What a reload comes to."""
 
     config: Config
+    read: Config
+    """The same before addresses of names are in it."""
     text: str
     """That it was read from."""
     words: str
@@ -102,7 +104,9 @@ class Reloading:
         if text is None:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 text = engine.config.path.read_bytes().decode()
-        config = self._checked(engine.config, text)
+        found_in_file = expansion.with_regions(self._checked(engine.config, text))
+        await engine.names.learn(found_in_file)
+        config = expansion.with_addresses(found_in_file, engine.names.addresses)
         found = differences(engine.config, config)
         program = Program(config.edge.name)
         words = _words(found, program.lacks(config), anew)
@@ -117,7 +121,7 @@ class Reloading:
         ]
         risk = f"it takes away {', '.join(gone)}" if gone else ""
         bears_on = overlays.bears_on(engine.config, config)
-        return Wanted(config, text or "", words, found, astray, program, anew, risk, bears_on)
+        return Wanted(config, found_in_file, text or "", words, found, astray, program, anew, risk, bears_on)
 
     def overlays(self, wanted: Wanted, values: Values) -> Values:
         """What of the operators' words, `values` among them, cannot stand with it: as it will be then."""
@@ -133,7 +137,8 @@ class Reloading:
     def apply(self, wanted: Wanted, new: _New | None, values: Values) -> Outcome:
         """Put it, and these values, into force. Raises CdnctlError or OSError; then nothing has changed."""
         warnings = self._apply(wanted.config, new, values)
-        self._engine.config_in_force = wanted.text
+        self._engine.config_in_force, self._engine.config_read = wanted.text, wanted.read
+        self._engine.scouts.follow()
         return Outcome(
             ok=True,
             text=f"reloaded: {wanted.words}",
@@ -141,6 +146,12 @@ class Reloading:
             warnings=[*warnings, *_overlaid(wanted.config, self._engine.state), *wanted.astray],
             changed=wanted.found,
         )
+
+    def adopt_addresses(self) -> list[str]:
+        """Names have other addresses. Raises CdnctlError or OSError; then nothing has changed."""
+        engine = self._engine
+        config = expansion.with_addresses(engine.config_read, engine.names.addresses)
+        return self._apply(config, None, {}) if config != engine.config else []
 
     def _checked(self, before: Config, text: str | None) -> Config:
         """The file as it is now, if it can be put into force."""
@@ -170,6 +181,7 @@ class Reloading:
             if new and new.move:
                 new.move.refresh()
                 engine.use(Tables(new.program.pins), KernelBlocks(new.program.pins))
+                engine.blocks.listed = before.blocks.listed
                 engine.blocks.load(wanted)
             engine.attachment.follow(config, new.program if new else engine.program)
             engine.put_config()

@@ -36,6 +36,8 @@ class Steering(NamedTuple):
     drained: Collection[str] = ()
     video_kept: Mapping[str, float] = {}
     """The part of its weight (0 to 1) that a CDN keeps for video, under `latency`; not named: all."""
+    ill: Collection[str] = ()
+    """Endpoints, as `198.51.100.10:443`, that are to get no new flows."""
 
     def in_force(self, cdns: Iterable[str], traffic_class: ClassName, policy: PolicyName) -> dict[str, int]:
         """Weights of the CDNs of one service, drained ones without any, for one class."""
@@ -51,11 +53,24 @@ def _part(weight: int, kept: float) -> int:
     return max(1, round(weight * _FINE * kept)) if weight else 0
 
 
-def split(layout: Layout, weights: Mapping[str, int], drained: Collection[str]) -> shares.Split[int]:
+def scaled(weights: Mapping[str, int], factors: Mapping[str, float]) -> dict[str, int]:
+    """The weights in force where the planner has CDNs keep only a part of theirs."""
+    if all(factor == 1 for factor in factors.values()):
+        return dict(weights)
+    return {cdn: _part(weight, factors.get(cdn, 1.0)) for cdn, weight in weights.items()}
+
+
+def split(
+    layout: Layout, weights: Mapping[str, int], drained: Collection[str], ill: Collection[str] = ()
+) -> shares.Split[int]:
     """Shares by CDN, and endpoint weights by id: those of one CDN share its weight in each pool."""
     merged: dict[int, int] = {place.id: 0 for place in layout.endpoints}
     for pool in abi.Pool:
-        serving = [place for place in layout.endpoints if place.pool == pool and place.serves]
+        serving = [
+            place
+            for place in layout.endpoints
+            if place.pool == pool and place.serves and place.key not in ill
+        ]
         groups = {cdn: [place.id for place in serving if place.cdn == cdn] for cdn in layout.cdns}
         merged |= shares.split(weights, drained, groups).weights
     return shares.Split(merged, shares.shares(weights, drained))
@@ -86,7 +101,7 @@ def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) 
 
 def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
     """Write it all; each service flips to its new tables in one step. Call `check` first."""
-    weights = split(layout, wanted.weights, wanted.drained).weights
+    weights = split(layout, wanted.weights, wanted.drained, wanted.ill).weights
     _settle(tables, weights)
     cdns = {cdn.name: cdn for cdn in config.cdns}
     for place in layout.endpoints:
@@ -160,7 +175,7 @@ def _tables(
     config: Config, layout: Layout, service: ServiceConfig, place: ServicePlace, wanted: Steering
 ) -> list[list[array[int]]]:
     """For each region by its number, and each class."""
-    everybody = servers(config, layout, service, place)
+    everybody = [server for server in servers(config, layout, service, place) if server.key not in wanted.ill]
     cdns = {server.cdn for server in everybody}
     by_number = {number: name for name, number in layout.regions.items()}
     rows = []

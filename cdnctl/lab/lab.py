@@ -300,8 +300,13 @@ class Lab:
         self.pops.refuse(cdn)
         return time.monotonic_ns()
 
+    def sicken(self, cdn: str) -> int:
+        """Have its nginx answer every request with 503, while packets look as ever; `restore` ends it."""
+        self.pops.sicken(cdn)
+        return time.monotonic_ns()
+
     def restore(self, cdn: str) -> int:
-        """Start its nginx again, if it does not run."""
+        """Start its nginx again, if it does not run, and have it serve."""
         self.pops.restore(cdn)
         return time.monotonic_ns()
 

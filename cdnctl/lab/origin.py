@@ -17,6 +17,8 @@ SIZES = (512, 4096, 16384)
 """Bytes of the objects each CDN serves, at the path of that name."""
 BIG = "big"
 """The path of the large object, which all CDNs of a lab serve alike."""
+SICK = "sick"
+"""While a file of that name lies there, it answers TCP, and every request with 503."""
 _BLOCK = 1 << 20
 
 _CONFIG = """\
@@ -43,6 +45,7 @@ http {{
         root {home}/www;
         add_header X-Ask $arg_n;
         add_header X-Cdn {cdn};
+        if (-f {home}/{sick}) {{ return 503; }}
     }}
 }}
 """
@@ -86,7 +89,7 @@ def write(home: Path, cdn: str, ports: Sequence[int]) -> None:
     for directory in (home.parent, home, www):
         directory.chmod(0o755)
     listen = " ".join(f"listen {address}{port} backlog=8192;" for port in ports for address in ("", "[::]:"))
-    (home / "nginx.conf").write_text(_CONFIG.format(home=home, cdn=cdn, listen=listen))
+    (home / "nginx.conf").write_text(_CONFIG.format(home=home, cdn=cdn, listen=listen, sick=SICK))
 
 
 def command(home: Path) -> list[str]:

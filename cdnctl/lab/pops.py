@@ -57,10 +57,19 @@ class Pops:
         end(self._origins[cdn], grace_s=1.0)
 
     def restore(self, cdn: str) -> None:
-        """Start it again, if it does not run."""
+        """Start it again, if it does not run, and have it serve."""
+        self.cure(cdn)
         if self._origins[cdn].poll() is not None:
             self._start_origin(cdn)
             self._await_origins([cdn])
+
+    def sicken(self, cdn: str) -> None:
+        """Have it answer every request with 503, while it takes connections as ever."""
+        (self._home(cdn) / origin.SICK).touch()
+
+    def cure(self, cdn: str) -> None:
+        """Have it serve again."""
+        (self._home(cdn) / origin.SICK).unlink(missing_ok=True)
 
     def tunnelled(self) -> dict[str, dict[str, int]]:
         """Packets that came in tunnels, by CDN and kind: `ipip`, `ipip6`, `gue`, `gue6`."""

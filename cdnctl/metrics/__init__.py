@@ -7,4 +7,5 @@ names from the configuration and words of the program, so their number is bounde
     text     all of them as one text     edge     what is true of the whole edge
     cdns     each CDN, its histograms    clients  services and customers
     family   short ways to make one          times    histograms, of which a frame has only percentiles
+    planner  what it keeps, probes, feeds
 """

@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from cdnctl.metrics import cdns, clients, edge
+from cdnctl.metrics import cdns, clients, edge, planner
 from cdnctl.metrics.times import Times
 from cdnctl.model import Frame
 
@@ -20,6 +20,7 @@ def families(frame: Frame, times: Mapping[str, Times]) -> Iterator[Metric]:
     yield from edge.families(frame)
     yield from cdns.families(frame, times)
     yield from clients.families(frame)
+    yield from planner.families(frame)
 
 
 def text(frame: Frame, times: Mapping[str, Times]) -> bytes:

@@ -15,6 +15,7 @@ time (nanoseconds since the epoch, UTC); `monotonic_ns` is the kernel's clock (`
     lines     commands as command lines   pages      long lists, a page at a time
     transactions  what can be taken back
     shield    its level under attack      bans       blocks that set themselves
+    transactions  what can be taken back         planning   the planner in a frame
 """
 
 from cdnctl.model.actors import Actor as Actor
@@ -41,6 +42,7 @@ from cdnctl.model.commands import AnyChange as AnyChange
 from cdnctl.model.commands import AnyCommand as AnyCommand
 from cdnctl.model.commands import AnyQuery as AnyQuery
 from cdnctl.model.commands import Arm as Arm
+from cdnctl.model.commands import AskPlanner as AskPlanner
 from cdnctl.model.commands import Attach as Attach
 from cdnctl.model.commands import BlockList as BlockList
 from cdnctl.model.commands import BlockPrefix as BlockPrefix
@@ -76,6 +78,7 @@ from cdnctl.model.commands import SetAutoban as SetAutoban
 from cdnctl.model.commands import SetLimit as SetLimit
 from cdnctl.model.commands import SetMode as SetMode
 from cdnctl.model.commands import SetModel as SetModel
+from cdnctl.model.commands import SetPlanner as SetPlanner
 from cdnctl.model.commands import SetShield as SetShield
 from cdnctl.model.commands import SetWeights as SetWeights
 from cdnctl.model.commands import Stop as Stop
@@ -112,6 +115,13 @@ from cdnctl.model.picture import Service as Service
 from cdnctl.model.picture import Talker as Talker
 from cdnctl.model.picture import Verdict as Verdict
 from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
+from cdnctl.model.planning import SHIFTS_KEPT as SHIFTS_KEPT
+from cdnctl.model.planning import CdnPlan as CdnPlan
+from cdnctl.model.planning import FeedPicture as FeedPicture
+from cdnctl.model.planning import NamePicture as NamePicture
+from cdnctl.model.planning import PlannerMode as PlannerMode
+from cdnctl.model.planning import PlannerPicture as PlannerPicture
+from cdnctl.model.planning import PlanShift as PlanShift
 from cdnctl.model.recordings import HistoryPart as HistoryPart
 from cdnctl.model.recordings import Recording as Recording
 from cdnctl.model.shield import LEVELS as LEVELS

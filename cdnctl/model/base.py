@@ -13,7 +13,7 @@ RATE_WINDOW_S = 5.0
 Severity = Literal["info", "notice", "warning", "alarm"]
 EndpointState = Literal["in", "out", "probing", "drained"]
 CdnState = Literal["in", "partly", "out", "probing", "drained"]
-OutReason = Literal["", "dark", "refusing", "slow", "operator"]
+OutReason = Literal["", "dark", "refusing", "slow", "probes", "operator"]
 Transport = Literal["nat", "ipip", "gue", "pass"]
 EdgeMode = Literal["active", "observe"]
 

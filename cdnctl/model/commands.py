@@ -12,6 +12,7 @@ from cdnctl.model.base import Base, EdgeMode, Severity
 from cdnctl.model.frame import Frame
 from cdnctl.model.pages import JournalEntry, Page
 from cdnctl.model.picture import Allowed, Block, Customer, Talker
+from cdnctl.model.planning import CdnPlan, PlannerMode, PlannerPicture
 from cdnctl.model.recordings import HistoryPart, Recording
 from cdnctl.model.shield import ShieldWish
 from cdnctl.model.suspicion import Fit, ModelWish
@@ -127,6 +128,15 @@ class LoadModel(Change, frozen=True, kw_only=True, tag="load-model"):
     fit: Fit
     file: str = ""
     """Where it was read, for the journal."""
+
+
+class SetPlanner(Change, frozen=True, kw_only=True, tag="planner"):
+    """The planner's mode, in place of the configuration's; or a CDN that keeps exactly its weight, or no
+    longer does."""
+
+    mode: PlannerMode | None = None
+    pin: str = ""
+    unpin: str = ""
 
 
 class SetLimit(Change, frozen=True, kw_only=True, tag="limit"):
@@ -275,6 +285,12 @@ class ListCustomers(Command, frozen=True, kw_only=True, tag="customers"):
     """All customers with their limits, and the allowed prefixes: `Outcome.customers`, `.allowed`."""
 
 
+class AskPlanner(Command, frozen=True, kw_only=True, tag="plan"):
+    """What the planner does: `Outcome.planner`; with `cdn`, why that one has what it has, as text."""
+
+    cdn: str = ""
+
+
 class Who(Command, frozen=True, kw_only=True, tag="who"):
     """Who is connected: `Outcome.watchers`."""
 
@@ -317,6 +333,7 @@ AnyChange = (
     | SetModel
     | LoadModel
     | SetLimit
+    | SetPlanner
     | Allow
     | Disallow
     | Reload
@@ -338,6 +355,7 @@ AnyQuery = (
     | ReadJournal
     | ListTalkers
     | ListCustomers
+    | AskPlanner
     | Who
     | GetFrame
     | GetHistory
@@ -382,6 +400,9 @@ class Outcome(Base, frozen=True, kw_only=True):
     journal: list[JournalEntry] | None = None
     page: Page | None = None
     watchers: list[Watcher] | None = None
+    planner: PlannerPicture | None = None
+    plans: dict[str, CdnPlan] | None = None
+    """By CDN, of the planner."""
     frame: Frame | None = None
     metrics: str | None = None
     history: HistoryPart | None = None

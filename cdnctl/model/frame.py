@@ -8,6 +8,7 @@ from cdnctl.model.actors import Watcher
 from cdnctl.model.bans import Autoban
 from cdnctl.model.base import Base
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
+from cdnctl.model.planning import PlannerPicture
 from cdnctl.model.recordings import Recording
 from cdnctl.model.shield import Shield
 from cdnctl.model.suspicion import Manner, Suspicion
@@ -104,6 +105,8 @@ class Frame(Base, frozen=True, kw_only=True):
     """Counts operators' changes; a plan that is made on this picture says so (`Change.expect`)."""
     pending: Pending | None = None
     """The change that reverts unless it is confirmed."""
+    planner: PlannerPicture | None = None
+    """None in recordings of earlier versions."""
     held_back: HeldBack | None = None
     """The configuration's file says other than what is in force, and not for want of a reload alone."""
     shield: Shield = field(default_factory=Shield)

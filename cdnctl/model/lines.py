@@ -22,6 +22,7 @@ from cdnctl.model.commands import (
     SetLimit,
     SetMode,
     SetModel,
+    SetPlanner,
     SetShield,
     SetWeights,
     StopRecording,
@@ -75,6 +76,10 @@ def command_line(command: AnyCommand) -> str:
                 if (value := getattr(command, option)) is not None:
                     words += [f"--{option.replace('_', '-')}", f"{value:.12g}" if value else "none"]
             words += ["--clear"] if command.clear else []
+        case SetPlanner():
+            words += [command.mode] if command.mode else []
+            words += ["pin", command.pin] if command.pin else []
+            words += ["unpin", command.unpin] if command.unpin else []
         case Undo():
             words += ["--to", str(command.to)] if command.to is not None else []
             words += [str(command.seq)] if command.seq is not None else []

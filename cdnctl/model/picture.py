@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import field
 
 from cdnctl.model.base import Base, CdnState, EndpointState, OutReason, Severity, Transport
+from cdnctl.model.planning import CdnPlan
 
 
 class Endpoint(Base, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ class Cdn(Base, frozen=True, kw_only=True):
     ejections_total: int = 0
     last_new_flow_ns: int = 0
     """Kernel clock of the last new flow that was not a probe."""
+    plan: CdnPlan = field(default_factory=CdnPlan)
     endpoints: list[Endpoint] = field(default_factory=list)
 
 

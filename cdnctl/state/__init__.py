@@ -72,6 +72,10 @@ class State(Struct, kw_only=True):
     """That model."""
     observing: bool = False
     """The edge decides and counts, but lets every packet pass."""
+    planner: str = ""
+    """Its mode; empty: the configuration's."""
+    pinned: list[str] = field(default_factory=list)
+    """CDNs that keep exactly their weight, whatever the planner measures."""
     detached: bool = False
     """An operator took the data path off: only an operator puts it on again, not a restart."""
     revision: int = 0

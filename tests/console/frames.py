@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from cdnctl.model import (
     Block,
     Cdn,
+    CdnPlan,
     Endpoint,
     Event,
     Frame,
     Interface,
+    PlannerPicture,
     Sampling,
     Service,
     Severity,
@@ -120,9 +122,30 @@ class Edge:
                 rescued_total=12 if self.dark else 0,
             ),
             sampling=Sampling(one_in=self.one_in, received_total=self.seq * 130, received_per_s=261.0),
+            planner=self._planner(sum(cdn.plan.mbit for cdn in cdns)),
             step=self.step,
             agent_pid=4100,
             agent_started_ns=self.began_ns,
+        )
+
+    def _planner(self, mbit: float) -> PlannerPicture:
+        expected = 41.0 + 2.0 * math.sin(self.seq / 40)
+        return PlannerPicture(
+            mode="on",
+            acts=self.armed,
+            mbit=mbit,
+            expected_mbit=expected,
+            band_mbit=(0.93 * expected, 1.07 * expected),
+            error=0.034,
+            naive_error=0.081,
+        )
+
+    def _plan(self, name: str, mbit: float) -> CdnPlan:
+        if name != NAMES[1]:
+            return CdnPlan(mbit=mbit, expected_mbit=15.0, error=0.031, naive_error=0.064, probes="well")
+        why = "3.4 % of its segments are lost, its peers' 0.2 %"
+        return CdnPlan(
+            mbit=mbit, factor=0.6, code="loss", why=why, commit_mbit=40.0, p95_mbit=22.0, price=0.02
         )
 
     # --- parts ------------------------------------------------------------------------------------
@@ -164,6 +187,7 @@ class Edge:
             state=state,  # type: ignore[arg-type]
             reason=reason,  # type: ignore[arg-type]
             wanted_weight=weight,
+            plan=self._plan(name, bps / 1e6),
             effective_share=share,
             share=share,
             handshake_p50_ms=base if measured else None,

@@ -49,7 +49,7 @@ WORDS = {
     "undrain": "corona", "limit": "acme --pps 1", "allow": "192.0.2.1", "disallow": "192.0.2.1",
     "mode": "observe --yes", "trace": "192.0.2.1 192.0.2.2:80", "feed": "check x", "simulate": "x",
     "mark": "x", "replay": "x --info", "redact": "x y", "cast": "x", "report": "-o x", "detach": "--yes",
-    "bypass": "--yes", "shield": "siege", "autoban": "on", "model": "on", "train": "x -o y",
+    "bypass": "--yes", "shield": "siege", "autoban": "on", "model": "on", "planner": "on", "train": "x -o y",
 }  # fmt: skip
 MINE = {("", "block"): "B", ("", "disarm"): "D", ("", "weights"): "W", ("", "undo"): "Z",
         ("lists", "edit"): "E", ("steering", "limit"): "L", ("dialog", "confirm"): "ctrl+d",

@@ -52,6 +52,7 @@ def successor(engine: Engine, path: DataPath) -> Engine:
     """
     after = Engine(path.config)
     after._read_state()
+    after.planning.start()
     after.use(path.tables, path.blocks)
     after.layout = path.layout
     after._take_over_mode()

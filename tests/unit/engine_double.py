@@ -68,6 +68,9 @@ class EngineDouble:
     def metrics_listen(self) -> tuple[str, int] | None:
         return None
 
+    async def look_outside(self) -> None:
+        await asyncio.Event().wait()
+
     def close(self, *, detach: bool) -> None:
         print(f"engine closed, detach={detach}", flush=True)
 

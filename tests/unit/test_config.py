@@ -12,6 +12,7 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cdnctl import config, paths
 from cdnctl.config import ConfigError, Problem, cost, picks, schema
@@ -88,6 +89,10 @@ def test_the_example_is_right_and_names_every_key() -> None:
         config.ShieldConfig: raw["shield"],
         config.AutobanConfig: raw["autoban"],
         config.BanLimits: raw["autoban"]["source"],
+        config.PlannerConfig: raw["planner"],
+        config.DnsConfig: raw["dns"],
+        config.FeedConfig: raw["feed"][0],
+        config.ProbeConfig: raw["cdn"][0]["probe"],
         config.PerSource: raw["quota"]["per_source"],
         config.RegionConfig: raw["region"][0],
         config.CustomerConfig: raw["customer"][0],
@@ -102,6 +107,10 @@ def test_the_example_is_right_and_names_every_key() -> None:
     assert (read.limits, read.reflex) == (config.Limits(), config.Reflex())
     assert (read.shield, read.autoban) == (config.ShieldConfig(), config.AutobanConfig())
     assert read.quota.busy_pps == config.Quota().busy_pps
+    assert read.planner == config.PlannerConfig()
+    assert replace(read.cdns[0].probe, kind="tcp", port=None, host=None, path="/", header=None, body="") == (
+        config.ProbeConfig(kind="tcp")
+    )
     fresh = config.CdnConfig(name="x", endpoints=(config.EndpointConfig(address="192.0.2.1:1"),))
     for name in ("mode", "tunnel_port", "reset_on_eject"):
         assert getattr(read.cdns[0], name) == getattr(fresh, name)

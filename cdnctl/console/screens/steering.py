@@ -1,4 +1,4 @@
-"""Steering: what each CDN is asked for and has room for, services and policies, customers and limits."""
+"""Steering: what each CDN is asked for and has room for, the planner, services, customers and limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from textual.widget import Widget
 from cdnctl.console.format import axis, clean, percent, scaled
 from cdnctl.console.screens.dialogs.limit import LimitDialog
 from cdnctl.console.screens.house import House
-from cdnctl.console.widgets import cdns
+from cdnctl.console.widgets import cdns, planned
 from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.planned import PlanTable, expectations
 from cdnctl.console.widgets.plot import Plot, Series
-from cdnctl.console.widgets.scale import Scale
+from cdnctl.console.widgets.scale import Scale, linear
 from cdnctl.console.widgets.steered import CustomerTable, ServiceTable, WantedTable
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import Frame, Outcome
@@ -32,22 +33,26 @@ class Steering(House):
     def panels(self) -> Iterable[Widget]:
         yield WantedTable("CDNs", id="wanted")
         yield ServiceTable("services", id="services")
+        yield PlanTable("planner", id="planned")
         yield Plot("share of new flows, %", "%", axis, _percentages, id="shares")
+        yield Plot("Mbit/s, and what was expected", "Mb", axis, partial(linear, least_top=1.0), id="forecast")
         yield CustomerTable("customers", id="customers")
 
     def show_frame(self, frame: Frame) -> None:
         self.query_one(WantedTable).update(frame.cdns)
         self.query_one(ServiceTable).update(frame.services, [cdn.name for cdn in frame.cdns])
+        self.query_one(PlanTable).update(frame.cdns, frame.planner)
         rows = max(len(frame.cdns), len(frame.services))
         if rows != self._rows:
             self._rows = rows
             self.rearrange()
         self._draw_shares(frame)
+        self._draw_forecast(frame)
         if self.is_current:
             self.query_one(CustomerTable).update(frame.customers, frame.customers_total)
 
     def _draw_shares(self, frame: Frame) -> None:
-        plot = self.query_one(Plot)
+        plot = self.query_one("#shares", Plot)
         if plot.display:
             sight = self.view.sight(frame)
             plot.draw(
@@ -63,6 +68,16 @@ class Steering(House):
                 ],
             )
 
+    def _draw_forecast(self, frame: Frame) -> None:
+        plot, planner = self.query_one("#forecast", Plot), frame.planner
+        if plot.display:
+            off = planner.error if planner is not None else None
+            naive = planner.naive_error if planner is not None else None
+            known = "" if off is None else f" · off by {percent(off)}, as a week ago {percent(naive or 0.0)}"
+            plot.border_title = f"Mbit/s, and what was expected{known}"
+            sight = self.view.sight(frame)
+            plot.draw(sight, expectations(sight.history.frames))
+
     def lay_out(self, width: int, height: int, size: str) -> None:
         top = min(max(4, self._rows) + 3, height // 3)
         rows = "1fr 5 1fr" if size == "small" else f"{top} 1fr 1fr"
@@ -73,6 +88,9 @@ class Steering(House):
         if isinstance(table, WantedTable) and frame is not None:
             found = next((cdn for cdn in frame.cdns if cdn.name == table.current), None)
             return cdns.detail(found) if found else ()
+        if isinstance(table, PlanTable) and frame is not None:
+            planned_for = next((cdn for cdn in frame.cdns if cdn.name == table.current), None)
+            return planned.detail(planned_for) if planned_for else ()
         if isinstance(table, CustomerTable) and (customer := table.find(table.current)):
             return (
                 (clean(customer.name, 32), "text bold"),
@@ -87,7 +105,7 @@ class Steering(House):
     def drill(self, table: LiveTable) -> None:
         if isinstance(table, CustomerTable):
             self.action_change("limit")
-        elif isinstance(table, WantedTable):
+        elif isinstance(table, WantedTable | PlanTable):
             self.view.cdn = str(table.current)
             self.console_app.action_go("cdns")
 

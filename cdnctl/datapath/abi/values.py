@@ -94,6 +94,11 @@ def prefix_key(network: AnyNetwork) -> bytes:
     return struct.pack("=I", length) + _packed(network.network_address)
 
 
+def prefix_key4(first: int, length: int) -> bytes:
+    """The same of an IPv4 prefix, by the number of its first address and its length."""
+    return struct.pack("=I", length + _MAPPED_BITS) + _MAPPED + first.to_bytes(4, "big")
+
+
 def network(key: bytes) -> AnyNetwork:
     """The inverse. A mapped prefix shorter than 96 bits covers more than IPv4 and is IPv6."""
     (length,), raw = struct.unpack_from("=I", key), key[4:20]

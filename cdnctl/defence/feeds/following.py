@@ -16,8 +16,9 @@ from typing import NamedTuple, TypeVar
 
 from cdnctl.defence.blocklist import Network
 from cdnctl.defence.feeds.entries import Entries, HopelessError
-from cdnctl.defence.feeds.formats import lines_of, some_lines
+from cdnctl.defence.feeds.formats import plain_text, some_lines
 from cdnctl.defence.feeds.prefixes import (
+    LENGTH_BITS,
     Difference,
     Prefixes,
     aggregate,
@@ -27,7 +28,10 @@ from cdnctl.defence.feeds.prefixes import (
 from cdnctl.defence.feeds.screen import Skipped, taken
 from cdnctl.defence.protected import Protected
 
-_STRIDE = 256
+_PIECES = (256, 1 << 16)
+"""Characters compared at once: first few, for changes are near each other, then more and more."""
+_LINE = 24
+"""Characters of a usual line, at least."""
 _LOOK = (64, 4096)
 """Lines ahead in which both versions are looked to agree again: first near, then far."""
 _MOST = 0.05
@@ -61,12 +65,18 @@ class Followed(NamedTuple):
     """Of what is new; those of the version before stay skipped."""
 
 
-def begin(data: bytes, entries: Entries, guarded: Sequence[Protected], prefixes: Prefixes) -> Version | None:
+def begin(
+    data: bytes,
+    entries: Entries,
+    guarded: Sequence[Protected],
+    prefixes: Prefixes,
+    codes: tuple[list[int], list[int]] | None = None,
+) -> Version | None:
     """The first version, once it is parsed and screened as a whole; None for formats that cannot be
-    followed."""
-    if lines_of(data, "") is None or set(entries.groups) != {None}:
+    followed. `codes` are those of both families that were taken, where they are at hand."""
+    if set(entries.groups) != {None} or plain_text(data, "") is None:
         return None
-    codes4, codes6, _ = taken(entries.groups[None], guarded)
+    codes4, codes6 = codes or taken(entries.groups[None], guarded)[:2]
     return Version(data, tuple(guarded), array("Q", codes4), codes6, prefixes, len(entries))
 
 
@@ -79,10 +89,10 @@ def follow(
     """
     if before.guarded != tuple(guarded):
         return None
-    old, new = lines_of(before.data, name), lines_of(data, name)
+    old, new = plain_text(before.data, name), plain_text(data, name)
     if old is None or new is None:
         return None
-    changed = _changed(old, new)
+    changed = _changed(old + "\n", new + "\n")
     if changed is None:
         return None
     del old, new
@@ -109,43 +119,81 @@ def follow(
 Numbered = list[tuple[int, str]]
 
 
-def _changed(old: list[str], new: list[str]) -> tuple[Numbered, Numbered] | None:
-    """Lines that only the first has, and only the second; None if they are too many.
+def _changed(old: str, new: str) -> tuple[Numbered, Numbered] | None:
+    """Lines that only the first has, and only the second; None if they are too many. Both end with a newline.
 
-    A line that has moved may be in both: it is no change then.
+    A line that has moved may be in both: it is no change then. Texts are compared by the piece, and cut into
+    lines only where they differ: a million lines would take a hundred megabytes.
     """
     gone: Numbered = []
     came: Numbered = []
-    most = int(_MOST * len(new)) + 10
+    most = int(_MOST * new.count("\n")) + 10
     at = to = 0
+    line, other = 1, 1
     while at < len(old) and to < len(new):
-        if old[at] == new[to]:
-            if old[at : at + _STRIDE] == new[to : to + _STRIDE]:
-                at, to = at + _STRIDE, to + _STRIDE
-                continue
-            while at < len(old) and to < len(new) and old[at] == new[to]:
-                at, to = at + 1, to + 1
+        if same := _alike(old, at, new, to):
+            lines = old.count("\n", at, at + same)
+            at, to, line, other = at + same, to + same, line + lines, other + lines
             continue
         step = _agreeing(old, at, new, to)
         if step is None or len(gone) + len(came) > most:
             return None
-        gone += zip(range(at + 1, at + step[0] + 1), old[at : at + step[0]], strict=True)
-        came += zip(range(to + 1, to + step[1] + 1), new[to : to + step[1]], strict=True)
-        at, to = at + step[0], to + step[1]
-    gone += enumerate(old[at:], at + 1)
-    came += enumerate(new[to:], to + 1)
+        gone += enumerate(step[0], line)
+        came += enumerate(step[1], other)
+        at, line = at + _length(step[0]), line + len(step[0])
+        to, other = to + _length(step[1]), other + len(step[1])
+    gone += enumerate(old[at:].split("\n")[:-1], line)
+    came += enumerate(new[to:].split("\n")[:-1], other)
     return None if len(gone) + len(came) > most else (gone, came)
 
 
-def _agreeing(old: list[str], at: int, new: list[str], to: int) -> tuple[int, int] | None:
-    """How many lines on in each they have one in common again; to the end of both, where that is near."""
+def _alike(old: str, at: int, new: str, to: int) -> int:
+    """How many characters from there on are the same in both, up to the end of a line."""
+    size, piece = 0, _PIECES[0]
+    while True:
+        one, another = old[at + size : at + size + piece], new[to + size : to + size + piece]
+        if one != another or not one:
+            break
+        size += piece
+        piece = min(2 * piece, _PIECES[1])
+    size = min(size, len(old) - at, len(new) - to)
+    low, high = 0, min(len(one), len(another))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == another[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return max(0, old.rfind("\n", at, at + size + low) + 1 - at)
+
+
+def _length(lines: list[str]) -> int:
+    """Characters of these lines in a text."""
+    return sum(map(len, lines)) + len(lines)
+
+
+def _lines(text: str, at: int, count: int) -> tuple[list[str], bool]:
+    """So many lines from there on, and whether these are all that are left."""
+    size = count * _LINE
+    while True:
+        lines = text[at : at + size].split("\n")[:-1]
+        is_end = at + size >= len(text)
+        if is_end or len(lines) >= count:
+            return lines[:count], is_end and len(lines) <= count
+        size *= 2
+
+
+def _agreeing(old: str, at: int, new: str, to: int) -> tuple[list[str], list[str]] | None:
+    """The lines of each until they have one in common again; to the end of both, where that is near."""
     for look in _LOOK:
-        places = {line: number for number, line in reversed(list(enumerate(new[to : to + look])))}
-        for number, line in enumerate(old[at : at + look]):
+        ours, is_our_end = _lines(old, at, look)
+        theirs, is_their_end = _lines(new, to, look)
+        places = {line: number for number, line in reversed(list(enumerate(theirs)))}
+        for number, line in enumerate(ours):
             if line in places:
-                return number, places[line]
-        if at + look >= len(old) and to + look >= len(new):
-            return len(old) - at, len(new) - to
+                return ours[:number], theirs[: places[line]]
+        if is_our_end and is_their_end:
+            return ours, theirs
     return None
 
 
@@ -173,6 +221,7 @@ def _rejoined(
     version: int, codes: Sequence[int], joined: Sequence[int], touched: Iterable[int]
 ) -> tuple[list[int], list[int]]:
     """What of the joined prefixes is new, and what is gone, where `touched` came or went."""
+    mask = (1 << LENGTH_BITS[version]) - 1
     near: dict[Network, None] = {}
     far: dict[Network, None] = {}
     for code in touched:
@@ -185,7 +234,7 @@ def _rejoined(
     for network in near:
         before, after = overlapping(joined, network), aggregate(version, overlapping(codes, network))
         # Joined across its border, or to be.
-        if any(network_of(version, code).prefixlen <= network.prefixlen for code in (*before, *after)):
+        if any(code & mask <= network.prefixlen for code in (*before, *after)):
             far[_widened(network, _FAR[version])] = None
         else:
             changes.append((network, before, after))

@@ -45,12 +45,12 @@ def parse(data: bytes, name: str = "the list") -> Entries:
     return entries.require_right(name)
 
 
-def lines_of(data: bytes, name: str) -> list[str] | None:
-    """The lines of a list that has a prefix a line; None for other formats. Raises FeedError."""
+def plain_text(data: bytes, name: str) -> str | None:
+    """The text of a list that has a prefix a line; None for other formats. Raises FeedError."""
     text = _text(data, name)
     start = text.lstrip()
     is_plain = bool(start) and not start.startswith("<") and _reader(start) is parse_lines
-    return text.split("\n") if is_plain else None
+    return text if is_plain else None
 
 
 def _text(data: bytes, name: str) -> str:
@@ -67,7 +67,7 @@ def _text(data: bytes, name: str) -> str:
             f"{name}, line {line}: the byte {data[error.start]:#04x} is not UTF-8",
             "a list is text: prefixes a line, JSON, ipset or nft; see whether this is the right file",
         ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _reader(start: str) -> Callable[[str], Entries]:

@@ -18,25 +18,26 @@ from msgspec import Struct, field
 
 from cdnctl.defence.blocklist import SHORTEST, Network
 
-_LENGTH_BITS = {4: 6, 6: 8}
+LENGTH_BITS = {4: 6, 6: 8}
+"""By version: the bits of a code that tell the length."""
 _WIDTH = {4: 32, 6: 128}
 _LENGTH_MASK = {4: 63, 6: 255}
 
 
 def code_of(network: Network) -> int:
     """The code of a network; only with its version does it say which."""
-    return int(network.network_address) << _LENGTH_BITS[network.version] | network.prefixlen
+    return int(network.network_address) << LENGTH_BITS[network.version] | network.prefixlen
 
 
 def network_of(version: int, code: int) -> Network:
     """The inverse of `code_of`."""
-    length, address = code & _LENGTH_MASK[version], code >> _LENGTH_BITS[version]
+    length, address = code & _LENGTH_MASK[version], code >> LENGTH_BITS[version]
     return IPv4Network((address, length)) if version == 4 else IPv6Network((address, length))
 
 
 def show(version: int, code: int) -> str:
     """As operators write it; ten times as quick as by a network."""
-    length, address = code & _LENGTH_MASK[version], code >> _LENGTH_BITS[version]
+    length, address = code & _LENGTH_MASK[version], code >> LENGTH_BITS[version]
     width = _WIDTH[version]
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     text = socket.inet_ntop(family, address.to_bytes(width // 8, "big"))
@@ -101,7 +102,7 @@ def aggregate(version: int, codes: Iterable[int]) -> list[int]:
     Halves are joined up to the widest that the block list takes: what no single line may say, many
     together may not either.
     """
-    bits, width, mask = _LENGTH_BITS[version], _WIDTH[version], _LENGTH_MASK[version]
+    bits, width, mask = LENGTH_BITS[version], _WIDTH[version], _LENGTH_MASK[version]
     widest = SHORTEST[version]
     kept: list[int] = []
     last = -1
@@ -128,7 +129,7 @@ def overlapping(codes: Sequence[int], network: Network) -> list[int]:
     They may lie in each other.
     """
     version = network.version
-    bits, width = _LENGTH_BITS[version], _WIDTH[version]
+    bits, width = LENGTH_BITS[version], _WIDTH[version]
     first = int(network.network_address)
     found = []
     for length in range(network.prefixlen):  # those that cover it

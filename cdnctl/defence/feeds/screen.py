@@ -72,6 +72,9 @@ class Brought(Struct, kw_only=True, frozen=True):
     """The first `SKIPPED_SHOWN`, the list's order within each reason."""
     skipped_total: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    codes: tuple[list[int], list[int]] | None = None
+    """Of both families, those that were taken, sorted and as often as they stand there: of a list that has no
+    lifetimes."""
 
     @property
     def count(self) -> int:
@@ -101,12 +104,14 @@ def ranges_of(cdn: str, ranges: Prefixes) -> list[Protected]:
 def screen(entries: Entries, guarded: Sequence[Protected] = ()) -> Brought:
     """What `entries` bring, with nothing in it that is `guarded` or too wide."""
     notes = _Skipping()
-    prefixes = {}
+    prefixes, codes = {}, None
     for lifetime_s, group in entries.groups.items():
-        clean = aggregated(*(_screened(group, version, guarded, notes) for version in (4, 6)))
+        codes = _screened(group, 4, guarded, notes), _screened(group, 6, guarded, notes)
+        clean = aggregated(*codes)
         if clean:
             prefixes[lifetime_s] = clean
     return Brought(
+        codes=codes if set(entries.groups) == {None} else None,
         format=entries.format,
         kind=entries.kind,
         entries=len(entries),

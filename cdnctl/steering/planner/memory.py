@@ -20,6 +20,7 @@ Code = Literal[
     "recovered",
     "roomy",
     "untested",
+    "probed",
 ]
 """Why a share moved; the first four are what is bad about a CDN."""
 

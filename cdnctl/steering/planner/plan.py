@@ -89,7 +89,7 @@ def plan(
 
 
 _FRESH = Memory()
-_UPWARDS: tuple[Code, ...] = ("recovered", "roomy", "untested")
+_UPWARDS: tuple[Code, ...] = ("recovered", "roomy", "untested", "probed")
 _FAULTS: tuple[Code, ...] = ("failures", "loss", "first_byte", "handshake")
 
 

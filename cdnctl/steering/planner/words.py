@@ -33,5 +33,7 @@ def _why(shift: Shift) -> str:
             return "it has room again"
         case "untested":
             return "too few flows to judge it by; a little back"
+        case "probed":
+            return "its probes are good again; a little first"
         case "":
             return "operators' weights"

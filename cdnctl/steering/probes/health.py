@@ -17,6 +17,8 @@ from cdnctl.steering.probes.result import APPLICATION, Fault, Probe, Result
 State = Literal["unknown", "well", "ill"]
 JITTER = 0.2
 """A wait is longer or shorter by up to this part: not all edges ask at once."""
+DOUBTFUL = 0.25
+"""Of an interval: between bad ones, until it is ill."""
 ENOUGH = 20
 """Attempts of real flows in the window."""
 
@@ -71,9 +73,10 @@ def combined(health: Health, passive: Passive, bad_failures: float = 0.5) -> Ver
     return Verdict(True)
 
 
-def wait_s(probe: Probe, chance: random.Random) -> float:
-    """Until the next probe."""
-    return probe.every_s * chance.uniform(1 - JITTER, 1 + JITTER)
+def wait_s(probe: Probe, chance: random.Random, health: Health | None = None) -> float:
+    """Until the next probe; after a first bad one soon, so that it is known within two intervals."""
+    is_doubtful = health is not None and health.bad > 0 and health.state == "well"
+    return probe.every_s * chance.uniform(1 - JITTER, 1 + JITTER) * (DOUBTFUL if is_doubtful else 1.0)
 
 
 def certificate_warning(result: Result, probe: Probe) -> str:

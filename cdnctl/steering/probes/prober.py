@@ -51,6 +51,10 @@ class Prober:
                     asyncio.create_task(self._watch(name, target), name=f"probe {name}"),
                 )
 
+    def target(self, name: str) -> Target | None:
+        """What is probed by that name."""
+        return self._tasks[name][0] if name in self._tasks else None
+
     async def close(self) -> None:
         """End all probes; none is under way on return."""
         tasks = [task for _, task in self._tasks.values()]
@@ -68,4 +72,4 @@ class Prober:
             health = self.health.get(name, Health()).after(result, target.probe)
             self.health[name] = health
             self._heard(name, result, health)
-            await asyncio.sleep(wait_s(target.probe, self._chance))
+            await asyncio.sleep(wait_s(target.probe, self._chance, health))

@@ -15,6 +15,7 @@ How it measures:
   a counting program stands where they come out. What was sent and did not come out is lost. Before that,
   as long without a reload, none may be.
 
+    a_million  a list from a file, as feeds take it: its time, its change, its memory
     blocks    lists and edits       starts    the agent's own
     steady    traffic at a pace     suite     the rows
     reloads   programs and settings swapped under it

@@ -53,7 +53,7 @@ def wanted() -> tuple[Wanted, Wanted]:
 
 def load_s(networks: Wanted) -> float:
     """How long it takes into empty tables of the edge's shapes."""
-    with _empty():
+    with empty():
         blocks = KernelBlocks(PINS)
         began = time.perf_counter()
         blocks.load(networks)
@@ -75,7 +75,7 @@ def _load_edge(rig: Rig, networks: Wanted) -> float:
 
 
 @contextlib.contextmanager
-def _empty() -> Iterator[None]:
+def empty() -> Iterator[None]:
     PINS.mkdir()
     try:
         for name in _TABLES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.bench.control import blocks, reloads, starts
+from tests.bench.control import a_million, blocks, reloads, starts
 from tests.bench.decisions import rig
 from tests.bench.results import Result
 
@@ -26,6 +26,8 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
     with rig.Rig() as edge:
         say("reloads under traffic")
         found = reloads.rows(edge, plan.reloads)
+        say("a million prefixes from a file")
+        found = a_million.rows() + found
         say("a million blocks")
         found = blocks.rows(edge, plan.loads, plan.edits) + found
     say("starts")

@@ -1,0 +1,80 @@
+"""Clashes among the tables of the planner, and of what comes from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdnctl.config.clashes import Clash, Tables
+
+
+def planning_clashes(file: Tables) -> Iterator[Clash]:
+    """All of them."""
+    yield from _sources(file)
+    yield from _feeds(file)
+    yield from _servers(file)
+    for number, cdn in enumerate(file.cdns, 1):
+        yield from _probe(f"cdn[{number}].probe", cdn.get("probe"))
+        for at, endpoint in enumerate(cdn.get("endpoints", ()), 1):
+            if endpoint is not None:
+                yield from _probe(f"cdn[{number}].endpoints[{at}].probe", endpoint.get("probe"))
+
+
+def _sources(file: Tables) -> Iterator[Clash]:
+    """Where endpoints and prefixes come from."""
+    for number, cdn in enumerate(file.cdns, 1):
+        if cdn.keys() >= {"endpoints", "names"} and not cdn["endpoints"] and not cdn["names"]:
+            expected = 'is needed: a list of addresses with ports, or names = ["edge.example.net:443"]'
+            yield f"cdn[{number}].endpoints", None, expected
+    for number, region in enumerate(file.regions, 1):
+        if region.keys() >= {"prefixes", "file"} and not region["prefixes"] and region["file"] is None:
+            expected = "is needed: a list of one or more prefixes, or a file that has them"
+            yield f"region[{number}].prefixes", None, expected
+    first: dict[Any, str] = {}
+    for number, cdn in enumerate(file.cdns, 1):
+        for at, name in enumerate(cdn.get("names", ()), 1):
+            if name is None or "name" not in name:
+                continue
+            key = f"cdn[{number}].names[{at}]"
+            if name["name"] in first:
+                yield (
+                    key,
+                    name["name"],
+                    f"is given twice, first at {first[name['name']]}; each may stand once",
+                )
+            first.setdefault(name["name"], key)
+
+
+def _feeds(file: Tables) -> Iterator[Clash]:
+    names = [cdn["name"] for cdn in file.cdns if "name" in cdn]
+    for number, feed in enumerate(file.feeds, 1):
+        key = f"feed[{number}]"
+        source = feed.get("source", "")
+        if "://" in source and not source.startswith(("http://", "https://")):
+            yield f"{key}.source", source, "expected a file, or an URL by https:// or http://"
+        cdn = feed.get("cdn")
+        if cdn is not None and len(names) == len(file.cdns) and cdn not in names:
+            yield f"{key}.cdn", cdn, f"no such CDN; there are {', '.join(names)}"
+        if cdn is not None and feed.get("kind") == "blocks":
+            yield f"{key}.cdn", cdn, 'is only for kind = "ranges"'
+
+
+def _servers(file: Tables) -> Iterator[Clash]:
+    for number, server in enumerate(file.dns.get("servers", ()), 1):
+        try:
+            ipaddress.ip_address(server)
+        except (ValueError, TypeError):
+            if server is not None:
+                yield f"dns.servers[{number}]", server, 'expected an address, as in "192.0.2.53"'
+
+
+def _probe(key: str, probe: dict[str, Any] | None) -> Iterator[Clash]:
+    if probe is None:
+        return
+    if "status" in probe and probe["status"][0] > probe["status"][1]:
+        yield f"{key}.status", list(probe["status"]), "expected the first before the last"
+    if probe.keys() >= {"timeout_s", "every_s"} and probe["timeout_s"] > probe["every_s"]:
+        expected = f"expected at most every_s, which is {probe['every_s']:g}: probes must not overtake"
+        yield f"{key}.timeout_s", probe["timeout_s"], expected
