@@ -330,7 +330,7 @@ enum model_mode {
 /* What is weighed of a source, each from 0 to 255; where it says "by octaves", as histogram.h has them. */
 enum feature {
 	FEATURE_RATE = 0,   /* flows it has asked for of late, by octaves */
-	FEATURE_UNFINISHED, /* the share of them that it has not finished the handshake of */
+	FEATURE_UNFINISHED, /* of those let in the share that it has not finished the handshake of */
 	FEATURE_OPEN,	    /* finished, and not ended, by octaves */
 	FEATURE_HELD,	    /* the share of finished ones that these are */
 	FEATURE_FRUITLESS,  /* the share of those ended that were answered nothing */
@@ -347,7 +347,7 @@ enum feature {
 struct model {
 	__s32 weight[FEATURES];
 	__s64 bias;
-	__u32 times; /* a new flow of who is suspicious costs his budget so many */
+	__u32 times; /* who is suspicious gets so many times fewer flows than his budget gives others */
 	__u32 pad;
 };
 
@@ -358,12 +358,14 @@ struct model {
 #define MANNERS 16384
 #define MANNER_ONE 16
 struct manner {
-	struct address source;
-	__u32 first;  /* moment that it came, */
-	__u32 seen;   /* and that it last asked for a flow */
-	__u32 flows;  /* asked for, */
-	__u32 proven; /* with a finished handshake, */
-	__u32 ended;  /* and of those, */
+	__u32 source[2]; /* of IPv6 a /64, of IPv4 0 and the address */
+	__u32 first;	 /* moment that it came, */
+	__u32 seen;	 /* that it last asked for a flow, */
+	__u32 begun_at;	 /* and that it last got one */
+	__u32 flows;	 /* asked for, */
+	__u32 begun;	 /* let in, */
+	__u32 proven;	 /* with a finished handshake, */
+	__u32 ended;	 /* and of those, */
 	__u32 fruitless;
 	__u32 gap;   /* means: moments between flows, */
 	__u32 bytes; /* and of first packets */

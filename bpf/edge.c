@@ -195,8 +195,10 @@ int binding(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, check_promise(&pkt, bind_flow(&pkt)))
-					     : NO_STAGE);
+	return leave(&pkt,
+		     resume(ctx, &pkt)
+			     ? noted(&pkt, whatever(&pkt, check_promise(&pkt, bind_flow(&pkt))))
+			     : NO_STAGE);
 }
 
 /* A SYN that may promise more than its path takes. */

@@ -256,6 +256,8 @@ static __always_inline int bind_flow(struct packet *pkt)
 	note_pick(pkt, pick, flow.cdn);
 	if (old)
 		bury(pkt, old_slot, old_endpoint, old_cdn, &flow);
+	else
+		its->happened |= A_BEGINNING;
 	count_new(pkt, &flow);
 	return towards_cdn(pkt, &flow);
 }
@@ -285,7 +287,7 @@ static __always_inline int open_flow(struct packet *pkt)
 		return its->ttl <= 1 ? ANSWER_TOO_LATE : NO_SERVICE;
 	its->service = *id;
 	its->rescue = old != 0;
-	its->times = 1;
+	its->suspicious = 0;
 	service = services.lookup(&its->service);
 	if (!service)
 		return NO_SERVICE;

@@ -73,6 +73,7 @@ enum begins {
 enum happening {
 	A_PROOF = 1, /* its handshake is finished */
 	AN_END = 2,
+	A_BEGINNING = 4, /* a flow of it is let in */
 };
 
 /* How a packet is rewritten. */
@@ -126,8 +127,7 @@ struct facts {
 	__u32 service; /* of a flow to be opened */
 	__u32 rescue;  /* that flow is taken from its CDN */
 	__u32 cookie;  /* that its source is to send back */
-	__u32 times; /* that a new flow costs its source's budget: more than once when that is suspicious */
-	__u16 l3; /* offsets in the frame */
+	__u16 l3;      /* offsets in the frame */
 	__u16 l4;
 	__u16 outer; /* VLAN tags */
 	__u16 inner;
@@ -148,10 +148,11 @@ struct facts {
 	__u8 fragment; /* 0: whole, 1: the first one, 2: a later one */
 	__u8 traffic_class;
 	__u8 region;
-	__u8 begins;   /* of a flow to be opened: enum begins */
-	__u8 tells;    /* its first packet would be answered: silence says something */
-	__u8 happened; /* of its client's flow, to be noted: enum happening */
-	__u8 after;    /* what is done with it then: TO_CDN or TO_CLIENT */
+	__u8 begins;	 /* of a flow to be opened: enum begins */
+	__u8 tells;	 /* its first packet would be answered: silence says something */
+	__u8 happened;	 /* of its client's flow, to be noted: enum happening */
+	__u8 suspicious; /* a new flow's source, by a model that is on */
+	__u8 after;	 /* what is done with it then */
 	struct quote quote;
 };
 

@@ -6,8 +6,7 @@
  * theirs, and so has a service; what is over any of them is dropped. So a noisy source or prefix starves nobody
  * but itself, and one that has no prefix, as its sources are made up, only the service that it is for.
  *
- * Who is suspicious by his manner (manner.h) has no budget of his own for having proved where he is, and of the
- * others' his share of a source is used up many times as fast: before it takes much of what his neighbours share.
+ * Who is suspicious by his manner (manner.h) has no budget of his own for having proved where he is.
  */
 #pragma once
 
@@ -71,14 +70,14 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 	    !find_share(&service, BUDGET_SERVICE, deal, number))
 		return GO_ON;
 	if (exceeds(used_up_to(&source), burst, now))
-		return pkt->its->times > 1 ? SHED_SUSPECT : SHED_SOURCE;
+		return SHED_SOURCE;
 	if (exceeds(used_up_to(&network), burst, now))
 		return SHED_NETWORK;
 	if (exceeds(used_up_to(&region), burst, now))
 		return SHED_REGION;
 	if (exceeds(used_up_to(&service), burst, now))
 		return SHED_SERVICE;
-	use(&source, shield->ticks[BUDGET_SOURCE] * pkt->its->times, now);
+	use(&source, shield->ticks[BUDGET_SOURCE], now);
 	use(&network, shield->ticks[BUDGET_NETWORK], now);
 	use(&region, shield->ticks[BUDGET_REGION], now);
 	use(&service, shield->ticks[BUDGET_SERVICE], now);
@@ -122,7 +121,7 @@ static __always_inline int shed(struct packet *pkt, __u32 service)
 	if (shield->level == LEVEL_CALM)
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
-	known = its->times > 1 ? 0 : verified_source(pkt);
+	known = its->suspicious ? 0 : verified_source(pkt);
 	verdict =
 		known ? share_of_verified(pkt, shield, known) : share_fairly(pkt, shield, service);
 	NOTE(NOTED_BUDGET, verdict, 0);

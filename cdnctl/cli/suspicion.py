@@ -31,8 +31,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="show",
         choices=("show", "off", "observe", "on", "load", "config"),
         help="show (the default) what it does and whom it finds suspicious; observe keeps how sources behave,"
-        " and decides nothing; on has new flows of suspicious ones use up more of their budgets, which are"
-        " the shield's: at level calm there are none; load takes another model; config does as the"
+        " and decides nothing; on gives suspicious ones fewer flows than their budgets, which are the"
+        " shield's: at level calm there are none; load takes another model; config does as the"
         " configuration says",
     )
     parser.add_argument("file", nargs="?", default="", metavar="FILE", help="what `cdnctl train` made")
@@ -95,7 +95,7 @@ def lines(frame: Frame) -> list[str]:
     if now.mode != "off":
         said.append(
             f"  {now.sources:,} sources asked for a flow within half a minute, {now.suspicious:,} suspicious;"
-            f" a flow of theirs costs {now.times if now.mode == 'on' else 1} times as much"
+            f" {f'these get {now.times} times fewer flows' if now.mode == 'on' else 'nothing follows'}"
         )
     for manner in sorted(frame.manners, key=lambda manner: -manner.score)[:_SHOWN]:
         values = " ".join(

@@ -218,7 +218,7 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     mode: Annotated[Literal["off", "observe", "on"], Meta(description='"off", "observe" or "on"')] = "off"
     """Until an operator says otherwise; on only when a model is loaded."""
     times: Annotated[int, Meta(ge=2, le=1000, description="a whole number from 2 to 1000")] = 200
-    """A new flow of who is suspicious uses so many times as much of his budget."""
+    """Who is suspicious gets so many times fewer flows than his budget gives others."""
 
 
 class RegionConfig(Table, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,13 @@ class MannerTables:
 
 def seen_of(manner: abi.Manner) -> Seen:
     """Its source, features and score."""
-    return Seen(abi.show_address(bytes(manner.source)), list(manner.feature), manner.score)
+    return Seen(source_of(manner), list(manner.feature), manner.score)
+
+
+def source_of(manner: abi.Manner) -> str:
+    """An IPv4 address, or the first of a /64."""
+    raw = bytes(manner.source)
+    return str(IPv4Address(raw[4:]) if not any(raw[:4]) else IPv6Address(raw + bytes(8)))
 
 
 def model_of(weights: Sequence[int], bias: int, times: int) -> abi.Model:

@@ -109,5 +109,5 @@ def words(mode: ModelMode, fit: Fit, times: int) -> str:
     return {
         "off": "the manner of sources is not looked at",
         "observe": f"{named} looks at sources, and decides nothing",
-        "on": f"{named}: a new flow of who is suspicious uses {times} times as much of his budget",
+        "on": f"{named}: who is suspicious gets {times} times fewer flows than his budget gives others",
     }[mode]

@@ -20,7 +20,7 @@ FEATURES = ("rate", "unfinished", "open", "held", "fruitless", "gap", "bytes", "
 """What is weighed of a source, each from 0 to 255, in the order of the kernel's numbers."""
 FEATURE_WORDS = {
     "rate": "flows asked for of late",
-    "unfinished": "share of them without a finished handshake",
+    "unfinished": "share of those let in without a finished handshake",
     "open": "finished and not ended",
     "held": "share of the finished ones that are not ended",
     "fruitless": "share of the ended ones that were answered nothing",
@@ -69,7 +69,7 @@ class Suspicion(Base, frozen=True, kw_only=True):
     mode: ModelMode = "off"
     fit: Fit = field(default_factory=Fit)
     times: int = 1
-    """A new flow of who is suspicious uses so many times as much of his budget."""
+    """Who is suspicious gets so many times fewer flows than his budget gives others."""
     sources: int = 0
     """That asked for a flow within the last half minute, and have a place."""
     suspicious: int = 0

@@ -44,6 +44,7 @@ from cdnctl.model import (
     Recording,
     StopRecording,
 )
+from cdnctl.recording import codec
 from cdnctl.recording.past import Past
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
@@ -222,10 +223,12 @@ async def test_a_damaged_recording_is_shown_up_to_there_and_says_so(tmp_path: Pa
 
 
 def damaged(path: Path, frames: Sequence[Frame]) -> int:
-    """A recording with an index, in which one bit in the middle is wrong; returns the place."""
+    """A recording with an index, in which one bit of the frame in the middle is wrong; returns the place."""
     recorded(path, frames).close()
     data = bytearray(path.read_bytes())
-    at = len(data) // 2
+    with Reader(path) as reader:
+        begin = reader._offsets[0]
+    at = next(end for end, _block in codec.blocks(data, begin) if end > len(data) // 2) - 1
     data[at] ^= 1
     path.write_bytes(data)
     return at

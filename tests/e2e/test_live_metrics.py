@@ -88,6 +88,9 @@ def expected_of(frame: dict[str, Any]) -> Samples:
     put("policy_generation", frame["generation"])
     for level in ("calm", "busy", "shedding", "siege"):
         put("shield_level", frame["shield"]["level"] == level, level=level)
+    for mode in ("off", "observe", "on"):
+        put("model_mode", frame["suspicion"]["mode"] == mode, mode=mode)
+    put("suspicious_sources", frame["suspicion"]["suspicious"])
     for each in frame["interfaces"]:
         put("interface_attached", each["mode"] != "detached", interface=each["name"])
         put("interface_native", each["mode"] == "native", interface=each["name"])

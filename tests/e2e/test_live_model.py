@@ -52,7 +52,7 @@ def test_it_is_switched_and_shown_and_taken_back(
     file.write_text(json.dumps({"form": 1, "name": fit.name, "weights": fit.weights, "bias": fit.bias}))
     cdnctl(lab, "model", "load", str(file), "--reason", "to see")
     answer = cdnctl(lab, "model", "on")
-    assert "uses 200 times as much" in answer["text"]
+    assert "200 times fewer flows" in answer["text"]
     word = kernel.tables.settings.model
     model = kernel.tables.manners.model(word)
     assert word & ~abi.MODEL_SECOND == abi.ModelMode.ON
@@ -85,7 +85,7 @@ def play(
         NAME,
         edge={"snat_ports": PORTS},
         limits=LIMITS,
-        service=shape.service,
+        service={"policy": "weighted", **shape.service},
         model={"times": TIMES},
         agent=True,
     )

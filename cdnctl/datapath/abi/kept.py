@@ -126,10 +126,12 @@ class Manner(Structure):
     """struct manner."""
 
     _fields_ = (
-        ("source", Address),
+        ("source", c_uint32 * 2),
         ("first", c_uint32),
         ("seen", c_uint32),
+        ("begun_at", c_uint32),
         ("flows", c_uint32),
+        ("begun", c_uint32),
         ("proven", c_uint32),
         ("ended", c_uint32),
         ("fruitless", c_uint32),
