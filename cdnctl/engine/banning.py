@@ -121,7 +121,7 @@ class Banning:
             )
             engine.blocks.block(block)
         except (OSError, ValueError) as error:
-            self.policy.failed(act.network)
+            self.policy.failed(act.network, time.monotonic())
             engine.tell("warning", f"{shown} is not banned: {error}", "warning")
             return
         self._keep(shown, block)
