@@ -294,12 +294,28 @@ struct shield {
 	__u64 trust_ns;	   /* a source is verified for so long */
 	__u64 ticks[BUDGETS]; /* what a new flow costs: as in struct limit; 0: nothing */
 	__u64 burst_ticks;
+	__u64 surge_ticks; /* what one costs of the allowance beyond which it is part of a surge */
+	__u64 pending_ticks; /* what a connection of a verified source costs until it has come about, */
+	__u64 pending_burst_ticks; /* and how much of that there may be */
+};
+
+/* New flows of TCP, and of UDP: what has been used of the allowance, and when last one was beyond it. */
+enum surge_kind {
+	SURGE_TCP = 0,
+	SURGE_UDP,
+	SURGES,
+};
+
+struct surge {
+	__u64 flows_at;
+	__u64 last_ns;
 };
 
 /* A source that has proved where it is: by a challenge, a handshake, or a connection id of QUIC. */
 struct verified {
 	__u64 until_ns;
-	__u64 flows_at; /* its budget */
+	__u64 flows_at;	  /* its budget, */
+	__u64 pending_at; /* and that of connections that do not come about */
 };
 
 /* What is done with the manner of sources. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Siege: who opens a TCP connection has to prove first that he is where he says, and costs us no memory before.
+ * Siege, or a surge before it: who opens a TCP connection has to prove first that he is where he says, and costs us no memory before.
  *
  * His SYN is answered with an ACK of a number of ours instead of his. A real stack, which has sent nothing of
  * the kind, resets that by this very number (RFC 9293, 3.10.7.3): so the number, which only we can compute and
@@ -121,19 +121,22 @@ static __always_inline bool is_second_try(struct packet *pkt, const struct shiel
 /* -- who comes -- */
 
 /*
- * In siege whatever begins a TCP connection comes by here first, and so does a reset of no flow under way, which
- * may be the proof.
+ * In siege, and in a surge, whatever begins a TCP connection comes by here first, and so does a reset of no flow
+ * under way, which may be the proof.
  */
 static __always_inline int besiege(struct packet *pkt)
 {
 	struct shield *shield = shield_now();
 	struct facts *its = pkt->its;
 
-	if (!shield || shield->level != LEVEL_SIEGE || its->belongs != TO_SOMETHING ||
-	    its->protocol != IPPROTO_TCP || !(its->flags & (TCP_SYN | TCP_RST)) ||
-	    (its->mode & MODE_DISARMED))
+	if (!shield || its->belongs != TO_SOMETHING || its->protocol != IPPROTO_TCP ||
+	    !(its->flags & (TCP_SYN | TCP_RST)) || (its->mode & MODE_DISARMED))
 		return TO_HANDSHAKE;
-	return TO_CHALLENGE;
+	if (shield->level == LEVEL_SIEGE)
+		return TO_CHALLENGE;
+	if (its->flags & TCP_RST)
+		return proofs_may_come(pkt) ? TO_CHALLENGE : TO_HANDSHAKE;
+	return is_surge(pkt, shield, SURGE_TCP) ? TO_CHALLENGE : TO_HANDSHAKE;
 }
 
 /* A reset: the proof, or the end of a handshake. Cookies of the key before this one are good still. */
@@ -147,7 +150,7 @@ static __always_inline int hear_proof(struct packet *pkt, const struct shield *s
 	if (!proves)
 		return TO_HANDSHAKE;
 	if (!(pkt->its->mode & MODE_OBSERVE))
-		trust(pkt);
+		trust(pkt, true, false);
 	pkt->action = XDP_DROP;
 	return PROVED;
 }

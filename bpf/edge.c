@@ -44,6 +44,7 @@
 #include "reply.h"
 #include "ids.h"
 #include "strange.h"
+#include "surge.h"
 #include "shed.h"
 #include "manner.h"
 #include "challenge.h"

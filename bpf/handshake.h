@@ -204,10 +204,10 @@ static __always_inline int promote(struct packet *pkt, struct flow *flow, bool p
 	struct flow steady;
 
 	its->client = its->source;
-	if (proven && slot) { /* of a direct return the proof can be guessed */
-		trust(pkt);
+	if (proven)
+		trust(pkt, slot, true); /* of a direct return the proof can be guessed */
+	if (proven && slot)
 		its->happened |= A_PROOF;
-	}
 	steady = *flow;
 	key_of(pkt, &key);
 	if (its->protocol == IPPROTO_TCP)

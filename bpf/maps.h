@@ -101,6 +101,7 @@ PINNED("percpu_array", __u32, struct sketch, sketches, 1, 0);
 PINNED("lru_hash", struct address, struct verified, verified, 65536, 0);
 PINNED("array", __u32, __u64, budgets, (BUDGETS - 1) * BUDGET_ROWS * BUDGET_COLUMNS, 0);
 PINNED("array", __u32, struct retry_set, retries, RETRY_SETS, 0);
+PINNED("array", __u32, struct surge, surges, SURGES, 0);
 /* how sources behave, see manner.h, and what is thought of it: one of the two that settings.model says */
 PINNED("array", __u32, struct manner, manners, MANNERS, BPF_F_MMAPABLE);
 PINNED("array", __u32, struct model, models, 2, 0);

@@ -84,16 +84,22 @@ static __always_inline int share_fairly(struct packet *pkt, const struct shield 
 	return GO_ON;
 }
 
-/* A source that is known has its own word. */
+/*
+ * A source that is known has its own words: for all its flows, and for connections that do not come about, since a
+ * real host may flood, too. One that does come about costs nothing of the latter: see trust().
+ */
 static __always_inline int share_of_verified(struct packet *pkt, const struct shield *shield,
 					     struct verified *known)
 {
 	__u64 now = ticks(coarse_now(pkt)), cost = shield->ticks[BUDGET_VERIFIED];
 
-	if (!cost)
-		return GO_ON;
-	if (exceeds(known->flows_at, shield->burst_ticks, now))
+	if (cost && exceeds(known->flows_at, shield->burst_ticks, now))
 		return SHED_VERIFIED;
+	if (pkt->its->protocol == IPPROTO_TCP) {
+		if (exceeds(known->pending_at, shield->pending_burst_ticks, now))
+			return SHED_VERIFIED;
+		add(&known->pending_at, shield->pending_ticks, now);
+	}
 	add(&known->flows_at, cost, now);
 	return GO_ON;
 }
@@ -106,8 +112,13 @@ static __always_inline int shed(struct packet *pkt, __u32 service)
 	struct verified *known;
 	int verdict;
 
-	if (!shield || shield->level == LEVEL_CALM || its->rescue ||
-	    (its->customer & CUSTOMER_ALLOWED) || (its->mode & MODE_DISARMED))
+	if (!shield || its->rescue || (its->customer & CUSTOMER_ALLOWED) ||
+	    (its->mode & MODE_DISARMED))
+		return GO_ON;
+	if (its->protocol == IPPROTO_UDP && shield->level < LEVEL_SHEDDING &&
+	    is_surge(pkt, shield, SURGE_UDP) && !verified_source(pkt))
+		return SHED_SERVICE;
+	if (shield->level == LEVEL_CALM)
 		return GO_ON;
 	NOTE(NOTED_SHIELD, shield->level, 0);
 	known = its->suspicious ? 0 : verified_source(pkt);

@@ -56,7 +56,7 @@ FLOWS = (*FLEETING, *LASTING, "reverse", "fragments")
 """Of clients and CDNs."""
 QUIC = ("quic_ids", "quic_offers")
 """Connections' ids, which lead to an endpoint."""
-NOT_MOVED = ("identity", "held_until", "hops", "sketches", "budgets", "retries", "census")
+NOT_MOVED = ("identity", "held_until", "hops", "sketches", "budgets", "retries", "surges", "census")
 """What a table is, and what is found out anew in no time, or lives for seconds."""
 
 CUT = "flows were cut: their SNAT address or port, or the room for their endpoint, is no more"

@@ -87,6 +87,14 @@ class _Asked:
     level: ShieldLevel = "calm"
 
 
+def sudden_flows_per_s(flows_per_s: float) -> float:
+    """New flows a second that would be siege at a glance, had their clients proved nothing.
+
+    The kernel lets no more in while nobody has looked.
+    """
+    return SUDDEN * _SIEGE_PART * flows_per_s
+
+
 class Policy:
     """Follows the load, reading by reading."""
 

@@ -9,8 +9,9 @@
     clients behind a hop of 1,280 bytes
 
 Everything has IPv4 and IPv6. `lab.Lab` builds it and takes it down; everything is named after the lab,
-so that several may run at once. `demo.main` plays *the incident* in it. What a killed run left behind is
-written in its run record, and removed when a lab of that name starts again (`record.cleanup`).
+so that several may run at once. `demo.main` plays a scenario in it (`scenarios`): *the incident*
+(`scenario`), or an attack (`attacks`). What a killed run left behind is written in its run record, and
+removed when a lab of that name starts again (`record.cleanup`).
 
 The generators (`wire`, `decap`, `clients`, `flood`) are programs of their own, outside the edge's
 namespace: run by `python -m`, they import nothing but the standard library and each other, take orders

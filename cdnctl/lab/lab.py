@@ -25,7 +25,7 @@ from cdnctl.lab import netns, record, settings, topology
 from cdnctl.lab.download import Download
 from cdnctl.lab.loads import Load
 from cdnctl.lab.pops import Pops
-from cdnctl.lab.processes import NICE, Generator, LabError, end, start, undisturbed
+from cdnctl.lab.processes import Generator, LabError, end, start, undisturbed
 from cdnctl.lab.tap import Tap, Taps
 from cdnctl.lab.topology import PORT, UPLINK, UPLINK_INDEX, VIP, VIP6, Site, Topology
 from cdnctl.lab.traffic import Traffic
@@ -170,8 +170,8 @@ class Lab:
         assert self._record is not None
         self._record.add(process.pid, what)
 
-    def _generator(self, module: str, namespace: str, *, nice: int = NICE) -> Generator:
-        generator = Generator(module, namespace, self._logs["lab"], nice=nice)
+    def _generator(self, module: str, namespace: str) -> Generator:
+        generator = Generator(module, namespace, self._logs["lab"])
         self._note(generator.process, module)
         return generator
 
@@ -387,9 +387,9 @@ class Lab:
         mac = self.uplink_addresses()
         return self.generate("flood", device=UPLINK, mac=mac, target=list(target), seconds=seconds, **what)
 
-    def generate(self, module: str, *, nice: int = NICE, **order: Any) -> Load:
+    def generate(self, module: str, **order: Any) -> Load:
         """Start one of the generators on the clients' side; its load is under way on return."""
-        generator = self._generator(module, self.topology.clients, nice=nice)
+        generator = self._generator(module, self.topology.clients)
         self._stack.callback(generator.end)
         generator.order(**order)
         load = Load(generator)

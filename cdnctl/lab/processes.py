@@ -147,9 +147,9 @@ def undisturbed() -> Iterator[None]:
 class Generator:
     """One of the lab's own programs: orders in, answers out, one JSON object a line."""
 
-    def __init__(self, module: str, namespace: str, log: IO[bytes] | None, *, nice: int = NICE) -> None:
+    def __init__(self, module: str, namespace: str, log: IO[bytes] | None) -> None:
         # Ahead of others: a cable or a clock that waits for the processor would be a fault nobody ordered.
-        command = ["nice", "-n", str(nice), *python_module(f"cdnctl.lab.{module}")]
+        command = ["nice", "-n", str(NICE), *python_module(f"cdnctl.lab.{module}")]
         self.module = module
         self.process = start(
             command, namespace=namespace, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log

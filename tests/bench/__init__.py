@@ -7,6 +7,7 @@ Each suite is a package of its own with one function, `results`, that measures a
     peers      what a request costs the box, beside HAProxy, nginx, nftables and routing
     failover   how soon a CDN at fault gets no more new flows, beside HAProxy
     control    lists by the million, edits, starts, and reloads under traffic
+    attacks    what honest clients notice of each, at the rate that a program serves at that only drops
 
 and here is what they share:
 

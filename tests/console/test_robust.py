@@ -16,7 +16,7 @@ from cdnctl.console import session as session_module
 from cdnctl.console.app import ConsoleApp
 from cdnctl.console.session import Session
 from cdnctl.errors import NoAgent, NotPermitted
-from cdnctl.model import Block, Frame, Interface, Outcome, Talker
+from cdnctl.model import Autoban, Ban, Block, Frame, Interface, Offender, Outcome, Shield, Talker
 
 HOSTILE = (
     "[/b] [red]x[/] \x1b[2J\x1b]0;t\x07 \u202egnp.exe \u200b\ud83d\ude00 日本語 {} %s \r\n\t" + "A" * 10_000
@@ -43,6 +43,11 @@ def poisoned(text: str) -> Frame:
             for verdict in frame.verdicts[:2]
         ],
         interfaces=[Interface(name=text, mode="generic")],
+        shield=Shield(level="siege", why=text, cost=text),
+        autoban=Autoban(
+            bans=[Ban(prefix=text, why=text, since_ns=0, ends_ns=1)],
+            offenders=[Offender(prefix=f"{text} ", why=text, spared=text)],
+        ),
     )
 
 

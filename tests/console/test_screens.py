@@ -23,6 +23,7 @@ from cdnctl.console.screens.drops import words_of
 from cdnctl.console.screens.journal import differences
 from cdnctl.console.widgets.blocked import BlockedTable
 from cdnctl.console.widgets.endpoints import EndpointTable
+from cdnctl.console.widgets.shield import BanTable
 from cdnctl.console.widgets.sources import SourceTable, around
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
 from cdnctl.errors import NoAgent
@@ -247,6 +248,32 @@ def test_a_packet_in_the_words_of_a_trace() -> None:
     packet = SampledPacket("2001:db8::7", "2001:db8::80", 4, 443, "udp", "", 90, "blocked", True, "")
     assert words_of(packet) == "[2001:db8::7]:4 [2001:db8::80]:443 --proto udp"
     assert words_of(msgspec.structs.replace(packet, protocol="47")) == ""
+
+
+# --- attack -----------------------------------------------------------------------------------------
+
+
+async def test_a_ban_is_lifted_and_an_offender_blocked_from_its_row() -> None:
+    async with at("attack") as desk:
+        await desk.press("tab", "tab")
+        assert desk.house.query_one(BanTable).has_focus
+        assert "since 22:14:29" in desk.text
+        await desk.press("u")
+        assert "cdnctl unblock 198.51.100.66" in desk.text
+        await desk.press("ctrl+s")
+        assert Unblock(prefix="198.51.100.66") in desk.feed.commands
+        await desk.press("escape", "j")
+        assert "not banned, for it covers 203.0.113.80, the VIP of service www" in desk.text
+        await desk.press("b")
+        assert "203.0.113.0/24" in desk.text
+
+
+async def test_the_level_is_in_every_headline_while_it_is_not_calm() -> None:
+    async with at("overview") as desk:
+        assert "● SIEGE" in desk.text
+    async with at("overview", count=20) as desk:
+        assert "SIEGE" not in desk.text
+        assert "CALM" not in desk.text
 
 
 # --- lists ------------------------------------------------------------------------------------------

@@ -34,20 +34,20 @@ def value(report: dict[str, Any], name: str) -> float:
 
 
 def test_a_spoofed_flood_dies_at_the_edge_and_its_report_says_what_became_of_it(tmp_path: Path) -> None:
-    report = play("syn-flood", tmp_path, "--seconds", "3", "--rate", "50000")
+    report = play("syn-flood", tmp_path, "--seconds", "2", "--rate", "100000")
     offered = next(c for c in report["claims"] if c["name"] == "attack: offered" and c["unit"] == "packets")
-    assert offered["value"] >= 0.8 * 150_000, "or it is no flood"
+    assert offered["value"] >= 0.5 * 200_000, "or it is no flood"
     received = value(report, "attack: received by the edge, honest packets included")
     lost = value(report, "attack: lost in the cable's ring")
     assert received + lost >= 0.98 * offered["value"]
-    assert value(report, "attack: answered, challenged") >= 0.4 * offered["value"]
-    assert value(report, "attack: flood packets sent on to CDNs") <= 0.5 * offered["value"]
+    assert value(report, "attack: answered, challenged") >= 0.5 * received
+    assert value(report, "attack: flood packets sent on to CDNs") <= 0.4 * offered["value"]
     assert [level for _, level in report["levels"]][-1] == "siege"
     (label,) = report["labels"]
     assert (label["attack"], label["sources"]) == ("syn-flood", [SPOOFED_PREFIX])
     step = next(step for step in report["steps"] if step["name"] == "syn-flood")
     assert (label["from_ns"], label["to_ns"]) == (step["start_ns"], step["end_ns"])
-    assert 2.5e9 < label["to_ns"] - label["from_ns"] < 4e9
+    assert 1.9e9 < label["to_ns"] - label["from_ns"] < 2.5e9
 
 
 @pytest.mark.soak

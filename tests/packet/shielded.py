@@ -64,6 +64,7 @@ def shielded(path: DataPath) -> Shielded:
     """At calm. Places are dealt by a seed that no other test has had."""
     path.change(dark_connects=1_000_000, seed=random.getrandbits(32))
     zero(path.map("budgets"))
+    zero(path.map("surges"))
     path.tables.shield.change_key()
     path.tables.shield.change_key()
     clock = Clock(path)

@@ -31,6 +31,7 @@ _USER_SPACE_HAS_NONE = {"pick_table"}
 _ENUMS = {
     "verdict": abi.Verdict,
     "mode_flag": abi.Mode,
+    "surge_kind": abi.SurgeKind,
     "stage": abi.Stage,
     "local_kind": abi.LocalKind,
     "policy": abi.Policy,
@@ -52,6 +53,7 @@ _ENUMS = {
 }
 _PREFIX = {
     "mode_flag": "MODE_",
+    "surge_kind": "SURGE_",
     "stage": "STAGE_",
     "local_kind": "LOCAL_",
     "policy": "POLICY_",
@@ -73,7 +75,7 @@ _PREFIX = {
 }
 _NOT_A_VALUE = {
     "VERDICTS", "FIRST_DROP", "STAGES", "CLASSES", "CLASS_BY_DSCP", "POOLS", "BUDGETS", "MODEL_MODES",
-    "FEATURES",
+    "FEATURES", "SURGES",
 }  # fmt: skip
 """How many there are, and such: `abi` has them by these names."""
 
@@ -285,6 +287,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("verified", abi.Address, abi.Verified),
         ("budgets", INDEX, WORD),
         ("retries", INDEX, abi.RetrySet),
+        ("surges", INDEX, abi.Surge),
         ("manners", INDEX, abi.Manner),
         ("models", INDEX, abi.Model),
         ("hops", INDEX, abi.Hop),

@@ -13,6 +13,7 @@ from shielded import SECOND_MS, Shielded, shielded
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Budget, Level, Mode, Verdict
+from cdnctl.datapath.abi.values import ticks
 from cdnctl.datapath.clients import Client
 
 FORWARDED = Verdict.FORWARDED
@@ -146,6 +147,24 @@ class TestMercy:
     def test_udp_has_the_same(self, shield: Shielded) -> None:
         assert Datagrams(shield.path, client="10.1.2.3").up().verdict is Verdict.SHED_NETWORK
         assert Datagrams(shield.path, client="10.7.0.1").up().verdict is FORWARDED
+
+
+def test_a_verified_source_has_few_connections_that_never_come_about(shield: Shielded) -> None:
+    """A host that floods from its own address answers challenges, but no CDN."""
+    cost = ticks(10)
+    shield.level(
+        Level.SIEGE,
+        {Budget.VERIFIED: 1000},
+        burst_ms=1000,
+        pending_ticks=cost,
+        pending_burst_ticks=5 * cost,
+    )
+    shield.verify("10.1.2.3")
+    assert opened(shield, ["10.1.2.3"] * 20) == {FORWARDED: 5 + 1, Verdict.SHED_VERIFIED: 14}
+    shield.clock.sleep(SECOND_MS)
+    for _ in range(40):
+        Session(shield.path, client="10.1.2.3").open()
+    assert opened(shield, ["10.1.2.3"] * 20) == {FORWARDED: 5 + 1, Verdict.SHED_VERIFIED: 14}
 
 
 def test_nobody_gets_an_entry_who_has_proved_nothing(shield: Shielded) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from cdnctl import model, paths
 from cdnctl.agent.peer import Gate
-from cdnctl.cli import check, main
+from cdnctl.cli import bans, check, main
 from cdnctl.cli.parser import lifetime, weight
 from cdnctl.cli.spoken import CommandLine
 from cdnctl.datapath import host
@@ -75,6 +75,8 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("mode active", model.SetMode(mode="active")),
         ("shield siege --reason flood", model.SetShield(level="siege", reason="flood")),
         ("shield auto --dry-run", model.SetShield(level="auto", dry_run=True)),
+        ("autoban dry-run", model.SetAutoban(mode="dry-run")),
+        ("autoban off --dry-run", model.SetAutoban(mode="off", dry_run=True)),
         ("model observe --reason look", model.SetModel(mode="observe", reason="look")),
         ("model on --dry-run", model.SetModel(mode="on", dry_run=True)),
         ("model config", model.SetModel(mode="config")),
@@ -100,6 +102,59 @@ def test_an_outcome_as_text_and_json(served: ServedDouble, capsys: pytest.Captur
 def test_in_the_console_a_shield_without_a_level_only_looks() -> None:
     assert CommandLine().parse("shield").command is None
     assert CommandLine().parse("shield busy").command == model.SetShield(level="busy")
+
+
+def test_nor_does_autoban_without_a_mode() -> None:
+    assert CommandLine().parse("autoban --dry-run").command is None
+    assert CommandLine().parse("autoban on").command == model.SetAutoban(mode="on")
+
+
+def test_bans_are_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autoban"]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[0].startswith("autoban is off (as configured); 0 of at most 0")
+    )
+    assert main(["autoban", "--dry-run"]) == 0
+    assert (
+        capsys.readouterr().out == "would ban nobody: no source or network is over a threshold of [autoban]\n"
+    )
+    assert main(["autoban", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mode"] == "off"
+
+
+def test_bans_and_offenders_in_words() -> None:
+    now_ns = time.time_ns()
+    found = model.Autoban(
+        mode="on",
+        wish="on",
+        bans=[
+            model.Ban(
+                prefix="192.0.2.7",
+                why="5,000 new flows/s, over 1,000",
+                since_ns=now_ns,
+                ends_ns=now_ns + 60_000_000_000,
+                times=2,
+                dropped_pps=4_900.0,
+            )
+        ],
+        bans_total=51,
+        most=200,
+        offenders=[
+            model.Offender(prefix="192.0.2.0/24", why="too much"),
+            model.Offender(prefix="192.0.2.9", why="too much", spared="it is 192.0.2.9, a default gateway"),
+        ],
+    )
+    assert bans.lines(found, dry_run=False) == [
+        "autoban is on (set by an operator: `cdnctl autoban config` ends it); 51 of at most 200 bans",
+        (
+            "  192.0.2.7  5,000 new flows/s, over 1,000, 2 times within the hour; 4,900 packets/s dropped;"
+            " 1m more, or until it is over"
+        ),
+        "  and 50 more: `cdnctl blocks`",
+        "would ban 192.0.2.0/24: too much",
+        "would not ban 192.0.2.9, for it is 192.0.2.9, a default gateway: too much",
+    ]
+    assert len(bans.lines(found, dry_run=True)) == 2
 
 
 def test_a_model_is_read_before_it_is_sent(
@@ -265,6 +320,7 @@ def test_lists_as_json(served: ServedDouble, capsys: pytest.CaptureFixture[str],
         "mode",
         "mode passive",
         "shield worse",
+        "autoban maybe",
         "status --frame x",
         "status --frame -1",
         "status --frame 99999999999999999999999",

@@ -18,7 +18,7 @@ from cdnctl.console.widgets.shield import BanTable, RuleTable, ShieldPanel, ban_
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.talkers import TalkerTable
 from cdnctl.console.widgets.verdicts import VerdictTable
-from cdnctl.model import Frame, Talker
+from cdnctl.model import Ban, Frame, Talker, Unblock
 
 _FLOWS: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("wanted", "accent", lambda frame: frame.shield.offered_flows_per_s or None),
@@ -78,6 +78,15 @@ class Attack(House):
         if isinstance(table, TalkerTable):
             return table.find(table.current) or ""
         return str(table.current or "") if isinstance(table, BanTable) else ""
+
+    def open_unblock(self, newest: Frame) -> None:
+        """Lift the ban under the cursor."""
+        table = self.focused
+        found = table.find(table.current) if isinstance(table, BanTable) else None
+        if isinstance(found, Ban):
+            self.plan(Unblock(prefix=found.prefix))
+        else:
+            super().open_unblock(newest)
 
     def lay_out(self, width: int, height: int, size: str) -> None:
         grid = self.query_one("#body").styles

@@ -88,6 +88,16 @@ class Budget(enum.IntEnum):
 BUDGETS = 5
 
 
+class SurgeKind(enum.IntEnum):
+    """enum surge_kind: whose allowance it is."""
+
+    TCP = 0
+    UDP = 1
+
+
+SURGES = 2
+
+
 class ModelMode(enum.IntEnum):
     """enum model_mode: what is done with the manner of sources."""
 

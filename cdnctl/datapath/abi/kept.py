@@ -172,6 +172,7 @@ class Verified(Structure):
     _fields_ = (
         ("until_ns", c_uint64),
         ("flows_at", c_uint64),
+        ("pending_at", c_uint64),
     )
 
 
@@ -179,6 +180,12 @@ class RetrySet(Structure):
     """struct retry_set."""
 
     _fields_ = (("word", c_uint64 * RETRY_WAYS),)
+
+
+class Surge(Structure):
+    """struct surge."""
+
+    _fields_ = (("flows_at", c_uint64), ("last_ns", c_uint64))
 
 
 class QuicId(Structure):

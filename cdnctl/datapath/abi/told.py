@@ -79,6 +79,9 @@ class Shield(Structure):
         ("trust_ns", c_uint64),
         ("ticks", c_uint64 * BUDGETS),
         ("burst_ticks", c_uint64),
+        ("surge_ticks", c_uint64),
+        ("pending_ticks", c_uint64),
+        ("pending_burst_ticks", c_uint64),
     )
 
 

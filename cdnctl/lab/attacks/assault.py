@@ -37,11 +37,9 @@ RATE, SHARE6, POOL = 160.0, 0.25, 40
 KNOWN_S = 20.0
 """How long the CDNs may take to be known."""
 KNOWN_SAMPLES = 30
-CALM_S, ATTACK_S, AFTER_S = 6.0, 10.0, 2.0
+CALM_S, ATTACK_S, AFTER_S = 6.0, 10.0, 3.0
 FULL_POOL_S = 2 * POOL / RATE
 _POLL_S = 0.1
-_NICE = 0
-"""Of a generator: the processor that it is pinned to is others', too."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,12 @@ def launch(lab: Lab, attack: Attack, rate: float, seconds: float, cpu: int) -> L
             "rate": rate,
             **asdict(attack.load),
         }
-        return lab.generate("attacks.crowd", nice=_NICE, seconds=seconds, cpu=cpu, **order)
+        return lab.generate("attacks.crowd", seconds=seconds, cpu=cpu, **order)
     pins = lab.pins / "attacks"
     if not pins.exists():
         compiling.compiled(pins)
     return lab.generate(
         "attacks.live",
-        nice=_NICE,
         device=topology.UPLINK,
         mac=lab.uplink_addresses(),
         frames=attack.load.order(),

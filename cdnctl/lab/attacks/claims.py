@@ -12,6 +12,8 @@ from cdnctl.model import Frame
 
 SERVED, KEPT = 99.0, 100.0
 """Per cent: of the honest requests on new connections, and of the connections that were open before."""
+OPEN_NS = 4_000_000_000
+"""A connection is open that served somebody so lately: they take turns, in less."""
 OFFERED_SHARE = 0.8
 """Of what was ordered: less is no attack of that rate."""
 
@@ -44,7 +46,8 @@ def honest(requests: Iterable[Request], from_ns: int, to_ns: int) -> Honest:
     within = [r for r in everything if r.start_ns < to_ns and r.start_ns + r.total_ms * 1e6 >= from_ns]
     new = [r for r in within if r.kind == "new" and r.start_ns >= from_ns]
     kept = [r for r in everything if r.kind == "keepalive"]
-    before = {r.connection for r in kept if r.ok and r.start_ns + r.total_ms * 1e6 < from_ns}
+    over = [r for r in kept if from_ns - OPEN_NS <= r.start_ns and r.start_ns + r.total_ms * 1e6 < from_ns]
+    before = {r.connection for r in over} - {r.connection for r in over if not r.ok}
     # One that was ended while nobody asked fails no request: it must serve somebody afterwards.
     alive = {r.connection for r in kept if r.ok and r.start_ns >= to_ns}
     alive -= {r.connection for r in within if not r.ok}

@@ -63,7 +63,7 @@ class Frames:
         return frames
 
     def pack(self, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:
-        """A struct plan, and a whole frame to begin with. The two are link addresses."""
+        """A struct plan, and a frame to begin with: whole, and a byte more. The two are link addresses."""
         body = self.size - ETHERNET - 20
         ip = struct.pack(">BBHHHBB10x", 0x45, 0, 20 + body, 0, 0, 64, self.protocol)
         transport = self._tcp() if self.protocol == TCP else struct.pack(">HHHH", 0, 0, body, 0)
@@ -83,7 +83,7 @@ class Frames:
             words(ip),
             tcp_sum,
         )
-        return plan, head
+        return plan, head + b"\0"
 
     def _tcp(self) -> bytes:
         return struct.pack(">HHIIBBHHH", 0, 0, 0, 0, 0x50, self.flags, WINDOW, 0, 0)

@@ -2,7 +2,8 @@
  *
  * A flood's packets. Run on live frames (BPF_F_TEST_XDP_LIVE_FRAMES) it sends each out of the interface that it
  * is said to have come in by. Frames come back as whoever had them last left them, so all of the headers are
- * written anew; what is behind them nobody changes.
+ * written anew; what is behind them nobody changes. Nor does the kernel restore the length of a frame that came
+ * back shorter, unless this program itself has changed it: so each is begun with a byte too many.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -43,16 +44,22 @@ static __always_inline u32 halves(u32 word)
 
 int generate(struct xdp_md *ctx)
 {
-	u64 *words = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct iphdr *ip = (void *)words + sizeof(struct ethhdr);
-	struct tcphdr *tcp = (void *)(ip + 1);
-	struct udphdr *udp = (void *)(ip + 1);
 	u32 source, target, ports, fragment, number, acknowledged, drawn;
 	int zero = 0;
 	struct plan *plan = plans.lookup(&zero);
+	struct tcphdr *tcp;
+	struct udphdr *udp;
+	struct iphdr *ip;
+	u64 *words;
 
-	if (!plan || words + HEAD_WORDS > end)
+	if (!plan || bpf_xdp_adjust_tail(ctx, -1))
 		return XDP_ABORTED;
+	words = (void *)(long)ctx->data;
+	if (words + HEAD_WORDS > (u64 *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	ip = (void *)words + sizeof(struct ethhdr);
+	tcp = (void *)(ip + 1);
+	udp = (void *)(ip + 1);
 #pragma unroll
 	for (int i = 0; i < HEAD_WORDS; i++)
 		words[i] = plan->head[i];

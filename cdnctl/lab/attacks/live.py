@@ -28,8 +28,8 @@ from cdnctl.lab.flood import MAX_PACKETS, MAX_SECONDS, REPORT_NS
 BATCH = 64
 """Frames that the kernel makes before it hands them over: a veth's ring takes 256."""
 SLICE_NS = 4_000_000
-THREADS = 16
-"""Together they are through with a slice before the first is wanted again, on a busy box, too."""
+THREADS = 96
+"""So many that one is free for each slice also on a busy box, where the kernel takes ten times as long."""
 LATE_NS = 100_000_000
 """A slice that is as late is left out: to make up for it would be another flood than the one ordered."""
 
