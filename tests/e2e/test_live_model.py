@@ -80,7 +80,7 @@ def test_it_is_switched_and_shown_and_taken_back(
 def play(
     attack: str, fit: Path | None, rate: float = 0.0, seconds: float = EXAM_S, record: str = ""
 ) -> Honest:
-    """How the honest fare in it: a flood at the level that it leads to, by thresholds alone or with a model."""
+    """How the honest fare: in a flood at the level that it leads to, by thresholds alone or with a model."""
     shape = ATTACKS[attack]
     lab = Lab(
         NAME,
