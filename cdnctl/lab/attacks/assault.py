@@ -37,7 +37,7 @@ RATE, SHARE6, POOL = 160.0, 0.25, 40
 KNOWN_S = 20.0
 """How long the CDNs may take to be known."""
 KNOWN_SAMPLES = 30
-CALM_S, ATTACK_S, AFTER_S = 6.0, 10.0, 2.0
+CALM_S, ATTACK_S, AFTER_S = 6.0, 10.0, 3.0
 FULL_POOL_S = 2 * POOL / RATE
 _POLL_S = 0.1
 
