@@ -15,7 +15,6 @@ from cdnctl.lab import record
 from cdnctl.lab.attacks.kinds import ATTACKS, Crowd
 from cdnctl.lab.topology import SPOOFED_PREFIX
 
-
 ALLOWED = 45_000
 """Of a flood of two seconds: 20,000 a second, and what may come at once."""
 
