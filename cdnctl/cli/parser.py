@@ -247,7 +247,7 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         metavar="TIME",
         help="30m, 4h (the default), 1d12h, or forever",
     )
-    change("unblock", "lift a block that was set by hand", verbs.unblock).add_argument(
+    change("unblock", "lift a block that was set by hand, or that set itself", verbs.unblock).add_argument(
         "prefix", metavar="PREFIX"
     )
     verb("blocks", "list what is blocked", verbs.blocks)

@@ -14,10 +14,9 @@ nobody is blamed for a dark CDN, and a client that uses the connections it opens
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from math import sqrt
+from math import inf, sqrt
 from typing import NamedTuple
 
 from cdnctl.config import BanLimits
@@ -33,17 +32,13 @@ _SOURCE6, _NETWORK4, _NETWORK6 = 8, 15, 6
 """Bytes of a key; an IPv4 source has all 16."""
 
 
-class Kind(enum.IntFlag):
-    """What a packet says of its source."""
-
-    PACKET = 0
-    OPENS = 1
-    """It wants a new flow."""
-    ANSWERED = 2
-    """And was answered, as far as is known."""
-    FOLLOWS = 4
-    """It goes on with one: its source is there, and means it."""
-
+# What a packet says of its source. Plain numbers: thousands of them are looked at in each frame's time.
+OPENS = 1
+"""It wants a new flow."""
+ANSWERED = 2
+"""And was answered, as far as is known."""
+FOLLOWS = 4
+"""It goes on with one: its source is there, and means it."""
 
 Seen = tuple[bytes, int, int, int]
 """A sampled packet: source (16 bytes, IPv4 mapped), length in bytes, sampled one in, kind."""
@@ -59,32 +54,10 @@ class Offence(NamedTuple):
     pps: float
 
 
-class _Sum:
-    """Of one source or network: estimates, each with its variance."""
-
-    __slots__ = ("bits", "bits_var", "failed", "failed_var", "opened", "opened_var", "packets", "packets_var")
-
-    def __init__(self) -> None:
-        self.packets = self.bits = self.opened = self.failed = 0.0
-        self.packets_var = self.bits_var = self.opened_var = self.failed_var = 0.0
-
-    def count(self, length: int, one_in: int, kind: int) -> None:
-        doubt, bits = one_in * (one_in - 1), 8 * length
-        self.packets += one_in
-        self.packets_var += doubt
-        self.bits += bits * one_in
-        self.bits_var += bits * bits * doubt
-        if kind:
-            if kind & Kind.OPENS:
-                self.opened += one_in
-                self.opened_var += doubt
-            if kind & (Kind.ANSWERED | Kind.FOLLOWS):
-                self.failed += one_in if kind & Kind.ANSWERED else -one_in
-                self.failed_var += doubt
-
-    def add(self, other: _Sum) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+_Sum = list[float]
+"""Of one source or network: what is estimated, and after each its variance."""
+_PACKETS, _BITS, _OPENED, _FAILED = 0, 2, 4, 6
+_NONE = (0.0,) * 8
 
 
 class Reading(NamedTuple):
@@ -95,7 +68,7 @@ class Reading(NamedTuple):
 
 
 class Offences:
-    """Keeps the last readings; `read` says who is over a threshold in as many as it takes."""
+    """Keeps the last two readings; `read` says who is over a threshold in as many as it takes."""
 
     def __init__(self) -> None:
         self._readings: list[Reading] = []
@@ -103,7 +76,7 @@ class Offences:
         """In how many readings in a row."""
 
     def read(
-        self, seen: Iterable[Seen], seconds: float, source: BanLimits | None, network: BanLimits | None
+        self, seen: Iterable[Seen], seconds: float, source: BanLimits, network: BanLimits
     ) -> list[Offence]:
         """One more reading, of so many seconds; the worst offenders first."""
         self._readings = [*self._readings, _read(seen, seconds)][-READINGS:]
@@ -114,13 +87,12 @@ class Offences:
         return sorted(lasting, key=lambda each: -each.ratio)
 
     def _sums(self) -> Mapping[bytes, _Sum]:
-        sums: dict[bytes, _Sum] = {}
-        for reading in self._readings:
-            for key, one in reading.sources.items():
-                if key not in sums:
-                    sums[key] = _Sum()
-                sums[key].add(one)
-        return sums
+        """Of all readings together."""
+        before, now = self._readings[0].sources, self._readings[-1].sources
+        if before is now:
+            return now
+        both = {key: _added(one, now[key]) if key in now else one for key, one in before.items()}
+        return {**now, **both}
 
 
 def _read(seen: Iterable[Seen], seconds: float) -> Reading:
@@ -131,47 +103,79 @@ def _read(seen: Iterable[Seen], seconds: float) -> Reading:
         if found is None:
             if len(sources) >= ROOM:
                 continue
-            found = sources[key] = _Sum()
-        found.count(length, one_in, kind)
+            found = sources[key] = [*_NONE]
+        doubt, bits = one_in * (one_in - 1), 8 * length
+        found[_PACKETS] += one_in
+        found[_PACKETS + 1] += doubt
+        found[_BITS] += bits * one_in
+        found[_BITS + 1] += bits * bits * doubt
+        if kind:
+            if kind & OPENS:
+                found[_OPENED] += one_in
+                found[_OPENED + 1] += doubt
+            if kind & (ANSWERED | FOLLOWS):
+                found[_FAILED] += one_in if kind & ANSWERED else -one_in
+                found[_FAILED + 1] += doubt
     return Reading(max(seconds, 0.1), sources)
 
 
+def _added(one: _Sum, other: _Sum) -> _Sum:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+class _Floor(NamedTuple):
+    """Who has less than both is over no threshold: most need not be looked at any closer."""
+
+    packets: float
+    bits: float
+
+
+def _floor(limits: BanLimits, seconds: float) -> _Floor:
+    counts = [each for each in (limits.pps, limits.flows_per_s, limits.failed_per_s) if each is not None]
+    bits = inf if limits.mbit is None else limits.mbit * 1e6
+    return _Floor(min(counts, default=inf) * seconds, bits * seconds)
+
+
 def _over(
-    sums: Mapping[bytes, _Sum], seconds: float, source: BanLimits | None, network: BanLimits | None
+    sums: Mapping[bytes, _Sum], seconds: float, source: BanLimits, network: BanLimits
 ) -> Iterator[Offence]:
-    networks: dict[bytes, _Sum] = {}
+    least, offenders = _floor(source, seconds), set[bytes]()
     for key, one in sums.items():
-        if source is not None and (found := _offence(key, one, seconds, source)):
+        stands_out = one[_PACKETS] > least.packets or one[_BITS] > least.bits
+        if stands_out and (found := _offence(key, one, seconds, source)):
+            offenders.add(key)
             yield found
-            continue
-        around = key[: _NETWORK4 if key.startswith(_MAPPED) else _NETWORK6]
-        if around not in networks:
-            networks[around] = _Sum()
-        networks[around].add(one)
-    if network is not None:
-        for key, one in networks.items():
-            if found := _offence(key, one, seconds, network):
+    least, around = _floor(network, seconds), dict[bytes, list[bytes]]()
+    for key in sums:
+        if key not in offenders:
+            around.setdefault(key[: _NETWORK4 if key.startswith(_MAPPED) else _NETWORK6], []).append(key)
+    for wider, keys in around.items():
+        packets = sum(sums[key][_PACKETS] for key in keys)
+        if packets > least.packets or sum(sums[key][_BITS] for key in keys) > least.bits:
+            whole = [sum(values) for values in zip(*(sums[key] for key in keys), strict=True)]
+            if found := _offence(wider, whole, seconds, network):
                 yield found
 
 
 def _offence(key: bytes, one: _Sum, seconds: float, limits: BanLimits) -> Offence | None:
     """The threshold that it is furthest over."""
     figures = (
-        (one.packets, one.packets_var, limits.pps, 1.0, "packets/s"),
-        (one.bits, one.bits_var, limits.mbit, 1e6, "Mbit/s"),
-        (one.opened, one.opened_var, limits.flows_per_s, 1.0, "new flows/s"),
-        (one.failed, one.failed_var, limits.failed_per_s, 1.0, "failed handshakes/s"),
+        (_PACKETS, limits.pps, 1.0, "packets/s"),
+        (_BITS, limits.mbit, 1e6, "Mbit/s"),
+        (_OPENED, limits.flows_per_s, 1.0, "new flows/s"),
+        (_FAILED, limits.failed_per_s, 1.0, "failed handshakes/s"),
     )
     worst, why = 1.0, ""
-    for value, variance, most, unit, name in figures:
+    for what, most, unit, name in figures:
         if most is None:
             continue
+        value, variance = one[what], one[what + 1]
         certain = (value - _CERTAIN * sqrt(variance)) / (most * unit * seconds)
         if certain > worst:
             worst, why = certain, f"{value / unit / seconds:,.0f} {name}, over {most:,g}"
     if not why:
         return None
-    return Offence(_network(key), why, worst, one.packets / seconds)
+    return Offence(_network(key), why, worst, one[_PACKETS] / seconds)
 
 
 def _network(key: bytes) -> Network:

@@ -25,9 +25,10 @@ NAME = "e2e-model"
 CLIENTS = {"rate": 120, "share6": 0.25}
 LESSONS = {"connection-exhaustion": 400.0, "syn-flood-bots": 2_000.0}
 """What a model learns from, and how fast it comes: of all others it has seen nothing."""
-SCHOOL_S, EXAM_S = 6.0, 12.0
-PORTS = [20_000, 21_499]
-"""Of each SNAT address: 9,000 connections at once by IPv4: as many as slow sources hold in nine seconds."""
+SCHOOL_S, EXAM_S = 6.0, 9.0
+PORTS = [20_000, 21_299]
+"""Of each SNAT address: 7,800 connections at once by IPv4, and a closed one rests for a minute. Slow sources
+hold as many within eight seconds, unless somebody keeps them from it."""
 TIMES = 1000
 AS_GOOD = 1.0
 """Per cent of honest requests that a run may differ by from the next, all else alike."""
@@ -79,7 +80,7 @@ def test_it_is_switched_and_shown_and_taken_back(
 def play(
     attack: str, fit: Path | None, rate: float = 0.0, seconds: float = EXAM_S, record: str = ""
 ) -> Honest:
-    """The attack, at level shedding, with thresholds alone or a model beside them; how the honest fared."""
+    """How the honest fare: in a flood at the level that it leads to, by thresholds alone or with a model."""
     shape = ATTACKS[attack]
     lab = Lab(
         NAME,
@@ -90,7 +91,8 @@ def play(
         agent=True,
     )
     with lab:
-        cdnctl(lab, "shield", "shedding")
+        if not shape.is_live:  # few enough flows for calm: an operator who knows better
+            cdnctl(lab, "shield", "shedding")
         if fit is not None:
             cdnctl(lab, "model", "load", str(fit))
             cdnctl(lab, "model", "on")

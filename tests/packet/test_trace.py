@@ -41,6 +41,7 @@ from cdnctl.datapath.abi import Verdict, noted
 from cdnctl.datapath.abi.noted import NoteKind
 from cdnctl.datapath.clients import Client
 from cdnctl.datapath.kernel import Map
+from cdnctl.datapath.manners import model_of
 from cdnctl.datapath.tracer import Traced, Tracer
 from cdnctl.engine import entries, notes, probes, tracing
 from cdnctl.engine.explain import EXPLANATION, UNANSWERED
@@ -175,6 +176,14 @@ def over_its_share(path: DataPath) -> probes.Ends:
     level(path, abi.Level.SHEDDING, abi.ticks(0.001))
     for _ in range(2):
         Session(path).syn()
+    return new(path)
+
+
+def of_a_suspicious_source(path: DataPath) -> probes.Ends:
+    level(path, abi.Level.SHEDDING, abi.ticks(1))
+    model = model_of([0] * abi.FEATURES, 7, times=10)
+    path.change(model=path.tables.manners.put(0, abi.ModelMode.ON, model))
+    Session(path).syn()
     return new(path)
 
 
@@ -354,6 +363,12 @@ CASES = [
     Case(
         "a new flow that is shed", over_its_share, Verdict.SHED_SOURCE,
         {"shield": "shedding", "share": "Shed: an unverified source"}, "would be",
+    ),
+    Case(
+        "a new flow of a suspicious source", of_a_suspicious_source, Verdict.SHED_SUSPECT,
+        {"goes on": "how its source behaves", "manner": "unfinished 255",
+         "model": "suspicious (a score of 7)"},
+        "would be dropped: SHED_SUSPECT",
     ),
     Case("a new flow of UDP", new_udp, Verdict.FORWARDED, {"service": "dns"}, "198.51.100.10:80 from"),
     Case(

@@ -36,6 +36,7 @@ from cdnctl.model import (
     Outcome,
     Repair,
     Revert,
+    SetAutoban,
     SetMode,
     SetShield,
     SetWeights,
@@ -78,6 +79,7 @@ def differences(engine: Engine) -> list[Difference]:
         Allow(prefix=PREFIX, confirm_s=30),
         SetMode(mode="observe", confirm_s=30),
         SetShield(level="siege", confirm_s=30),
+        SetAutoban(mode="dry-run", confirm_s=30),
         Disarm(confirm_s=30),
         Bypass(confirm_s=30),
     ],
@@ -115,7 +117,7 @@ def picture(engine: Engine, path: DataPath) -> object:
     state = engine.state
     return (
         path.tables.mode, held_blocks(path), weights, clients, blocks, engine.weights(), engine.drained(),
-        [each.prefix for each in state.allowed], state.armed, state.observing, state.shield,
+        [each.prefix for each in state.allowed], state.armed, state.observing, state.shield, state.autoban,
     )  # fmt: skip
 
 

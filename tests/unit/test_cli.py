@@ -77,6 +77,9 @@ def wait_for_frame(served: ServedDouble) -> None:
         ("shield auto --dry-run", model.SetShield(level="auto", dry_run=True)),
         ("autoban dry-run", model.SetAutoban(mode="dry-run")),
         ("autoban off --dry-run", model.SetAutoban(mode="off", dry_run=True)),
+        ("model observe --reason look", model.SetModel(mode="observe", reason="look")),
+        ("model on --dry-run", model.SetModel(mode="on", dry_run=True)),
+        ("model config", model.SetModel(mode="config")),
     ],
 )
 def test_each_verb_sends_its_command(
@@ -152,6 +155,33 @@ def test_bans_and_offenders_in_words() -> None:
         "would not ban 192.0.2.9, for it is 192.0.2.9, a default gateway: too much",
     ]
     assert len(bans.lines(found, dry_run=True)) == 2
+
+
+def test_a_model_is_read_before_it_is_sent(
+    served: ServedDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.json"
+    assert main(["model", "load", str(file)]) == 1
+    assert "No such file" in capsys.readouterr().err
+    file.write_text('{"name": "m", "weights": {"rate": 2}, "bias": -9}')
+    assert main(["model", "load", str(file)]) == 0
+    sent, _ = served.engine.asked[-1]
+    assert sent == model.LoadModel(fit=model.Fit(name="m", weights={"rate": 2}, bias=-9), file=str(file))
+
+
+@pytest.mark.parametrize("line", ["model load", "model on file.json", "model sometimes"])
+def test_what_does_not_go_together_with_a_model(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) if "sometimes" in line else contextlib.nullcontext():
+        assert main(line.split()) == 2
+
+
+def test_the_model_is_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model"]) == 0
+    assert capsys.readouterr().out.startswith("off  no model is loaded")
+    assert main(["model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["suspicion"]["mode"] == "off"
+    assert CommandLine().parse("model").command is None
+    assert CommandLine().parse("model off").command == model.SetModel(mode="off")
 
 
 def test_the_shield_is_shown(served: ServedDouble, capsys: pytest.CaptureFixture[str]) -> None:

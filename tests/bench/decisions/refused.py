@@ -61,12 +61,14 @@ class Shielded(Subject):
         set_budgets(shield, self.budgets, 0.001)
         for name, value in self.settings.items():
             setattr(shield, name, value)
-        table.now = shield
-        if self.model is not None:
+        if self.model is not None:  # which counts from the last flow that was let in: one at calm
             _weigh(rig, rig.tables.manners.put(0, abi.ModelMode.ON, self.model))
+        else:
+            table.now = shield
         try:
             if self.spender is not None:
                 self.spender.run(rig.shim, 1)
+            table.now = shield
             yield
         finally:
             table.now = before
