@@ -17,12 +17,19 @@ from cdnctl.console import glyphs, keys, settings
 from cdnctl.console.cast.picture import BEHIND, Camera, Picture
 from cdnctl.console.filters import Filter
 from cdnctl.console.outside import title_of
+from cdnctl.console.screens import trace
 from cdnctl.console.settings import Settings
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.talkers import TalkerTable
 from cdnctl.model import BlockPrefix, Drain, Frame, Outcome
 
 SIZE = (80, 24)
+
+
+@pytest.fixture(autouse=True)
+def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor, who looks when his screen is opened, is none of this box."""
+    monkeypatch.setattr(trace, "run_line", pictures.answer_line)
 
 
 async def test_every_theme_draws_every_screen_and_maps_and_lines_follow() -> None:
