@@ -17,6 +17,7 @@ from cdnctl.console import glyphs, keys, settings
 from cdnctl.console.cast.picture import BEHIND, Camera, Picture
 from cdnctl.console.filters import Filter
 from cdnctl.console.outside import title_of
+from cdnctl.console.screens import trace
 from cdnctl.console.settings import Settings
 from cdnctl.console.widgets.prompt import Prompt
 from cdnctl.console.widgets.talkers import TalkerTable
@@ -25,24 +26,20 @@ from cdnctl.model import BlockPrefix, Drain, Frame, Outcome
 SIZE = (80, 24)
 
 
-@pytest.mark.parametrize("theme", PALETTES)
-async def test_every_theme_draws_every_screen(theme: str) -> None:
-    async with console(incident()[:3], SIZE, theme_name=theme) as desk:
-        for name in ("cdns", "drops", "steering", "overview"):
-            await desk.go(name)
-            assert "● ARMED" in desk.text
-        await desk.press("question_mark", "escape")
-        assert desk.app.is_running
+@pytest.fixture(autouse=True)
+def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor, who looks when his screen is opened, is none of this box."""
+    monkeypatch.setattr(trace, "run_line", pictures.answer_line)
 
 
-async def test_themes_are_switched_on_every_screen_and_maps_and_lines_follow() -> None:
+async def test_every_theme_draws_every_screen_and_maps_and_lines_follow() -> None:
     async with console(pictures.rich(incident()[:200]), (120, 40), answer=pictures.answer) as desk:
         drawn: dict[str, dict[str, str]] = {}
         for place in keys.SCREENS:
             await desk.go(place.name)
             for _ in PALETTES:
                 await desk.press("t")
-                assert desk.app.is_running
+                assert "● ARMED" in desk.text
                 drawn.setdefault(place.name, {})[desk.app.theme] = desk.text
         assert "▓" in drawn["cdns"]["plain"]  # by shades
         assert "▓" not in drawn["cdns"]["midnight"]
