@@ -25,6 +25,7 @@ LONGEST_S = 3600.0
 """Each renewal is for twice as long as the one before, up to this."""
 REMEMBERED_S = 3600.0
 PARDON_S = 600.0
+AGAIN_S = 60.0
 LEAST_LOUD_PPS = 1.0
 NEW_AT_ONCE = 10
 """New bans in one reading: each is written to the disk before the next frame is made."""
@@ -89,6 +90,8 @@ class Autoban:
         """Of prefixes whose ban was lifted: how often they had one, and when it ended."""
         self._pardoned: dict[Network, float] = {}
         """Until when."""
+        self._failed: dict[Network, float] = {}
+        """Likewise, of those that could not be banned."""
 
     def adopt(self, network: Network, why: str, left_s: float, now_s: float) -> None:
         """One that was found: of an agent before this one."""
@@ -128,9 +131,10 @@ class Autoban:
         """Lift all."""
         return [self._lift(held, why, now_s) for held in list(self.held.values())]
 
-    def failed(self, network: Network) -> None:
-        """The ban could not be made."""
+    def failed(self, network: Network, now_s: float) -> None:
+        """The ban could not be made; it is tried again after a while."""
         self.held.pop(network, None)
+        self._failed[network] = now_s + AGAIN_S
 
     # -- one ban ------------------------------------------------------------------------------------
 
@@ -173,6 +177,7 @@ class Autoban:
                 self._past[network] = held.times, now_s
         self._past = {each: past for each, past in self._past.items() if now_s - past[1] < REMEMBERED_S}
         self._pardoned = {each: until_s for each, until_s in self._pardoned.items() if now_s < until_s}
+        self._failed = {each: until_s for each, until_s in self._failed.items() if now_s < until_s}
 
     # -- who is spared ------------------------------------------------------------------------------
 
@@ -188,6 +193,8 @@ class Autoban:
         if network in self._pardoned:
             ago_s = PARDON_S - (self._pardoned[network] - now_s)
             return f"an operator lifted its ban {ago_s:.0f} s ago"
+        if network in self._failed:
+            return "the kernel refused it a moment ago"
         config = self.config
         if len(self.held) >= config.most:
             return f"there are {len(self.held)} bans, and [autoban] most says no more"

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 RECHECK_S = 5.0
 """So often it is looked whether a ban covers what is protected by now."""
+_TOLD = 5
+"""Of those that are spared, one by one, in a frame."""
 
 
 class Banning:
@@ -49,7 +51,7 @@ class Banning:
         self._guard = Guard(engine)
         self._at_s: float | None = None
         self._rechecked_s = 0.0
-        self._told: set[tuple[Network, str]] = set()
+        self._told: set[Network] = set()
 
     def use(self) -> None:
         """Follow configuration and state as they are now; take over the bans that are there."""
@@ -80,7 +82,7 @@ class Banning:
         config, refuse = self._engine.config.autoban, self._guard
         seen = self._answers.seen(samples, self._engine.observer.endpoints)
         offences = self._offences.read(seen, seconds, config.source, config.network)
-        if not {each.network for each in offences} <= {network for network, _ in self._told}:
+        if not {each.network for each in offences} <= self._told:
             refuse.forget()  # for somebody new it is read anew
         acting = armed and self.mode == "on"
         acts = self.policy.judge(now_s, offences, self._hits(), refuse, acting=acting)
@@ -121,7 +123,7 @@ class Banning:
             )
             engine.blocks.block(block)
         except (OSError, ValueError) as error:
-            self.policy.failed(act.network)
+            self.policy.failed(act.network, time.monotonic())
             engine.tell("warning", f"{shown} is not banned: {error}", "warning")
             return
         self._keep(shown, block)
@@ -154,11 +156,16 @@ class Banning:
 
     def _tell_spared(self, *, acting: bool) -> None:
         """Once for each, while its offence lasts."""
-        now = {(each.offence.network, each.why): each for each in self.policy.spared}
-        for key, spared in now.items():
-            if key not in self._told and self.mode != "off" and (spared.why or not acting):
-                self._engine.tell("ban", _spared_words(spared, self.mode), "notice")
-        self._told = set(now)
+        new = [each for each in self.policy.spared if each.offence.network not in self._told]
+        self._told = {each.offence.network for each in self.policy.spared}
+        if self.mode == "off":
+            return
+        new = [each for each in new if each.why or not acting]
+        for spared in new[:_TOLD]:
+            self._engine.tell("ban", _spared_words(spared, self.mode), "notice")
+        if len(new) > _TOLD:
+            more = f"{len(new) - _TOLD} more are over a threshold, and not banned"
+            self._engine.tell("ban", f"{more}: `cdnctl autoban` says why", "notice")
 
     # -- for a frame --------------------------------------------------------------------------------
 

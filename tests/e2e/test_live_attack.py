@@ -92,7 +92,7 @@ def test_a_blocked_flood_stops_at_the_edge_and_honest_requests_are_served(
     figure("flood offered, pps", round(offered.pps))
     figure("last flood packet after the block, ms", {cdn: ns / 1e6 for cdn, ns in late_ns.items()})
     figure("honest requests from the block on, failed", (len(requests), len(failures(requests))))
-    assert offered.pps >= 50_000
+    assert offered.pps >= FLOOD_PPS / 2, "or it is no flood: all else is judged by what was offered"
     # It was there before, and went on: nothing below is so for want of a flood.
     assert sum(tap.flood_packets for tap in at_block.values()) > 20_000
     assert dropped >= 0.9 * (offered.sent - sent)

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from cdnctl.config import AutobanConfig
-from cdnctl.defence.autoban import LONGEST_S, NEW_AT_ONCE, PARDON_S, Act, Autoban
+from cdnctl.defence.autoban import AGAIN_S, LONGEST_S, NEW_AT_ONCE, PARDON_S, Act, Autoban
 from cdnctl.defence.blocklist import Network
 from cdnctl.defence.offences import Offence
 
@@ -225,5 +225,8 @@ def test_all_are_lifted_when_it_is_switched_off() -> None:
 def test_a_ban_that_could_not_be_made_is_tried_again() -> None:
     edge = Edge()
     (act,) = edge.policy.judge(edge.now_s, [offence("192.0.2.9")], {}, edge.protected.get, acting=True)
-    edge.policy.failed(act.network)
+    edge.policy.failed(act.network, edge.now_s)
+    assert edge.round([offence("192.0.2.9")]) == []
+    assert edge.policy.spared[0].why == "the kernel refused it a moment ago"
+    edge.quiet(AGAIN_S)
     assert [each.kind for each in edge.round([offence("192.0.2.9")])] == ["ban"]
