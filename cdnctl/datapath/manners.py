@@ -8,7 +8,8 @@ between.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ MOMENT_SHIFT = 20
 """A moment is 2^20 ns."""
 _WORDS = abi.size(abi.Manner) // 4
 _SEEN = abi.Manner.seen.offset // 4
+_SCORE = abi.Manner.score.offset // 8
 _MOMENTS = 1 << 32
 
 
@@ -29,6 +31,15 @@ class Seen(NamedTuple):
     source: str
     features: list[int]
     score: int
+
+
+class Lately(NamedTuple):
+    """Sources that asked for a flow in some time."""
+
+    sources: int
+    suspicious: int
+    """Of them."""
+    newest: list[abi.Manner]
 
 
 class MannerTables:
@@ -52,14 +63,18 @@ class MannerTables:
             self._models.put(abi.key(bool(second)), bytes(model))
         return mode | second
 
-    def since(self, now_ns: int, seconds: float) -> Iterator[abi.Manner]:
-        """The sources that asked for a flow in so many seconds before `now_ns`."""
-        words = array("I", self._memory.tobytes())
+    def lately(self, now_ns: int, seconds: float, most: int) -> Lately:
+        """The sources that asked for a flow in so many seconds before `now_ns`; the last `most` of them."""
+        raw = self._memory.tobytes()
+        seen, scores = array("I", raw)[_SEEN::_WORDS], array("q", raw)[_SCORE :: _WORDS // 2]
         now, age = now_ns >> MOMENT_SHIFT, int(seconds * 1e9) >> MOMENT_SHIFT
-        for number, seen in enumerate(words[_SEEN::_WORDS]):
-            if seen and (now - seen + 1) % _MOMENTS <= age + 1:  # the coarse clock may be ahead of ours
-                first = number * _WORDS
-                yield abi.Manner.from_buffer_copy(words[first : first + _WORDS])
+        # the coarse clock may be ahead of ours
+        places = [n for n, at in enumerate(seen) if at and (now - at + 1) % _MOMENTS <= age + 1]
+        size = abi.size(abi.Manner)
+        newest = [
+            abi.Manner.from_buffer_copy(raw, n * size) for n in nlargest(most, places, key=seen.__getitem__)
+        ]
+        return Lately(len(places), sum(scores[n] > 0 for n in places), newest)
 
 
 def seen_of(manner: abi.Manner) -> Seen:

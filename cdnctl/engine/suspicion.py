@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from heapq import nlargest
 from typing import NamedTuple
+
+from msgspec import structs
 
 from cdnctl.config import Config
 from cdnctl.datapath import abi
-from cdnctl.datapath.manners import model_of, seen_of
+from cdnctl.datapath.manners import MOMENT_SHIFT, model_of, seen_of
 from cdnctl.datapath.tables import Tables
 from cdnctl.errors import CdnctlError
 from cdnctl.model import MODEL_MODES, Fit, Manner, ModelMode, ModelWish, Suspicion
@@ -92,15 +93,12 @@ class Suspecting:
         before_ns, self._shown_ns = self._shown_ns, now_ns
         if mode == "off":
             return said, []
-        lately = list(self._tables.manners.since(now_ns, LATELY_S))
-        since = (before_ns >> 20) & 0xFFFF_FFFF
-        fresh = [manner for manner in lately if 0 <= manner.seen - since < 1 << 31]
-        newest = nlargest(FRAME_MANNERS, fresh, key=lambda manner: manner.seen)
-        shown = [Manner(**seen_of(manner)._asdict()) for manner in newest]
-        suspicious = sum(manner.score > 0 for manner in lately) if wish.fit.name else 0
-        return Suspicion(
-            mode=mode, fit=wish.fit, times=said.times, sources=len(lately), suspicious=suspicious
-        ), shown
+        lately = self._tables.manners.lately(now_ns, LATELY_S, FRAME_MANNERS)
+        since = (before_ns >> MOMENT_SHIFT) & 0xFFFF_FFFF
+        fresh = [manner for manner in lately.newest if 0 <= manner.seen - since < 1 << 31]
+        shown = [Manner(**seen_of(manner)._asdict()) for manner in fresh]
+        suspicious = lately.suspicious if wish.fit.name else 0
+        return structs.replace(said, sources=lately.sources, suspicious=suspicious), shown
 
 
 def words(mode: ModelMode, fit: Fit, times: int) -> str:

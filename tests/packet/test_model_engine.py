@@ -46,15 +46,10 @@ def test_without_a_model_none_is_on(begin: Begin) -> None:
     assert held(edge) == (ModelMode.ON, *AS_LOADED[:2], 7)
 
 
-def test_a_model_that_is_none_is_refused(begin: Begin) -> None:
-    engine = begin().engine
-    for fit in (Fit(), Fit(name="x"), Fit(name="x", weights={"colour": 1})):
-        assert not engine.execute(LoadModel(fit=fit), OPERATOR).ok
-    assert engine.state.fit == Fit()
-
-
-def test_a_dry_run_changes_nothing(begin: Begin) -> None:
+def test_what_is_no_model_or_only_tried_changes_nothing(begin: Begin) -> None:
     edge = begin()
+    for fit in (Fit(), Fit(name="x"), Fit(name="x", weights={"colour": 1})):
+        assert not edge.engine.execute(LoadModel(fit=fit), OPERATOR).ok
     assert "would" in do(edge, LoadModel(fit=HOLDERS, dry_run=True))
     assert "would" in do(edge, SetModel(mode="observe", dry_run=True))
     assert edge.tables.settings.model == 0
