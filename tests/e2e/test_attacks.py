@@ -15,6 +15,9 @@ from cdnctl.lab import record
 from cdnctl.lab.attacks.kinds import ATTACKS, Crowd
 from cdnctl.lab.topology import SPOOFED_PREFIX
 
+ALLOWED = 45_000
+"""Of a flood of two seconds: 20,000 a second, and what may come at once."""
+
 
 def play(attack: str, tmp_path: Path, *more: str) -> dict[str, Any]:
     """Its report, whose claims hold; every connection, packet and process of it is accounted for."""
@@ -36,12 +39,13 @@ def value(report: dict[str, Any], name: str) -> float:
 def test_a_spoofed_flood_dies_at_the_edge_and_its_report_says_what_became_of_it(tmp_path: Path) -> None:
     report = play("syn-flood", tmp_path, "--seconds", "2", "--rate", "100000")
     offered = next(c for c in report["claims"] if c["name"] == "attack: offered" and c["unit"] == "packets")
-    assert offered["value"] >= 0.5 * 200_000, "or it is no flood"
+    assert offered["value"] >= 0.4 * 200_000, "or it is no flood"
     received = value(report, "attack: received by the edge, honest packets included")
     lost = value(report, "attack: lost in the cable's ring")
     assert received + lost >= 0.98 * offered["value"]
-    assert value(report, "attack: answered, challenged") >= 0.5 * received
-    assert value(report, "attack: flood packets sent on to CDNs") <= 0.4 * offered["value"]
+    leaked = value(report, "attack: flood packets sent on to CDNs")
+    assert leaked <= ALLOWED, "what the data path lets in before anybody has looked"
+    assert value(report, "attack: answered, challenged") >= 0.8 * (received - leaked)
     assert [level for _, level in report["levels"]][-1] == "siege"
     (label,) = report["labels"]
     assert (label["attack"], label["sources"]) == ("syn-flood", [SPOOFED_PREFIX])
