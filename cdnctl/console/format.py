@@ -17,7 +17,7 @@ NONE = "–"
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp"})
 """Unicode categories never shown: controls, bidi and zero-width marks, unassigned, stacked accents."""
-_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+_FILLERS = frozenset(map(chr, (0x115F, 0x1160, 0x3164, 0xFFA0)))
 """Letters by category that fill a place and show nothing."""
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -41,7 +41,15 @@ class Pace:
         self._since_s = now_s
         asyncio.get_running_loop().call_later(SETTLE_S if quick else 0.0, self._look)
 
+    def draw_now(self) -> None:
+        """Draw what is due without waiting for more: a cast knows that none follows."""
+        if self._since_s:
+            self._since_s = 0.0
+            self._draw()
+
     def _look(self) -> None:
+        if not self._since_s:
+            return  # drawn meanwhile
         now_s = time.monotonic()
         if (
             now_s - self._last_s < SETTLE_S

@@ -167,6 +167,9 @@ class Stage:
             raise CdnctlError("a key ended the console", "leave it out of --press and --keys")
 
     async def _settle(self) -> None:
+        app = self._pilot.app
+        if isinstance(app, ConsoleApp) and app.house is not None:
+            app.house.pace.draw_now()
         for _ in range(2):  # what a message leads to is a message, too
             await self._pilot.pause(0)
         self._require_running()
