@@ -302,7 +302,7 @@ async def test_the_command_line_completes_and_remembers() -> None:
     ("line", "said"),
     [
         ("blok 1", "invalid choice"),
-        ("block", "the following arguments are required: PREFIX"),
+        ("block", "block what?"),
         ("weight aurora", "expected NAME=WEIGHT"),
         ("limit acme", "no limit given"),
         ("block 'x", "close the quotation mark"),

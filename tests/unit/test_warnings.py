@@ -32,6 +32,7 @@ def test_a_block_within_what_is_allowed_has_no_effect(monkeypatch: pytest.Monkey
         state=State(allowed=[Allowed(prefix="198.51.100.0/24")]),
         blocks=SimpleNamespace(wanted=Blocklist()),
         weights=dict,
+        planning=SimpleNamespace(mode="off"),
         matched=lambda network: Matched(FlowCount(0), 0.0, 0.0),
     )
     outcome = Changes(engine).execute(BlockPrefix(prefix=prefix, dry_run=True), OPERATOR)

@@ -75,7 +75,7 @@ def serve(cell: Cell, load: float, step_s: float) -> Served:
     use = load / cell.capacity if cell.capacity else 0.0
     times = slower(use) * (1 + LOSS_SLOWS * cell.loss)
     failing = max(0.0, 1 - 1 / use) if use > 1 else 0.0
-    failing = 1 - (1 - failing) * (1 - LOSS_FAILS * cell.loss)
+    failing = 1 - (1 - failing) * (1 - min(1.0, LOSS_FAILS * cell.loss))
     return Served(flows, flows * failing, cell.p50_ms * times, cell.p95_ms * times)
 
 
