@@ -292,7 +292,11 @@ def run(
         return error.exit_code
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
-    app.run()
+    try:
+        app.run()
+    except OSError:
+        if app.return_value is None:  # else its last words were for a terminal that is gone
+            raise
     if app.session.failure is not None:
         with contextlib.suppress(OSError):  # a terminal that is gone
             print(f"cdnctl: {app.session.failure}", file=sys.stderr)
