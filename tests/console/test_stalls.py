@@ -17,12 +17,14 @@ from cdnctl.lab import processes
 from tests.bench.agent.consoles import watching
 from tests.console.ptys import agent_words
 
-pytestmark = pytest.mark.soak  # not yet seen to pass beside other work on the machine
 SIZE = (200, 50)
 RIGHT_WITHIN_S = 2.0
 GROWN_AT_MOST_MB = 6.0
 BACKLOG_AT_MOST = 200_000
 """Bytes: what the kernel holds, one picture under way, and one or two of what is to be seen now."""
+
+DOTS_AT_MOST = 60
+"""Cells, one or two a line: what a plot's or a course's oldest end may differ by."""
 
 
 @pytest.fixture
@@ -116,14 +118,21 @@ def assert_painted_right(console: Pty) -> None:
     console.wipe()
     console.shows("FROZEN")
     time.sleep(0.7)
-    assert unnumbered(console.text).splitlines() == unnumbered(pieces).splitlines()
+    now = unnumbered(console.text)
+    assert dotless(now).splitlines() == dotless(unnumbered(pieces)).splitlines()
+    assert sum(one != other for one, other in zip(now, unnumbered(pieces), strict=True)) < DOTS_AT_MOST
     console.keys(" ")
     console.until(lambda: "FROZEN" not in console.text)
 
 
+def dotless(text: str) -> str:
+    """Without what plots draw: of a frozen one the oldest frames may leave the history meanwhile."""
+    return re.sub("[\u2800-\u28ff┈]", " ", text)
+
+
 def unnumbered(text: str) -> str:
-    """Without what goes on while the display is frozen."""
-    return re.sub(r"[\d,]+ newer frames|▲ \S+ old|● live", "", text)
+    """Without what goes on while the display is frozen: the headline's age, and the banner's count."""
+    return re.sub(r"[\d,]+ newer frames", "", text.partition("\n")[2])
 
 
 def test_a_reader_that_stops_hurts_nobody(
@@ -162,6 +171,7 @@ def test_a_stalled_console_ends_when_it_is_told_to(window: Callable[..., Pty]) -
     assert console.is_restored
 
 
+@pytest.mark.soak
 def test_keys_typed_into_a_stall_are_heeded(window: Callable[..., Pty]) -> None:
     console = window()
     console.shows("● live", "handshake p95")
@@ -173,6 +183,7 @@ def test_keys_typed_into_a_stall_are_heeded(window: Callable[..., Pty]) -> None:
     assert console.shows("customers ·", seconds=RIGHT_WITHIN_S) < RIGHT_WITHIN_S
 
 
+@pytest.mark.soak
 def test_a_slow_line_shows_what_is_now(window: Callable[..., Pty], edge: dict[str, str]) -> None:
     """30 kB/s, where all 2 frames/s of this screen would be more: fewer are shown, and none late."""
     console = window()

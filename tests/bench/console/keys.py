@@ -73,7 +73,7 @@ def press_all(window: Pty, presses: list[Press], every_s: float) -> list[float]:
 
 def took_ms(window: Pty, presses: list[Press], pressed: list[float], every_s: float) -> list[float]:
     """From each key to the bytes that showed its effect. Raises Unsound when one showed before, or many
-    never: a few count as `NEVER_MS`, and so does the key after one that was late, which undoes nothing yet."""
+    never: a few count as `NEVER_MS`, as does the key after a late one, which undoes nothing."""
     looks: list[tuple[float, str]] = []
     window.replayed(lambda text, at_s: looks.append((at_s, text)))
     times = [at_s for at_s, _ in looks]
