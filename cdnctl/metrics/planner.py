@@ -27,14 +27,14 @@ def families(frame: Frame) -> Iterator[Metric]:
         if cdn.plan.certificate_days is not None
     ]
     yield gauges("cdn_certificate_seconds", "Until the first of its certificates ends.", ("cdn",), rows)
-    rows = [((cdn.name,), 1e6 * cdn.plan.mbit) for cdn in frame.cdns]
-    yield gauges("cdn_traffic_bits_per_second", "Of the direction that has more.", ("cdn",), rows)
+    rows = [((cdn.name,), 125_000 * cdn.plan.mbit) for cdn in frame.cdns]
+    yield gauges("cdn_traffic_bytes_per_second", "Of the direction that has more.", ("cdn",), rows)
     rows = [
-        ((cdn.name,), 1e6 * cdn.plan.expected_mbit)
+        ((cdn.name,), 125_000 * cdn.plan.expected_mbit)
         for cdn in frame.cdns
         if cdn.plan.expected_mbit is not None
     ]
-    yield gauges("cdn_traffic_expected_bits_per_second", "By time of day and week.", ("cdn",), rows)
+    yield gauges("cdn_traffic_expected_bytes_per_second", "By time of day and week.", ("cdn",), rows)
     rows = [((each.name,), each.good_at_ns / 1e9) for each in planner.feeds if each.good_at_ns]
     text = "When the feed was last taken, or found to be unchanged, as a Unix time."
     yield gauges("feed_last_success_timestamp_seconds", text, ("feed",), rows)

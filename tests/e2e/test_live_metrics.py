@@ -127,6 +127,8 @@ def expected_of(frame: dict[str, Any]) -> Samples:
             protocol=each["protocol"],
         )
     put("customers", frame["customers_total"])
+    put("planner_acting", frame["planner"]["acts"])
+    put("planner_shifts_total", frame["planner"]["shifts_total"])
     for cdn in frame["cdns"]:
         expected_of_cdn(put, cdn)
     return found
@@ -153,6 +155,8 @@ def expected_of_cdn(put: Any, cdn: dict[str, Any]) -> None:
         put("cdn_packets_total", cdn[f"{direction}_cdn_packets_total"], cdn=name, direction=direction)
         put("cdn_bytes_total", cdn[f"{direction}_cdn_bytes_total"], cdn=name, direction=direction)
         put("cdn_loss_ratio", cdn[f"loss_{direction}_cdn"], cdn=name, direction=direction)
+    put("cdn_planned_ratio", cdn["plan"]["factor"], cdn=name)
+    put("cdn_traffic_bytes_per_second", 125_000 * cdn["plan"]["mbit"], cdn=name)
     put("cdn_open_flows", cdn["open_flows"], cdn=name)
     put("cdn_capacity_used_ratio", cdn["capacity_use"], cdn=name)
     put("cdn_ports_held_ratio", max(each["ports_held"] for each in cdn["endpoints"]), cdn=name)
