@@ -94,17 +94,8 @@ async def test_every_screen_and_dialog_shows_it_as_text(size: tuple[int, int]) -
         assert desk.app.return_code is None
 
 
-GATING = ("markup", "control", "long and wide", "surrogate")
-"""Of one kind at a time; all together gate in the walk."""
-
-
-@pytest.mark.parametrize(
-    "strain",
-    [
-        strain if strain in GATING else pytest.param(strain, marks=pytest.mark.soak)
-        for strain in (*STRAINS, "surrogate")
-    ],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("strain", (*STRAINS, "surrogate"))
 async def test_each_kind_on_every_screen(strain: str) -> None:
     text = STRAINS.get(strain, SURROGATE)
     async with console(poison.frames(text), (120, 40), answer=poison.answer(text)) as desk:

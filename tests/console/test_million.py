@@ -56,6 +56,7 @@ def agent(count: int) -> Ask:
 COUNTS = [pytest.param(60_000), pytest.param(1_000_000, marks=pytest.mark.soak)]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_agent_is_never_busy_for_long(count: int) -> None:
     ask = agent(count)

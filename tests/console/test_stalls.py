@@ -135,6 +135,7 @@ def unnumbered(text: str) -> str:
     return re.sub(r"[\d,]+ newer frames", "", text.partition("\n")[2])
 
 
+@pytest.mark.soak
 def test_a_reader_that_stops_hurts_nobody(
     window: Callable[..., Pty], edge: dict[str, str], tmp_path: Path
 ) -> None:

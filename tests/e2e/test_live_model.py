@@ -34,6 +34,7 @@ AS_GOOD = 1.0
 """Per cent of honest requests that a run may differ by from the next, all else alike."""
 
 
+@pytest.mark.soak
 def test_it_is_switched_and_shown_and_taken_back(
     lab: Lab, kernel: Kernel, traffic: Traffic, tmp_path: Path
 ) -> None:
