@@ -95,7 +95,7 @@ async def test_every_screen_and_dialog_shows_it_as_text(size: tuple[int, int]) -
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("strain", (*STRAINS, "surrogate"))
+@pytest.mark.parametrize("strain", [*STRAINS, "surrogate"])
 async def test_each_kind_on_every_screen(strain: str) -> None:
     text = STRAINS.get(strain, SURROGATE)
     async with console(poison.frames(text), (120, 40), answer=poison.answer(text)) as desk:
