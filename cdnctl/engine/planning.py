@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -117,7 +117,13 @@ class Planning:
     @property
     def left_out(self) -> list[str]:
         """Endpoints that get no new flows, for what probes say."""
-        return self.ill if self.acts else []
+        return self.left_out_by(self._engine.weights(), self._engine.drained())
+
+    def left_out_by(self, weights: Mapping[str, int], drained: Collection[str]) -> list[str]:
+        """The same under other words of operators: who was left out may be the last one then."""
+        if not self.acts or not self.ill:
+            return []
+        return self._dispensable(self._movable(self.ill), weights, drained)
 
     def _may_act(self) -> bool:
         engine = self._engine
@@ -234,25 +240,17 @@ class Planning:
         """Endpoints whose probes are bad, as far as others can do without them."""
         engine = self._engine
         bad = self.wellness.bad(_passives(frame, before))
-        drained = engine.drained()
-        weights = {cdn: 0 if cdn in drained else weight for cdn, weight in engine.weights().items()}
-        pinned = engine.state.pinned
         known = {place.key: place.cdn for place in engine.layout.endpoints}
         order = [key for key in self.ill if key in bad] + [key for key in bad if key not in self.ill]
-        order = [key for key in order if known.get(key, "") not in pinned and key in known]
-        services = [
-            steering.servers(engine.config, engine.layout, service, place)
-            for service in engine.config.services
-            for place in engine.layout.services
-            if place.name == service.name
-        ]
-        ill = left_out(order, services, weights, engine.config.planner.most_moved)
+        order = self._movable(order)
+        ill = self._dispensable(order, engine.weights(), engine.drained())
         for key in ill:
             if key not in self.ill:
                 self._journal_probe(known[key], f"no new flows to {key}: {bad[key]}", bad[key])
         for key in self.ill:
             if key not in ill:
-                self._come_back(key, known.get(key, ""), ill)
+                why = "nobody else could take them" if key in order else "its probes are good"
+                self._come_back(key, known.get(key, ""), ill, why)
         stuck = [key for key in order if key not in ill and self._why_ill.get(key) != bad[key]]
         for key in stuck:
             engine.tell(
@@ -263,7 +261,27 @@ class Planning:
             )
         self._why_ill, self.ill = bad, ill
 
-    def _come_back(self, key: str, cdn: str, ill: list[str]) -> None:
+    def _movable(self, keys: Iterable[str]) -> list[str]:
+        """Endpoints there are, without those of pinned CDNs."""
+        pinned = self._engine.state.pinned
+        ours = {place.key for place in self._engine.layout.endpoints if place.cdn not in pinned}
+        return [key for key in keys if key in ours]
+
+    def _dispensable(
+        self, keys: Iterable[str], weights: Mapping[str, int], drained: Collection[str]
+    ) -> list[str]:
+        """Those of them, the first ones first, that others can do without."""
+        config, layout = self._engine.config, self._engine.layout
+        services = [
+            steering.servers(config, layout, service, place)
+            for service in config.services
+            for place in layout.services
+            if place.name == service.name
+        ]
+        taking = {cdn: 0 if cdn in drained else weight for cdn, weight in weights.items()}
+        return left_out(keys, services, taking, config.planner.most_moved)
+
+    def _come_back(self, key: str, cdn: str, ill: list[str], why: str) -> None:
         """A CDN all of whose endpoints were left out begins with little."""
         ours = [place.key for place in self._engine.layout.endpoints if place.cdn == cdn and place.serves]
         if not ours:
@@ -282,7 +300,7 @@ class Planning:
                 code="probed",
                 numbers={},
             )
-        self._journal_probe(cdn, f"new flows to {key} again: its probes are good", "its probes are good")
+        self._journal_probe(cdn, f"new flows to {key} again: {why}", why)
 
     def _journal_probe(self, cdn: str, text: str, why: str) -> None:
         self._tell(cdn, "probes", f"{cdn}: {text}", {}, {"why": why})

@@ -102,6 +102,7 @@ def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) 
 def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
     """Write it all; each service flips to its new tables in one step. Call `check` first."""
     weights = split(layout, wanted.weights, wanted.drained, wanted.ill).weights
+    rows = list(pick_rows(config, layout, wanted))  # first: what cannot be built leaves all as it was
     _settle(tables, weights)
     cdns = {cdn.name: cdn for cdn in config.cdns}
     for place in layout.endpoints:
@@ -115,20 +116,26 @@ def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> N
             weights[place.id] for place in layout.endpoints if place.pool == pool
         )
     tables.settings = settings
-    put_services(config, layout, tables, wanted)
+    _put_rows(config, layout, tables, rows)
 
 
 def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
     """The services alone: what a shift of one class needs."""
+    _put_rows(config, layout, tables, list(pick_rows(config, layout, wanted)))
+
+
+def _put_rows(
+    config: Config, layout: Layout, tables: Tables, rows: list[tuple[ServicePlace, list[list[array[int]]]]]
+) -> None:
     services = {service.name: service for service in config.services}
-    for place in layout.services:
+    for place, picked in rows:
         service = services[place.name]
         tables.choice.put_service(
             place.id,
             place.kernel_key,
             place.vip_index,
             policies=[_POLICY[service.policy_of(each)] for each in CLASSES],
-            picks=_tables(config, layout, service, place, wanted),
+            picks=picked,
             members=[server.id for server in servers(config, layout, service, place)],
             traffic_class=(
                 abi.CLASS_BY_DSCP if service.traffic_class == "dscp" else CLASSES.index(service.traffic_class)

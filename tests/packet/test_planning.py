@@ -245,6 +245,27 @@ def test_an_endpoint_whose_probes_are_bad_gets_no_new_flows_at_once(
     assert back < weight_in_force(path, AURORA) / 5, "with little at first"
 
 
+def test_the_last_cdn_but_one_that_is_left_out_can_be_drained(
+    engine: Engine, path: DataPath, rounds: Rounds
+) -> None:
+    do(engine, SetPlanner(mode="on"))
+    rounds.play(1)
+    hear(engine, path, CORONA, SICK, "ill")
+    assert weight_in_force(path, CORONA) == 0
+    for_all = [replace(service, cdns=()) for service in engine.config.services]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "config", replace(engine.config, services=tuple(for_all)))
+        for cdn in (AURORA, BOREALIS):
+            drained = do(engine, Drain(cdn=cdn))
+            assert drained.ok, drained.text
+        assert weight_in_force(path, CORONA), "nobody else could take them"
+        assert steered_otherwise(engine) == []
+        rounds.play(2)
+        assert weight_in_force(path, CORONA)
+    texts = [event.text for event in engine._ticker.take()]
+    assert any("again: nobody else could take them" in text for text in texts)
+
+
 def test_nobody_is_left_out_whom_the_others_cannot_do_without(
     engine: Engine, path: DataPath, rounds: Rounds
 ) -> None:
