@@ -110,9 +110,14 @@ class Planning:
     @property
     def factors(self) -> dict[str, float]:
         """By CDN, the part of its weight that it has now; those that have all are not in it."""
-        if not self.acts:
+        if not (self.acts and self._may_act()):
             return {}
-        return {cdn: each.factor for cdn, each in self._kept.memory.items() if each.factor < 1}
+        pinned = self._engine.state.pinned
+        return {
+            cdn: each.factor
+            for cdn, each in self._kept.memory.items()
+            if each.factor < 1 and cdn not in pinned
+        }
 
     @property
     def left_out(self) -> list[str]:
@@ -121,7 +126,7 @@ class Planning:
 
     def left_out_by(self, weights: Mapping[str, int], drained: Collection[str]) -> list[str]:
         """The same under other words of operators: who was left out may be the last one then."""
-        if not self.acts or not self.ill:
+        if not (self.ill and self.acts and self._may_act()):
             return []
         return self._dispensable(self._movable(self.ill), weights, drained)
 
@@ -143,7 +148,11 @@ class Planning:
             return
         self._round_s = now_s
         try:
-            self._round(frame, now_s)
+            try:
+                self._follow_switches(frame)
+                self._round(frame, now_s)
+            finally:
+                self._apply(now_s)  # also when it failed: what operators took back is to go
             self.trouble = ""
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
@@ -164,14 +173,11 @@ class Planning:
             before = None  # type: ignore[assignment]
         for told in self.traffic.add(frame, engine.config):
             engine.tell("surprise", told.text, "notice", cdn=told.cdn)
-        self._follow_switches(frame)
         if self.mode == "off":
-            self._apply(now_s)
             return
         self.rounds += 1
         self._leave_out(frame, before)
         if self._is_too_restless(now_s):
-            self._apply(now_s)
             return
         done = plan(
             self._kept.memory,
@@ -183,7 +189,6 @@ class Planning:
         self._kept.memory = done.memory
         for shift in done.shifts:
             self._note(shift, done.shares, now_s)
-        self._apply(now_s)
         self._save(at_once=bool(done.shifts))
 
     def _follow_switches(self, frame: Frame) -> None:
@@ -193,7 +198,6 @@ class Planning:
             self.acts, self._kept.acted = acts, acts
             self._kept.memory = {}
             self._frames.clear()
-            self._frames.append(frame)
 
     def _wants(self, frame: Frame) -> Wants:
         engine = self._engine
@@ -425,7 +429,8 @@ class Planning:
 
     def _is_out(self, cdn: str) -> bool:
         ours = [place.key for place in self._engine.layout.endpoints_of(cdn) if place.serves]
-        return self.acts and bool(ours) and all(key in self.ill for key in ours)
+        left_out = self.left_out
+        return bool(ours) and all(key in left_out for key in ours)
 
 
 def _passives(frame: Frame, before: Frame | None) -> dict[str, Passive]:

@@ -214,6 +214,42 @@ def test_a_fault_in_it_costs_neither_frame_nor_weights(
     assert len(warnings) == 1, "it is said once, not twice a second"
 
 
+@pytest.mark.parametrize("word", [SetPlanner(pin=AURORA), SetPlanner(mode="off")])
+@pytest.mark.parametrize("broken", ["SHIFTS_AN_HOUR", "plan"])
+def test_operators_words_count_while_no_round_is_made(
+    engine: Engine,
+    path: DataPath,
+    rounds: Rounds,
+    monkeypatch: pytest.MonkeyPatch,
+    word: SetPlanner,
+    broken: str,
+) -> None:
+    before = shares(path)[AURORA]
+    do(engine, SetPlanner(mode="on"))
+    rounds.p95_ms[AURORA] = BAD_MS
+    rounds.play(10)
+    assert shares(path)[AURORA] < before - 0.05
+    monkeypatch.setattr(planning, broken, 0)
+    rounds.play(1)
+    assert shares(path)[AURORA] < before - 0.05
+    assert do(engine, word).ok
+    rounds.play(2)
+    assert shares(path)[AURORA] == pytest.approx(before)
+    assert steered_otherwise(engine) == []
+
+
+def test_mode_off_counts_even_if_traffic_cannot_be_counted(
+    engine: Engine, path: DataPath, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(engine, SetPlanner(mode="on"))
+    rounds.play(1)
+    monkeypatch.setattr(engine.planning.traffic, "add", None)
+    assert engine.planning.acts
+    assert do(engine, SetPlanner(mode="off")).ok
+    rounds.play(1)
+    assert not engine.planning.acts
+
+
 def endpoint_of(path: DataPath, cdn: str) -> str:
     return path.layout.endpoints_of(cdn)[0].key
 
