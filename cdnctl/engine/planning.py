@@ -79,7 +79,8 @@ class Planning:
         self._shifts: deque[PlanShift] = deque(maxlen=SHIFTS_KEPT)
         self._shifted_s: deque[float] = deque()
         self._in_force: object = ({}, [])
-        self._why_ill: dict[str, str] = {}
+        self._stuck: set[str] = set()
+        """Bad endpoints that keep their flows, once an operator was told."""
 
     def start(self) -> None:
         """Take up what the last agent kept."""
@@ -255,7 +256,7 @@ class Planning:
             if key not in ill:
                 why = "nobody else could take them" if key in order else "its probes are good"
                 self._come_back(key, known.get(key, ""), ill, why)
-        stuck = [key for key in order if key not in ill and self._why_ill.get(key) != bad[key]]
+        stuck = [key for key in order if key not in ill and key not in self._stuck]
         for key in stuck:
             engine.tell(
                 "warning",
@@ -263,7 +264,8 @@ class Planning:
                 "warning",
                 cdn=known[key],
             )
-        self._why_ill, self.ill = bad, ill
+        self._stuck = {*self._stuck, *stuck} & set(order)  # their texts have figures: always others
+        self.ill = ill
 
     def _movable(self, keys: Iterable[str]) -> list[str]:
         """Endpoints there are, without those of pinned CDNs."""
