@@ -73,7 +73,29 @@ def split(
         ]
         groups = {cdn: [place.id for place in serving if place.cdn == cdn] for cdn in layout.cdns}
         merged |= shares.split(weights, drained, groups).weights
-    return shares.Split(merged, shares.shares(weights, drained))
+    return shares.Split(merged, shares.shares(weights, [*drained, *_gone(layout, ill)]))
+
+
+def _gone(layout: Layout, ill: Collection[str]) -> list[str]:
+    """CDNs none of whose endpoints get new flows."""
+    gone = []
+    for cdn in layout.cdns if ill else ():
+        places = layout.endpoints_of(cdn)
+        if all(place.key in ill for place in [each for each in places if each.serves] or places):
+            gone.append(cdn)
+    return gone
+
+
+def planned(layout: Layout, wanted: Steering) -> dict[str, float]:
+    """The share of new flows that each CDN gets, as a frame gives it while nothing is out."""
+    return split(layout, wanted.weights, wanted.drained, wanted.ill).shares
+
+
+def planned_by_service(
+    config: Config, layout: Layout, wanted: Steering
+) -> dict[str, dict[str, float]] | None:
+    """The same by service; None when they are the same for all services."""
+    return by_service(config, wanted.weights, [*wanted.drained, *_gone(layout, wanted.ill)])
 
 
 def by_service(

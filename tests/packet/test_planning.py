@@ -302,6 +302,23 @@ def test_the_last_cdn_but_one_that_is_left_out_can_be_drained(
     assert any("again: nobody else could take them" in text for text in texts)
 
 
+def test_plans_give_the_shares_that_the_planner_leaves_and_so_does_the_kernel(
+    engine: Engine, path: DataPath, rounds: Rounds
+) -> None:
+    do(engine, SetPlanner(mode="on"))
+    rounds.p95_ms[AURORA] = BAD_MS
+    rounds.play(10)
+    hear(engine, path, CORONA, SICK, "ill")
+    change = SetWeights(weights={BOREALIS: 150})
+    planned = do(engine, replace(change, dry_run=True)).shares
+    assert planned is not None
+    assert do(engine, change).ok
+    assert planned == pytest.approx({**shares(path), CORONA: 0})
+    alone = do(engine, Drain(cdn=BOREALIS, dry_run=True))
+    assert alone.shares == {AURORA: 1, BOREALIS: 0, CORONA: 0}
+    assert alone.risk, "the only other one is left out"
+
+
 def test_nobody_is_left_out_whom_the_others_cannot_do_without(
     engine: Engine, path: DataPath, rounds: Rounds
 ) -> None:
