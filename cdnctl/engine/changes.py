@@ -372,8 +372,9 @@ class Changes:
         state = objects.with_values(engine.state, after)
         weights, drained = engine.weights(state), engine.drained(state)
         steering.check(engine.config, weights, drained)
-        shares = steering.split(engine.layout, weights, drained).shares
-        before = steering.split(engine.layout, engine.weights(), engine.drained()).shares
+        then = engine.steering(state)
+        shares = steering.planned(engine.layout, then)
+        before = steering.planned(engine.layout, engine.steering())
         moved = consequences.moved(before, shares)
         given = [[cdn for cdn, share in each.items() if share] for each in (shares, before)]
         return Planned(
@@ -381,7 +382,7 @@ class Changes:
             would=f"would {text}: {consequences.steering_words(moved)}",
             done=lambda: done,
             shares=shares,
-            service_shares=steering.by_service(engine.config, weights, drained),
+            service_shares=steering.planned_by_service(engine.config, engine.layout, then),
             risk=consequences.steering_risk(moved, *given),
         )
 

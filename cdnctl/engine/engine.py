@@ -321,12 +321,15 @@ class Engine:
         steering.apply(self.config, self.layout, self.tables, self.steering())
         self.planning.took()
 
-    def steering(self) -> steering.Steering:
-        """What is to be in force: operators' words, and what the planner makes of them."""
+    def steering(self, state: State | None = None) -> steering.Steering:
+        """What is to be in force, now or by another state: operators' words, and what the planner makes of
+        them.
+        """
         kept = self.video.kept if hasattr(self, "video") else {}
         kept = {cdn: part for cdn, part in kept.items() if cdn in self.layout.cdns}
-        weights = steering.scaled(self.weights(), self.planning.factors)
-        return steering.Steering(weights, self.drained(), kept, self.planning.left_out)
+        weights, drained = self.weights(state), self.drained(state)
+        ill = self.planning.left_out_by(weights, drained)
+        return steering.Steering(steering.scaled(weights, self.planning.factors), drained, kept, ill)
 
     def weights(self, state: State | None = None) -> dict[str, int]:
         """What is wanted now, or by another state: the operators' word, else the configuration's."""

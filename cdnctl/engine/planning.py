@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -79,7 +79,8 @@ class Planning:
         self._shifts: deque[PlanShift] = deque(maxlen=SHIFTS_KEPT)
         self._shifted_s: deque[float] = deque()
         self._in_force: object = ({}, [])
-        self._why_ill: dict[str, str] = {}
+        self._stuck: set[str] = set()
+        """Bad endpoints that keep their flows, once an operator was told."""
 
     def start(self) -> None:
         """Take up what the last agent kept."""
@@ -110,14 +111,25 @@ class Planning:
     @property
     def factors(self) -> dict[str, float]:
         """By CDN, the part of its weight that it has now; those that have all are not in it."""
-        if not self.acts:
+        if not (self.acts and self._may_act()):
             return {}
-        return {cdn: each.factor for cdn, each in self._kept.memory.items() if each.factor < 1}
+        pinned = self._engine.state.pinned
+        return {
+            cdn: each.factor
+            for cdn, each in self._kept.memory.items()
+            if each.factor < 1 and cdn not in pinned
+        }
 
     @property
     def left_out(self) -> list[str]:
         """Endpoints that get no new flows, for what probes say."""
-        return self.ill if self.acts else []
+        return self.left_out_by(self._engine.weights(), self._engine.drained())
+
+    def left_out_by(self, weights: Mapping[str, int], drained: Collection[str]) -> list[str]:
+        """The same under other words of operators: who was left out may be the last one then."""
+        if not (self.ill and self.acts and self._may_act()):
+            return []
+        return self._dispensable(self._movable(self.ill), weights, drained)
 
     def _may_act(self) -> bool:
         engine = self._engine
@@ -137,7 +149,11 @@ class Planning:
             return
         self._round_s = now_s
         try:
-            self._round(frame, now_s)
+            try:
+                self._follow_switches(frame)
+                self._round(frame, now_s)
+            finally:
+                self._apply(now_s)  # also when it failed: what operators took back is to go
             self.trouble = ""
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
@@ -158,14 +174,11 @@ class Planning:
             before = None  # type: ignore[assignment]
         for told in self.traffic.add(frame, engine.config):
             engine.tell("surprise", told.text, "notice", cdn=told.cdn)
-        self._follow_switches(frame)
         if self.mode == "off":
-            self._apply(now_s)
             return
         self.rounds += 1
         self._leave_out(frame, before)
         if self._is_too_restless(now_s):
-            self._apply(now_s)
             return
         done = plan(
             self._kept.memory,
@@ -177,7 +190,6 @@ class Planning:
         self._kept.memory = done.memory
         for shift in done.shifts:
             self._note(shift, done.shares, now_s)
-        self._apply(now_s)
         self._save(at_once=bool(done.shifts))
 
     def _follow_switches(self, frame: Frame) -> None:
@@ -187,7 +199,6 @@ class Planning:
             self.acts, self._kept.acted = acts, acts
             self._kept.memory = {}
             self._frames.clear()
-            self._frames.append(frame)
 
     def _wants(self, frame: Frame) -> Wants:
         engine = self._engine
@@ -234,26 +245,18 @@ class Planning:
         """Endpoints whose probes are bad, as far as others can do without them."""
         engine = self._engine
         bad = self.wellness.bad(_passives(frame, before))
-        drained = engine.drained()
-        weights = {cdn: 0 if cdn in drained else weight for cdn, weight in engine.weights().items()}
-        pinned = engine.state.pinned
         known = {place.key: place.cdn for place in engine.layout.endpoints}
         order = [key for key in self.ill if key in bad] + [key for key in bad if key not in self.ill]
-        order = [key for key in order if known.get(key, "") not in pinned and key in known]
-        services = [
-            steering.servers(engine.config, engine.layout, service, place)
-            for service in engine.config.services
-            for place in engine.layout.services
-            if place.name == service.name
-        ]
-        ill = left_out(order, services, weights, engine.config.planner.most_moved)
+        order = self._movable(order)
+        ill = self._dispensable(order, engine.weights(), engine.drained())
         for key in ill:
             if key not in self.ill:
                 self._journal_probe(known[key], f"no new flows to {key}: {bad[key]}", bad[key])
         for key in self.ill:
             if key not in ill:
-                self._come_back(key, known.get(key, ""), ill)
-        stuck = [key for key in order if key not in ill and self._why_ill.get(key) != bad[key]]
+                why = "nobody else could take them" if key in order else "its probes are good"
+                self._come_back(key, known.get(key, ""), ill, why)
+        stuck = [key for key in order if key not in ill and key not in self._stuck]
         for key in stuck:
             engine.tell(
                 "warning",
@@ -261,9 +264,30 @@ class Planning:
                 "warning",
                 cdn=known[key],
             )
-        self._why_ill, self.ill = bad, ill
+        self._stuck = {*self._stuck, *stuck} & set(order)  # their texts have figures: always others
+        self.ill = ill
 
-    def _come_back(self, key: str, cdn: str, ill: list[str]) -> None:
+    def _movable(self, keys: Iterable[str]) -> list[str]:
+        """Endpoints there are, without those of pinned CDNs."""
+        pinned = self._engine.state.pinned
+        ours = {place.key for place in self._engine.layout.endpoints if place.cdn not in pinned}
+        return [key for key in keys if key in ours]
+
+    def _dispensable(
+        self, keys: Iterable[str], weights: Mapping[str, int], drained: Collection[str]
+    ) -> list[str]:
+        """Those of them, the first ones first, that others can do without."""
+        config, layout = self._engine.config, self._engine.layout
+        services = [
+            steering.servers(config, layout, service, place)
+            for service in config.services
+            for place in layout.services
+            if place.name == service.name
+        ]
+        taking = {cdn: 0 if cdn in drained else weight for cdn, weight in weights.items()}
+        return left_out(keys, services, taking, config.planner.most_moved)
+
+    def _come_back(self, key: str, cdn: str, ill: list[str], why: str) -> None:
         """A CDN all of whose endpoints were left out begins with little."""
         ours = [place.key for place in self._engine.layout.endpoints if place.cdn == cdn and place.serves]
         if not ours:
@@ -282,7 +306,7 @@ class Planning:
                 code="probed",
                 numbers={},
             )
-        self._journal_probe(cdn, f"new flows to {key} again: its probes are good", "its probes are good")
+        self._journal_probe(cdn, f"new flows to {key} again: {why}", why)
 
     def _journal_probe(self, cdn: str, text: str, why: str) -> None:
         self._tell(cdn, "probes", f"{cdn}: {text}", {}, {"why": why})
@@ -407,7 +431,8 @@ class Planning:
 
     def _is_out(self, cdn: str) -> bool:
         ours = [place.key for place in self._engine.layout.endpoints_of(cdn) if place.serves]
-        return self.acts and bool(ours) and all(key in self.ill for key in ours)
+        left_out = self.left_out
+        return bool(ours) and all(key in left_out for key in ours)
 
 
 def _passives(frame: Frame, before: Frame | None) -> dict[str, Passive]:

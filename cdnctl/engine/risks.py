@@ -43,8 +43,8 @@ def _steering(engine: Engine, changed: Values) -> str:
     if not any(what.startswith(("weight ", "drain ")) for what in changed):
         return ""
     state = objects.with_values(engine.state, changed)
-    before = steering.split(engine.layout, engine.weights(), engine.drained()).shares
-    shares = steering.split(engine.layout, engine.weights(state), engine.drained(state)).shares
+    before = steering.planned(engine.layout, engine.steering())
+    shares = steering.planned(engine.layout, engine.steering(state))
     left, were = ([cdn for cdn, share in each.items() if share] for each in (shares, before))
     return consequences.steering_risk(consequences.moved(before, shares), left, were)
 

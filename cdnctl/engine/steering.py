@@ -73,7 +73,29 @@ def split(
         ]
         groups = {cdn: [place.id for place in serving if place.cdn == cdn] for cdn in layout.cdns}
         merged |= shares.split(weights, drained, groups).weights
-    return shares.Split(merged, shares.shares(weights, drained))
+    return shares.Split(merged, shares.shares(weights, [*drained, *_gone(layout, ill)]))
+
+
+def _gone(layout: Layout, ill: Collection[str]) -> list[str]:
+    """CDNs none of whose endpoints get new flows."""
+    gone = []
+    for cdn in layout.cdns if ill else ():
+        places = layout.endpoints_of(cdn)
+        if all(place.key in ill for place in [each for each in places if each.serves] or places):
+            gone.append(cdn)
+    return gone
+
+
+def planned(layout: Layout, wanted: Steering) -> dict[str, float]:
+    """The share of new flows that each CDN gets, as a frame gives it while nothing is out."""
+    return split(layout, wanted.weights, wanted.drained, wanted.ill).shares
+
+
+def planned_by_service(
+    config: Config, layout: Layout, wanted: Steering
+) -> dict[str, dict[str, float]] | None:
+    """The same by service; None when they are the same for all services."""
+    return by_service(config, wanted.weights, [*wanted.drained, *_gone(layout, wanted.ill)])
 
 
 def by_service(
@@ -102,6 +124,7 @@ def check(config: Config, weights: Mapping[str, int], drained: Collection[str]) 
 def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
     """Write it all; each service flips to its new tables in one step. Call `check` first."""
     weights = split(layout, wanted.weights, wanted.drained, wanted.ill).weights
+    rows = list(pick_rows(config, layout, wanted))  # first: what cannot be built leaves all as it was
     _settle(tables, weights)
     cdns = {cdn.name: cdn for cdn in config.cdns}
     for place in layout.endpoints:
@@ -115,20 +138,26 @@ def apply(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> N
             weights[place.id] for place in layout.endpoints if place.pool == pool
         )
     tables.settings = settings
-    put_services(config, layout, tables, wanted)
+    _put_rows(config, layout, tables, rows)
 
 
 def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steering) -> None:
     """The services alone: what a shift of one class needs."""
+    _put_rows(config, layout, tables, list(pick_rows(config, layout, wanted)))
+
+
+def _put_rows(
+    config: Config, layout: Layout, tables: Tables, rows: list[tuple[ServicePlace, list[list[array[int]]]]]
+) -> None:
     services = {service.name: service for service in config.services}
-    for place in layout.services:
+    for place, picked in rows:
         service = services[place.name]
         tables.choice.put_service(
             place.id,
             place.kernel_key,
             place.vip_index,
             policies=[_POLICY[service.policy_of(each)] for each in CLASSES],
-            picks=_tables(config, layout, service, place, wanted),
+            picks=picked,
             members=[server.id for server in servers(config, layout, service, place)],
             traffic_class=(
                 abi.CLASS_BY_DSCP if service.traffic_class == "dscp" else CLASSES.index(service.traffic_class)

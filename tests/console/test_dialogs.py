@@ -7,6 +7,7 @@ import time
 import pytest
 from driver import console
 from frames import Edge
+from msgspec.structs import replace
 from textual import events
 
 from cdnctl.console.screens.dialogs.base import ChangeDialog
@@ -212,8 +213,8 @@ async def test_the_dialog_starts_at_the_cdn_under_the_cursor_and_drains_it() -> 
 
 
 async def test_changes_go_out_in_a_safe_order() -> None:
-    edge = Edge(drained={"corona"})
-    async with console([edge.frame()]) as desk:
+    frame = replace(Edge(drained={"corona"}).frame(), planner=None)
+    async with console([frame]) as desk:
         await desk.press("w", "space", "j", "right", "j", "x")
         assert desk.feed.tried[-1] == SetWeights(
             weights={"aurora": 0, "borealis": 105, "corona": 100}, dry_run=True
@@ -224,6 +225,13 @@ async def test_changes_go_out_in_a_safe_order() -> None:
             SetWeights(weights={"borealis": 105}),
             Drain(cdn="aurora"),
         ]
+
+
+async def test_what_comes_back_is_weighed_against_what_the_planner_leaves() -> None:
+    async with console([Edge(drained={"corona"}).frame()]) as desk:
+        await desk.press("w", "space", "j", "right", "j", "x")
+        assert "61%" in desk.text, "100 beside the 0.6 of 105 that borealis has"
+        assert "it moves 61% of new flows" in desk.text
 
 
 async def test_the_first_refusal_ends_the_row_and_what_was_done_is_said() -> None:

@@ -46,7 +46,7 @@ def moving_risk(now: Mapping[str, float], then: Mapping[str, float]) -> str:
 
 
 def with_returning(
-    shares: Mapping[str, float], weights: Mapping[str, int], returning: set[str]
+    shares: Mapping[str, float], weights: Mapping[str, float], returning: set[str]
 ) -> dict[str, float]:
     """Shares once drained CDNs come back too, from shares without them: all go by weight."""
     staying = sum(weight for name, weight in weights.items() if name not in returning and shares.get(name))

@@ -125,11 +125,12 @@ class WeightsDialog(ChangeDialog):
         outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
         if not outcome.ok or not outcome.shares:
             return outcome
+        left = self._left_by_planner(weights)
         by_service = {
-            name: with_returning(its, {cdn: weights[cdn] for cdn in its}, returning)
+            name: with_returning(its, {cdn: left[cdn] for cdn in its}, returning)
             for name, its in (outcome.service_shares or {}).items()
         }
-        shares = with_returning(outcome.shares, weights, returning)
+        shares = with_returning(outcome.shares, left, returning)
         return msgspec.structs.replace(
             outcome,
             text="the shares this leads to are shown above",
@@ -138,8 +139,16 @@ class WeightsDialog(ChangeDialog):
             service_shares=by_service or None,
         )
 
+    def _left_by_planner(self, weights: Mapping[str, int]) -> Mapping[str, float]:
+        """The part of each weight that comes into force, as the agent's shares have it."""
+        newest = self.session.live.newest
+        if newest is None or newest.planner is None or not newest.planner.acts:
+            return weights
+        kept = {cdn.name: cdn.plan.factor for cdn in newest.cdns if not cdn.plan.pinned}
+        return {name: weight * kept.get(name, 1.0) for name, weight in weights.items()}
+
     async def _shares_now(self) -> Mapping[str, float]:
-        """As weights and drains alone would have it: what `_try_together` can be compared with."""
+        """By weights, drains and the planner alone: what `_try_together` can be compared with."""
         weights = {cdn.name: 0 if cdn.state == "drained" else cdn.wanted_weight for cdn in self._cdns}
         outcome = await self.session.request(SetWeights(weights=weights, dry_run=True))
         return outcome.shares or {}
