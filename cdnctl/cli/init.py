@@ -19,6 +19,7 @@ from cdnctl import paths
 from cdnctl.cli import draft
 from cdnctl.cli.draft import Cdn, Draft
 from cdnctl.cli.surroundings import Link, links, probe, resolve
+from cdnctl.datapath import host
 from cdnctl.errors import CdnctlError, UsageError
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def answers(options: argparse.Namespace) -> Draft:
     made.interfaces = _interfaces(asks, options.interface, found)
     question = "addresses that the CDNs will see (SNAT)"
     made.snat = _some(asks, question, options.snat, _snat(found, made.interfaces), "--snat", _address)
+    made.snat_ports = _ports_left(made.snat)
     question = "prefixes that this box is managed from"
     made.management = _some(
         asks, question, options.management, _peers(), "--management", _prefix, may_be_empty=True
@@ -166,6 +168,13 @@ def _snat(found: list[Link], interfaces: list[str]) -> list[str]:
     addresses = [address for link in found if link.name in interfaces for address in link.addresses]
     by_family = {ipaddress.ip_address(address).version: address for address in reversed(addresses)}
     return [by_family[version] for version in sorted(by_family)]
+
+
+def _ports_left(snat: list[str]) -> tuple[int, int] | None:
+    """Those that the host's own connections leave free, if one of the addresses is its own."""
+    if not any(map(host.is_own, snat)):
+        return None
+    return host.free_ports((1024, 65535), host.ephemeral_ports())
 
 
 def _peers() -> list[str]:

@@ -49,6 +49,7 @@ def test_it_finds_interfaces_probes_cdns_and_writes_what_check_takes(tmp_path: P
     data = tomllib.loads(file.read_text())
     assert data["edge"]["interfaces"] == ["wan0"]
     assert data["edge"]["snat"] == ["203.0.113.10"]
+    assert data["edge"]["snat_ports"] == [1024, 32767]  # of an address of the host's own
     assert data["cdn"][0] == {"name": "aurora", "endpoints": ["198.51.100.10:443"], "weight": 60}
     assert data["service"][0]["protocol"] == ["tcp", "udp"]
     assert "ms to connect, when this file was made" in file.read_text()
