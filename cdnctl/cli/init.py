@@ -19,7 +19,7 @@ from cdnctl import paths
 from cdnctl.cli import draft
 from cdnctl.cli.draft import Cdn, Draft
 from cdnctl.cli.surroundings import Link, links, probe, resolve
-from cdnctl.datapath import host
+from cdnctl.datapath.host import ephemeral_ports, free_ports, is_own
 from cdnctl.errors import CdnctlError, UsageError
 
 T = TypeVar("T")
@@ -126,6 +126,8 @@ def _interfaces(asks: bool, given: list[str] | None, found: list[Link]) -> list[
     names = {link.name for link in found}
 
     def known(word: str) -> str:
+        if word == "lo":
+            raise UsageError("lo is the loopback: no client comes by it", f"there are {', '.join(names)}")
         if word not in names:
             raise UsageError(
                 f"there is no interface {word}", f"there are {', '.join(sorted(names)) or 'none'}"
@@ -160,8 +162,13 @@ def _address(text: str) -> str:
 def _prefix(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise UsageError(f"'{text}' is no prefix: {error}") from None
+    except ValueError:
+        pass
+    try:
+        remedy = f"write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        remedy = "write 192.0.2.0/24 or 2001:db8::/32"
+    raise UsageError(f"'{text}' is no prefix", remedy)
 
 
 def _snat(found: list[Link], interfaces: list[str]) -> list[str]:
@@ -172,9 +179,9 @@ def _snat(found: list[Link], interfaces: list[str]) -> list[str]:
 
 def _ports_left(snat: list[str]) -> tuple[int, int] | None:
     """Those that the host's own connections leave free, if one of the addresses is its own."""
-    if not any(map(host.is_own, snat)):
+    if not any(map(is_own, snat)):
         return None
-    return host.free_ports((1024, 65535), host.ephemeral_ports())
+    return free_ports((1024, 65535), ephemeral_ports())
 
 
 def _peers() -> list[str]:
