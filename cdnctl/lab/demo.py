@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         prog="cdnctl demo",
         description="Build an edge, its clients and three CDNs in network namespaces, and play a scenario; "
         "by default the incident: a CDN slows, another goes dark, a SYN flood comes and is blocked. That "
-        "takes about 100 s, an attack some 25 s; needs root. "
+        "takes some 90 s, an attack some 25 s; needs root. "
         "Nothing outside the namespaces is touched, and everything is removed at the end "
         f"(a BPF file system is mounted on {paths.BPFFS} if there is none, and stays).",
         epilog=EXAMPLES,
