@@ -9,6 +9,7 @@ from driver import console
 from frames import Edge
 from textual import events
 
+from cdnctl import paths
 from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.shares import with_returning
 from cdnctl.model import (
@@ -352,3 +353,13 @@ async def test_an_outcome_goes_away_by_itself(monkeypatch: pytest.MonkeyPatch) -
         await desk.press("b", "ctrl+s")
         assert "✔" in desk.text
         await desk.until(lambda: "✔" not in desk.text)
+
+
+async def test_in_the_demo_quitting_promises_no_edge_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(paths.OF_DEMO, "1")
+    async with console([flooded().frame()]) as desk:
+        await desk.press("q")
+        assert "This window ends, and the demo with it" in desk.text
+        assert "Quit, the demo ends" in desk.text
+        assert "edge goes on" not in desk.text
+        assert "running" not in desk.text
