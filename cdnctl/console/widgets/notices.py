@@ -87,7 +87,8 @@ def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
     if outcome.ok:
         rows += wrapped("✔", outcome.text, width, "good")
     else:
-        text = outcome.text if outcome.text.startswith("refused: ") else f"refused: {outcome.text}"
+        told = outcome.text.rstrip().replace("\n", "; ")  # the remedy has a line of its own
+        text = told if told.startswith("refused: ") else f"refused: {told}"
         rows += wrapped("✖", text, width, "bad bold")
     for warning in outcome.warnings[:4]:
         rows += wrapped("▲", warning, width, "warn")
