@@ -45,8 +45,8 @@ examples:
   cdnctl demo --scenario udp-flood --headless --json --rate 500000 --seconds 5 | jq .claims
   cdnctl demo --record incident.rec   keep it; `cdnctl replay incident.rec` plays it without root
 
-The exit status is 0 when every gated claim of the report holds, or when you quit before the play's end; 1 when
-one does not.
+The exit status is 0 when every gated claim of the report holds, or when you quit before the play's end;
+1 when one does not.
 """
 
 
