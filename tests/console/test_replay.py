@@ -43,6 +43,7 @@ from cdnctl.model import (
     ReadJournal,
     Record,
     Recording,
+    Shield,
     StopRecording,
 )
 from cdnctl.recording import codec
@@ -592,6 +593,15 @@ def test_a_beginning_beyond_the_end_is_refused_before_the_screen_is_taken(
         assert main(["replay", str(tmp_path / "x.rec"), "--at", at]) == status
     assert shown == [""]
     assert "--at: the recording ends at 9.5 s" in capsys.readouterr().err
+
+
+async def test_of_a_recording_without_a_shield_nothing_is_said(tmp_path: Path) -> None:
+    edge = Edge(flood_pps=50_000.0)
+    old = msgspec.structs.replace(edge.frame(), planner=None, shield=Shield())
+    async with replay([old, old], tmp_path / "x.rec") as desk:
+        await desk.go("attack")
+        assert "not in this recording" in desk.text
+        assert "got under way" not in desk.text
 
 
 def test_nothing_is_redacted_to_stdout(
