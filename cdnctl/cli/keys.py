@@ -94,7 +94,7 @@ def keys_table() -> list[str]:
     """What holds on every screen and in dialogs, by groups, with the names that a keymap has for them."""
     rows = ["| key | name | what it does |", "|---|---|---|"]
     for group in GROUPS:
-        for section in (HOUSE_SECTION, "dialog", "weights", "columns"):
+        for section in (HOUSE_SECTION, "dialog", "weights-dialog", "columns-dialog"):
             for members in _together(keys.section(section)):
                 head = members[0]
                 if head.group == group and head.keys:

@@ -43,6 +43,15 @@ def test_names_are_unique_where_they_are_said() -> None:
         assert len(names) == len(set(names)), section
 
 
+def test_a_table_and_a_binding_of_every_screen_stand_in_one_file(tmp_path: Path) -> None:
+    assert not {key.name for key in SECTIONS[""] if key.keys} & SECTIONS.keys()
+    text = 'weights = "W"\n[weights-dialog]\nmore = "f7"\n[columns-dialog]\nforget = "f8"\n'
+    found, problems = keymap.load(written(tmp_path, text))
+    assert problems == []
+    assert found[("", "weights")] == "W"
+    assert found[("weights-dialog", "more")] == "f7"
+
+
 def test_what_a_file_says_is_bound_and_shown(tmp_path: Path) -> None:
     text = 'block = "B"\nfreeze = ["space", "p"]\nhelp = "f1"\n[talkers]\nfollow = "shift+f"\n'
     found, problems = keymap.load(written(tmp_path, text))
@@ -74,7 +83,7 @@ def test_what_a_file_says_is_bound_and_shown(tmp_path: Path) -> None:
         ('[dialog]\nconfirm = "enter"', "[dialog] confirm: 'enter' would be typed, or hit by habit"),
         ('[dialog]\nconfirm = "y"', "[dialog] confirm: 'y' would be typed"),
         ('[dialog]\nconfirm = "ctrl+f"', "[dialog] confirm: ctrl+f is the key of page-down"),
-        ('[weights]\nmore = "space"', "[weights] more: space is the key of [weights] drain"),
+        ('[weights-dialog]\nmore = "space"', "more: space is the key of [weights-dialog] drain"),
         ("block = ", "correct it, or delete it"),
     ],
 )
