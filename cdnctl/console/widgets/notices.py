@@ -85,7 +85,7 @@ def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
     """An outcome as rows of at most `width` cells, the worst said first."""
     rows: list[Row] = []
     if outcome.ok:
-        rows += wrapped("✔", outcome.text, width, "good")
+        rows += wrapped("✔", outcome.text, width, "good") if outcome.text or not outcome.warnings else []
     else:
         told = outcome.text.rstrip().replace("\n", "; ")  # the remedy has a line of its own
         text = told if told.startswith("refused: ") else f"refused: {told}"
