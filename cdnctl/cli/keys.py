@@ -58,13 +58,13 @@ def _plain() -> Iterator[dict[str, object]]:
 
 
 def _help(section: str, key: Key) -> str:
-    """Its own line, or that of the key before it which tells of both."""
-    told = ""
+    """Its own line, or what it is called beside the key before it whose line tells of both."""
+    head = key
     for each in keys.section(section):
-        told = each.help or told
+        head = each if each.help else head
         if each == key:
             break
-    return told
+    return key.help or f"{key.label}; see {head.name}"
 
 
 def _print_text() -> None:
