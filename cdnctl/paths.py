@@ -22,6 +22,8 @@ OPERATORS_GROUP = "cdnctl"
 """Members may watch and change the edge."""
 VIEWERS_GROUP = "cdnctl-view"
 """Members may watch."""
+OF_DEMO = "CDNCTL_OF_DEMO"
+"""A variable that tells a console that the demo, and its edge, end with it."""
 
 
 def check_name(name: str) -> str:

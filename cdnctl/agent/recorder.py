@@ -221,7 +221,8 @@ class _Running:
         if problem:
             text = f"the recording {picture.path} has ended after {picture.frames:,} frames: {problem}"
             return Told(text, "warning")
-        return Told(f"recorded {picture.frames:,} frames, {picture.bytes:,} bytes: {picture.path}", "info")
+        frames = f"{picture.frames:,} frame{'' if picture.frames == 1 else 's'}"
+        return Told(f"recorded {frames}, {picture.bytes:,} bytes: {picture.path}", "info")
 
     def _write(self) -> None:
         try:

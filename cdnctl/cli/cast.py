@@ -33,7 +33,7 @@ examples:
   cdnctl cast incident --speed 4 --idle-limit 2 --size 100x30 --theme daylight
   cdnctl cast my.rec --from 1m10s --to 2m -o flood.cast
   cdnctl cast incident --v2 -o - | asciinema cat -
-  cdnctl cast incident --svg --at 1m30s -o flood.svg
+  cdnctl cast incident --svg --at 1m10s -o flood.svg
   cdnctl cast incident --svg --at 40s --press "tab tab j" -o talkers.svg
 
 A file of keys has a line for each moment: the time, then keys as in `40s tab tab j` or `1m3s ctrl+p`;
@@ -136,10 +136,7 @@ def _still(options: argparse.Namespace, reader: Reader, size: Size, keys: list[P
     from cdnctl.console.cast import still
 
     at_s = reader.duration_s if options.at_s is None else options.at_s
-    if at_s > reader.duration_s + 1:
-        raise UsageError(
-            f"--at: the recording ends at {reader.duration_s:.1f} s", "`cdnctl replay FILE --info` tells more"
-        )
+    recordings.require_moment(at_s, reader)
     with _written(options, ".svg") as (out, name):
         out.write(still(timed(reader), at_s, size, keys=keys, **_looks(options)))
     _say(options, name, {"file": name, "at_s": at_s})

@@ -40,6 +40,8 @@ class Draft(Struct, kw_only=True):
     edge: str = ""
     interfaces: list[str] = field(default_factory=list)
     snat: list[str] = field(default_factory=list)
+    snat_ports: tuple[int, int] | None = None
+    """When the host itself uses some of these addresses: what its own connections leave free."""
     management: list[str] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     cdns: list[Cdn] = field(default_factory=list)
@@ -89,7 +91,7 @@ def text_of(draft: Draft) -> str:
         f'name = "{draft.edge}"',
         f"interfaces = {_list(draft.interfaces)}  # where clients come in, and those towards the CDNs",
         f"snat = {_list(draft.snat)}  # addresses of this box that the CDNs see: tell them",
-        "# snat_ports = [1024, 65535]  # narrow it if the host itself uses these addresses",
+        _ports(draft.snat_ports),
         f"management = {_list(draft.management)}  # the host is always reached from here",
         "",
         "[limits]",
@@ -123,6 +125,12 @@ def text_of(draft: Draft) -> str:
         "# mbit = 400",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _ports(narrowed: tuple[int, int] | None) -> str:
+    if narrowed is None:
+        return "# snat_ports = [1024, 65535]  # narrow it if the host itself uses these addresses"
+    return f"snat_ports = [{narrowed[0]}, {narrowed[1]}]  # the host itself connects from the others"
 
 
 def _list(words: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from cdnctl import paths
 from cdnctl.cli import draft
 from cdnctl.cli.draft import Cdn, Draft
 from cdnctl.cli.surroundings import Link, links, probe, resolve
+from cdnctl.datapath.host import ephemeral_ports, free_ports, is_own
 from cdnctl.errors import CdnctlError, UsageError
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def answers(options: argparse.Namespace) -> Draft:
     made.interfaces = _interfaces(asks, options.interface, found)
     question = "addresses that the CDNs will see (SNAT)"
     made.snat = _some(asks, question, options.snat, _snat(found, made.interfaces), "--snat", _address)
+    made.snat_ports = _ports_left(made.snat)
     question = "prefixes that this box is managed from"
     made.management = _some(
         asks, question, options.management, _peers(), "--management", _prefix, may_be_empty=True
@@ -124,6 +126,8 @@ def _interfaces(asks: bool, given: list[str] | None, found: list[Link]) -> list[
     names = {link.name for link in found}
 
     def known(word: str) -> str:
+        if word == "lo":
+            raise UsageError("lo is the loopback: no client comes by it", f"there are {', '.join(names)}")
         if word not in names:
             raise UsageError(
                 f"there is no interface {word}", f"there are {', '.join(sorted(names)) or 'none'}"
@@ -158,14 +162,26 @@ def _address(text: str) -> str:
 def _prefix(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise UsageError(f"'{text}' is no prefix: {error}") from None
+    except ValueError:
+        pass
+    try:
+        remedy = f"write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        remedy = "write 192.0.2.0/24 or 2001:db8::/32"
+    raise UsageError(f"'{text}' is no prefix", remedy)
 
 
 def _snat(found: list[Link], interfaces: list[str]) -> list[str]:
     addresses = [address for link in found if link.name in interfaces for address in link.addresses]
     by_family = {ipaddress.ip_address(address).version: address for address in reversed(addresses)}
     return [by_family[version] for version in sorted(by_family)]
+
+
+def _ports_left(snat: list[str]) -> tuple[int, int] | None:
+    """Those that the host's own connections leave free, if one of the addresses is its own."""
+    if not any(map(is_own, snat)):
+        return None
+    return free_ports((1024, 65535), ephemeral_ports())
 
 
 def _peers() -> list[str]:

@@ -58,13 +58,13 @@ def _plain() -> Iterator[dict[str, object]]:
 
 
 def _help(section: str, key: Key) -> str:
-    """Its own line, or that of the key before it which tells of both."""
-    told = ""
+    """Its own line, or what it is called beside the key before it whose line tells of both."""
+    head = key
     for each in keys.section(section):
-        told = each.help or told
+        head = each if each.help else head
         if each == key:
             break
-    return told
+    return key.help or f"{key.label}; see {head.name}"
 
 
 def _print_text() -> None:
@@ -94,7 +94,7 @@ def keys_table() -> list[str]:
     """What holds on every screen and in dialogs, by groups, with the names that a keymap has for them."""
     rows = ["| key | name | what it does |", "|---|---|---|"]
     for group in GROUPS:
-        for section in (HOUSE_SECTION, "dialog", "weights", "columns"):
+        for section in (HOUSE_SECTION, "dialog", "weights-dialog", "columns-dialog"):
             for members in _together(keys.section(section)):
                 head = members[0]
                 if head.group == group and head.keys:

@@ -340,7 +340,9 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     simulate = verb("simulate", "compare policies on recorded traffic", verbs.simulate)
     simulate.set_defaults(takes=("edge", "config"))
     _add_config(simulate)
-    simulate.add_argument("file", type=Path, metavar="FILE", help="a recording, or a frame a line in JSON")
+    simulate.add_argument(
+        "file", type=Path, metavar="FILE", help="a recording, or a shipped one's name; or a frame a line"
+    )
     add_train(verb("train", "fit a model of sources' manners to recordings", verbs.train, answers=False))
     verb("who", "list who is connected to the agent", verbs.who)
     record = verb("record", "have the agent record every frame to a file", verbs.record)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cdnctl import paths
 from cdnctl.errors import RecordingError, UsageError
+from cdnctl.recording.reader import Reader
 
 SUFFIX = ".rec"
 
@@ -49,5 +50,15 @@ def require_part(from_s: float, to_s: float | None, duration_s: float) -> None:
     if from_s > duration_s:
         raise UsageError(
             f"--from ({from_s:g} s) is beyond the recording's end at {duration_s:.1f} s",
+            "`cdnctl replay FILE --info` tells more",
+        )
+
+
+def require_moment(at_s: float, reader: Reader) -> None:
+    """Raise UsageError when `--at` is more than a second beyond the end."""
+    if at_s > reader.duration_s + 1:
+        why = f" ({reader.damage})" if reader.damage else ""
+        raise UsageError(
+            f"--at: the recording ends at {reader.duration_s:.1f} s{why}",
             "`cdnctl replay FILE --info` tells more",
         )

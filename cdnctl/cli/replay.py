@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cdnctl.cli import show
-from cdnctl.cli.recordings import find, require_part
+from cdnctl.cli.recordings import find, require_moment, require_part
 from cdnctl.errors import UsageError
 from cdnctl.recording.chapters import chapters
 from cdnctl.recording.player import SPEEDS
@@ -71,6 +71,8 @@ def redact(options: argparse.Namespace) -> int:
     from cdnctl.recording.redaction import Redactor
     from cdnctl.recording.writer import Writer
 
+    if str(options.out) == "-":
+        raise UsageError("OUT cannot be stdout: a recording is not text", "name a file to make, as out.rec")
     redactor = Redactor()
     with Reader(find(options.file)) as reader, Writer(options.out, redacted=True) as writer:
         try:
@@ -93,19 +95,16 @@ def redact(options: argparse.Namespace) -> int:
 
 
 def _console(reader: Reader, options: argparse.Namespace) -> int:
+    require_moment(options.at or 0.0, reader)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("a replay needs a terminal", "without one: --info, or --frames for a line a frame")
     from cdnctl.console.app import check, run
-    from cdnctl.console.format import position
     from cdnctl.console.playback import Playback
 
     check(options.theme)
     number = reader.number_at(round((options.at or 0.0) * 1e9))
     playback = Playback(reader, number=number, playing=not options.pause)
     playback.player.speed = options.speed
-    if (options.at or 0.0) > reader.duration_s:
-        why = f": {reader.damage}" if reader.damage else ""
-        playback.problem = f"--at {position(options.at)} is beyond the end{why}"
     return run(reader.edge, theme=options.theme, playback=playback)
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from cdnctl.agent.edge import config_of
 from cdnctl.cli import show
+from cdnctl.cli.recordings import find
 from cdnctl.config import Config, read
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Frame
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     """Play the recorded frames under each policy."""
     file = options.config or (config_of(options.edge) if options.edge else None)
     config = read(file) if file else None
-    report = examine(options.file, config)
+    report = examine(find(options.file), config)
     if options.json:
         show.print_json(report)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from cdnctl.cli import show
+from cdnctl.cli.recordings import find
 from cdnctl.defence.lessons import Lesson, lessons
 from cdnctl.defence.training import Judged, Report, train
 from cdnctl.errors import CdnctlError
@@ -20,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """Learn, judge, and write the model."""
     learned: list[Lesson] = []
     for file in options.files:
-        with Reader(file) as reader:
+        with Reader(find(file)) as reader:
             learned += lessons(reader.frames())
     if not learned:
         raise CdnctlError(

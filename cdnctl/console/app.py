@@ -98,7 +98,7 @@ class ConsoleApp(InOrder):
         self.push_screen(self._screen(keys.SCREENS[0].name))
         self.run_worker(self._collect(), name="collect")
         if self._problems:
-            said = Outcome(ok=True, text="themes, keys and settings read", warnings=list(self._problems))
+            said = Outcome(ok=True, text="", warnings=list(self._problems))
             self.call_after_refresh(self._answer, said)
 
     def _answer(self, outcome: Outcome) -> None:
@@ -331,6 +331,8 @@ def make_app(
     remembered, wrong = settings.load(paths.console_state_path())
     mine, clashes = keymap.load(paths.keymap_path())
     keys.use(mine)
+    if len(clashes) > 1:  # more than there is room for
+        clashes = [f"{paths.keymap_path()}: {len(clashes)} lines are wrong: `cdnctl keys` says which"]
     palettes, name, problems = themes_for(theme_name, remembered.theme)
     if theme_name is None and not theme.can_be_shown(palettes[name]):
         name = theme.suited(palettes)  # what is remembered from a better terminal waits for that

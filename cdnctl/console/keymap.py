@@ -36,8 +36,8 @@ _TEXTUAL = {"solidus": "slash", "reverse_solidus": "backslash", "commercial_at":
 _SAME = {"i": "tab", "m": "enter", "j": "enter", "h": "backspace", "[": "escape"}
 _HOW = 'one key as "B", "f5" or "ctrl+d", or several as ["space", "p"]'
 _EVERYWHERE = (HOUSE_SECTION, SCREENS_SECTION)
-_DIALOGS = ("dialog", "pick", "weights", "columns")
-_TOGETHER = (("dialog", "pick"), ("dialog", "weights"), ("dialog", "pick", "columns"))
+_DIALOGS = ("dialog", "pick", "weights-dialog", "columns-dialog")
+_TOGETHER = (("dialog", "pick"), ("dialog", "weights-dialog"), ("dialog", "pick", "columns-dialog"))
 """Tables that hold at once in a dialog."""
 _RISKY = ("confirm",)
 _Place = tuple[str, str]

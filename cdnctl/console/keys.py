@@ -140,7 +140,8 @@ def app() -> tuple[Key, ...]:
 
 def help_of(name: str) -> tuple[Key, ...]:
     """What the help of a screen lists, each key once."""
-    return (*of(name), *ways(), *app(), *section("dialog"), *section("weights")[2:], *section("columns"))
+    dialogs = (*section("dialog"), *section("weights-dialog")[2:], *section("columns-dialog"))
+    return (*of(name), *ways(), *app(), *dialogs)
 
 
 def bindings(table: Iterable[Key], priority: bool = False) -> list[BindingType]:

@@ -271,7 +271,9 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     **{place.name: place.keys for place in SCREENS if place.keys},
     "dialog": DIALOG,
     "pick": PICK,
-    "weights": WEIGHTS,
-    "columns": COLUMNS[len(PICK) :],
+    "weights-dialog": WEIGHTS,
+    "columns-dialog": COLUMNS[len(PICK) :],
 }
-"""All of them, by the tables of a keymap file; what has no table's name holds on every screen."""
+"""All of them, by the tables of a keymap file; what has no table's name holds on every screen.
+
+No binding of those has the name of a table: TOML could not have both."""

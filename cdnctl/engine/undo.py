@@ -132,13 +132,13 @@ class TakingBack:
             raise CdnctlError("there is nothing to undo", "`cdnctl undo SEQ` names a line of the journal")
         found = next((entry for entry in entries if entry.seq == seq), None)
         if found is None:
-            raise CdnctlError(f"the journal has no number {seq}, or it is too long ago", "give another")
+            raise CdnctlError(f"the journal has no number {seq}, or it is too long ago", "name another")
         if not found.changes:
             raise CdnctlError(
-                f"number {seq} changed nothing that can be undone: {found.cli or found.text}", "give another"
+                f"number {seq} changed nothing that can be undone: {found.cli or found.text}", "name another"
             )
         if seq in undone:
-            raise CdnctlError(f"number {seq} was undone already: {found.cli}", "give another")
+            raise CdnctlError(f"number {seq} was undone already: {found.cli}", "name another")
         return found
 
     def _restore(self, revision: int) -> Planned:

@@ -45,7 +45,8 @@ examples:
   cdnctl demo --scenario udp-flood --headless --json --rate 500000 --seconds 5 | jq .claims
   cdnctl demo --record incident.rec   keep it; `cdnctl replay incident.rec` plays it without root
 
-The exit status is 0 when every gated claim of the report holds, 1 when one does not.
+The exit status is 0 when every gated claim of the report holds, or when you quit before the play's end;
+1 when one does not.
 """
 
 
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         prog="cdnctl demo",
         description="Build an edge, its clients and three CDNs in network namespaces, and play a scenario; "
         "by default the incident: a CDN slows, another goes dark, a SYN flood comes and is blocked. That "
-        "takes about 100 s, an attack some 25 s; needs root. "
+        "takes some 90 s, an attack some 25 s; needs root. "
         "Nothing outside the namespaces is touched, and everything is removed at the end "
         f"(a BPF file system is mounted on {paths.BPFFS} if there is none, and stays).",
         epilog=EXAMPLES,
@@ -210,6 +211,7 @@ class Demo:
         self.out = Console(highlight=False, stderr=to_stdout, width=None if terminal else REPORT_COLUMNS)
         self._began = time.monotonic()
         self._console: subprocess.Popen[bytes] | None = None
+        self._left = False
 
     def play(self, headless: bool) -> int:
         """Build, play, take down, report."""
@@ -236,7 +238,8 @@ class Demo:
             lines.append(report.missing())
         lines.append(report.clean_up(lab.left or []))
         details = play.details()
-        printed.table(self.out, self._scenario.title, lines, details)
+        left_early = failure is None and self._left and not play.finished
+        printed.table(self.out, self._scenario.title, lines, details, left_early=left_early)
         if self._options.json is not None:
             document = printed.document(self.name, play, lines, details)
             if self._options.json == STDOUT:
@@ -247,6 +250,8 @@ class Demo:
             print(f"cdnctl: {failure}", file=sys.stderr)
             for note in failure.__notes__:
                 print(note, file=sys.stderr)
+        if left_early:  # then the rest was not asked for
+            return 1 if lab.left else 0
         return 0 if all(line.holds for line in lines if line.gate) else 1
 
     def _manner(self, headless: bool) -> Manner:
@@ -294,7 +299,7 @@ class Demo:
     def _start_console(self) -> subprocess.Popen[bytes]:
         # In front, in the terminal's own process group; it must not outlive a killed demo.
         command = ["setpriv", "--pdeathsig", "TERM", "--", *python_module("cdnctl", "--edge", self.name)]
-        return subprocess.Popen(command, env=environment())
+        return subprocess.Popen(command, env=environment({paths.OF_DEMO: "1"}))
 
     def _pause(self, seconds: float) -> None:
         """Wait; ViewerLeft as soon as there was a console and it is gone."""
@@ -302,6 +307,7 @@ class Demo:
         while True:
             self._signals.check()
             if self._console is not None and self._console.poll() is not None:
+                self._left = True
                 raise ViewerLeft
             left = deadline - time.monotonic()
             if left <= 0:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from cdnctl.lab.scenarios import Play
 
 
-def table(out: Console, title: str, lines: list[report.Claim], details: Mapping[str, Any]) -> None:
-    """Each claim with its value and bound, and what does not hold."""
+def table(
+    out: Console,
+    title: str,
+    lines: list[report.Claim],
+    details: Mapping[str, Any],
+    *,
+    left_early: bool = False,
+) -> None:
+    """Each claim with its value and bound, and what does not hold; `left_early` by who watched."""
     from rich.table import Table
 
     shown = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
@@ -35,7 +42,9 @@ def table(out: Console, title: str, lines: list[report.Claim], details: Mapping[
     failed = [line for line in lines if line.gate and not line.holds]
     gated = sum(line.gate for line in lines)
     out.print(
-        f"[bold red]{len(failed)} of {gated} gated claims do not hold"
+        f"[yellow]ended early, for the console was left: {len(failed)} of {gated} gated claims are not shown"
+        if failed and left_early
+        else f"[bold red]{len(failed)} of {gated} gated claims do not hold"
         if failed
         else f"[bold green]all {gated} gated claims hold"
     )

@@ -222,7 +222,11 @@ def _flood(flood: Flood, requests: list[Request], steps: list[Step]) -> list[Cla
         ),
         reported("flood: dropped otherwise", sum(dropped.values()) - dropped["blocked"], "packets"),
         at_most(f"flood: left the edge later than {LATE_MS:g} ms after the block", late, 0, "packets"),
-        reported("flood: last packet to leave, after the block", late_ms, "ms"),
+        reported(
+            f"flood: last packet to leave, {'after' if late_ms >= 0 else 'before'} the block",
+            abs(late_ms) if last_ns else None,
+            "ms",
+        ),
         at_least("honest requests served from the block on", served, SERVED_SHARE, "%"),
     ]
 

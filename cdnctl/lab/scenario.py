@@ -1,4 +1,4 @@
-"""*The incident*: what an edge goes through in about 100 s, and what was seen meanwhile.
+"""*The incident*: what an edge goes through in some 90 s, and what was seen meanwhile.
 
 Calm; one CDN slows by 150 ms, heals and comes back into rotation; another goes dark and heals; a SYN
 flood from one /16, which the shield challenges; the operator blocks it; calm. Honest clients ask all the

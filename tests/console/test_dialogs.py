@@ -10,8 +10,10 @@ from frames import Edge
 from msgspec.structs import replace
 from textual import events
 
+from cdnctl import paths
 from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.shares import with_returning
+from cdnctl.console.widgets.notices import outcome_rows
 from cdnctl.model import (
     AnyCommand,
     Arm,
@@ -360,3 +362,19 @@ async def test_an_outcome_goes_away_by_itself(monkeypatch: pytest.MonkeyPatch) -
         await desk.press("b", "ctrl+s")
         assert "✔" in desk.text
         await desk.until(lambda: "✔" not in desk.text)
+
+
+async def test_in_the_demo_quitting_promises_no_edge_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(paths.OF_DEMO, "1")
+    async with console([flooded().frame()]) as desk:
+        await desk.press("q")
+        assert "This window ends, and the demo with it" in desk.text
+        assert "Quit, the demo ends" in desk.text
+        assert "edge goes on" not in desk.text
+        assert "running" not in desk.text
+
+
+def test_a_refusal_and_its_remedy_are_apart() -> None:
+    refused = Outcome(ok=False, text="`cdnctl record --stop` cannot be undone\nname another")
+    (row,) = outcome_rows(refused, 90)
+    assert row[1][0] == "refused: `cdnctl record --stop` cannot be undone; name another"

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from cdnctl.cli import main
 from cdnctl.console import keymap, keys, settings
 from cdnctl.console.keytable import SECTIONS
-from cdnctl.console.widgets.notices import Footer
-from cdnctl.model import BlockPrefix
+from cdnctl.console.widgets.notices import Footer, outcome_rows
+from cdnctl.model import BlockPrefix, Outcome
 
 SIZE = (120, 40)
 
@@ -41,6 +41,15 @@ def test_names_are_unique_where_they_are_said() -> None:
     for section, table in SECTIONS.items():
         names = [key.name for key in table if key.keys]
         assert len(names) == len(set(names)), section
+
+
+def test_a_table_and_a_binding_of_every_screen_stand_in_one_file(tmp_path: Path) -> None:
+    assert not {key.name for key in SECTIONS[""] if key.keys} & SECTIONS.keys()
+    text = 'weights = "W"\n[weights-dialog]\nmore = "f7"\n[columns-dialog]\nforget = "f8"\n'
+    found, problems = keymap.load(written(tmp_path, text))
+    assert problems == []
+    assert found[("", "weights")] == "W"
+    assert found[("weights-dialog", "more")] == "f7"
 
 
 def test_what_a_file_says_is_bound_and_shown(tmp_path: Path) -> None:
@@ -74,7 +83,7 @@ def test_what_a_file_says_is_bound_and_shown(tmp_path: Path) -> None:
         ('[dialog]\nconfirm = "enter"', "[dialog] confirm: 'enter' would be typed, or hit by habit"),
         ('[dialog]\nconfirm = "y"', "[dialog] confirm: 'y' would be typed"),
         ('[dialog]\nconfirm = "ctrl+f"', "[dialog] confirm: ctrl+f is the key of page-down"),
-        ('[weights]\nmore = "space"', "[weights] more: space is the key of [weights] drain"),
+        ('[weights-dialog]\nmore = "space"', "more: space is the key of [weights-dialog] drain"),
         ("block = ", "correct it, or delete it"),
     ],
 )
@@ -168,6 +177,12 @@ async def test_what_is_wrong_with_the_file_is_said_on_the_screen(
     monkeypatch.setattr(paths, "console_state_path", lambda: tmp_path / "console.toml")
     app = make_app(None, socket=tmp_path / "none.sock")
     assert any("keys.toml: block: w is the key of weights" in problem for problem in app._problems)
+    many = "".join(f'no-{number} = "x"\n' for number in range(5))
+    monkeypatch.setattr(paths, "keymap_path", lambda: written(tmp_path, many))
+    app = make_app(None, socket=tmp_path / "none.sock")
+    assert app._problems == (f"{tmp_path}/keys.toml: 5 lines are wrong: `cdnctl keys` says which",)
+    (row,) = outcome_rows(Outcome(ok=True, text="", warnings=list(app._problems)), 200)
+    assert row[0][0] == " ▲ "  # and no tick with it
 
 
 def test_the_command_lists_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +191,8 @@ def test_the_command_lists_and_checks(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     assert "B                block            block what is under the cursor" in said.out
     assert f"cdnctl: {path}: undo: w is the key of weights" in said.err
+    of_time = [line for line in said.out.splitlines() if "5-s-" in line or "1-min-" in line]
+    assert len({line[36:] for line in of_time}) == len(of_time) == 4
     assert main(["keys", str(path), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["problems"]) == 1

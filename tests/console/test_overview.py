@@ -85,6 +85,11 @@ async def test_help_lists_every_key_and_closes() -> None:
     async with console(size=(200, 50)) as desk:
         await desk.press("question_mark")
         assert isinstance(desk.app.screen, HelpDialog)
+        lines = desk.app.screen.query_one("#help")
+        await desk.press("G")
+        assert lines.scroll_offset.y == lines.max_scroll_y > 0
+        await desk.press("g")
+        assert lines.scroll_offset.y == 0
         seen = desk.text
         await desk.press("pagedown")  # it is a little longer than the largest of terminals
         seen += desk.text

@@ -43,6 +43,7 @@ from cdnctl.model import (
     ReadJournal,
     Record,
     Recording,
+    Shield,
     StopRecording,
 )
 from cdnctl.recording import codec
@@ -574,21 +575,42 @@ async def test_neither_doctor_nor_trace_looks_at_this_box_for_a_recording_or_for
         assert asked[0][0] == "doctor"
 
 
-def test_a_beginning_beyond_the_end_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beginning_beyond_the_end_is_refused_before_the_screen_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded(tmp_path / "x.rec", incident()[:20]).close()
-    problems: list[str] = []
+    shown: list[str] = []
 
     def run(_edge: str, *, theme: str, playback: Playback) -> int:
-        problems.append(playback.problem)
+        shown.append(playback.problem)
         return 0
 
     monkeypatch.setattr("cdnctl.console.app.run", run)
     monkeypatch.setattr("cdnctl.console.app.check", lambda _theme: None)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
-    for at in ("9.5", "10m"):
-        assert main(["replay", str(tmp_path / "x.rec"), "--at", at]) == 0
-    assert problems == ["", "--at 10:00.0 is beyond the end"]
+    for at, status in (("9.5", 0), ("10m", 2)):
+        assert main(["replay", str(tmp_path / "x.rec"), "--at", at]) == status
+    assert shown == [""]
+    assert "--at: the recording ends at 9.5 s" in capsys.readouterr().err
+
+
+async def test_of_a_recording_without_a_shield_nothing_is_said(tmp_path: Path) -> None:
+    edge = Edge(flood_pps=50_000.0)
+    old = msgspec.structs.replace(edge.frame(), planner=None, shield=Shield())
+    async with replay([old, old], tmp_path / "x.rec") as desk:
+        await desk.go("attack")
+        assert "not in this recording" in desk.text
+        assert "got under way" not in desk.text
+
+
+def test_nothing_is_redacted_to_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["redact", "incident", "-"]) == 2
+    assert "OUT cannot be stdout" in capsys.readouterr().err
+    assert not (tmp_path / "-").exists()
 
 
 def test_a_recording_in_progress_is_not_called_broken(

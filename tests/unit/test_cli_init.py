@@ -49,6 +49,7 @@ def test_it_finds_interfaces_probes_cdns_and_writes_what_check_takes(tmp_path: P
     data = tomllib.loads(file.read_text())
     assert data["edge"]["interfaces"] == ["wan0"]
     assert data["edge"]["snat"] == ["203.0.113.10"]
+    assert data["edge"]["snat_ports"] == [1024, 32767]  # of an address of the host's own
     assert data["cdn"][0] == {"name": "aurora", "endpoints": ["198.51.100.10:443"], "weight": 60}
     assert data["service"][0]["protocol"] == ["tcp", "udp"]
     assert "ms to connect, when this file was made" in file.read_text()
@@ -63,6 +64,8 @@ def test_it_finds_interfaces_probes_cdns_and_writes_what_check_takes(tmp_path: P
     [
         ("-y --name ams1", "services, as www=203.0.113.80:443/tcp+udp: not given"),
         (f"-y {GIVEN} --interface eth7", "there is no interface eth7; there are wan0, wan1"),
+        (f"-y {GIVEN} --interface lo", "lo is the loopback: no client comes by it; there are wan0, wan1"),
+        (f"-y {GIVEN} --management 10.0.0.1/8", "'10.0.0.1/8' is no prefix; write 10.0.0.0/8"),
         (f"-y {GIVEN} --cdn borealis=198.51.100.10", "is no address and port"),
         (f"-y {GIVEN} --snat 127.0.0.1", "snat"),
         ("-y --name A_B", "is no valid name"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
 import pytest
 from msgspec import structs
+from rich.console import Console
 
-from cdnctl.lab import report
+from cdnctl.lab import printed, report
 from cdnctl.lab.loads import Offered
 from cdnctl.lab.scenario import Flood, Step, _done_ns
 from cdnctl.lab.tap import Tap
@@ -164,3 +168,18 @@ def test_figures() -> None:
     assert (figures.total_p50_ms, figures.total_p95_ms) == (30.0, 30.0)
     assert quantile([], 0.5) is None
     assert quantile([1.0], 0.95) == 1.0
+
+
+def test_a_demo_that_was_left_is_said_to_have_ended_early() -> None:
+    for left_early, said in ((True, "ended early"), (False, "do not hold")):
+        out = Console(file=io.StringIO(), width=130)
+        printed.table(out, "x", [report.missing()], {}, left_early=left_early)
+        assert said in out.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_last_packet_that_left_before_the_block_is_told_so() -> None:
+    for last_s, name, value in ((38, "before", 10_000), (0, "before", None), (49, "after", 1_000)):
+        taps = {"aurora": Tap(0, 0, 0, 0, 0, 0)._replace(last_flood_ns=last_s * S)}
+        steps = [step("flood", 40, 48), step("blocked", 48, 58)]
+        lines = report._flood(replace(flood(60_000, 0.97), taps_after=taps), [], steps)
+        assert claim(lines, f"flood: last packet to leave, {name} the block").value == value

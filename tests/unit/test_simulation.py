@@ -306,3 +306,10 @@ def test_names_in_a_file_do_not_reach_the_terminal_as_commands(
     recording.write_bytes(recording.read_bytes().replace(b"aurora", rb"a\u001b[2J"))
     assert main(["simulate", str(recording)]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_shipped_recording_is_meant_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "incident", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] > 100
+    assert main(["train", "incident"]) == 1  # which has no manners in it
+    assert "no source's manner is in incident" in capsys.readouterr().err

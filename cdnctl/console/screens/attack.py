@@ -17,7 +17,7 @@ from cdnctl.console.widgets.shield import BanTable, RuleTable, ShieldPanel, ban_
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.console.widgets.talkers import TalkerTable
 from cdnctl.console.widgets.verdicts import VerdictTable
-from cdnctl.model import Ban, Frame, Talker, Unblock
+from cdnctl.model import Ban, Frame, Shield, Talker, Unblock
 
 _FLOWS: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("wanted", "accent", lambda frame: frame.shield.offered_flows_per_s or None),
@@ -43,7 +43,9 @@ class Attack(House):
         yield BanTable("bans", id="bans")
 
     def show_frame(self, frame: Frame) -> None:
-        self.query_one(ShieldPanel).update(frame.shield, frame.at_ns)
+        self.query_one(ShieldPanel).update(
+            frame.shield, frame.at_ns, is_known=frame.planner is not None or frame.shield != Shield()
+        )
         sight = self.view.sight(frame)
         self.query_one("#flows", Plot).draw(
             sight,

@@ -85,9 +85,10 @@ def outcome_rows(outcome: Outcome, width: int) -> list[Row]:
     """An outcome as rows of at most `width` cells, the worst said first."""
     rows: list[Row] = []
     if outcome.ok:
-        rows += wrapped("✔", outcome.text, width, "good")
+        rows += wrapped("✔", outcome.text, width, "good") if outcome.text or not outcome.warnings else []
     else:
-        text = outcome.text if outcome.text.startswith("refused: ") else f"refused: {outcome.text}"
+        told = outcome.text.rstrip().replace("\n", "; ")  # the remedy has a line of its own
+        text = told if told.startswith("refused: ") else f"refused: {told}"
         rows += wrapped("✖", text, width, "bad bold")
     for warning in outcome.warnings[:4]:
         rows += wrapped("▲", warning, width, "warn")

@@ -22,6 +22,7 @@ RULES = frozenset(
     }
 )  # fmt: skip
 """The verdicts that an attack meets."""
+NOT_RECORDED = "not in this recording"
 _LABEL = 6
 """Columns of the words before a panel's lines."""
 
@@ -33,8 +34,11 @@ class ShieldPanel(Lines):
         super().__init__(id=id, classes="panel")
         self.border_title = "shield"
 
-    def update(self, shield: Shield, now_ns: int) -> None:
-        """Show it as it is at that time."""
+    def update(self, shield: Shield, now_ns: int, *, is_known: bool = True) -> None:
+        """Show it as it is at that time; not `is_known`: the frame is of a version that had none."""
+        if not is_known:
+            self.show([((NOT_RECORDED, "muted"),)])
+            return
         mark, role = LEVEL_MARKS[shield.level]
         held = "follows the load" if shield.wish == "auto" else "held by an operator"
         since = f", for {duration((now_ns - shield.since_ns) / 1e9)}" if shield.since_ns else ""

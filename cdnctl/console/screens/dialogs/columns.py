@@ -31,15 +31,15 @@ class ColumnsDialog(ModalScreen[None]):
         self._columns = table.choices
         keys.bind(
             self,
-            (*keys.section("dialog")[1:2], *keys.section("pick"), *keys.section("columns")),
+            (*keys.section("dialog")[1:2], *keys.section("pick"), *keys.section("columns-dialog")),
         )
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = heading(f"Columns of {self._table.id}")
             box.border_subtitle = (
-                f"{keys.face('choose', 'columns')} shows or hides ·"
-                f" {keys.face('forget', 'columns')} as they come"
+                f"{keys.face('choose', 'columns-dialog')} shows or hides ·"
+                f" {keys.face('forget', 'columns-dialog')} as they come"
             )
             box.styles.width = 60
             choices = _Choices("", id="columns")

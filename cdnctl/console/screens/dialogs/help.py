@@ -83,9 +83,11 @@ class HelpDialog(ModalScreen[None]):
         lines.show(rows)
 
     def on_key(self, event: events.Key) -> None:
+        lines = self.query_one("#help", Lines)
+        if event.key in ("g", "G"):
+            lines.scroll_to(y=0 if event.key == "g" else lines.max_scroll_y, animate=False)
         step = {"j": 1, "k": -1, "pagedown": 10, "pageup": -10}.get(event.key)
         if step:
-            lines = self.query_one("#help", Lines)
             lines.scroll_to(y=lines.scroll_offset.y + step, animate=False)
 
     def action_close(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from textual.widget import Widget
 
+from cdnctl import paths
 from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.parts import PickTable, Push
@@ -19,6 +21,7 @@ _ABOUT: dict[str, tuple[Row, ...]] = {
     LEAVE: ((("This window ends. Kernel and agent go on as they are.", "muted"),),),
     DETACH: ((("The program leaves its interfaces and the agent ends.", "warn"),),),
 }
+_OF_DEMO: Row = (("This window ends, and the demo with it: its edge is taken down.", "muted"),)
 
 
 class _Choices(PickTable):
@@ -36,6 +39,7 @@ class QuitDialog(ChangeDialog):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.choice = LEAVE
+        self._of_demo = bool(os.environ.get(paths.OF_DEMO))
 
     def body(self) -> Sequence[Widget]:
         table = _Choices("", id="choices")
@@ -54,7 +58,8 @@ class QuitDialog(ChangeDialog):
             self.action_cancel()
 
     def _redraw(self) -> None:
-        texts = {LEAVE: "leave the edge running", DETACH: "detach: cut every translated flow"}
+        leave = "end the demo" if self._of_demo else "leave the edge running"
+        texts = {LEAVE: leave, DETACH: "detach: cut every translated flow"}
         if self.session.read_only:
             texts[DETACH] += "  (read only)"
         records = []
@@ -64,8 +69,10 @@ class QuitDialog(ChangeDialog):
             role = "muted" if off else "text bold" if name == self.choice else "muted"
             records.append(Record(name, {"mark": (mark, "accent"), "what": (text, role)}))
         self.query_one("#choices", _Choices).fill(records)
-        self.query_one("#about", Lines).show(_ABOUT[self.choice])
         leaving = self.choice == LEAVE
+        self.query_one("#about", Lines).show(
+            (_OF_DEMO,) if leaving and self._of_demo else _ABOUT[self.choice]
+        )
         self.query_one("#confirm", Push).relabel(
             "Quit" if leaving else "Detach and quit",
             keys.face("confirm", "dialog"),
@@ -74,7 +81,7 @@ class QuitDialog(ChangeDialog):
         self.query_one("#confirm", Push).display = not leaving  # Enter does the same
         cancel = self.query_one("#cancel", Push)
         cancel.relabel(
-            "Quit, edge goes on" if leaving else "Cancel",
+            ("Quit, the demo ends" if self._of_demo else "Quit, edge goes on") if leaving else "Cancel",
             "enter" if leaving else keys.face("cancel", "dialog"),
             "text",
         )

@@ -52,7 +52,7 @@ class WeightsDialog(ChangeDialog):
     TITLE_TEXT = "Weights and drains"
     CONFIRM_TEXT = "Apply"
     WIDTH = 76
-    SECTIONS = ("dialog", "weights")
+    SECTIONS = ("dialog", "weights-dialog")
 
     def __init__(self, session: Session, cdns: Sequence[Cdn], at: str) -> None:
         """`at` names the CDN under the cursor at first."""
