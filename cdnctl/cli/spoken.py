@@ -24,9 +24,7 @@ class CommandLine:
 
     def parse(self, line: str) -> Spoken:
         """Read one line; a leading `cdnctl` may be left out."""
-        words = _split(line)
-        if words[:1] == ["cdnctl"]:
-            del words[0]
+        words = _words(line)
         if words[:1] == ["demo"]:
             return Spoken("demo", tuple(words))
         said = io.StringIO()
@@ -42,6 +40,14 @@ class CommandLine:
             return Spoken("", tuple(words))  # it wants the whole terminal
         command = change_of(options) if is_change(options) else None
         return Spoken(options.verb, tuple(words), command, names_edge="edge" in options.takes)
+
+    def changes(self, line: str) -> bool:
+        """Whether the line changes the edge; no file that it names is read for that."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return is_change(grammar().parse_args(_words(line)))
+        except (SystemExit, UsageError):  # `parse` says it
+            return False
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:
         """Verbs first, then the verb's options and the names that fit."""
@@ -71,6 +77,11 @@ def _split(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         raise UsageError(f"'{line}': {error}", "close the quotation mark") from None
+
+
+def _words(line: str) -> list[str]:
+    words = _split(line)
+    return words[1:] if words[:1] == ["cdnctl"] else words
 
 
 @cache

@@ -30,7 +30,10 @@ class Grammar(Protocol):
     """The command line's verbs and options."""
 
     def parse(self, line: str) -> Spoken:
-        """Read one line. Raises UsageError, whose text is for the operator."""
+        """Read one line, and the files that it sends. Raises CdnctlError, whose text is for the operator."""
+
+    def changes(self, line: str) -> bool:
+        """Whether it asks for a change of the edge; reads no file, and says nothing of mistakes."""
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:
         """What the last word of the line may become, from the verbs, options and names in the frame."""
@@ -47,6 +50,10 @@ class NoGrammar:
         from cdnctl.errors import UsageError
 
         raise UsageError(f"'{line.split()[0]}': this console was started without a command line")
+
+    def changes(self, line: str) -> bool:
+        """Nothing is understood."""
+        return False
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:
         """Nothing is known."""

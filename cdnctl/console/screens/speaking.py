@@ -15,7 +15,7 @@ from cdnctl.console.screens.dialogs.output import OutputDialog
 from cdnctl.console.widgets.lines import Row
 from cdnctl.console.widgets.notices import AnswerLine
 from cdnctl.console.widgets.prompt import Prompt
-from cdnctl.errors import UsageError
+from cdnctl.errors import CdnctlError
 from cdnctl.model import AnyChange, Change, Frame, Outcome
 from cdnctl.python import python_module
 
@@ -118,10 +118,16 @@ class Speaking:
         if line.strip() in LEAVING:
             self.action_leave()
             return
+        grammar = self.console_app.grammar
+        if grammar.changes(line) and not self.may_change():
+            return  # before a file is read that could not be sent
         try:
-            spoken = self.console_app.grammar.parse(line)
-        except UsageError as error:
+            spoken = grammar.parse(line)
+        except CdnctlError as error:
             self.answer(Outcome(ok=False, text=f"{error.message}; {error.remedy}".rstrip("; ")))
+            return
+        except (OSError, ValueError) as error:  # a NUL in a name, for one
+            self.answer(Outcome(ok=False, text=f"{line}: {error}"))
             return
         if isinstance(spoken.command, Change):
             self._change(spoken.command)
