@@ -19,6 +19,9 @@ from cdnctl.model import Outcome
         ("replay incident --info", "replay", False),
         ("replay incident --json", "replay", False),
         ("status", "status", True),
+        ("planner", "planner", True),
+        ("planner status", "planner", True),
+        ("planner why aurora", "planner", True),
     ],
 )
 def test_verbs_that_only_ask(line: str, verb: str, names_edge: bool) -> None:
