@@ -95,6 +95,7 @@ def redact(options: argparse.Namespace) -> int:
 def _console(reader: Reader, options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("a replay needs a terminal", "without one: --info, or --frames for a line a frame")
+    from cdnctl.cli.spoken import CommandLine
     from cdnctl.console.app import check, run
     from cdnctl.console.format import position
     from cdnctl.console.playback import Playback
@@ -106,7 +107,7 @@ def _console(reader: Reader, options: argparse.Namespace) -> int:
     if (options.at or 0.0) > reader.duration_s:
         why = f": {reader.damage}" if reader.damage else ""
         playback.problem = f"--at {position(options.at)} is beyond the end{why}"
-    return run(reader.edge, theme=options.theme, playback=playback)
+    return run(reader.edge, theme=options.theme, playback=playback, grammar=CommandLine())
 
 
 def _frames(reader: Reader, from_s: float, to_s: float | None) -> int:
