@@ -53,7 +53,7 @@ WORDS = {
     "planner": "on", "train": "x -o y",
 }  # fmt: skip
 MINE = {("", "block"): "B", ("", "disarm"): "D", ("", "weights"): "W", ("", "undo"): "Z",
-        ("lists", "edit"): "E", ("steering", "limit"): "L", ("dialog", "confirm"): "ctrl+d",
+        ("lists", "edit"): "E", ("steering", "limit"): "L", ("dialog", "confirm"): "ctrl+o",
         ("journal", "undo"): "U"}  # fmt: skip
 
 
@@ -128,6 +128,8 @@ async def test_every_key_of_every_screen(name: str) -> None:
 async def test_so_do_keys_that_a_keymap_has_moved(name: str) -> None:
     keys.use(MINE)
     async with at(name) as desk:
+        await desk.press("B")
+        assert "read only: this console was started with --read-only" in desk.text
         await walk(desk, name, whole=False)
         assert sent(desk.feed) == []
 
