@@ -18,6 +18,9 @@ from cdnctl.model import Frame
 _SHOWN = ("block", "drain", "undrain", "weight", "unblock", "limit")
 """Verbs whose arguments are names that a frame has."""
 
+_ENDLESS = ("watch", "follow", "live")
+"""Options of what goes on until Ctrl-C."""
+
 
 class CommandLine:
     """What `cdnctl.console.commands.Grammar` asks for."""
@@ -38,6 +41,8 @@ class CommandLine:
             raise UsageError(f"'{line.strip()}' names no verb", "tab lists them")
         if options.verb == "replay" and not (options.info or options.frames or options.json):
             return Spoken("", tuple(words))  # it wants the whole terminal
+        if any(getattr(options, each, False) for each in _ENDLESS) and not getattr(options, "count", None):
+            return Spoken("", tuple(words))  # it has no end to wait for
         command = change_of(options) if is_change(options) else None
         return Spoken(options.verb, tuple(words), command, names_edge="edge" in options.takes)
 

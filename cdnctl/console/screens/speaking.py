@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RUN_TIMEOUT_S = 60.0
 """A trace may have to be compiled first."""
+_PART = 65536
 AT_HOME = {"blocks": "lists", "customers": "steering"}
 """Verbs that only ask, and the screens that show the answer live."""
 ELSEWHERE = frozenset({"agent", "demo", "init", ""})
@@ -139,6 +140,7 @@ class Speaking:
         elif spoken.verb in AT_HOME:
             self.console_app.action_go(AT_HOME[spoken.verb])
         else:
+            self.answer(Outcome(ok=True, text=f"`{line.strip()}` was started; what it says comes at its end"))
             self.run_worker(partial(self._run, spoken), exclusive=True, group="run")
 
     def _change(self, command: AnyChange) -> None:
@@ -173,13 +175,18 @@ async def run_line(words: tuple[str, ...]) -> tuple[bool, str]:
         )
     except (ValueError, OSError) as error:  # a NUL, what is no UTF-8, too many words
         return False, f"cannot be run: {error}"
+    said = bytearray()
+    assert process.stdout is not None
     try:
         async with asyncio.timeout(RUN_TIMEOUT_S):
-            said, _ = await process.communicate()
+            while part := await process.stdout.read(_PART):
+                said += part
+            await process.wait()
     except (TimeoutError, asyncio.CancelledError) as error:
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            return False, f"no end within {RUN_TIMEOUT_S:.0f} s; it was ended"
+            end = f"no end within {RUN_TIMEOUT_S:.0f} s; it was ended"
+            return False, f"{said.decode(errors='replace')}\n{end}".lstrip()
         raise
     return process.returncode == 0, said.decode(errors="replace")
