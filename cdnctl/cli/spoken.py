@@ -11,7 +11,7 @@ from functools import cache
 
 from cdnctl.cli.commands import change_of, is_change
 from cdnctl.cli.parser import grammar, require_taken
-from cdnctl.console.commands import Spoken
+from cdnctl.console.commands import ELSEWHERE, Spoken
 from cdnctl.errors import UsageError
 from cdnctl.model import Frame
 
@@ -20,6 +20,8 @@ _SHOWN = ("block", "drain", "undrain", "weight", "unblock", "limit")
 
 _ENDLESS = ("watch", "follow", "live")
 """Options of what goes on until Ctrl-C."""
+_REFUSED = {("block", "--file"), ("status", "--watch"), ("journal", "--follow")}
+"""Options that tab does not offer."""
 
 
 class CommandLine:
@@ -60,11 +62,12 @@ class CommandLine:
         words = begun.split()
         verbs = _verbs()
         if not words:
-            return [verb for verb in verbs if verb.startswith(word)]
+            return [verb for verb in verbs if verb.startswith(word) and verb not in ELSEWHERE]
         parser = verbs.get(words[0])
         if parser is None:
             return []
-        found = [*_options(parser, words), *_names(words[0], frame)]
+        offered = (each for each in _options(parser, words) if (words[0], each) not in _REFUSED)
+        found = [*offered, *_names(words[0], frame)]
         return [each for each in found if each.startswith(word) and each not in words]
 
     def help(self, line: str) -> str:

@@ -1,7 +1,8 @@
 """What `:` needs of the command line's grammar, which the command line itself provides.
 
 The console knows no verbs of its own: whoever starts it hands over a `Grammar`, made from the very parser
-that reads a shell's words. So `:` takes exactly what a shell does, and says the same of mistakes.
+that reads a shell's words. So `:` takes what a shell does, but for programs of their own, and says the same
+of mistakes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cdnctl.model import AnyCommand, Frame
+
+ELSEWHERE = frozenset({"agent", "demo", "init", ""})
+"""Verbs that are programs of their own, for a shell."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,15 @@ def test_what_never_ends_is_a_program_of_its_own(line: str) -> None:
     assert CommandLine().parse("trace --live --count 3").verb == "trace"
 
 
+@pytest.mark.parametrize(
+    "line", ["agent", "init", "demo", "block --file", "status --watch", "journal --follow"]
+)
+def test_what_is_refused_is_not_offered(line: str) -> None:
+    assert line.split()[-1] not in CommandLine().complete(line, None)
+    assert "--reason" in CommandLine().complete("block --re", None)
+    assert CommandLine().complete("sta", None) == ["state", "status"]
+
+
 async def test_what_was_said_until_the_time_was_up_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speaking, "RUN_TIMEOUT_S", 0.5)
     script = ("/bin/sh", "-c", "echo so far; exec sleep 20")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
 
-from cdnctl.console.commands import Spoken
+from cdnctl.console.commands import ELSEWHERE, Spoken
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean
 from cdnctl.console.screens.dialogs.output import OutputDialog
@@ -28,8 +28,6 @@ RUN_TIMEOUT_S = 60.0
 _PART = 65536
 AT_HOME = {"blocks": "lists", "customers": "steering"}
 """Verbs that only ask, and the screens that show the answer live."""
-ELSEWHERE = frozenset({"agent", "demo", "init", ""})
-"""Verbs that are programs of their own."""
 LEAVING = ("q", "quit")
 """What hands type that know other programs; as the key does."""
 SHOWN = 12
