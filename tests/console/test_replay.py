@@ -583,7 +583,7 @@ def test_a_beginning_beyond_the_end_is_said(tmp_path: Path, monkeypatch: pytest.
         problems.append(playback.problem)
         return 0
 
-    monkeypatch.setattr("cdnctl.console.app.run", run)
+    monkeypatch.setattr("cdnctl.console.app.run", lambda edge, *, grammar, **rest: run(edge, **rest))
     monkeypatch.setattr("cdnctl.console.app.check", lambda _theme: None)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
