@@ -143,9 +143,14 @@ _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
 
 def is_change(options: argparse.Namespace) -> bool:
     """Whether a verb, with these options, changes the edge."""
-    looks = {"shield": ("level", None), "autoban": ("mode", None), "model": ("what", "show")}
-    option, idle = looks.get(options.verb, ("verb", ""))
-    return options.verb in _CHANGES and getattr(options, option) != idle
+    looks = {
+        "shield": ("level", (None,)),
+        "autoban": ("mode", (None,)),
+        "model": ("what", ("show",)),
+        "planner": ("action", ("status", "why")),
+    }
+    option, idle = looks.get(options.verb, ("verb", ()))
+    return options.verb in _CHANGES and getattr(options, option) not in idle
 
 
 def change_of(options: argparse.Namespace) -> AnyChange:

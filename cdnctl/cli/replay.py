@@ -98,6 +98,7 @@ def _console(reader: Reader, options: argparse.Namespace) -> int:
     require_moment(options.at or 0.0, reader)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("a replay needs a terminal", "without one: --info, or --frames for a line a frame")
+    from cdnctl.cli.spoken import CommandLine
     from cdnctl.console.app import check, run
     from cdnctl.console.playback import Playback
 
@@ -105,7 +106,7 @@ def _console(reader: Reader, options: argparse.Namespace) -> int:
     number = reader.number_at(round((options.at or 0.0) * 1e9))
     playback = Playback(reader, number=number, playing=not options.pause)
     playback.player.speed = options.speed
-    return run(reader.edge, theme=options.theme, playback=playback)
+    return run(reader.edge, theme=options.theme, playback=playback, grammar=CommandLine())
 
 
 def _frames(reader: Reader, from_s: float, to_s: float | None) -> int:

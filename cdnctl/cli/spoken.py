@@ -11,12 +11,17 @@ from functools import cache
 
 from cdnctl.cli.commands import change_of, is_change
 from cdnctl.cli.parser import grammar, require_taken
-from cdnctl.console.commands import Spoken
+from cdnctl.console.commands import ELSEWHERE, Spoken
 from cdnctl.errors import UsageError
 from cdnctl.model import Frame
 
 _SHOWN = ("block", "drain", "undrain", "weight", "unblock", "limit")
 """Verbs whose arguments are names that a frame has."""
+
+_ENDLESS = ("watch", "follow", "live")
+"""Options of what goes on until Ctrl-C."""
+_REFUSED = {("block", "--file"), ("status", "--watch"), ("journal", "--follow")}
+"""Options that tab does not offer."""
 
 
 class CommandLine:
@@ -24,9 +29,7 @@ class CommandLine:
 
     def parse(self, line: str) -> Spoken:
         """Read one line; a leading `cdnctl` may be left out."""
-        words = _split(line)
-        if words[:1] == ["cdnctl"]:
-            del words[0]
+        words = _words(line)
         if words[:1] == ["demo"]:
             return Spoken("demo", tuple(words))
         said = io.StringIO()
@@ -40,8 +43,18 @@ class CommandLine:
             raise UsageError(f"'{line.strip()}' names no verb", "tab lists them")
         if options.verb == "replay" and not (options.info or options.frames or options.json):
             return Spoken("", tuple(words))  # it wants the whole terminal
+        if any(getattr(options, each, False) for each in _ENDLESS) and not getattr(options, "count", None):
+            return Spoken("", tuple(words))  # it has no end to wait for
         command = change_of(options) if is_change(options) else None
         return Spoken(options.verb, tuple(words), command, names_edge="edge" in options.takes)
+
+    def changes(self, line: str) -> bool:
+        """Whether the line changes the edge; no file that it names is read for that."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return is_change(grammar().parse_args(_words(line)))
+        except (SystemExit, UsageError):  # `parse` says it
+            return False
 
     def complete(self, line: str, frame: Frame | None) -> Sequence[str]:
         """Verbs first, then the verb's options and the names that fit."""
@@ -49,11 +62,12 @@ class CommandLine:
         words = begun.split()
         verbs = _verbs()
         if not words:
-            return [verb for verb in verbs if verb.startswith(word)]
+            return [verb for verb in verbs if verb.startswith(word) and verb not in ELSEWHERE]
         parser = verbs.get(words[0])
         if parser is None:
             return []
-        found = [*_options(parser, words), *_names(words[0], frame)]
+        offered = (each for each in _options(parser, words) if (words[0], each) not in _REFUSED)
+        found = [*offered, *_names(words[0], frame)]
         return [each for each in found if each.startswith(word) and each not in words]
 
     def help(self, line: str) -> str:
@@ -71,6 +85,11 @@ def _split(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         raise UsageError(f"'{line}': {error}", "close the quotation mark") from None
+
+
+def _words(line: str) -> list[str]:
+    words = _split(line)
+    return words[1:] if words[:1] == ["cdnctl"] else words
 
 
 @cache

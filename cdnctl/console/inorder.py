@@ -3,7 +3,7 @@
 Over a slow line what was typed arrives all at once. Textual hands each key to whatever has the focus at that
 moment, and does what it is bound to later, when it has come up to the app: `tab` and the letters behind it
 would go into the same field, `b` and what was typed for its dialog to the screen below. So a key waits until
-the one before has done what it does.
+the one before has done what it does; and so does what is pasted, which is for the field that a key opens.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class InOrder(App[int]):
 
     def __init__(self, *, driver_class: type[Driver] | None = None) -> None:
         super().__init__(driver_class=driver_class)
-        self._typed = deque[events.Key]()
+        self._typed = deque[events.Key | events.Paste]()
         self._number = 0
         self._under_way = False
 
     async def on_event(self, event: events.Event) -> None:
-        if not isinstance(event, events.Key) or event.is_forwarded:
+        if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
             return
         self._typed.append(event)
@@ -41,7 +41,7 @@ class InOrder(App[int]):
             await self._type()
 
     async def _type(self) -> None:
-        """The next key, if there is one."""
+        """The next key, or paste, if there is one."""
         self._under_way = bool(self._typed)
         if not self._typed:
             return

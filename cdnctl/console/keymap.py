@@ -5,7 +5,7 @@
     [talkers]
     follow = "F"                     # on that screen
     [dialog]
-    confirm = "ctrl+d"
+    confirm = "ctrl+o"
 
 A line that means nothing, or would take another binding its key, costs itself only: the binding keeps the
 keys of the table, and what is wrong is said with file, key and remedy.
@@ -34,12 +34,19 @@ _MODIFIERS = ("ctrl", "alt", "shift")
 _TEXTUAL = {"solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at",
             "hyphen_minus": "minus", "plus_sign": "plus", "low_line": "underscore"}  # fmt: skip
 _SAME = {"i": "tab", "m": "enter", "j": "enter", "h": "backspace", "[": "escape"}
-_HOW = 'one key as "B", "f5" or "ctrl+d", or several as ["space", "p"]'
+_HOW = 'one key as "B", "f5" or "ctrl+o", or several as ["space", "p"]'
 _EVERYWHERE = (HOUSE_SECTION, SCREENS_SECTION)
 _DIALOGS = ("dialog", "pick", "weights-dialog", "columns-dialog")
 _TOGETHER = (("dialog", "pick"), ("dialog", "weights-dialog"), ("dialog", "pick", "columns-dialog"))
 """Tables that hold at once in a dialog."""
 _RISKY = ("confirm",)
+OF_FIELDS = frozenset(
+    (
+        "ctrl+a", "ctrl+c", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+v", "ctrl+w", "ctrl+x", "ctrl+left",
+        "ctrl+right", "ctrl+backspace", "alt+backspace",
+    )
+)  # fmt: skip
+"""What a field for text takes for itself: a dialog would never see it while one has the focus."""
 _Place = tuple[str, str]
 """A binding, by section and name."""
 
@@ -99,6 +106,8 @@ def _checked(where: _Place, value: Any) -> str:
     if not given or not all(isinstance(each, str) for each in given):
         raise ValueError(f"{value!r} is no key; write {_HOW}")
     made = [key_of(each) for each in given]
+    if section == "dialog" and (taken := OF_FIELDS.intersection(made)):
+        raise ValueError(f"{min(taken)} edits the text of a field; take another, as ctrl+o or f10")
     if section == "dialog" and name in _RISKY:
         for each in made:
             if not re.match(r"ctrl\+|alt\+|f\d", each):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from driver import console
 from frames import Edge, incident
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.widgets import Input
 
 from cdnctl.cli import main
 from cdnctl.console import keymap, keys, settings
@@ -82,6 +84,8 @@ def test_what_a_file_says_is_bound_and_shown(tmp_path: Path) -> None:
         ('block = "P"\nweights = "P"', "P is the key of"),
         ('[dialog]\nconfirm = "enter"', "[dialog] confirm: 'enter' would be typed, or hit by habit"),
         ('[dialog]\nconfirm = "y"', "[dialog] confirm: 'y' would be typed"),
+        ('[dialog]\nconfirm = "ctrl+d"', "[dialog] confirm: ctrl+d edits the text of a field"),
+        ('[dialog]\ncopy = "ctrl+e"', "[dialog] copy: ctrl+e edits the text of a field"),
         ('[dialog]\nconfirm = "ctrl+f"', "[dialog] confirm: ctrl+f is the key of page-down"),
         ('[weights-dialog]\nmore = "space"', "more: space is the key of [weights-dialog] drain"),
         ("block = ", "correct it, or delete it"),
@@ -94,6 +98,12 @@ def test_what_is_wrong_is_said_with_file_name_and_remedy(tmp_path: Path, text: s
     assert problems[0].startswith(f"{path}: ")
     assert said in problems[0]
     assert len(found) == text.count('"P"') // 2
+
+
+def test_what_fields_take_is_known() -> None:
+    taken = {key for binding in Input.BINDINGS for key in binding.key.split(",")}  # type: ignore[union-attr]
+    typed = {key for key in taken if re.match(r"(ctrl|alt)\+(?!shift)", key)}
+    assert typed == keymap.OF_FIELDS
 
 
 def test_a_wrong_line_costs_itself_only(tmp_path: Path) -> None:
@@ -138,7 +148,7 @@ def test_any_file_is_followed_or_said_to_be_wrong(said: dict[str, object]) -> No
 
 
 async def test_footer_help_palette_and_hints_follow() -> None:
-    keys.use({("", "block"): "B", ("", "freeze"): "p", ("", "help"): "f1", ("dialog", "confirm"): "ctrl+d",
+    keys.use({("", "block"): "B", ("", "freeze"): "p", ("", "help"): "f1", ("dialog", "confirm"): "ctrl+o",
               ("screens", "talkers"): "f3", ("lists", "no-marks"): "N"})  # fmt: skip
     async with console([Edge(flood_pps=50_000.0).frame()], SIZE) as desk:
         footer = desk.text.splitlines()[-1]
@@ -147,10 +157,10 @@ async def test_footer_help_palette_and_hints_follow() -> None:
         await desk.press("b", "ctrl+s")
         assert desk.feed.commands == []
         await desk.press("B")
-        assert "Block  ctrl+d" in desk.text
+        assert "Block  ctrl+o" in desk.text
         await desk.press("ctrl+s")
         assert desk.feed.commands == []
-        await desk.press("ctrl+d")
+        await desk.press("tab", "ctrl+o")  # in a field, too
         assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16")]
         await desk.press("p")
         assert "p goes on" in desk.text

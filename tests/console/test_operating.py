@@ -11,6 +11,7 @@ import pytest
 from driver import console
 from frames import Edge, incident
 from test_replay import looking_back
+from textual import events
 
 from cdnctl.console.widgets.cursor import Sight, crossed, time_axis
 from cdnctl.console.widgets.regions import RegionTable
@@ -146,3 +147,16 @@ async def test_an_export_that_is_given_up_leaves_nothing(
         await desk.until(lambda: "the agent is busy" in desk.text)
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".csv", ".svg"]
     assert len(list(csv.reader(next(tmp_path.glob("*.csv")).open()))) <= 202
+
+
+async def test_a_paste_does_not_overtake_the_keys_before_it() -> None:
+    """Over a slow line all of it arrives at once."""
+    async with console(incident()[:2]) as desk:
+        for event in (
+            events.Key("colon", ":"),
+            events.Paste("block 192.0.2.1"),
+            events.Key("space", " "),
+            events.Key("x", "x"),
+        ):
+            desk.app.post_message(event)
+        await desk.until(lambda: ": block 192.0.2.1 x" in " ".join(desk.text.split()), 3.0)

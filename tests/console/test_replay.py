@@ -19,6 +19,7 @@ from feeds import ScriptedFeed, default_answer
 from frames import Edge, incident
 
 from cdnctl.cli import main
+from cdnctl.cli.spoken import CommandLine
 from cdnctl.console import keys
 from cdnctl.console.answers import answer
 from cdnctl.console.app import ConsoleApp
@@ -585,7 +586,7 @@ def test_a_beginning_beyond_the_end_is_refused_before_the_screen_is_taken(
         shown.append(playback.problem)
         return 0
 
-    monkeypatch.setattr("cdnctl.console.app.run", run)
+    monkeypatch.setattr("cdnctl.console.app.run", lambda edge, *, grammar, **rest: run(edge, **rest))
     monkeypatch.setattr("cdnctl.console.app.check", lambda _theme: None)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
@@ -622,3 +623,26 @@ def test_a_recording_in_progress_is_not_called_broken(
         assert "not ended yet, or its writer was killed" in capsys.readouterr().out
     assert main(["replay", str(tmp_path / "x.rec"), "--info"]) == 0
     assert "not ended" not in capsys.readouterr().out
+
+
+def test_its_line_knows_the_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    recorded(tmp_path / "x.rec", incident()[:2]).close()
+    monkeypatch.setattr("cdnctl.console.app.run", lambda _edge, **options: given.update(options) or 0)
+    monkeypatch.setattr("cdnctl.console.app.check", lambda _theme: None)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    assert main(["replay", str(tmp_path / "x.rec")]) == 0
+    assert isinstance(given["grammar"], CommandLine)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("who", "there is no edge to ask"), ("block 192.0.2.1", "nothing can be changed in it")],
+)
+async def test_what_is_said_to_a_recording(tmp_path: Path, line: str, said: str) -> None:
+    async with replay(incident(), tmp_path / "x.rec") as desk:
+        desk.app.grammar = CommandLine()
+        desk.house.speak(line)
+        await desk.settle()
+        assert f"this is a recording: {said}" in desk.text

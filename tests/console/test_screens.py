@@ -418,3 +418,12 @@ async def test_the_line_runs_verbs_and_quits(monkeypatch: pytest.MonkeyPatch) ->
             await desk.press("escape")
         await desk.press("colon", *"quit", "enter", "enter")
     assert desk.app.return_value == 0
+
+
+@pytest.mark.parametrize("name", ["nonexistent", ""])
+async def test_a_file_that_cannot_be_sent_ends_no_console(name: str, tmp_path: Path) -> None:
+    async with at("overview") as desk:
+        desk.house.speak(f"model load {tmp_path / name}")
+        await desk.settle()
+        assert "cannot read" in desk.text
+        assert desk.app.is_running

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from driver import PALETTES, console
 
 from cdnctl import paths
 from cdnctl.console import theme
@@ -109,3 +110,14 @@ def test_a_users_theme_is_added_and_a_broken_one_costs_only_itself(tmp_path: Pat
     assert {*SHIPPED, "mine"} == set(themes)
     assert next(iter(themes)) == "midnight"
     assert len(problems) >= 2
+
+
+@pytest.mark.parametrize("name", PALETTES)
+async def test_a_dialog_hides_no_more_of_the_screen_than_its_box(name: str) -> None:
+    async with console(size=(120, 40)) as desk:
+        desk.app.theme = name
+        await desk.settle()
+        before = desk.text.splitlines()
+        await desk.press("b")
+        assert "Block a prefix" in desk.text
+        assert desk.text.splitlines()[:3] == before[:3]

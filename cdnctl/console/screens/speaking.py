@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
 
-from cdnctl.console.commands import Spoken
+from cdnctl.console.commands import ELSEWHERE, Spoken
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean
 from cdnctl.console.widgets.lines import Row
 from cdnctl.console.widgets.notices import AnswerLine
 from cdnctl.console.widgets.prompt import Prompt
-from cdnctl.errors import UsageError
+from cdnctl.errors import CdnctlError
 from cdnctl.model import AnyChange, Change, Frame, Outcome
 from cdnctl.python import python_module
 
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 RUN_TIMEOUT_S = 60.0
 """A trace may have to be compiled first."""
+_PART = 65536
 AT_HOME = {"blocks": "lists", "customers": "steering"}
 """Verbs that only ask, and the screens that show the answer live."""
-ELSEWHERE = frozenset({"agent", "demo", "init", ""})
-"""Verbs that are programs of their own."""
 LEAVING = ("q", "quit")
 """What hands type that know other programs; as the key does."""
 SHOWN = 12
@@ -117,10 +116,16 @@ class Speaking:
         if line.strip() in LEAVING:
             self.action_leave()
             return
+        grammar = self.console_app.grammar
+        if grammar.changes(line) and not self.may_change():
+            return  # before a file is read that could not be sent
         try:
-            spoken = self.console_app.grammar.parse(line)
-        except UsageError as error:
+            spoken = grammar.parse(line)
+        except CdnctlError as error:
             self.answer(Outcome(ok=False, text=f"{error.message}; {error.remedy}".rstrip("; ")))
+            return
+        except (OSError, ValueError) as error:  # a NUL in a name, for one
+            self.answer(Outcome(ok=False, text=f"{line}: {error}"))
             return
         if isinstance(spoken.command, Change):
             self._change(spoken.command)
@@ -132,6 +137,7 @@ class Speaking:
         elif spoken.verb in AT_HOME:
             self.console_app.action_go(AT_HOME[spoken.verb])
         else:
+            self.answer(Outcome(ok=True, text=f"`{line.strip()}` was started; what it says comes at its end"))
             self.run_worker(partial(self._run, spoken), exclusive=True, group="run")
 
     def _change(self, command: AnyChange) -> None:
@@ -168,13 +174,18 @@ async def run_line(words: tuple[str, ...]) -> tuple[bool, str]:
         )
     except (ValueError, OSError) as error:  # a NUL, what is no UTF-8, too many words
         return False, f"cannot be run: {error}"
+    said = bytearray()
+    assert process.stdout is not None
     try:
         async with asyncio.timeout(RUN_TIMEOUT_S):
-            said, _ = await process.communicate()
+            while part := await process.stdout.read(_PART):
+                said += part
+            await process.wait()
     except (TimeoutError, asyncio.CancelledError) as error:
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            return False, f"no end within {RUN_TIMEOUT_S:.0f} s; it was ended"
+            end = f"no end within {RUN_TIMEOUT_S:.0f} s; it was ended"
+            return False, f"{said.decode(errors='replace')}\n{end}".lstrip()
         raise
     return process.returncode == 0, said.decode(errors="replace")
