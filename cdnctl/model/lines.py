@@ -50,7 +50,9 @@ def command_line(command: AnyCommand) -> str:
         case BlockList():
             lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
             words[1:] = ["block", "--file", command.name, "--for", lifetime]
-        case Unblock() | Allow() | Disallow():
+        case Unblock():
+            words += [command.prefix, *(["--source", command.source] if command.source else [])]
+        case Allow() | Disallow():
             words.append(command.prefix)
         case SetWeights():
             words += [f"{name}={weight}" for name, weight in command.weights.items()]

@@ -170,8 +170,8 @@ async def test_a_block_is_picked_and_lifted() -> None:
         for words in ("192.0.2.9/32", "1h", "1.20k", "scanner", "forever"):
             assert words in desk.text
         await desk.press("j", "ctrl+s")
-        assert desk.feed.commands == [Unblock(prefix="198.18.0.0/15")]
-        assert desk.feed.tried[-1] == Unblock(prefix="198.18.0.0/15", dry_run=True)
+        assert desk.feed.commands == [Unblock(prefix="198.18.0.0/15", source="manual")]
+        assert desk.feed.tried[-1] == Unblock(prefix="198.18.0.0/15", source="manual", dry_run=True)
 
 
 async def test_with_nothing_blocked_there_is_nothing_to_lift() -> None:

@@ -17,7 +17,7 @@ from cdnctl.datapath.abi import Verdict
 from cdnctl.defence import protected
 from cdnctl.defence.protected import Surroundings
 from cdnctl.engine.banning import Guard
-from cdnctl.model import Allow, Autoban, Disarm, Frame, SetAutoban, Unblock
+from cdnctl.model import Allow, Autoban, BlockPrefix, Disarm, Frame, SetAutoban, Unblock
 
 AUTOBAN = """
 [autoban]
@@ -176,6 +176,17 @@ def test_an_operator_may_lift_one_and_it_stays_lifted(edge: Edge) -> None:
     assert "an operator lifted its ban" in frames[-1].autoban.offenders[0].spared
     told = [event.text for frame in frames for event in frame.events if event.kind == "ban"]
     assert len(told) == 1, "once, not in each frame"
+
+
+def test_a_ban_is_lifted_beside_an_operators_own_block(edge: Edge) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+    assert edge.engine.execute(BlockPrefix(prefix=ABUSER), OPERATOR).ok
+    planned = edge.engine.execute(Unblock(prefix=ABUSER, source="auto", dry_run=True), OPERATOR).text
+    assert planned == f"would unblock {ABUSER}: the automatic ban of it goes, and the manual block stays"
+    assert edge.engine.execute(Unblock(prefix=ABUSER, source="auto"), OPERATOR).ok
+    assert [block.source for block in edge.engine.blocks.wanted] == ["manual"]
+    again = edge.engine.execute(Unblock(prefix=ABUSER, source="auto"), OPERATOR)
+    assert f"{ABUSER} is not blocked by auto but by manual" in again.text
 
 
 def test_a_ban_outlives_its_agent(edge: Edge, begin: Begin) -> None:
