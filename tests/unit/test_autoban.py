@@ -225,8 +225,33 @@ def test_all_are_lifted_when_it_is_switched_off() -> None:
 def test_a_ban_that_could_not_be_made_is_tried_again() -> None:
     edge = Edge()
     (act,) = edge.policy.judge(edge.now_s, [offence("192.0.2.9")], {}, edge.protected.get, acting=True)
-    edge.policy.failed(act.network, edge.now_s)
+    edge.policy.failed(act, edge.now_s)
     assert edge.round([offence("192.0.2.9")]) == []
     assert edge.policy.spared[0].why == "the kernel refused it a moment ago"
     edge.quiet(AGAIN_S)
     assert [each.kind for each in edge.round([offence("192.0.2.9")])] == ["ban"]
+
+
+def test_a_ban_that_could_not_be_lifted_is_held_and_lifted_later() -> None:
+    edge = Edge()
+    edge.round([offence("192.0.2.9")])
+    (lift,) = edge.policy.clear("autoban is off now", edge.now_s)
+    edge.policy.failed(lift, edge.now_s)
+    assert edge.policy.clear("autoban is off now", edge.now_s) == [], "not in each frame"
+    edge.round()
+    assert list(edge.policy.held) == [ip_network("192.0.2.9")]
+    edge.quiet(8)
+    assert [act.kind for act in edge.policy.clear("autoban is off now", edge.now_s)] == ["lift"]
+
+
+def test_a_ban_that_could_not_be_renewed_is_as_it_was_and_renewed_before_its_end() -> None:
+    edge = Edge()
+    edge.round([offence("192.0.2.9")])
+    (held,) = edge.policy.held.values()
+    held.loud_s = edge.now_s + 40
+    until_s, edge.now_s = held.until_s, held.until_s - 25
+    (renew,) = edge.policy.judge(edge.now_s, [], {held.network: 0}, edge.protected.get, acting=True)
+    edge.policy.failed(renew, edge.now_s)
+    assert edge.policy.held[held.network].until_s == until_s
+    edge.quiet(10)
+    assert edge.kinds() == ["ban", "renew"]
