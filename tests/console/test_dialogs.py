@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -127,6 +128,17 @@ async def test_what_would_happen_is_asked_and_shown() -> None:
         await desk.press("b")
         assert desk.feed.tried[-1] == BlockPrefix(prefix="10.66.0.0/16", dry_run=True)
         assert "→ block 10.66.0.0/16: matches 12 live flows" in desk.text
+
+
+async def test_of_a_picture_of_the_past_no_rate_is_called_the_present_one() -> None:
+    edge = flooded()
+    async with console([edge.frame()]) as desk:
+        await desk.press("space")
+        await desk.send(*(edge.frame() for _ in range(4)))
+        await desk.until(lambda: "4 newer frames" in desk.text)
+        await desk.press("b")
+        assert "this picture is of 22:13:20, not of now" in desk.text
+        assert re.search(r"then \S+ pps .*mostly to ", desk.text)
 
 
 async def test_a_refusal_stays_in_the_dialog_to_be_read_and_corrected() -> None:
