@@ -221,6 +221,22 @@ def test_a_ban_that_the_kernel_does_not_let_go_is_shown_still(
     assert not blocked(edge, ABUSER)
 
 
+def test_a_lift_that_cannot_be_written_says_that_the_ban_would_be_back(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(edge.engine.store.blocks, "remove", refuse)
+    edge.engine.banning.put("off")
+    (frame,) = rounds(edge, [], 1)
+    assert [event.text for event in frame.events if event.kind == "warning"] == [
+        f"the ban of {ABUSER} is lifted, and would be back after a restart: [Errno {errno.ENOSPC}] full"
+    ]
+
+
 def test_while_it_is_not_known_who_is_protected_nobody_is_banned_anew(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from cdnctl.config import AutobanConfig
 from cdnctl.defence.autoban import AGAIN_S, LONGEST_S, NEW_AT_ONCE, PARDON_S, Act, Autoban
 from cdnctl.defence.blocklist import Network
 from cdnctl.defence.offences import Offence
+from cdnctl.model.lines import nth
 
 CONFIG = AutobanConfig(mode="on", ban_s=60, quiet_s=10, most=5, most_networks=2)
 EVERY_S = 0.5
@@ -255,3 +256,8 @@ def test_a_ban_that_could_not_be_renewed_is_as_it_was_and_renewed_before_its_end
     assert edge.policy.held[held.network].until_s == until_s
     edge.quiet(10)
     assert edge.kinds() == ["ban", "renew"]
+
+
+def test_how_often_is_said_as_people_say_it() -> None:
+    said = [nth(number) for number in (2, 3, 4, 11, 13, 21, 22, 33, 112)]
+    assert said == ["second", "third", "4th", "11th", "13th", "21st", "22nd", "33rd", "112th"]
