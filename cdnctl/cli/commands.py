@@ -114,7 +114,7 @@ def _planner(options: argparse.Namespace) -> AnyChange:
 
 _CHANGES: dict[str, Callable[[argparse.Namespace], AnyChange]] = {
     "block": _block,
-    "unblock": lambda options: Unblock(prefix=options.prefix),
+    "unblock": lambda options: Unblock(prefix=options.prefix, source=options.source),
     "weight": _weights,
     "drain": lambda options: Drain(cdn=options.cdn),
     "undrain": lambda options: Undrain(cdn=options.cdn),

@@ -258,8 +258,13 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
         metavar="TIME",
         help="30m, 4h (the default), 1d12h, or forever",
     )
-    change("unblock", "lift a block that was set by hand, or that set itself", verbs.unblock).add_argument(
-        "prefix", metavar="PREFIX"
+    unblock = change("unblock", "lift a block that was set by hand, or that set itself", verbs.unblock)
+    unblock.add_argument("prefix", metavar="PREFIX")
+    unblock.add_argument(
+        "--source",
+        choices=("manual", "auto"),
+        default="",
+        help="which, where there are both (the manual one)",
     )
     verb("blocks", "list what is blocked", verbs.blocks)
 

@@ -14,7 +14,7 @@ a prefix whose ban somebody lifted. Single offenders in it may be banned all the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from cdnctl.config import AutobanConfig
@@ -41,23 +41,6 @@ Refuse = Callable[[Network], str | None]
 """Why a prefix must not be banned, or None."""
 
 
-class Act(NamedTuple):
-    """What is to be done."""
-
-    kind: Literal["ban", "renew", "lift"]
-    network: Network
-    why: str
-    lifetime_s: float = 0.0
-    times: int = 1
-
-
-class Spared(NamedTuple):
-    """An offence without a ban; `why` is empty where only the mode keeps it from one."""
-
-    offence: Offence
-    why: str
-
-
 @dataclass
 class Held:
     """A ban in force."""
@@ -78,6 +61,25 @@ class Held:
     pps: float = 0.0
 
 
+class Act(NamedTuple):
+    """What is to be done."""
+
+    kind: Literal["ban", "renew", "lift"]
+    network: Network
+    why: str
+    lifetime_s: float = 0.0
+    times: int = 1
+    held: Held | None = None
+    """The ban before, which stays when this fails."""
+
+
+class Spared(NamedTuple):
+    """An offence without a ban; `why` is empty where only the mode keeps it from one."""
+
+    offence: Offence
+    why: str
+
+
 class Autoban:
     """Those of one edge, by any steady clock."""
 
@@ -91,10 +93,10 @@ class Autoban:
         self._pardoned: dict[Network, float] = {}
         """Until when."""
         self._failed: dict[Network, float] = {}
-        """Likewise, of those that could not be banned."""
+        """Likewise, of those that could not be banned, or whose ban could not be renewed or lifted."""
 
     def adopt(self, network: Network, why: str, left_s: float, now_s: float) -> None:
-        """One that was found: of an agent before this one."""
+        """One that was found: of an agent before this one, or put back by an operator."""
         self.held[network] = Held(
             network, why, now_s, now_s + left_s, self.config.ban_s, LEAST_LOUD_PPS, 1, now_s, now_s
         )
@@ -124,17 +126,27 @@ class Autoban:
 
     def recheck(self, refuse: Refuse) -> list[Act]:
         """Lift what must not be banned any more."""
-        gone = [(held, why) for held in self.held.values() if (why := refuse(held.network))]
+        gone = [(held, why) for held in self._movable() if (why := refuse(held.network))]
         return [self._lift(held, f"it {why}", held.since_s) for held, why in gone]
 
     def clear(self, why: str, now_s: float) -> list[Act]:
         """Lift all."""
-        return [self._lift(held, why, now_s) for held in list(self.held.values())]
+        return [self._lift(held, why, now_s) for held in self._movable()]
 
-    def failed(self, network: Network, now_s: float) -> None:
-        """The ban could not be made; it is tried again after a while."""
-        self.held.pop(network, None)
-        self._failed[network] = now_s + AGAIN_S
+    def _movable(self) -> list[Held]:
+        """Those that did not fail to be lifted or renewed a moment ago."""
+        return [held for held in self.held.values() if held.network not in self._failed]
+
+    def failed(self, act: Act, now_s: float) -> None:
+        """It could not be done; it is tried again after a while, a renewal before the ban is over."""
+        again_s, network = AGAIN_S, act.network
+        if act.held is None:
+            self.held.pop(network, None)
+        else:
+            self.held[network] = act.held
+            self._past.pop(network, None)
+            again_s = min(AGAIN_S, act.held.lifetime_s / 8)
+        self._failed[network] = now_s + again_s
 
     # -- one ban ------------------------------------------------------------------------------------
 
@@ -155,17 +167,20 @@ class Autoban:
             held.looked_s, held.hits = now_s, hits[held.network]
             if held.pps >= held.loud_pps:
                 held.loud_s = now_s
+        if held.network in self._failed:
+            return
         if now_s - held.loud_s >= pause_s:
             yield self._lift(held, f"next to nothing came for {pause_s:,.0f} s", now_s)
         elif held.until_s - now_s < held.lifetime_s / 2:
+            before = replace(held)
             held.lifetime_s = max(held.lifetime_s, min(2 * held.lifetime_s, LONGEST_S))
             held.until_s = now_s + held.lifetime_s
-            yield Act("renew", held.network, held.why, held.lifetime_s, held.times)
+            yield Act("renew", held.network, held.why, held.lifetime_s, held.times, before)
 
     def _lift(self, held: Held, why: str, now_s: float) -> Act:
         del self.held[held.network]
         self._past[held.network] = held.times, now_s
-        return Act("lift", held.network, why, times=held.times)
+        return Act("lift", held.network, why, times=held.times, held=held)
 
     def _forget(self, now_s: float, hits: Mapping[Network, int]) -> None:
         """Those that are gone: over, or lifted by somebody, who will have had a reason."""

@@ -28,7 +28,7 @@ from cdnctl.model import (
     Unblock,
 )
 from cdnctl.model import Autoban as Picture
-from cdnctl.model.lines import command_line, duration
+from cdnctl.model.lines import command_line, duration, nth
 
 if TYPE_CHECKING:
     from cdnctl.engine.engine import Engine
@@ -55,12 +55,20 @@ class Banning:
 
     def use(self) -> None:
         """Follow configuration and state as they are now; take over the bans that are there."""
-        engine, now_s, now_ns = self._engine, time.monotonic(), time.time_ns()
+        engine = self._engine
         self._wish, self.policy.config = engine.state.autoban, engine.config.autoban
-        for block in engine.blocks.wanted if engine.blocks.wanted.by_source.get(AUTO) else ():
-            network = blocklist.parse_prefix(block.prefix)
-            if block.source == AUTO and network not in self.policy.held:
-                left_s = (block.expires_ns - now_ns) / 1e9
+        self._guard.forget()
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take over the bans that are wanted and not known: found by a start, or put back by an undo."""
+        wanted, now_s, now_ns = self._engine.blocks.wanted, time.monotonic(), time.time_ns()
+        if wanted.by_source.get(AUTO, 0) <= sum(map(self._is_wanted, self.policy.held)):
+            return  # not a look at each of a million blocks in each frame
+        for block in wanted:
+            network = blocklist.parse_prefix(block.prefix) if block.source == AUTO else None
+            left_s = (block.expires_ns - now_ns) / 1e9
+            if network is not None and network not in self.policy.held and left_s > 0:
                 self.policy.adopt(network, block.reason, left_s, now_s)
 
     @property
@@ -71,6 +79,7 @@ class Banning:
     def put(self, wish: BanWish) -> None:
         """An operator's word. Off lifts the bans there are."""
         self._wish = wish
+        self._guard.forget()  # what a dry run read is old
 
     # -- with every frame ---------------------------------------------------------------------------
 
@@ -84,6 +93,7 @@ class Banning:
         offences = self._offences.read(seen, seconds, config.source, config.network)
         if not {each.network for each in offences} <= self._told:
             refuse.forget()  # for somebody new it is read anew
+        self._adopt()
         acting = armed and self.mode == "on"
         acts = self.policy.judge(now_s, offences, self._hits(), refuse, acting=acting)
         if self.mode != "on":
@@ -91,28 +101,29 @@ class Banning:
         elif self.policy.held and now_s - self._rechecked_s >= RECHECK_S:
             self._rechecked_s = now_s
             refuse.forget()
-            acts += self.policy.recheck(refuse)
+            acts += self.policy.recheck(refuse.known)
         for act in acts:
             self._do(act)
         self._tell_spared(acting=acting)
 
     def _hits(self) -> dict[Network, int]:
         """Of the bans that are still wanted."""
-        blocks = self._engine.blocks
-        return {
-            network: blocks.hits(network)
-            for network in self.policy.held
-            if any(block.source == AUTO for block in blocks.wanted.find(network))
-        }
+        hits = self._engine.blocks.hits
+        return {network: hits(network) for network in self.policy.held if self._is_wanted(network)}
+
+    def _is_wanted(self, network: Network) -> bool:
+        """Whether it is banned, not only by this one's book."""
+        return any(block.source == AUTO for block in self._engine.blocks.wanted.find(network))
 
     def _do(self, act: Act) -> None:
         engine, shown, now_ns = self._engine, show_prefix(act.network), time.time_ns()
         try:
             if act.kind == "lift":
-                if any(block.source == AUTO for block in engine.blocks.wanted.find(act.network)):
+                if self._is_wanted(act.network):
                     engine.blocks.unblock(shown, AUTO)
                     self._keep(shown, None)
-                self._say(Unblock(prefix=shown, reason=act.why), f"lifted the ban of {shown}: {act.why}")
+                command = Unblock(prefix=shown, source=AUTO, reason=act.why)
+                self._say(command, f"lifted the ban of {shown}: {act.why}")
                 return
             block = Block(
                 prefix=shown,
@@ -123,27 +134,33 @@ class Banning:
             )
             engine.blocks.block(block)
         except (OSError, ValueError) as error:
-            self.policy.failed(act.network, time.monotonic())
-            engine.tell("warning", f"{shown} is not banned: {error}", "warning")
+            self.policy.failed(act, time.monotonic())
+            said = {
+                "ban": f"{shown} is not banned",
+                "renew": f"the ban of {shown} cannot be renewed",
+                "lift": f"the ban of {shown} cannot be lifted",
+            }
+            engine.tell("warning", f"{said[act.kind]}: {error}", "warning")
             return
         self._keep(shown, block)
-        long, again = duration(act.lifetime_s), f", for the {_nth(act.times)} time" if act.times > 1 else ""
+        long, again = duration(act.lifetime_s), f", for the {nth(act.times)} time" if act.times > 1 else ""
         if act.kind == "renew":
             engine.tell("ban", f"the ban of {shown} goes on for {long}: {act.why}", "info")
         else:
-            command = BlockPrefix(prefix=shown, lifetime_s=act.lifetime_s, reason=act.why)
-            self._say(command, f"banned {shown} for {long}{again}: {act.why}")
+            banned = BlockPrefix(prefix=shown, lifetime_s=act.lifetime_s, reason=act.why)
+            self._say(banned, f"banned {shown} for {long}{again}: {act.why}")
 
     def _keep(self, shown: str, block: Block | None) -> None:
         """In the file, so that a restart goes on with it."""
         engine = self._engine
+        lost = "would not survive a restart" if block else "is lifted, and would be back after a restart"
         try:
             if block is None:
                 engine.store.blocks.remove(shown, AUTO, engine.state.revision)
             else:
                 engine.store.blocks.add(block, engine.state.revision)
         except OSError as error:
-            engine.tell("warning", f"the ban of {shown} would not survive a restart: {error}", "warning")
+            engine.tell("warning", f"the ban of {shown} {lost}: {error}", "warning")
 
     def _say(self, command: BlockPrefix | Unblock, text: str) -> None:
         engine = self._engine
@@ -202,16 +219,26 @@ class Guard:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._guarded: list[protected.Protected] | None = None
+        self._unread: tuple[str, ...] = ()
 
     def forget(self) -> None:
         """What was read is old."""
         self._guarded = None
 
     def __call__(self, network: Network) -> str | None:
+        """While not all is known that is protected, anybody may be: nobody looks who could know better."""
+        if (refusal := self.known(network)) or not self._unread:
+            return refusal
+        return f"may be protected, which nobody can tell now: {self._unread[0]}"
+
+    def known(self, network: Network) -> str | None:
+        """Of what could be read alone: for bans that there are."""
         if self._guarded is None:
+            around = protected.surroundings()
+            self._unread = around.unread
             allowed = (blocklist.parse_prefix(each.prefix) for each in self._engine.state.allowed)
             self._guarded = [
-                *protected.protected(self._engine.config),
+                *protected.protected(self._engine.config, around),
                 *(protected.Protected(each, "which an operator allowed") for each in allowed),
             ]
         return protected.refusal(network, self._guarded)
@@ -222,7 +249,3 @@ def _spared_words(spared: Spared, mode: BanMode) -> str:
     if spared.why:
         return f"{shown} is not banned, for {spared.why}: {why}"
     return f"would ban {shown}: {why}; autoban is {'a dry run' if mode == 'dry-run' else 'not acting now'}"
-
-
-def _nth(number: int) -> str:
-    return {2: "second", 3: "third"}.get(number, f"{number}th")

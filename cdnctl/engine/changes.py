@@ -13,7 +13,7 @@ from cdnctl.defence import blocklist, protected
 from cdnctl.engine import consequences, held, objects, steering
 from cdnctl.engine.customers import CustomerChanges
 from cdnctl.engine.drift import Drift
-from cdnctl.engine.objects import MANUAL
+from cdnctl.engine.objects import AUTO, MANUAL
 from cdnctl.engine.plan_changes import PlanChanges
 from cdnctl.engine.planned import Planned, unwaiting
 from cdnctl.engine.queries import Queries
@@ -340,15 +340,25 @@ class Changes:
     def _unblock(self, command: Unblock) -> Planned | Outcome:
         engine = self._engine
         shown = blocklist.show_prefix(blocklist.parse_prefix(command.prefix))
-        what = objects.block(shown)
-        if objects.read(engine, what) is None and objects.read(engine, objects.ban(shown)) is not None:
-            what = objects.ban(shown)
-        if objects.read(engine, what) is None:
+        kinds = {MANUAL: ("manual block", objects.block(shown)), AUTO: ("automatic ban", objects.ban(shown))}
+        there = {source: kind for source, kind in kinds.items() if objects.read(engine, kind[1]) is not None}
+        source = command.source or next(iter(there), MANUAL)
+        if source not in there:
             if command.dry_run and not engine.blocks.wanted.find(shown):
                 return Outcome(ok=False, text=f"{shown} is not blocked")
-            self._refuse_listed(shown)
-            engine.blocks.wanted.remove(shown, MANUAL)  # raises, and says what is
-        return Planned(after={what: None}, would=f"would unblock {shown}", done=lambda: f"unblocked {shown}")
+            if source not in kinds:
+                remedy = f"`cdnctl allow {shown}` lets it pass all the same"
+                raise CdnctlError(f"what {source} blocks is not lifted one by one", remedy)
+            if not there:
+                self._refuse_listed(shown)
+            engine.blocks.wanted.remove(shown, source)  # raises, and says what is
+        kind, what = there.pop(source)
+        stays = "".join(f", and the {other} stays" for other, _ in there.values())
+        return Planned(
+            after={what: None},
+            would=f"would unblock {shown}: the {kind} of it goes{stays}",
+            done=lambda: f"unblocked {shown}: the {kind} of it is gone{stays}",
+        )
 
     def _refuse_listed(self, shown: str) -> None:
         """What no operator blocked may be blocked by a feed."""

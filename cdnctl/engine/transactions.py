@@ -72,6 +72,12 @@ class Transactions:
         """Carry out a plan. Raises CdnctlError, OSError or ValueError; then all is as it was."""
         engine = self._engine
         if planned.keeps:
+            if command.expect is not None and planned.keeps > command.expect:
+                raise CdnctlError(
+                    "refused: another change waits since this was planned:"
+                    f" {planned.would.removeprefix('would keep: ')}",
+                    "look at what waits now, and decide anew",
+                )
             return self._keep(command, actor, cli, planned)
         record = self.begin(command, actor, cli, planned)
         if record is None:

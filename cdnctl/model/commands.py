@@ -43,9 +43,11 @@ class BlockPrefix(Change, frozen=True, kw_only=True, tag="block"):
 
 
 class Unblock(Change, frozen=True, kw_only=True, tag="unblock"):
-    """Lift a manual block; other sources of the same prefix stay in force."""
+    """Lift one block of a prefix; those of other sources stay in force."""
 
     prefix: str
+    source: str = ""
+    """Whose: `manual` or `auto`; empty: the manual one if there is one, else the automatic one."""
 
 
 class ListPart(Change, frozen=True, kw_only=True, tag="list-part"):

@@ -40,6 +40,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def nth(number: int) -> str:
+    """An ordinal: `second`, `third`, `11th`, `21st`."""
+    if number in (2, 3):
+        return ("second", "third")[number - 2]
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
 def command_line(command: AnyCommand) -> str:
     """The `cdnctl` line that does the same."""
     words = ["cdnctl", str(type(command).__struct_config__.tag)]
@@ -50,7 +58,9 @@ def command_line(command: AnyCommand) -> str:
         case BlockList():
             lifetime = "forever" if command.lifetime_s is None else duration(command.lifetime_s)
             words[1:] = ["block", "--file", command.name, "--for", lifetime]
-        case Unblock() | Allow() | Disallow():
+        case Unblock():
+            words += [command.prefix, *(["--source", command.source] if command.source else [])]
+        case Allow() | Disallow():
             words.append(command.prefix)
         case SetWeights():
             words += [f"{name}={weight}" for name, weight in command.weights.items()]

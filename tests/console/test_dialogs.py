@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -132,6 +133,17 @@ async def test_what_would_happen_is_asked_and_shown() -> None:
         assert "→ block 10.66.0.0/16: matches 12 live flows" in desk.text
 
 
+async def test_of_a_picture_of_the_past_no_rate_is_called_the_present_one() -> None:
+    edge = flooded()
+    async with console([edge.frame()]) as desk:
+        await desk.press("space")
+        await desk.send(*(edge.frame() for _ in range(4)))
+        await desk.until(lambda: "4 newer frames" in desk.text)
+        await desk.press("b")
+        assert "this picture is of 22:13:20, not of now" in desk.text
+        assert re.search(r"then \S+ pps .*mostly to ", desk.text)
+
+
 async def test_a_refusal_stays_in_the_dialog_to_be_read_and_corrected() -> None:
     def refuse(command: AnyCommand) -> Outcome:
         return Outcome(ok=False, text="it covers 203.0.113.80, the VIP of service www", warnings=["careful"])
@@ -173,8 +185,8 @@ async def test_a_block_is_picked_and_lifted() -> None:
         for words in ("192.0.2.9/32", "1h", "1.20k", "scanner", "forever"):
             assert words in desk.text
         await desk.press("j", "ctrl+s")
-        assert desk.feed.commands == [Unblock(prefix="198.18.0.0/15")]
-        assert desk.feed.tried[-1] == Unblock(prefix="198.18.0.0/15", dry_run=True)
+        assert desk.feed.commands == [Unblock(prefix="198.18.0.0/15", source="manual")]
+        assert desk.feed.tried[-1] == Unblock(prefix="198.18.0.0/15", source="manual", dry_run=True)
 
 
 async def test_with_nothing_blocked_there_is_nothing_to_lift() -> None:

@@ -72,7 +72,7 @@ async def test_it_is_blocked_and_lifted_by_the_same_keys() -> None:
         assert LONG in desk.text
         assert "scanner" in desk.text
         await desk.press("ctrl+s")
-        assert desk.feed.commands == [Unblock(prefix=LONG)]
+        assert desk.feed.commands == [Unblock(prefix=LONG, source="manual")]
 
 
 async def test_bits_beyond_the_prefix_are_said() -> None:

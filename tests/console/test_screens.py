@@ -240,7 +240,7 @@ async def test_a_ban_is_lifted_and_an_offender_blocked_from_its_row() -> None:
         await desk.press("u")
         assert "cdnctl unblock 198.51.100.66" in desk.text
         await desk.press("ctrl+s")
-        assert Unblock(prefix="198.51.100.66") in desk.feed.commands
+        assert Unblock(prefix="198.51.100.66", source="auto") in desk.feed.commands
         await desk.press("escape", "j")
         assert "not banned, for it covers 203.0.113.80, the VIP of service www" in desk.text
         await desk.press("b")
@@ -288,7 +288,7 @@ async def test_marked_blocks_are_edited_and_lifted_together() -> None:
         await desk.press("u")
         assert "cdnctl unblock 198.51.0.0" in desk.text
         await desk.press("ctrl+s")
-        assert desk.feed.commands.count(Unblock(prefix="198.51.0.1")) == 1
+        assert desk.feed.commands.count(Unblock(prefix="198.51.0.1", source="manual")) == 1
 
 
 async def test_a_file_is_imported_and_its_mistakes_are_named(tmp_path: Path) -> None:

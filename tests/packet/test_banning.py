@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import struct
 import time
@@ -14,10 +15,11 @@ from reloaded import OPERATOR, Edge
 from segments import Flag, segment
 
 from cdnctl.datapath.abi import Verdict
+from cdnctl.datapath.blocks import KernelBlocks
 from cdnctl.defence import protected
 from cdnctl.defence.protected import Surroundings
 from cdnctl.engine.banning import Guard
-from cdnctl.model import Allow, Autoban, Disarm, Frame, SetAutoban, Unblock
+from cdnctl.model import Allow, Autoban, BlockPrefix, Disarm, Frame, SetAutoban, Unblock, Undo
 
 AUTOBAN = """
 [autoban]
@@ -176,6 +178,74 @@ def test_an_operator_may_lift_one_and_it_stays_lifted(edge: Edge) -> None:
     assert "an operator lifted its ban" in frames[-1].autoban.offenders[0].spared
     told = [event.text for frame in frames for event in frame.events if event.kind == "ban"]
     assert len(told) == 1, "once, not in each frame"
+
+
+def test_a_ban_is_lifted_beside_an_operators_own_block(edge: Edge) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+    assert edge.engine.execute(BlockPrefix(prefix=ABUSER), OPERATOR).ok
+    planned = edge.engine.execute(Unblock(prefix=ABUSER, source="auto", dry_run=True), OPERATOR).text
+    assert planned == f"would unblock {ABUSER}: the automatic ban of it goes, and the manual block stays"
+    assert edge.engine.execute(Unblock(prefix=ABUSER, source="auto"), OPERATOR).ok
+    assert [block.source for block in edge.engine.blocks.wanted] == ["manual"]
+    again = edge.engine.execute(Unblock(prefix=ABUSER, source="auto"), OPERATOR)
+    assert f"{ABUSER} is not blocked by auto but by manual" in again.text
+
+
+def test_a_ban_that_an_undo_put_back_is_lifted_by_off(edge: Edge) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+    assert edge.engine.execute(Unblock(prefix=ABUSER), OPERATOR).ok
+    assert banned(last(rounds(edge, [], 1))) == []
+    assert edge.engine.execute(Undo(), OPERATOR).ok
+    assert banned(last(rounds(edge, [], 1))) == [ABUSER]
+    assert edge.engine.execute(SetAutoban(mode="off"), OPERATOR).ok
+    assert banned(last(rounds(edge, [], 1))) == []
+    assert not blocked(edge, ABUSER)
+
+
+def test_a_ban_that_the_kernel_does_not_let_go_is_shown_still(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+
+    def refuse(blocks: KernelBlocks, network: object) -> None:
+        raise OSError(errno.EBUSY, "bpf_map_delete_elem")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KernelBlocks, "remove", refuse)
+        assert edge.engine.execute(SetAutoban(mode="off"), OPERATOR).ok
+        frames = list(rounds(edge, [], 3))
+    assert banned(frames[-1].autoban) == [ABUSER]
+    told = [event.text for frame in frames for event in frame.events if "cannot be lifted" in event.text]
+    assert len(told) == 1, "once, not in each frame"
+    assert [frame for frame in rounds(edge, [], 30) if not frame.autoban.bans]
+    assert not blocked(edge, ABUSER)
+
+
+def test_a_lift_that_cannot_be_written_says_that_the_ban_would_be_back(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(edge.engine.store.blocks, "remove", refuse)
+    edge.engine.banning.put("off")
+    (frame,) = rounds(edge, [], 1)
+    assert [event.text for event in frame.events if event.kind == "warning"] == [
+        f"the ban of {ABUSER} is lifted, and would be back after a restart: [Errno {errno.ENOSPC}] full"
+    ]
+
+
+def test_while_it_is_not_known_who_is_protected_nobody_is_banned_anew(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
+    unread = "cannot find out who is logged in over SSH, so they are not protected: no"
+    monkeypatch.setattr(protected, "surroundings", lambda: Surroundings(unread=(unread,)))
+    found = last(rounds(edge, ["10.1.9.67"]))
+    assert banned(found) == [ABUSER]
+    assert unread in found.offenders[0].spared
 
 
 def test_a_ban_outlives_its_agent(edge: Edge, begin: Begin) -> None:

@@ -121,6 +121,18 @@ def picture(engine: Engine, path: DataPath) -> object:
     )  # fmt: skip
 
 
+def test_a_confirmation_is_of_what_its_operator_saw(engine: Engine) -> None:
+    do(engine, SetWeights(weights={AURORA: 7}, confirm_s=30))
+    seen = engine.state.revision
+    assert do(engine, Revert()).ok
+    do(engine, Drain(cdn=BOREALIS, confirm_s=30), BOB)
+    refused = do(engine, Confirm(expect=seen))
+    assert not refused.ok
+    assert "another change waits since this was planned: cdnctl drain" in refused.text
+    assert engine.transactions.pending is not None
+    assert do(engine, Confirm(expect=engine.state.revision)).ok
+
+
 def test_what_is_confirmed_stays(engine: Engine, path: DataPath) -> None:
     do(engine, SetWeights(weights={AURORA: 7}, confirm_s=30))
     assert do(engine, Confirm(dry_run=True)).text.startswith("would keep: cdnctl weight")

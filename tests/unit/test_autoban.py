@@ -11,6 +11,7 @@ from cdnctl.config import AutobanConfig
 from cdnctl.defence.autoban import AGAIN_S, LONGEST_S, NEW_AT_ONCE, PARDON_S, Act, Autoban
 from cdnctl.defence.blocklist import Network
 from cdnctl.defence.offences import Offence
+from cdnctl.model.lines import nth
 
 CONFIG = AutobanConfig(mode="on", ban_s=60, quiet_s=10, most=5, most_networks=2)
 EVERY_S = 0.5
@@ -225,8 +226,38 @@ def test_all_are_lifted_when_it_is_switched_off() -> None:
 def test_a_ban_that_could_not_be_made_is_tried_again() -> None:
     edge = Edge()
     (act,) = edge.policy.judge(edge.now_s, [offence("192.0.2.9")], {}, edge.protected.get, acting=True)
-    edge.policy.failed(act.network, edge.now_s)
+    edge.policy.failed(act, edge.now_s)
     assert edge.round([offence("192.0.2.9")]) == []
     assert edge.policy.spared[0].why == "the kernel refused it a moment ago"
     edge.quiet(AGAIN_S)
     assert [each.kind for each in edge.round([offence("192.0.2.9")])] == ["ban"]
+
+
+def test_a_ban_that_could_not_be_lifted_is_held_and_lifted_later() -> None:
+    edge = Edge()
+    edge.round([offence("192.0.2.9")])
+    (lift,) = edge.policy.clear("autoban is off now", edge.now_s)
+    edge.policy.failed(lift, edge.now_s)
+    assert edge.policy.clear("autoban is off now", edge.now_s) == [], "not in each frame"
+    edge.round()
+    assert list(edge.policy.held) == [ip_network("192.0.2.9")]
+    edge.quiet(8)
+    assert [act.kind for act in edge.policy.clear("autoban is off now", edge.now_s)] == ["lift"]
+
+
+def test_a_ban_that_could_not_be_renewed_is_as_it_was_and_renewed_before_its_end() -> None:
+    edge = Edge()
+    edge.round([offence("192.0.2.9")])
+    (held,) = edge.policy.held.values()
+    held.loud_s = edge.now_s + 40
+    until_s, edge.now_s = held.until_s, held.until_s - 25
+    (renew,) = edge.policy.judge(edge.now_s, [], {held.network: 0}, edge.protected.get, acting=True)
+    edge.policy.failed(renew, edge.now_s)
+    assert edge.policy.held[held.network].until_s == until_s
+    edge.quiet(10)
+    assert edge.kinds() == ["ban", "renew"]
+
+
+def test_how_often_is_said_as_people_say_it() -> None:
+    said = [nth(number) for number in (2, 3, 4, 11, 13, 21, 22, 33, 112)]
+    assert said == ["second", "third", "4th", "11th", "13th", "21st", "22nd", "33rd", "112th"]

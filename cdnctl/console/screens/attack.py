@@ -84,7 +84,7 @@ class Attack(House):
         table = self.focused
         found = table.find(table.current) if isinstance(table, BanTable) else None
         if isinstance(found, Ban):
-            self.plan(Unblock(prefix=found.prefix))
+            self.plan(Unblock(prefix=found.prefix, source="auto"))
         else:
             super().open_unblock(newest)
 

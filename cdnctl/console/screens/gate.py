@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cdnctl.console.display import Display
     from cdnctl.console.session import Session
 
+_PAST_NS = 1_500_000_000
+"""A frame that is older than the newest by more is of the past."""
+
 
 class Gate:
     """What of a screen changes the edge; mixed into `House`."""
@@ -66,10 +69,9 @@ class Gate:
 
         frame = self.frame or newest
         meant = self.meant() or max(frame.talkers, key=lambda talker: talker.pps, default="")
-        if isinstance(meant, str):
-            self._ask(BlockDialog(self.session, None, meant))
-        else:
-            self._ask(BlockDialog(self.session, meant))
+        past_ns = frame.at_ns if newest.at_ns - frame.at_ns > _PAST_NS else 0
+        talker, prefix = (None, meant) if isinstance(meant, str) else (meant, "")
+        self._ask(BlockDialog(self.session, talker, prefix, past_ns))
 
     def open_unblock(self, newest: Frame) -> None:
         """Pick one of the newest blocks."""

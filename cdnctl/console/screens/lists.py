@@ -200,7 +200,7 @@ class Lists(House):
         if isinstance(table, AllowedTable) and table.current is not None:
             changes = [Disallow(prefix=str(table.current))]
         else:
-            changes = [Unblock(prefix=block.prefix) for block in self._chosen()]
+            changes = [Unblock(prefix=block.prefix, source=block.source) for block in self._chosen()]
         if changes:
             self.plan(*changes)
         else:

@@ -11,6 +11,7 @@ from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.console.widgets.verdicts import VerdictTable
 from cdnctl.model import Autoban, Ban, Offender, Shield, Verdict
+from cdnctl.model.lines import nth
 
 RULES = frozenset(
     {
@@ -139,7 +140,7 @@ def _spared(offender: Offender) -> dict[str, Cell]:
 def ban_detail(found: Ban | Offender) -> Row:
     """One line with the whole of it."""
     if isinstance(found, Ban):
-        often = f", the {found.times}th time within the hour" if found.times > 1 else ""
+        often = f", the {nth(found.times)} time within the hour" if found.times > 1 else ""
         return (
             (clean(found.prefix, 49), "text bold"),
             (f"  {clean(found.why, 120)}; since {clock(found.since_ns)}{often}", "muted"),

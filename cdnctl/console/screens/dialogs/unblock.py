@@ -81,7 +81,8 @@ class UnblockDialog(ChangeDialog):
     def changes(self) -> list[AnyChange]:
         if not self._blocks:
             return []
-        return [Unblock(prefix=self._blocks[self._table.cursor].prefix)]
+        block = self._blocks[self._table.cursor]
+        return [Unblock(prefix=block.prefix, source=block.source)]
 
     def action_move(self, step: int) -> None:
         """Move the cursor."""
