@@ -25,7 +25,7 @@ from cdnctl.console.glyphs import GlyphFilter
 from cdnctl.console.inorder import InOrder
 from cdnctl.console.outside import Outside
 from cdnctl.console.playback import Playback, ReplayFeed
-from cdnctl.console.screens import made
+from cdnctl.console.screens import made, warm
 from cdnctl.console.screens.house import House
 from cdnctl.console.session import Feed, Session
 from cdnctl.console.settings import Settings
@@ -37,6 +37,8 @@ from cdnctl.errors import CdnctlError
 from cdnctl.model import Outcome
 
 THEMES_LOOKED_AT_S = 1.0
+WARM_EVERY_S = 0.05
+"""So often something is read from disk that a key may need, once the first figures are shown."""
 HANGUP_GRACE_S = 2.0
 """A console whose terminal is gone has so long to end in order."""
 
@@ -79,6 +81,7 @@ class ConsoleApp(InOrder):
         self.theme = theme_name
         self._theme_files = theme.signature(paths.theme_dirs())
         self._outside = Outside(self)
+        self._is_cold = True
 
     @property
     def palette(self) -> theme.Palette:
@@ -171,6 +174,18 @@ class ConsoleApp(InOrder):
         if (house := self.house) is not None:
             house.news()
         self._outside.news(self.view.newest)
+        if self._is_cold:
+            self._is_cold = False
+            self.call_after_refresh(self._warm_up)
+
+    def _warm_up(self) -> None:
+        """The first figures are shown: get ready for keys."""
+
+        async def read() -> None:
+            for _ in warm():
+                await asyncio.sleep(WARM_EVERY_S)
+
+        self.run_worker(read(), name="warm")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette's commands: the screen's keys, by name."""
@@ -292,7 +307,11 @@ def run(
         return error.exit_code
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
-    app.run()
+    try:
+        app.run()
+    except OSError:
+        if app.return_value is None:  # else its last words were for a terminal that is gone
+            raise
     if app.session.failure is not None:
         with contextlib.suppress(OSError):  # a terminal that is gone
             print(f"cdnctl: {app.session.failure}", file=sys.stderr)

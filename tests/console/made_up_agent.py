@@ -65,6 +65,10 @@ class MadeUpEngine:
         )
         return self.newest
 
+    async def look_outside(self) -> None:
+        """There is nothing outside."""
+        await asyncio.Event().wait()
+
     def times(self) -> dict[str, Times]:
         return {}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,24 +17,28 @@ from cdnctl.lab import processes
 from tests.bench.agent.consoles import watching
 from tests.console.ptys import agent_words
 
-pytestmark = pytest.mark.soak  # not yet seen to pass beside other work on the machine
 SIZE = (200, 50)
 RIGHT_WITHIN_S = 2.0
 GROWN_AT_MOST_MB = 6.0
 BACKLOG_AT_MOST = 200_000
 """Bytes: what the kernel holds, one picture under way, and one or two of what is to be seen now."""
 
+DOTS_AT_MOST = 60
+"""Cells, one or two a line: what a plot's or a course's oldest end may differ by."""
+
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A made-up edge with a hundred talkers; the environment that finds it."""
     environment = {"CDNCTL_RUN_DIR": str(tmp_path / "run"), "XDG_STATE_HOME": str(tmp_path / "state")}
-    agent = processes.start(agent_words(talkers=100, cdns=8), stdout=subprocess.PIPE, extra=environment)
-    assert agent.stdout is not None
+    told = tmp_path / "told"  # commands come on its standard output, a line each
+    with told.open("wb") as out:
+        agent = processes.start(agent_words(talkers=100, cdns=8), stdout=out, extra=environment)
     try:
-        assert b"ready" in agent.stdout.readline()
-        # commands come on this pipe, a line each
-        threading.Thread(target=agent.stdout.read, daemon=True).start()
+        deadline = time.monotonic() + 15
+        while "ready" not in told.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         yield environment
     finally:
         processes.end(agent)
@@ -115,14 +118,21 @@ def assert_painted_right(console: Pty) -> None:
     console.wipe()
     console.shows("FROZEN")
     time.sleep(0.7)
-    assert unnumbered(console.text) == unnumbered(pieces)
+    now = unnumbered(console.text)
+    assert dotless(now).splitlines() == dotless(unnumbered(pieces)).splitlines()
+    assert sum(one != other for one, other in zip(now, unnumbered(pieces), strict=True)) < DOTS_AT_MOST
     console.keys(" ")
     console.until(lambda: "FROZEN" not in console.text)
 
 
+def dotless(text: str) -> str:
+    """Without what plots draw: of a frozen one the oldest frames may leave the history meanwhile."""
+    return re.sub("[\u2800-\u28ff┈]", " ", text)
+
+
 def unnumbered(text: str) -> str:
-    """Without what goes on while the display is frozen."""
-    return re.sub(r"[\d,]+ newer frames|▲ \S+ old|● live", "", text)
+    """Without what goes on while the display is frozen: the headline's age, and the banner's count."""
+    return re.sub(r"[\d,]+ newer frames", "", text.partition("\n")[2])
 
 
 def test_a_reader_that_stops_hurts_nobody(
@@ -161,6 +171,7 @@ def test_a_stalled_console_ends_when_it_is_told_to(window: Callable[..., Pty]) -
     assert console.is_restored
 
 
+@pytest.mark.soak
 def test_keys_typed_into_a_stall_are_heeded(window: Callable[..., Pty]) -> None:
     console = window()
     console.shows("● live", "handshake p95")
@@ -172,6 +183,7 @@ def test_keys_typed_into_a_stall_are_heeded(window: Callable[..., Pty]) -> None:
     assert console.shows("customers ·", seconds=RIGHT_WITHIN_S) < RIGHT_WITHIN_S
 
 
+@pytest.mark.soak
 def test_a_slow_line_shows_what_is_now(window: Callable[..., Pty], edge: dict[str, str]) -> None:
     """30 kB/s, where all 2 frames/s of this screen would be more: fewer are shown, and none late."""
     console = window()
@@ -186,5 +198,7 @@ def test_a_slow_line_shows_what_is_now(window: Callable[..., Pty], edge: dict[st
             time.sleep(0.3)
             behind.append(other.newest - frame_number(console.text))
     assert max(behind) <= 6, f"frames behind: {behind}"
+    seen = console.bytes_read
     console.keys("1")
-    assert console.shows("handshake p95", seconds=3) < 3
+    console.shows("handshake p95", seconds=10)
+    assert console.bytes_read - seen < BACKLOG_AT_MOST

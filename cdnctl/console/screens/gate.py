@@ -1,4 +1,7 @@
-"""The one gate before everything that changes the edge, and the dialogs behind it."""
+"""The one gate before everything that changes the edge, and the dialogs behind it.
+
+These are read from disk when they are opened first, or by `screens.warm`: the first picture needs none.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
 
-from cdnctl.console.screens.dialogs.arm import ArmDialog
-from cdnctl.console.screens.dialogs.back import BackDialog
-from cdnctl.console.screens.dialogs.block import BlockDialog
-from cdnctl.console.screens.dialogs.change import PlanDialog
-from cdnctl.console.screens.dialogs.mark import MarkDialog
-from cdnctl.console.screens.dialogs.quit import QuitDialog
-from cdnctl.console.screens.dialogs.unblock import UnblockDialog
-from cdnctl.console.screens.dialogs.weights import WeightsDialog
 from cdnctl.console.widgets.table import LiveTable
 from cdnctl.model import AnyChange, Confirm, Frame, Outcome, Record, Revert, StopRecording, Talker, Undo
 
@@ -56,6 +51,8 @@ class Gate:
 
     def plan(self, *changes: AnyChange) -> None:
         """Show what these changes would do, and do them when told to."""
+        from cdnctl.console.screens.dialogs.change import PlanDialog
+
         if self.may_change():
             self._ask(PlanDialog(self.session, changes))
 
@@ -65,6 +62,8 @@ class Gate:
 
     def open_block(self, newest: Frame) -> None:
         """Block what is under the cursor, else the busiest talker."""
+        from cdnctl.console.screens.dialogs.block import BlockDialog
+
         frame = self.frame or newest
         meant = self.meant() or max(frame.talkers, key=lambda talker: talker.pps, default="")
         if isinstance(meant, str):
@@ -74,10 +73,14 @@ class Gate:
 
     def open_unblock(self, newest: Frame) -> None:
         """Pick one of the newest blocks."""
+        from cdnctl.console.screens.dialogs.unblock import UnblockDialog
+
         self._ask(UnblockDialog(self.session, newest.blocks, newest.blocks_wanted))
 
     def open_weights(self, newest: Frame) -> None:
         """Edit weights and drains."""
+        from cdnctl.console.screens.dialogs.weights import WeightsDialog
+
         table = self.focused
         at = str(table.current) if isinstance(table, LiveTable) else ""
         if not newest.cdns:
@@ -87,6 +90,8 @@ class Gate:
 
     def open_mark(self, newest: Frame) -> None:
         """Name the present."""
+        from cdnctl.console.screens.dialogs.mark import MarkDialog
+
         self._ask(MarkDialog(self.session))
 
     def open_record(self, newest: Frame) -> None:
@@ -95,18 +100,26 @@ class Gate:
 
     def open_disarm(self, newest: Frame) -> None:
         """Disarm or arm."""
+        from cdnctl.console.screens.dialogs.arm import ArmDialog
+
         self._ask(ArmDialog(self.session, not newest.armed or newest.bypassed))
 
     def open_confirm(self, newest: Frame) -> None:
         """Keep what waits to be confirmed."""
+        from cdnctl.console.screens.dialogs.back import BackDialog
+
         self._ask(BackDialog(self.session, Confirm()))
 
     def open_undo(self, newest: Frame) -> None:
         """Take back what waits, or the last change."""
+        from cdnctl.console.screens.dialogs.back import BackDialog
+
         self._ask(BackDialog(self.session, Revert() if newest.pending else Undo()))
 
     def action_leave(self) -> None:
         """Ask how to quit; a recording needs no asking."""
+        from cdnctl.console.screens.dialogs.quit import QuitDialog
+
         if self.session.is_replay:
             self.app.exit(0)
             return

@@ -101,6 +101,8 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
         yield Footer(keys.footer(self.NAME), id="footer")
 
     def on_mount(self) -> None:
+        if not self.query("#body"):
+            return  # the console ended while this was being made
         for table in self.query(LiveTable):
             table.remember(self.view.settings)
         self._composed = True

@@ -11,7 +11,6 @@ from textual.screen import Screen
 from cdnctl.console.commands import Spoken
 from cdnctl.console.filters import Filter
 from cdnctl.console.format import clean
-from cdnctl.console.screens.dialogs.output import OutputDialog
 from cdnctl.console.widgets.lines import Row
 from cdnctl.console.widgets.notices import AnswerLine
 from cdnctl.console.widgets.prompt import Prompt
@@ -146,6 +145,8 @@ class Speaking:
 
     async def _run(self, spoken: Spoken) -> None:
         """What the command line does by itself, in a process of its own; shown as it says it."""
+        from cdnctl.console.screens.dialogs.output import OutputDialog
+
         words = self.edge_words(spoken.words) if spoken.names_edge else ()
         ok, text = await run_line((*spoken.words, *words))
         rows: list[Row] = [((clean(line, 400), "text" if ok else "warn"),) for line in text.splitlines()]

@@ -23,6 +23,7 @@ from textual.message import Message
 
 from cdnctl.console.terminal.inlet import Inlet
 from cdnctl.console.terminal.outlet import Outlet
+from cdnctl.console.terminal.thrift import thrifty
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -159,7 +160,7 @@ class Terminal(Driver):
         """Have it written in its turn; never waits."""
         if self._outlet is None:
             return
-        self._outlet.write(data)
+        self._outlet.write(thrifty(data))
         if self._full_since_s:
             return
         self._painted = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cdnctl.console.format import NONE, clean, percent, scaled
-from cdnctl.console.widgets.lines import Row
+from cdnctl.console.widgets.lines import Row, heading
 from cdnctl.console.widgets.plot import Series
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
 from cdnctl.model import Cdn, Frame, PlannerPicture
@@ -35,7 +35,7 @@ class PlanTable(LiveTable):
         if planner is not None and planner.mode == "on" and not planner.acts:
             said = "waits: the edge is switched off"
         trouble = f" · {clean(planner.trouble, 60)}" if planner is not None and planner.trouble else ""
-        self.border_title = f"planner · {said}{trouble}"
+        self.border_title = heading(f"planner · {said}{trouble}")
         self.fill([Record(cdn.name, _planned(cdn)) for cdn in cdns])
 
 

@@ -73,18 +73,20 @@ def press_all(window: Pty, presses: list[Press], every_s: float) -> list[float]:
 
 def took_ms(window: Pty, presses: list[Press], pressed: list[float], every_s: float) -> list[float]:
     """From each key to the bytes that showed its effect. Raises Unsound when one showed before, or many
-    never: a few count as `NEVER_MS`."""
+    never: a few count as `NEVER_MS`, as does the key after a late one, which undoes nothing."""
     looks: list[tuple[float, str]] = []
     window.replayed(lambda text, at_s: looks.append((at_s, text)))
     times = [at_s for at_s, _ in looks]
-    found, missed = [], list[str]()
+    found, missed, is_late = [], list[str](), False
     for number, (press, at_s) in enumerate(zip(presses, pressed, strict=True)):
         until_s = pressed[number + 1] if number + 1 < len(pressed) else at_s + every_s
         first = bisect_right(times, at_s)
-        if first and press.effect(looks[first - 1][1]):
+        was_there = first > 0 and press.effect(looks[first - 1][1])
+        if was_there and not is_late:
             raise Unsound(f"{press.what} {press.key!r}: what it is to show was there before")
         shown = (at for at, text in looks[first : bisect_right(times, until_s)] if press.effect(text))
-        seen_s = next(shown, None)
+        seen_s = None if was_there else next(shown, None)
+        is_late = seen_s is None
         missed += [f"{press.what} {press.key!r}"] if seen_s is None else []
         found.append(NEVER_MS if seen_s is None else 1000 * (seen_s - at_s))
     if 4 * len(missed) > len(presses):

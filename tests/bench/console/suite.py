@@ -22,11 +22,13 @@ CPU_LIMIT, CPU_AIM = 10.0, 5.0
 LINE_LIMIT_KB_S = 40.0
 KEY_LIMIT_MS = 60.0
 START_LIMIT_MS = 800.0
+START_WAIT_S = 3.0
 MEMORY_LIMIT_MB = 80.0
 GROWTH_LIMIT_MB = 3.0
 """In a minute in which nothing is done; in an hour it would be as little."""
 KEY_EVERY_S = 0.15
-SETTLE_S = 1.5
+SETTLE_S = 2.5
+"""By then all is read from disk that a key may need."""
 _FIRST_FIGURES = ("● live", "aurora", "10.66.0.0/16")
 
 
@@ -114,7 +116,7 @@ def window(environment: dict[str, str]) -> Iterator[Pty]:
 
 def _start(environment: dict[str, str], found: Found) -> None:
     with window(environment) as opened:
-        time.sleep(2 * START_LIMIT_MS / 1000)
+        time.sleep(START_WAIT_S)
     shown: list[float] = []
 
     def look(text: str, at_s: float) -> None:
@@ -123,7 +125,7 @@ def _start(environment: dict[str, str], found: Found) -> None:
 
     opened.replayed(look)
     if not shown:
-        raise Unsound(f"no figures within {2 * START_LIMIT_MS:.0f} ms")
+        raise Unsound(f"no figures within {START_WAIT_S:.0f} s")
     found.start_ms.append(1000 * (shown[0] - opened.began_s))
 
 
