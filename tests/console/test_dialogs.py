@@ -9,6 +9,7 @@ from driver import console
 from frames import Edge
 from textual import events
 
+from cdnctl.console.format import clock
 from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.shares import with_returning
 from cdnctl.model import (
@@ -55,6 +56,20 @@ async def test_the_talker_meant_at_the_key_press_is_blocked_whatever_comes_meanw
         await desk.send(edge.frame(), edge.frame())
         await desk.press("ctrl+s")
         assert desk.feed.commands == [BlockPrefix(prefix="10.66.0.0/16")]
+
+
+async def test_what_was_frozen_is_not_told_as_of_now() -> None:
+    edge = flooded()
+    async with console([edge.frame()]) as desk:
+        await desk.press("b")
+        assert "now 5" in desk.text
+        await desk.press("escape", "space")
+        frozen = desk.app.session.history.newest
+        assert frozen is not None
+        await desk.send(edge.frame())
+        await desk.press("b")
+        assert f"at {clock(frozen.at_ns)}, in the past: 5" in desk.text
+        assert "now 5" not in desk.text
 
 
 async def test_an_answer_that_comes_while_a_dialog_closes_ends_nothing() -> None:

@@ -66,10 +66,11 @@ class Gate:
 
         frame = self.frame or newest
         meant = self.meant() or max(frame.talkers, key=lambda talker: talker.pps, default="")
+        past_ns = 0 if frame.seq == newest.seq else frame.at_ns
         if isinstance(meant, str):
-            self._ask(BlockDialog(self.session, None, meant))
+            self._ask(BlockDialog(self.session, None, meant, past_ns))
         else:
-            self._ask(BlockDialog(self.session, meant))
+            self._ask(BlockDialog(self.session, meant, past_ns=past_ns))
 
     def open_unblock(self, newest: Frame) -> None:
         """Pick one of the newest blocks."""

@@ -9,7 +9,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input
 
-from cdnctl.console.format import clean, duration, mbit, parse_lifetime, percent, scaled
+from cdnctl.console.format import clean, clock, duration, mbit, parse_lifetime, percent, scaled
 from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
@@ -41,10 +41,11 @@ class BlockDialog(ChangeDialog):
     TITLE_TEXT = "Block a prefix"
     CONFIRM_TEXT = "Block"
 
-    def __init__(self, session: Session, talker: Talker | None, prefix: str = "") -> None:
-        """`prefix` is what was meant where that is no talker."""
+    def __init__(self, session: Session, talker: Talker | None, prefix: str = "", past_ns: int = 0) -> None:
+        """`prefix` is what was meant where that is no talker; `past_ns`: when the picture was, if not now."""
         super().__init__(session)
         self._talker = talker
+        self._past_ns = past_ns
         self._prefix = talker.prefix if talker else prefix
 
     def body(self) -> Sequence[Widget]:
@@ -61,11 +62,13 @@ class BlockDialog(ChangeDialog):
     def _about(self) -> Row:
         talker = self._talker
         if talker is None and self._prefix:
-            return (("it sends too little to be among the talkers now", "muted"),)
+            when = f"at {clock(self._past_ns)}, in the past" if self._past_ns else "now"
+            return ((f"it sends too little to be among the talkers {when}", "muted"),)
         if talker is None:
             return (("no talker is known: tab to the prefix and type one", "muted"),)
         return (
-            (f"now {scaled(talker.pps)} pps ±{percent(talker.error)}, {mbit(talker.bps)} Mbit/s, ", "muted"),
+            (f"at {clock(self._past_ns)}, in the past: " if self._past_ns else "now ", "muted"),
+            (f"{scaled(talker.pps)} pps ±{percent(talker.error)}, {mbit(talker.bps)} Mbit/s, ", "muted"),
             (f"{percent(talker.drop_share)} dropped", "muted"),
             (f", mostly to {clean(talker.cdn, 16)}" if talker.cdn else "", "muted"),
         )
