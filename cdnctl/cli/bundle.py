@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import platform
 import pwd
@@ -30,6 +31,7 @@ from cdnctl.model import (
     Frame,
     GetFrame,
     GetMetrics,
+    GetState,
     JournalEntry,
     ListCustomers,
     Who,
@@ -91,6 +93,8 @@ class Bundle:
             part()
         except CdnctlError as error:
             self._found.missing[name] = error.message
+        except OSError as error:
+            self._found.missing[name] = f"{error.filename or name}: {error.strerror or error}"
         except Exception as error:  # a report of an edge in trouble: nothing is as it should be
             self._found.missing[name] = f"{type(error).__name__}: {error}"
 
@@ -129,18 +133,37 @@ class Bundle:
 
     def _journal(self) -> None:
         path = paths.journal_path(self._edge)
-        path.stat()
-        entries: deque[JournalEntry] = deque(Journal(path).read(), JOURNAL_LINES)
+        if path.exists():
+            entries: deque[JournalEntry] = deque(Journal(path).read(), JOURNAL_LINES)
+        else:  # an agent may have its state elsewhere, as a demo's has
+            entries = deque()
+            with self._elsewhere(path) as client:
+                entries.extendleft(itertools.islice(pages.journal(client.request), JOURNAL_LINES))
         self._found.people |= {name for entry in entries for name in entry.user.split(" as ")}
         self._found.files["journal.jsonl"] = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 
     def _state(self) -> None:
         """Whatever else the edge's directory holds, but for recordings."""
         directory = paths.state_dir(self._edge)
+        if not directory.exists():
+            with self._elsewhere(directory) as client:
+                kept = client.request(GetState()).revisions or []
+                outcome = client.request(GetState(revision=kept[0].number if kept else 0))
+            if outcome.state is None:
+                raise CdnctlError(outcome.text or "the agent told nothing of its state")
+            self._found.files["state/state.toml"] = outcome.state.encode()
+            return
         for path in sorted(directory.iterdir()):
             if path.is_file() and path.name != "journal.jsonl" and path.suffix != ".cdnrec":
                 name = f"state/{path.name}"
                 self._take(name, functools.partial(self._file, name, path))
+
+    def _elsewhere(self, path: Path) -> Client:
+        """The agent, which is asked for what is not at `path`."""
+        try:
+            return Client(paths.socket_path(self._edge), client="report")
+        except CdnctlError as error:
+            raise CdnctlError(f"{path} is not there, and {error.message}") from None
 
     def _log(self) -> None:
         """Of an agent that the console started; a service manager keeps its own."""

@@ -304,14 +304,19 @@ def _headline(out: Console, picture: Frame) -> None:
         held = picture.held_back
         out.print(Text(f"HELD BACK: {f.clean(held.text, 400)}; {f.clean(held.remedy)}", "bold yellow"))
     if picture.shield.level != "calm" or picture.shield.wish != "auto":
-        why = f"{picture.shield.why}; `cdnctl shield` says more" if picture.shield.why else "`cdnctl shield`"
-        out.print(Text(f"shield {picture.shield.level}: {f.clean(why)}", "bold yellow"))
-    totals = picture.totals
+        since = f", since {f.clock(picture.shield.since_ns)}" if picture.shield.since_ns else ""
+        why = f"{picture.shield.why}{since}; " if picture.shield.why else ""
+        out.print(
+            Text(f"shield {picture.shield.level}: {f.clean(why)}`cdnctl shield` says more", "bold yellow")
+        )
+    totals, challenged = picture.totals, picture.shield.challenged_per_s
+    answered = f"challenged {f.scaled(challenged)} pps, " if challenged >= 0.5 else ""
     out.print(
         Text(
             f"in {f.scaled(totals.received_pps)} pps {f.mbit(totals.received_bps)} Mbit/s, "
             f"forwarded {f.scaled(totals.forwarded_pps)} pps, dropped {f.scaled(totals.dropped_pps)} pps, "
-            f"passed {f.scaled(totals.passed_pps)} pps, {f.scaled(totals.new_flows_per_s)} new flows/s, "
+            f"{answered}passed {f.scaled(totals.passed_pps)} pps, "
+            f"{f.scaled(totals.new_flows_per_s)} new flows/s, "
             f"half-open {f.count(totals.half_open)} of {f.count(totals.half_open_limit)}"
         )
     )

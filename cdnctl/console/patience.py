@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from cdnctl.model import AnyCommand, Detach, Diff, Outcome, Reload, Repair, Revert, Stop, Undo
+from cdnctl.model import AnyCommand, BlockList, Detach, Diff, Outcome, Reload, Repair, Revert, Stop, Undo
 
 QUICK_S = 10.0
 """For what the agent answers between two frames."""
@@ -29,7 +29,7 @@ async def pause(seconds: float) -> None:
 
 def timeout_s(command: AnyCommand) -> float:
     """How long its answer may take."""
-    if isinstance(command, Reload | Revert | Undo | Repair | Diff):
+    if isinstance(command, BlockList | Reload | Revert | Undo | Repair | Diff):
         return SLOW_S
     return DETACH_S if isinstance(command, Detach | Stop) else QUICK_S
 

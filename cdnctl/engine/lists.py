@@ -96,7 +96,7 @@ class Lists:
         return Planned(
             after={source: {"count": len(found)}},
             would=f"would block {what}; {consequences.block_words(matched)}",
-            done=lambda: self._done(command, f"blocked {what}"),
+            done=lambda: self._done(command, f"blocked {what}, as {source}"),
             warnings=warnings,
             risk=consequences.block_risk(matched),
         )

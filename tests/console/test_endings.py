@@ -130,6 +130,24 @@ def test_ctrl_z_and_fg(window: Callable[..., Pty]) -> None:
     console.shows("ended with 0 restored: True", seconds=5)
 
 
+def test_ctrl_z_and_fg_while_the_terminal_takes_nothing(window: Callable[..., Pty]) -> None:
+    """What was under way comes before the other screen is entered again, and does not leave it after."""
+    at_once = JOB.replace("sys.stdin.readline()", "time.sleep(0.3)").replace("import os", "import time, os")
+    job = "".join(line for line in at_once.splitlines(keepends=True) if "stopped, restored" not in line)
+    console = window((sys.executable, "-c", job, *CONSOLE), size=(200, 50))
+    console.hold()
+    for key in "23456181234561234561":
+        console.keys(key)
+        time.sleep(0.1)
+    console.keys("\x1a")
+    time.sleep(1.5)
+    console.go_on()
+    console.until(lambda: sent(console).count(b"\x1b[?1049h") > 1, 5)
+    console.keys("2")
+    console.shows("endpoints ·", seconds=5)
+    assert sent(console).rfind(b"\x1b[?1049l") < sent(console).rfind(b"\x1b[?1049h")
+
+
 def test_ctrl_z_without_a_shell_to_come_back_from_does_not_stop_it(window: Callable[..., Pty]) -> None:
     console = window()
     console.keys("\x1a")

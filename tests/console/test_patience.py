@@ -13,12 +13,14 @@ from cdnctl.agent import limits, streaming
 from cdnctl.agent.session import TOO_MANY
 from cdnctl.cli import panic, taking_back
 from cdnctl.console import patience
+from cdnctl.console.screens.dialogs import edit
 from cdnctl.model import (
     AnyCommand,
-    BlockPrefix,
+    BlockList,
     Detach,
     Diff,
     Disarm,
+    ListPart,
     Outcome,
     Reload,
     Repair,
@@ -51,6 +53,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
 
 
 async def test_a_long_file_is_imported_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(edit, "PART", 1)
     file = tmp_path / "list.txt"
     file.write_text("".join(f"198.51.{number}.0/24\n" for number in range(PREFIXES)))
     async with console([Edge().frame()]) as desk:
@@ -59,14 +62,14 @@ async def test_a_long_file_is_imported_to_its_end(monkeypatch: pytest.MonkeyPatc
         desk.house.action_change("import")
         await desk.settle()
         await desk.press("tab", *file.name)
-        assert f"and {PREFIXES - 1} more, all tried before any is sent" in desk.text
-        desk.feed.tried.clear()
         await desk.press("ctrl+s")
         await desk.until(lambda: desk.app.screen is desk.house)
-        assert len(desk.feed.tried) == PREFIXES
-        assert [each.prefix for each in desk.feed.commands if isinstance(each, BlockPrefix)] == [
-            f"198.51.{number}.0/24" for number in range(PREFIXES)
-        ]
+        *parts, change = (each for each in desk.feed.commands if isinstance(each, ListPart | BlockList))
+        assert isinstance(change, BlockList)
+        assert change.count == PREFIXES
+        assert [each.four for each in parts if isinstance(each, ListPart)] == [
+            bytes((198, 51, number, 0, 24)) for number in range(PREFIXES)
+        ], "each once, also those that were turned away at first"
 
 
 async def test_what_is_refused_for_another_reason_is_not_asked_again() -> None:

@@ -27,13 +27,16 @@ from cdnctl.console.widgets.endpoints import EndpointTable
 from cdnctl.console.widgets.shield import BanTable
 from cdnctl.console.widgets.sources import SourceTable, around
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
+from cdnctl.defence import codes
 from cdnctl.errors import NoAgent
 from cdnctl.model import (
     Allow,
+    BlockList,
     BlockPrefix,
     Disallow,
     FindBlocks,
     Frame,
+    ListPart,
     SampledPacket,
     SetLimit,
     Term,
@@ -304,9 +307,14 @@ async def test_a_file_is_imported_and_its_mistakes_are_named(tmp_path: Path) -> 
         field.value = str(good)  # type: ignore[attr-defined]
         await desk.until(lambda: "2 prefixes" in desk.text)
         await desk.press("ctrl+s")
-        sent = [command for command in desk.feed.commands if isinstance(command, BlockPrefix)]
-        assert [each.prefix for each in sent] == ["192.0.2.0/24", "2001:db8:66::/48"]
-        assert sent[0].reason == "imported from good.txt"
+        part, change = (each for each in desk.feed.commands if isinstance(each, ListPart | BlockList))
+        assert isinstance(part, ListPart)
+        assert [codes.show(code) for code in codes.unpack(part.four, part.six)] == [
+            "192.0.2.0/24", "2001:db8:66::/48",
+        ]  # fmt: skip
+        assert isinstance(change, BlockList), "one change, and one line of the journal"
+        assert (change.list, change.count, change.name) == (part.list, 2, "good.txt")
+        assert change.reason == "imported from good.txt"
 
 
 async def test_allowed_prefixes_come_and_go() -> None:

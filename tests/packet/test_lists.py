@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from ipaddress import IPv4Address
 from typing import Any
@@ -51,7 +52,9 @@ def test_a_list_is_one_change_and_undone_as_one(engine: Engine, path: DataPath) 
     planned = do(engine, replace(command, dry_run=True)).text
     assert planned.startswith("would block 5 prefixes of list.txt for 1h; matches ")
     assert blocked(path) == [False, False, True, False, False]
-    assert do(engine, command).text == "blocked 5 prefixes of list.txt for 1h"
+    done = do(engine, command).text
+    assert re.fullmatch(r"blocked 5 prefixes of list.txt for 1h, as list \d+", done)
+    assert {each.source for each in engine.blocks.wanted} == {"manual", done.partition(", as ")[2]}
     assert blocked(path) == [True] * 5
     entry = lines(engine)[-1]
     assert entry["cli"] == "cdnctl block --file list.txt --for 1h"

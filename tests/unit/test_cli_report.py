@@ -7,9 +7,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from engine_double import EDGE, ServedDouble
 
 from cdnctl.cli import main
 from cdnctl.cli.stand_ins import StandIns
+from cdnctl.model import Actor, AnyCommand, GetState, JournalEntry, Outcome, Page, ReadJournal, Revision
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +30,57 @@ def test_every_part_that_cannot_be_had_is_named(nowhere: Path, capsys: pytest.Ca
     wanted = {"frames", "journal.jsonl", "configuration.toml", "tables.json", "state", "agent.log"}
     assert answer["missing"].keys() >= wanted
     assert "was started otherwise" in answer["missing"]["agent.log"]
+    assert "journal.jsonl is not there, and " in answer["missing"]["journal.jsonl"]
+    assert "Errno" not in json.dumps(answer["missing"])
     assert {"about.json", "doctor.json", "versions.json", "MISSING.txt"} <= set(answer["files"])
     assert answer["redacted"]
     with tarfile.open(file) as archive:
         assert [member.name.partition("/")[2] for member in archive] == sorted(answer["files"])
     assert [path.name for path in nowhere.iterdir()] == ["x.tar.gz"], "no draft is left"
+
+
+def test_an_agent_with_its_state_elsewhere_is_asked_for_it(
+    nowhere: Path,
+    served: ServedDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    execute = served.engine.execute
+
+    def answer(command: AnyCommand, actor: Actor) -> Outcome:
+        match command:
+            case ReadJournal():
+                lines = [
+                    JournalEntry(
+                        seq=seq,
+                        at="",
+                        user="root",
+                        uid=0,
+                        pid=1,
+                        client="",
+                        cli="",
+                        command={},
+                        ok=True,
+                        text="",
+                    )
+                    for seq in (2, 1)
+                ]
+                return Outcome(ok=True, text="", journal=lines, page=Page(total=2))
+            case GetState(revision=None):
+                return Outcome(ok=True, text="", revisions=[Revision(number=7, at_ns=1)])
+            case GetState():
+                return Outcome(ok=True, text="", state=f"revision = {command.revision}\n")
+            case _:
+                return execute(command, actor)
+
+    monkeypatch.setattr(served.engine, "execute", answer)
+    file = nowhere / "x.tar.gz"
+    assert main(["--edge", EDGE, "report", "-o", str(file), "--json"]) == 0
+    assert not {"journal.jsonl", "state"} & json.loads(capsys.readouterr().out)["missing"].keys()
+    with tarfile.open(file) as archive:
+        found = {member.name.partition("/")[2]: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    assert [json.loads(line)["seq"] for line in found["journal.jsonl"].splitlines()] == [1, 2]
+    assert found["state/state.toml"] == b"revision = 7\n"
 
 
 def test_what_is_there_is_not_written_over(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from cdnctl.cli import show
-from cdnctl.model import Cdn, Frame, Interface, Outcome
+from cdnctl.console.format import clock
+from cdnctl.model import Cdn, Frame, Interface, Outcome, Shield
 
 FRAME = Frame(
     seq=7, at_ns=0, monotonic_ns=0, edge="nu", armed=True, interfaces=[Interface(name="eth0", mode="native")]
@@ -31,6 +32,16 @@ def test_the_headline_says_what_becomes_of_packets(
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith(words)
     assert ("kill 12" in line) != frame.loaded
+
+
+def test_what_is_challenged_is_told_and_since_when(capsys: pytest.CaptureFixture[str]) -> None:
+    shield = Shield(level="siege", why="9,000 new flows/s", since_ns=5 * 10**9, challenged_per_s=812.0)
+    show.frame(replace(FRAME, shield=shield), as_json=False)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"shield siege: 9,000 new flows/s, since {clock(5 * 10**9)}; `cdnctl shield` says more" in told
+    assert "dropped 0 pps, challenged 812 pps, passed" in told
+    show.frame(FRAME, as_json=False)
+    assert "challenged" not in capsys.readouterr().out
 
 
 def test_a_cdn_that_is_partly_in_says_what_of_it_is_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ _TRAFFIC: tuple[tuple[str, str, Callable[[Frame], float | None]], ...] = (
     ("in", "accent", lambda frame: frame.totals.received_pps),
     ("forwarded", "good", lambda frame: frame.totals.forwarded_pps),
     ("dropped", "bad", lambda frame: frame.totals.dropped_pps or None),  # no red line for no drops
+    ("challenged", "warn", lambda frame: frame.shield.challenged_per_s or None),
 )
 
 
@@ -85,6 +86,7 @@ class Overview(House):
                 [
                     Series(name, role, list(sight.history.series(value)), scaled(value(frame) or 0))
                     for name, role, value in _TRAFFIC
+                    if name != "challenged" or any(value(past) for past in sight.history.frames)
                 ],
             )
 

@@ -70,6 +70,8 @@ class Terminal(Driver):
         self._attributes: list[Any] | None = None
         """How the terminal was before."""
         self._outlet: Outlet | None = None
+        self._unfinished: Outlet | None = None
+        """One that could not be waited for: no other may write beside it."""
         self._reader: threading.Thread | None = None
         self._wake_read, self._wake_write = -1, -1
         self._held = contextlib.ExitStack()
@@ -93,11 +95,16 @@ class Terminal(Driver):
         with contextlib.suppress(termios.error):
             self._attributes = termios.tcgetattr(self._in)
         self._set_raw()
-        self._outlet = Outlet(
-            self._out,
-            self._encoding,
-            on_empty=lambda: self._in_loop(self._emptied),
-            on_gone=lambda: self._in_loop(self._lost),
+        left, self._unfinished = self._unfinished, None
+        self._outlet = (
+            left
+            if left is not None and left.go_on()
+            else Outlet(
+                self._out,
+                self._encoding,
+                on_empty=lambda: self._in_loop(self._emptied),
+                on_gone=lambda: self._in_loop(self._lost),
+            )
         )
         self._resized()
         self.write(_BEGIN + _KEYS + (_MOUSE if self._mouse else "") + _ASK)
@@ -140,7 +147,7 @@ class Terminal(Driver):
     def close(self) -> None:
         """Wait for the last words, not for long; a terminal that does not take them is left."""
         if self._outlet is not None:
-            self._outlet.end(FAREWELL_S)
+            self._unfinished = None if self._outlet.end(FAREWELL_S) else self._outlet
             self._outlet = None
 
     def _set_raw(self) -> None:

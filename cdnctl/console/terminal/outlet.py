@@ -26,7 +26,7 @@ class Outlet:
         self._on_empty, self._on_gone = on_empty, on_gone
         self._texts: deque[bytes] = deque()
         self._waiting = 0
-        self._ending = self._gone = False
+        self._ending = self._gone = self._ended = False
         self._news = threading.Condition()
         # a daemon: a write to a terminal that has stopped may never return
         self._thread = threading.Thread(target=self._run, name="console-output", daemon=True)
@@ -60,11 +60,19 @@ class Outlet:
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
+    def go_on(self) -> bool:
+        """Take text again after an end that has not come yet, behind what is under way; whether it does."""
+        with self._news:
+            self._ending = False
+        self.discard()
+        return not self._ended
+
     def _next(self) -> bytes:
         """The next text; empty at the end."""
         with self._news:
             while not self._texts and not self._ending:
                 self._news.wait()
+            self._ended = not self._texts
             return self._texts.popleft() if self._texts else b""
 
     def _run(self) -> None:
@@ -76,7 +84,7 @@ class Outlet:
                     self._on_empty()
         except OSError:
             with self._news:
-                self._gone = True
+                self._gone = self._ended = True
                 self._texts.clear()
                 self._waiting = 0
             self._on_gone()

@@ -101,7 +101,8 @@ def _level(frame: Frame) -> Row:
 
 def _totals(frame: Frame, width: int) -> Row:
     totals, sampling = frame.totals, frame.sampling
-    wide = width >= WIDE_FROM
+    challenged = frame.shield.challenged_per_s >= 0.5
+    wide = width >= (150 if challenged else WIDE_FROM)  # short words, and nothing has to give way for it
     lost = sampling.lost_per_s >= 0.5
     parts: list[Row] = [
         (("in ", "muted"), (scaled(totals.received_pps), "text bold"), (" pps " if wide else "pps ", "muted"),
@@ -111,6 +112,7 @@ def _totals(frame: Frame, width: int) -> Row:
         (("dropped " if wide else "drop ", "muted"),
          (scaled(totals.dropped_pps), "bad bold" if totals.dropped_pps >= 0.5 else "text bold"),
          (" pps" if wide else "pps", "muted")),
+        *([_challenged(frame, wide, width)] if challenged else []),
         (("new flows " if wide else "new ", "muted"), (scaled(totals.new_flows_per_s), "text bold"),
          ("/s", "muted")),
     ]  # fmt: skip
@@ -126,7 +128,7 @@ def _totals(frame: Frame, width: int) -> Row:
     if sampling.stale_s >= STALE_S:
         sampled.append((f" reader hangs {duration(sampling.stale_s)}", "bad bold"))
     parts.append(tuple(sampled))
-    if wide:
+    if width >= WIDE_FROM:
         parts.append((("blocks ", "muted"), *_blocks(frame)))
     if width >= 150:
         parts.append((("half-open ", "muted"), (scaled(totals.half_open), "text bold"),
@@ -139,6 +141,15 @@ def _totals(frame: Frame, width: int) -> Row:
             break
         row += (*(between if number else ()), *part)
     return tuple(row)
+
+
+def _challenged(frame: Frame, wide: bool, width: int) -> Row:
+    """What was neither forwarded nor dropped, but answered."""
+    return (
+        ("challenged " if width >= WIDE_FROM else "chal ", "muted"),
+        (scaled(frame.shield.challenged_per_s), "text bold"),
+        (" pps" if wide else "pps", "muted"),
+    )
 
 
 def _blocks(frame: Frame) -> Row:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +17,15 @@ from cdnctl.console.screens.dialogs.base import ChangeDialog
 from cdnctl.console.screens.dialogs.block import DEFAULT_LIFETIME, HINT, Entry
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines
-from cdnctl.model import Allow, AnyChange, Block, BlockPrefix, Outcome
+from cdnctl.model import Allow, AnyChange, Block, BlockList, BlockPrefix, ListPart, Outcome
 
-IMPORTED = 1_000
-"""Entries of one import: each is a change of its own, with a line in the journal."""
-MOST_BYTES = 1 << 20
+IMPORTED = 250_000
+"""Prefixes of one import, as many as an agent takes of one list."""
+MOST_BYTES = 16 << 20
+PART = 10_000
+"""Prefixes of a message."""
+KEPT_S = 200.0
+"""What was sent is not sent again for so long: the agent keeps it somewhat longer."""
 
 
 class EntryDialog(ChangeDialog):
@@ -92,11 +99,19 @@ class AllowDialog(EntryDialog):
 
 
 class ImportDialog(EntryDialog):
-    """A file of prefixes, one a line; the rest of a line after `#` or `;` is a comment."""
+    """A file of prefixes, one a line, as one change; the rest of a line after `#` or `;` is a comment."""
 
     TITLE_TEXT = "Import blocks"
     CONFIRM_TEXT = "Block them"
     WIDTH = 76
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._file: tuple[Path, int, int] | None = None
+        """Which was read, when it was written, and its bytes: nobody waits for it at each key."""
+        self._prefixes: list[bytes] = []
+        self._token = ""
+        self._sent_at_s: float | None = None
 
     def body(self) -> Sequence[Widget]:
         return (
@@ -106,16 +121,34 @@ class ImportDialog(EntryDialog):
         )
 
     def changes(self) -> list[AnyChange]:
+        box = self.query_one("#box")
+        box.border_subtitle = ""  # never that of an earlier file beside a mistake
         lifetime_s, reason = parse_lifetime(self.value("lifetime")), self.value("reason")
         if not (name := self.value("path")):
             return []
         path = Path(name).expanduser()
-        prefixes = read_prefixes(path)
-        self.query_one("#box").border_subtitle = f"{len(prefixes):,} prefixes"
+        self._read(path)
+        box.border_subtitle = f"{len(self._prefixes):,} prefixes"
         return [
-            BlockPrefix(prefix=prefix, lifetime_s=lifetime_s, reason=reason or f"imported from {path.name}")
-            for prefix in prefixes
+            BlockList(
+                list=self._token,
+                count=len(self._prefixes),
+                name=path.name,
+                lifetime_s=lifetime_s,
+                reason=reason or f"imported from {path.name}",
+            )
         ]
+
+    async def dry_run(self, wanted: list[AnyChange]) -> Outcome | None:
+        if wanted and (refused := await self._hand_over()):
+            return refused
+        return await super().dry_run(wanted)
+
+    async def try_whole(self, wanted: list[AnyChange]) -> Outcome:
+        tried = await self._hand_over() or await super().try_whole(wanted)
+        if not tried.ok:
+            self._sent_at_s = None  # another agent may have come meanwhile: the next time anew
+        return tried
 
     def show_preview(self, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -123,9 +156,44 @@ class ImportDialog(EntryDialog):
         else:
             super().show_preview(outcome)
 
+    def _read(self, path: Path) -> None:
+        """Raises ValueError."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror or error}") from None
+        file = (path, status.st_mtime_ns, status.st_size)
+        if file != self._file:
+            self._prefixes = read_prefixes(path)
+            self._file, self._token, self._sent_at_s = file, os.urandom(16).hex(), None
 
-def read_prefixes(path: Path) -> list[str]:
-    """The prefixes in a file, each once. ValueError names the first lines that are none."""
+    async def _hand_over(self) -> Outcome | None:
+        """Send what is to be blocked; by itself that changes nothing. A refusal, if there is one."""
+        if self._sent_at_s is not None and time.monotonic() - self._sent_at_s < KEPT_S:
+            return None
+        token, prefixes = self._token, self._prefixes
+        for at in range(0, len(prefixes), PART):
+            part = prefixes[at : at + PART]
+            outcome = await self.session.request(
+                ListPart(
+                    list=token,
+                    four=b"".join(row for row in part if len(row) == 5),
+                    six=b"".join(row for row in part if len(row) == 17),
+                )
+            )
+            if not outcome.ok:
+                return outcome
+            self._tell(f"sent {min(at + PART, len(prefixes)):,} of {len(prefixes):,}")
+        if token == self._token:
+            self._sent_at_s = time.monotonic()
+        return None
+
+
+def read_prefixes(path: Path) -> list[bytes]:
+    """The prefixes in a file, each once, as they are sent: the address and a byte of length.
+
+    ValueError names the first lines that are none.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -133,19 +201,31 @@ def read_prefixes(path: Path) -> list[str]:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     if len(data) > MOST_BYTES:
         raise ValueError(f"{path}: more than {MOST_BYTES >> 20} MiB; cut it into parts")
-    found: dict[str, None] = {}
+    found: dict[bytes, None] = {}
     wrong: list[str] = []
     for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
         words = line.replace(";", "#").split("#")[0].split()
         if not words:
             continue
         try:
-            found[str(ipaddress.ip_network(words[0]))] = None
+            found[_packed(words[0])] = None
         except ValueError:
             wrong.append(f"line {number}: {clean(words[0], 40)}")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"{path}: no address or prefix: {'; '.join(wrong[:3])}{more}")
+    if not found:
+        raise ValueError(f"{path}: there is no prefix in it; write one a line")
     if len(found) > IMPORTED:
         raise ValueError(f"{path}: {len(found):,} prefixes; at most {IMPORTED:,} at a time")
     return list(found)
+
+
+def _packed(text: str) -> bytes:
+    try:
+        return (
+            socket.inet_pton(socket.AF_INET, text) + b"\x20"
+        )  # nearly all of a long list, in a tenth of the time
+    except (OSError, ValueError):
+        network = ipaddress.ip_network(text)
+        return network.network_address.packed + bytes((network.prefixlen,))
