@@ -76,7 +76,14 @@ def read(desk: Desk) -> Region:
     return boxes[0].region if boxes else desk.app.screen.region
 
 
-@pytest.mark.parametrize("stops", [INCIDENT, FLOOD, AT_AN_AGENT], ids=["incident", "flood", "at an agent"])
+@pytest.mark.parametrize(
+    "stops",
+    [
+        pytest.param(INCIDENT, id="incident"),
+        pytest.param(FLOOD, id="flood"),
+        pytest.param(AT_AN_AGENT, id="at an agent", marks=pytest.mark.soak),
+    ],
+)
 async def test_every_pair_of_colours_on_screen_can_be_read(stops: tuple[Stop, ...]) -> None:
     problems: list[str] = []
     async with tour.along(stops, SIZE) as walk:

@@ -85,7 +85,8 @@ async def walk(desk: Desk, width: int) -> None:
             await desk.go(place.name)
 
 
-@pytest.mark.parametrize("size", [pytest.param((80, 24), marks=pytest.mark.soak), (200, 50)])
+@pytest.mark.soak
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
 async def test_every_screen_and_dialog_shows_it_as_text(size: tuple[int, int]) -> None:
     async with console(poison.frames(ALL), size, answer=poison.answer(ALL)) as desk:
         desk.feed.sampled = [poison.packets(ALL)]
@@ -113,6 +114,7 @@ def test_the_title_of_the_terminal(strain: str) -> None:
     assert len(title) < 300
 
 
+@pytest.mark.soak
 async def test_exported_files_hold_no_formula_and_no_document(tmp_path: Path) -> None:
     text = STRAINS["formula"]
     for hostile in (text, STRAINS["formulas"], STRAINS["document"]):

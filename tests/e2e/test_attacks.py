@@ -36,6 +36,7 @@ def value(report: dict[str, Any], name: str) -> float:
     return float(next(claim["value"] for claim in report["claims"] if claim["name"] == name))
 
 
+@pytest.mark.soak
 def test_a_spoofed_flood_dies_at_the_edge_and_its_report_says_what_became_of_it(tmp_path: Path) -> None:
     report = play("syn-flood", tmp_path, "--seconds", "2", "--rate", "100000")
     offered = next(c for c in report["claims"] if c["name"] == "attack: offered" and c["unit"] == "packets")
