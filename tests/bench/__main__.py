@@ -19,6 +19,8 @@ from tests.bench import report
 from tests.bench.results import Result, Unsound
 
 SUITES = ("decisions", "drops", "peers", "failover", "control", "agent", "console", "attacks")
+LONG = ("console", "attacks")
+"""Not among the quick ones, unless they are named."""
 PEERS = {
     "drops": {"xdp-filter": "xdp-tools"},
     "peers": {"haproxy": "haproxy", "wrk": "wrk", "nft": "nftables", "nginx": "libnginx-mod-stream"},
@@ -37,13 +39,15 @@ def main() -> int:
         "suites", nargs="*", metavar="SUITE", help=f"only these of: {', '.join(SUITES)}; default: all"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds of what has a bound: a minute and a half"
+        "--quick",
+        action="store_true",
+        help=f"fewer rounds of what has a bound, without {' and '.join(LONG)}: a minute and a half",
     )
     parser.add_argument(
         "--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json"
     )
     arguments = parser.parse_args()
-    suites = arguments.suites or SUITES
+    suites = arguments.suites or [suite for suite in SUITES if not (arguments.quick and suite in LONG)]
     if unknown := set(arguments.suites) - set(SUITES):
         parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
     for ending in (signal.SIGTERM, signal.SIGHUP):
