@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from driver import Desk, console
 from frames import Edge
+from msgspec.structs import replace
 
 from cdnctl.console.screens.dialogs import base, shares
 from cdnctl.engine import consequences
@@ -123,7 +124,7 @@ async def test_weights_and_drains_that_are_risky_together_are_not_sent() -> None
 async def test_a_heavy_cdn_that_comes_back_beside_another_change_is_risky() -> None:
     """The agent, asked for the weights alone, does not know that it comes back."""
     edge = Edge(drained={"corona"}, weights={"aurora": 100, "borealis": 100, "corona": 900})
-    async with console([edge.frame()]) as desk:
+    async with console([replace(edge.frame(), planner=None)]) as desk:
         await desk.press("w", "right", "j", "j", "space", "ctrl+s")
         assert desk.feed.commands == []
         assert "it moves 81% of new flows: that should wait" in desk.text
