@@ -80,7 +80,7 @@ def read(desk: Desk) -> Region:
     "stops",
     [
         pytest.param(INCIDENT, id="incident"),
-        pytest.param(FLOOD, id="flood"),
+        pytest.param(FLOOD, id="flood", marks=pytest.mark.soak),
         pytest.param(AT_AN_AGENT, id="at an agent", marks=pytest.mark.soak),
     ],
 )
@@ -98,6 +98,7 @@ async def test_every_pair_of_colours_on_screen_can_be_read(stops: tuple[Stop, ..
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.soak
 async def test_in_the_terminals_own_colours_no_text_is_grey_on_grey() -> None:
     """`bright_black` is the ground itself in some terminals' palettes: lines may wear it, words not."""
     async with tour.along(AT_AN_AGENT, SIZE) as walk:

@@ -32,6 +32,7 @@ def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "run_line", pictures.answer_line)
 
 
+@pytest.mark.soak
 async def test_every_theme_draws_every_screen_and_maps_and_lines_follow() -> None:
     async with console(pictures.rich(incident()[:200]), (120, 40), answer=pictures.answer) as desk:
         drawn: dict[str, dict[str, str]] = {}

@@ -52,7 +52,7 @@ from cdnctl.recording.past import Past
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import Writer
 
-SIZES = [(80, 24), (120, 40)]
+SIZES = [(80, 24), pytest.param((120, 40), marks=pytest.mark.soak)]
 OF_THE_BOX = ("trace",)
 """Screens that ask the box itself, not the frames; in a replay they do not."""
 

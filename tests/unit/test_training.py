@@ -105,6 +105,7 @@ class TestLessons:
 class TestTraining:
     """How well it judges."""
 
+    @pytest.mark.soak
     def test_what_can_be_told_apart_is(self) -> None:
         report = train([*HONESTLY, *UNFINISHED, *HOLDING], "made")
         assert {each.attack for each in report.attacks} == {"syns", "holding"}
