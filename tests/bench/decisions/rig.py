@@ -108,6 +108,9 @@ attach = "native"
 snat = {_list(_both(*snat))}
 management = ["192.0.2.0/24"]
 
+[shield]  # for a load from few sources at the box's very limit: none of it is an attack here
+flows_per_s = 1e7
+
 [limits]
 flows = {size.flows}
 endpoints = {16 * size.endpoints}

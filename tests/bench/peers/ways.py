@@ -122,6 +122,9 @@ interfaces = ["{EDGE_LINKS[0]}", "{EDGE_LINKS[1]}"]
 attach = "native"
 snat = ["203.0.113.10", "203.0.113.11", "203.0.113.12", "203.0.113.13"]
 
+[shield]  # one client at the box's very limit is no attack here
+flows_per_s = 1e7
+
 [[service]]
 name = "www"
 vip = "{target}"
