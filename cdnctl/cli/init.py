@@ -123,15 +123,14 @@ def _interfaces(asks: bool, given: list[str] | None, found: list[Link]) -> list[
         for link in found:
             marks = [*(["down"] if not link.up else []), *(["default route"] if link.default else [])]
             print(f"  {link.name:<15} {', '.join([*marks, *link.addresses])}")
-    names = {link.name for link in found}
+    names = sorted(link.name for link in found)
+    others = f"there are {', '.join(names) or 'none'}"
 
     def known(word: str) -> str:
         if word == "lo":
-            raise UsageError("lo is the loopback: no client comes by it", f"there are {', '.join(names)}")
+            raise UsageError("lo is the loopback: no client comes by it", others)
         if word not in names:
-            raise UsageError(
-                f"there is no interface {word}", f"there are {', '.join(sorted(names)) or 'none'}"
-            )
+            raise UsageError(f"there is no interface {word}", others)
         return word
 
     default = [link.name for link in found if link.default]
