@@ -7,12 +7,11 @@ not looked at is taken to be like what was.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.flows import FlowCount, Life, scaled
-from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.tables import Tables
 from cdnctl.defence import codes
 from cdnctl.defence.blocklist import Network, covers, parse_prefix
@@ -27,6 +26,8 @@ _WHOLE = abi.key(128)
 """How the trie's key of a single address begins."""
 _LOOKS = 64
 """Flows looked at between two looks at the clock."""
+_IsOne = Callable[[bytes, int], bool]
+"""Keys of flows, and where in them a client's address begins: is it one of those that are looked for?"""
 
 
 class Matched(NamedTuple):
@@ -43,37 +44,21 @@ def matched(tables: Tables, talkers: list[Talker], network: Network, open_flows:
 
     `open_flows` is how many there are in all, by the last census.
     """
-    settings = tables.settings
-    under_way = (tables.established, settings.established_s), (tables.datagrams, settings.udp_s)
-    flows = _flows_of(under_way, tables.reverse, network)
+    flows = _flows(tables, _of_network(network))
     inside = (each.pps for each in talkers if covers(network, parse_talker(each.prefix)))
     return Matched(flows, sum(inside), int(flows) / max(open_flows, int(flows), 1))
 
 
 def matched_list(tables: Tables, talkers: list[Talker], listed: Collection[int], open_flows: int) -> Matched:
     """The same of all prefixes of a list, by their codes."""
-    settings, within = tables.settings, set(listed)
+    within = set(listed)
 
     def is_in(network: Network) -> bool:
         code = codes.of_network(network)
         return code in within or any(wider in within for wider in codes.around(code))
 
-    live = looked = seen = 0
-    at, size, began = abi.FlowKey.client.offset, abi.FlowKey.client.size, time.monotonic()
-    for table, idle_s in (tables.established, settings.established_s), (tables.datagrams, settings.udp_s):
-        life, row, width = Life(tables.reverse, idle_s), table.info.key_size, table.info.value_size
-        for count, keys, values in table.batches():
-            seen += count
-            for number in range(count):
-                if looked % _LOOKS == 0 and time.monotonic() - began > BOUND_S:
-                    break
-                looked += 1
-                client = keys[number * row + at : number * row + at + size]
-                if is_in(abi.network(_WHOLE + client)):
-                    live += life.of(values[number * width : (number + 1) * width])
-            if time.monotonic() - began > BOUND_S:
-                break
-    flows = FlowCount(scaled(live, looked, seen), about=looked < seen)
+    size = abi.FlowKey.client.size
+    flows = _flows(tables, lambda keys, at: is_in(abi.network(_WHOLE + keys[at : at + size])))
     pps = sum(each.pps for each in talkers if is_in(parse_talker(each.prefix)))
     return Matched(flows, pps, int(flows) / max(open_flows, int(flows), 1))
 
@@ -86,27 +71,37 @@ def parse_talker(prefix: str) -> Network:
         return parse_prefix("0.0.0.0/8" if ":" not in prefix else "::/16")
 
 
-def _flows_of(under_way: Iterable[tuple[Map, int]], reverse: Map, network: Network) -> FlowCount:
-    """Flows whose client lies in it and that were not closed: a table keeps entries of those that were.
-
-    The kernel's tables give them in the order of a hash: those that come first are a fair sample.
-    """
+def _of_network(network: Network) -> _IsOne:
+    """Whether a flow's client lies in it."""
     key, bits = abi.prefix_key(network)[4:], network.prefixlen + (96 if network.version == 4 else 0)
     whole, rest = divmod(bits, 8)
     first, mask = key[:whole], (0xFF00 >> rest) & 0xFF
     odd = key[whole] & mask if rest else 0
-    at, began = abi.FlowKey.client.offset, time.monotonic()
+
+    def is_one(keys: bytes, at: int) -> bool:
+        return keys.startswith(first, at) and (not rest or keys[at + whole] & mask == odd)
+
+    return is_one
+
+
+def _flows(tables: Tables, is_one: _IsOne) -> FlowCount:
+    """Flows under way whose client it is and that were not closed: a table keeps entries of those that were.
+
+    The kernel's tables give them in the order of a hash: those that come first are a fair sample.
+    """
+    settings = tables.settings
+    under_way = (tables.established, settings.established_s), (tables.datagrams, settings.udp_s)
+    client, began = abi.FlowKey.client.offset, time.monotonic()
     live = looked = seen = 0
     for table, idle_s in under_way:
-        life, size, width = Life(reverse, idle_s), table.info.key_size, table.info.value_size
+        life, size, width = Life(tables.reverse, idle_s), table.info.key_size, table.info.value_size
         for count, keys, values in table.batches():
             seen += count
             for number in range(count):
                 if looked % _LOOKS == 0 and time.monotonic() - began > BOUND_S:
                     break
                 looked += 1
-                place = number * size + at
-                if keys.startswith(first, place) and (not rest or keys[place + whole] & mask == odd):
+                if is_one(keys, number * size + client):
                     live += life.of(values[number * width : (number + 1) * width])
             if time.monotonic() - began > BOUND_S:
                 break
