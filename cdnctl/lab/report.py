@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from cdnctl.lab.scenario import Fault, Flood, Incident, Step
+from cdnctl.lab.played import Step
+from cdnctl.lab.scenario import Fault, Flood, Incident
 from cdnctl.lab.tap import Tap
 from cdnctl.lab.traffic import Request, quantile, summary
 from cdnctl.model import Frame

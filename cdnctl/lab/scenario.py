@@ -16,9 +16,9 @@ from cdnctl.agent.client import Client
 from cdnctl.lab import gauges, topology
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Offered
-from cdnctl.lab.processes import LabError, cpu_s
+from cdnctl.lab.played import Played, Step
 from cdnctl.lab.tap import Tap
-from cdnctl.model import FRAME_INTERVAL_S, Block, BlockPrefix, Cdn, Frame, GetFrame, Note, Outcome, Severity
+from cdnctl.model import FRAME_INTERVAL_S, Block, BlockPrefix, Cdn, Frame
 
 RATE, SHARE6 = 450.0, 0.4
 """Requests a second, of which half make a new connection, and the part of the clients that has IPv6: each
@@ -42,17 +42,6 @@ BLOCKED_S = 10.0
 END_S = 10.0
 WARM_UP_S = 1.5
 _POLL_S = 0.2
-
-
-@dataclass
-class Step:
-    """One part of the incident. Times are CLOCK_MONOTONIC, in ns."""
-
-    name: str
-    start_ns: int
-    end_ns: int = 0
-    fault_ns: int = 0
-    """When the fault of this step was in force; 0 in a step without one."""
 
 
 @dataclass
@@ -107,12 +96,8 @@ class Gauge:
     """Share of all."""
 
 
-class Incident:
-    """Plays the incident in a lab whose agent runs.
-
-    `pause` waits and may raise to end it early (the viewer has left); `say` hears of each step;
-    `invite` is whether somebody watches who could place the block.
-    """
+class Incident(Played):
+    """Plays the incident in a lab whose agent runs. `invite`: somebody watches who could place the block."""
 
     def __init__(
         self,
@@ -123,13 +108,12 @@ class Incident:
         pause: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.lab, self.client, self.invite, self.pause, self.say = lab, client, invite, pause, say
-        self.steps: list[Step] = []
+        super().__init__(lab, client, pause, say)
+        self.invite = invite
         self.faults: dict[str, Fault] = {}
         self.flood = Flood()
         self.gauge = Gauge()
         self.last_frame: Frame | None = None
-        self.finished = False
 
     def run(self) -> None:
         """All of it. LabError or an agent's error when a part fails; what was seen stays."""
@@ -255,34 +239,7 @@ class Incident:
         outcome = self._request(BlockPrefix(prefix=prefix, lifetime_s=3600.0, reason="SYN flood"))
         self.flood.blocked_ns, self.flood.by = outcome.applied_monotonic_ns, "scenario"
 
-    # --- talking to the agent ------------------------------------------------------------------
-
-    def _step(self, name: str, text: str, severity: Severity = "notice") -> Step:
-        step = Step(name, time.monotonic_ns())
-        self.steps.append(step)
-        self.say(text)
-        self._note(text, step=text, severity=severity)
-        return step
-
-    def _end_step(self) -> None:
-        self.steps[-1].end_ns = time.monotonic_ns()
-        if self.lab.traffic:
-            self.lab.traffic.check()
-
-    def _note(self, text: str, *, step: str | None = None, severity: Severity = "info") -> None:
-        self._request(Note(text=text, step=step, severity=severity))
-
-    def _request(self, command: BlockPrefix | Note | GetFrame) -> Outcome:
-        outcome = self.client.request(command, timeout_s=10.0)
-        if not outcome.ok:
-            raise LabError(f"the agent refused: {outcome.text}")
-        return outcome
-
-    def _frame(self) -> Frame:
-        frame = self._request(GetFrame()).frame
-        if frame is None:
-            raise LabError("the agent has no frame yet")
-        return frame
+    # --- what is looked at ------------------------------------------------------------------------
 
     def _cdn(self, name: str) -> Cdn:
         return next(cdn for cdn in self._frame().cdns if cdn.name == name)
@@ -292,9 +249,6 @@ class Incident:
 
     def _runs(self) -> gauges.Runs | None:
         return gauges.runs(self.lab.topology.edge, topology.CLIENTS_LINK)
-
-    def _agent_cpu(self) -> float:
-        return cpu_s(self.lab.agent.pid) if self.lab.agent else 0.0
 
 
 def _done_ns(frame: Frame, block: Block) -> int:

@@ -11,8 +11,9 @@ from cdnctl.lab import report
 from cdnctl.lab.attacks import assault, claims
 from cdnctl.lab.attacks.kinds import ATTACKS, Attack
 from cdnctl.lab.lab import Lab
+from cdnctl.lab.played import Step
 from cdnctl.lab.report import Claim
-from cdnctl.lab.scenario import Incident, Step
+from cdnctl.lab.scenario import Incident
 
 DEFAULT = "incident"
 

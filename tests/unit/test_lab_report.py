@@ -11,7 +11,8 @@ from rich.console import Console
 
 from cdnctl.lab import printed, report
 from cdnctl.lab.loads import Offered
-from cdnctl.lab.scenario import Flood, Step, _done_ns
+from cdnctl.lab.played import Step
+from cdnctl.lab.scenario import Flood, _done_ns
 from cdnctl.lab.tap import Tap
 from cdnctl.lab.traffic import Request, quantile, summary
 from cdnctl.model import Block, Event, Frame, Verdict

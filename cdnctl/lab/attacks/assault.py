@@ -18,16 +18,12 @@ from cdnctl.lab.attacks import compiling
 from cdnctl.lab.attacks.kinds import Attack, Crowd
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Load, Offered
-from cdnctl.lab.processes import LabError, cpu_s
-from cdnctl.lab.scenario import Step
+from cdnctl.lab.played import Played
+from cdnctl.lab.processes import LabError
 from cdnctl.model import (
     FRAME_INTERVAL_S,
     Frame,
-    GetFrame,
     Mark,
-    Note,
-    Outcome,
-    Severity,
     attack_mark,
     over_mark,
 )
@@ -106,8 +102,8 @@ def launch(lab: Lab, attack: Attack, rate: float, seconds: float, cpu: int) -> L
     )
 
 
-class Assault:
-    """Plays it. `pause` waits and may raise to end it early; `say` hears of each step."""
+class Assault(Played):
+    """Plays it."""
 
     def __init__(
         self,
@@ -120,13 +116,11 @@ class Assault:
         pause: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.lab, self.client, self.attack, self.pause, self.say = lab, client, attack, pause, say
-        self.rate, self.seconds = rate or attack.rate, seconds
-        self.steps: list[Step] = []
+        super().__init__(lab, client, pause, say)
+        self.attack, self.rate, self.seconds = attack, rate or attack.rate, seconds
         self.evidence = Evidence()
         self.label: Label | None = None
         """From the attack's begin on."""
-        self.finished = False
 
     def run(self) -> None:
         """All of it. LabError or an agent's error when a part fails; what was seen stays."""
@@ -196,40 +190,8 @@ class Assault:
                 raise LabError(f"not every CDN got {KNOWN_SAMPLES} flows in {KNOWN_S:g} s")
             self.pause(_POLL_S)
 
-    # --- talking to the agent ------------------------------------------------------------------
-
-    def _step(self, name: str, text: str, severity: Severity = "notice") -> Step:
-        step = Step(name, time.monotonic_ns())
-        self.steps.append(step)
-        self.say(text)
-        self._note(text, step=text, severity=severity)
-        return step
-
-    def _end_step(self) -> None:
-        self.steps[-1].end_ns = time.monotonic_ns()
-        if self.lab.traffic:
-            self.lab.traffic.check()
-
-    def _note(self, text: str, *, step: str | None = None, severity: Severity = "info") -> None:
-        self._request(Note(text=text, step=step, severity=severity))
-
-    def _request(self, command: Note | Mark | GetFrame) -> Outcome:
-        outcome = self.client.request(command, timeout_s=10.0)
-        if not outcome.ok:
-            raise LabError(f"the agent refused: {outcome.text}")
-        return outcome
-
-    def _frame(self) -> Frame:
-        frame = self._request(GetFrame()).frame
-        if frame is None:
-            raise LabError("the agent has no frame yet")
-        return frame
-
     def _flood_packets(self) -> int:
         return sum(self.lab.tap(name).flood_packets for name in self.lab.sites)
-
-    def _agent_cpu(self) -> float:
-        return cpu_s(self.lab.agent.pid) if self.lab.agent else 0.0
 
     def details(self) -> dict[str, Any]:
         """What a report in JSON has besides claims and steps."""
