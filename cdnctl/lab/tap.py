@@ -1,28 +1,23 @@
 """Counters at the far ends of the edge's cables, kept by an XDP program (tap.c).
 
-Compiled by a child process (`python -m cdnctl.lab.tap DIRECTORY`), so that the lab does not carry a
-compiler around, and handed over as pins; read through libbpf.
+Pinned by a child (`pinning`), and read through libbpf.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from cdnctl.lab import netns
 from cdnctl.lab.flood import WINDOW
-from cdnctl.lab.processes import LabError, end, start
-from cdnctl.python import python_module
+from cdnctl.lab.pinning import Pinning, libbpf
+from cdnctl.lab.processes import LabError
 
 XDP_FLAGS_DRV_MODE = 1 << 2
 SOURCE = Path(__file__).with_name("tap.c")
-COMPILE_S = 60.0
 _SEEN = struct.Struct("=6Q")
 
 
@@ -45,22 +40,15 @@ class Taps:
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
         self._directory = directory
-        self._child = start(
-            python_module("cdnctl.lab.tap", str(directory)), stdout=log, stderr=subprocess.PIPE
-        )
+        self._pinning = Pinning(SOURCE, "tap", "seen", directory, [f"-DFLOOD_WINDOW={WINDOW}"], log)
         self._program = self._map = -1
-        self.pid = self._child.pid
+        self.pid = self._pinning.pid
 
     def wait(self) -> None:
         """Until it is pinned; LabError with the compiler's words when it fails."""
-        try:
-            _, said = self._child.communicate(timeout=COMPILE_S)
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"compiling the lab's tap took over {COMPILE_S:g} s") from error
-        if self._child.returncode:
-            raise LabError(f"the lab's tap: {said.decode(errors='replace').strip()}")
+        self._pinning.wait()
         directory = self._directory
-        self._libbpf = _libbpf()
+        self._libbpf = libbpf()
         self._program = self._open(directory / "tap")
         self._map = self._open(directory / "seen")
         cpus = Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2]
@@ -88,31 +76,7 @@ class Taps:
 
     def close(self) -> None:
         """End the compiler, close the descriptors; interfaces and pins keep the program."""
-        end(self._child)
+        self._pinning.close()
         for fd in (self._program, self._map):
             if fd >= 0:
                 os.close(fd)
-
-
-def _libbpf() -> ctypes.CDLL:
-    return ctypes.CDLL("libbpf.so.1", use_errno=True)
-
-
-def pin(directory: Path) -> None:
-    """Compile tap.c, and pin program and map in a new directory of bpffs."""
-    from cdnctl.datapath import toolchain
-
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    module, program = toolchain.compile_xdp(SOURCE.read_text(), "tap", [f"-DFLOOD_WINDOW={WINDOW}"])
-    libbpf = _libbpf()
-    for fd, name in ((program, "tap"), (module["seen"].map_fd, "seen")):
-        if libbpf.bpf_obj_pin(fd, os.fsencode(directory / name)):
-            raise LabError(f"cannot pin {directory / name}: {os.strerror(ctypes.get_errno())}")
-
-
-if __name__ == "__main__":
-    try:
-        pin(Path(sys.argv[1]))
-    except Exception as error:  # shown by the parent, in one piece
-        sys.exit(f"{error}")

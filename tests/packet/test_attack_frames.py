@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
@@ -10,9 +11,10 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from cdnctl.datapath import kernel
-from cdnctl.lab.attacks.compiling import FUNCTION, MAP, compiled
+from cdnctl.lab.attacks.assault import generator as pinned
 from cdnctl.lab.attacks.frames import Frames
 from cdnctl.lab.attacks.kinds import ATTACKS, NTP
+from cdnctl.lab.attacks.live import FUNCTION, MAP
 from cdnctl.lab.flood import WINDOW
 from cdnctl.lab.record import TAPS
 
@@ -26,7 +28,7 @@ class Generator:
     """The program, run a packet at a time."""
 
     def __init__(self) -> None:
-        self.pins = compiled(TAPS / "t-frames")
+        self.pins = pinned(TAPS / f"t-frames-{os.getpid()}")
         self.program = kernel.obj_get(self.pins / FUNCTION)
 
     def packets(self, frames: Frames, count: int = SOME) -> list[Ether]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cdnctl.agent.client import Client
 from cdnctl.lab import gauges, topology
-from cdnctl.lab.attacks import compiling
+from cdnctl.lab.attacks import live
 from cdnctl.lab.attacks.kinds import Attack, Crowd
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.loads import Load, Offered
+from cdnctl.lab.pinning import Pinning
 from cdnctl.lab.played import Played
 from cdnctl.lab.processes import LabError
 from cdnctl.model import (
@@ -77,6 +80,14 @@ def attacker_cpu() -> int:
     return max(os.sched_getaffinity(0))
 
 
+def generator(pins: Path) -> Path:
+    """The directory, with the generator of live frames pinned in it. LabError with the compiler's words."""
+    if not pins.exists():
+        with closing(Pinning(live.SOURCE, live.FUNCTION, live.MAP, pins)) as child:
+            child.wait()
+    return pins
+
+
 def launch(lab: Lab, attack: Attack, rate: float, seconds: float, cpu: int) -> Load:
     """Begin it; under way on return. LabError."""
     if isinstance(attack.load, Crowd):
@@ -87,15 +98,12 @@ def launch(lab: Lab, attack: Attack, rate: float, seconds: float, cpu: int) -> L
             **asdict(attack.load),
         }
         return lab.generate("attacks.crowd", seconds=seconds, cpu=cpu, **order)
-    pins = lab.pins / "attacks"
-    if not pins.exists():
-        compiling.compiled(pins)
     return lab.generate(
         "attacks.live",
         device=topology.UPLINK,
         mac=lab.uplink_addresses(),
         frames=attack.load.order(),
-        pins=str(pins),
+        pins=str(generator(lab.pins / "attacks")),
         pps=rate,
         seconds=seconds,
         cpu=cpu,
@@ -124,8 +132,8 @@ class Assault(Played):
 
     def run(self) -> None:
         """All of it. LabError or an agent's error when a part fails; what was seen stays."""
-        if self.attack.is_live and not (self.lab.pins / "attacks").exists():
-            compiling.compiled(self.lab.pins / "attacks")
+        if self.attack.is_live:
+            generator(self.lab.pins / "attacks")  # not while the attack is awaited
         if self.lab.traffic is None:
             self.lab.start_clients(rate=RATE, share6=SHARE6, pool=POOL)
         self._get_known()

@@ -25,6 +25,9 @@ from cdnctl.datapath import kernel
 from cdnctl.lab.attacks.frames import Frames
 from cdnctl.lab.flood import MAX_PACKETS, MAX_SECONDS, REPORT_NS
 
+SOURCE = Path(__file__).with_name("generator.c")
+FUNCTION, MAP = "generate", "plans"
+"""Pinned by these names where the order says."""
 BATCH = 64
 """Frames that the kernel makes before it hands them over: a veth's ring takes 256."""
 SLICE_NS = 4_000_000
@@ -39,8 +42,8 @@ class Flood:
 
     def __init__(self, pins: Path, frames: Frames, device: str, macs: tuple[bytes, bytes]) -> None:
         plan, self._frame = frames.pack(*macs)
-        kernel.Map.pinned(pins / "plans").put(bytes(4), plan)
-        self._program = kernel.obj_get(pins / "generate")
+        kernel.Map.pinned(pins / MAP).put(bytes(4), plan)
+        self._program = kernel.obj_get(pins / FUNCTION)
         self._ifindex = socket.if_nametoindex(device)
         self._lock = threading.Lock()
         self._taken = 0
