@@ -17,7 +17,12 @@
 #define FREE_TRIES 3
 #define PORT_TRIES 12
 #define HALF_OPEN_NS 8000000000ULL   /* an unfinished handshake holds its port so long */
-#define REST_NS 60000000000ULL	     /* TIME_WAIT at the CDN */
+/*
+ * TIME_WAIT at the CDN: a minute, which Linux's timer wheel may end an eighth of its level's span late, at most
+ * 5.1 s (kernel/time/timer.c). A port that is back before then, with another client's timestamps, has its SYN
+ * dropped there without a word (PAWS, RFC 7323), and that client waits for a second.
+ */
+#define REST_NS 66000000000ULL
 #define RESET_REST_NS 10000000000ULL /* a reset leaves nothing behind there */
 /* A CDN that still sends so long after a reset did not believe it. */
 #define RESET_DOUBT_NS 3000000000ULL

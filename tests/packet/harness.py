@@ -66,6 +66,8 @@ PROTOCOL = dict.fromkeys(("quic", "dns", "quic6", "dns6"), abi.UDP)
 """Of the services; TCP when not in here."""
 _ONLY = {"solo": [AURORA], "dns": [AURORA], "duo": [AURORA, BOREALIS]}
 MS = 1_000_000
+RESTED_NS = 67_000 * MS
+"""After so long a port of a flow that has ended may be another's."""
 TRUST_NS = 600_000 * MS
 """A source is verified for so long."""
 TEST_CLOCK = "-DTEST_CLOCK"

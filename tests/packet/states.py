@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-from harness import AURORA, CDNS, MS, SNAT, SNAT6, DataPath
+from harness import AURORA, CDNS, MS, RESTED_NS, SNAT, SNAT6, DataPath
 from segments import Flag
 from session import Datagrams, Flow, Session
 from table import NOW, Given
@@ -120,7 +120,7 @@ def _another(session: Session, *, first: bool) -> Session:
     path.change(ports=1, snat_count=1)
     session.open().close()
     slot = session.slot
-    slot.since_ns -= 61_000 * MS
+    slot.since_ns -= RESTED_NS
     path.put_slot(session.slot_index, slot)
     address = session.client[0][:-1] + "9"
     second = Session(path, _service("solo", 6 if ":" in address else 4), client=address, isn=900_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from harness import MS, Action, DataPath
+from harness import MS, RESTED_NS, Action, DataPath
 from segments import Flag, flags_of, numbers_of
 from session import Session
 from steps import dropped, forwarded, replied, verdict_of
@@ -171,7 +171,7 @@ def test_the_sweep_takes_a_census_and_frees_what_is_over(path: DataPath, service
     assert found == {SlotState.ESTABLISHED: 2, SlotState.CLOSING: 1, SlotState.SYN_SENT: 1}
     open_before = _open(path)
 
-    for session, state_ns in ((closed, 61_000 * MS), (begun, 9_000 * MS)):
+    for session, state_ns in ((closed, RESTED_NS), (begun, 9_000 * MS)):
         slot = session.slot
         slot.since_ns -= state_ns
         path.put_slot(session.slot_index, slot)

@@ -26,7 +26,7 @@ from cdnctl.datapath import abi
 from cdnctl.datapath.abi import SlotState
 from cdnctl.lab import netns
 
-REST_S = 55
+REST_S = 60
 """How long a closed port is not given away, at least."""
 CHECKED_EVERY = 1_000
 REBUILT_PER_CHECK = 40

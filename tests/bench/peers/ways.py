@@ -22,6 +22,10 @@ from tests.bench.peers import servers
 from tests.bench.peers.place import EDGE, EDGE_LINKS, HOME, HOPS, NAME, PORT
 
 _START_S = 60.0
+_ADDRESSES = 8
+"""That connections are translated to: each port of theirs rests for a minute after its use, and of fewer half
+would soon be in use at this load."""
+_SNAT = ", ".join(f'"203.0.113.{10 + n}"' for n in range(_ADDRESSES))
 _SERVERS = {"HAProxy": (servers.haproxy, "203.0.113.81"), "nginx stream": (servers.stream, "203.0.113.82")}
 """Which to start, and its VIP."""
 
@@ -84,7 +88,7 @@ table ip {_TABLE} {{
   }}
   chain out {{
     type nat hook postrouting priority srcnat;
-    oifname "{EDGE_LINKS[1]}" ct status dnat snat to 203.0.113.20-203.0.113.23
+    oifname "{EDGE_LINKS[1]}" ct status dnat snat to 203.0.113.20-203.0.113.{19 + _ADDRESSES}
   }}
 }}
 """
@@ -115,12 +119,14 @@ class Ours(Way):
 
     name = "ours"
     target = "203.0.113.80"
+    settling_s = 2
+    """What has just been attached samples each packet, and learns only then how many there are."""
     _CONFIG = f"""
 [edge]
 name = "{NAME}"
 interfaces = ["{EDGE_LINKS[0]}", "{EDGE_LINKS[1]}"]
 attach = "native"
-snat = ["203.0.113.10", "203.0.113.11", "203.0.113.12", "203.0.113.13"]
+snat = [{_SNAT}]
 
 [shield]  # one client at the box's very limit is no attack here
 flows_per_s = 1e7
