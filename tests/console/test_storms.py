@@ -53,6 +53,12 @@ def console(edge: tuple[dict[str, str], Path]) -> Iterator[Pty]:
         opened.close()
 
 
+def prompt(console: Pty, sign: str) -> None:
+    """Open the line that begins with this sign."""
+    console.keys(sign)
+    console.until(lambda: console.text.splitlines()[-2].startswith(f" {sign}"), 5, f"a line with {sign}")
+
+
 def is_quiet(console: Pty) -> None:
     """It does no more than it did before."""
     time.sleep(0.5)
@@ -99,8 +105,7 @@ def test_what_is_pasted_is_no_key(console: Pty) -> None:
 
 
 def test_a_paste_into_the_command_line_is_its_first_line_and_not_said(console: Pty) -> None:
-    console.keys(":")
-    console.shows(" :", seconds=3)
+    prompt(console, ":")
     console.keys("\x1b[200~" + HOSTILE_PASTE * 1_000 + "\x1b[201~")
     console.shows("drain aurora", seconds=5)
     assert "stop" not in console.text.replace("stopped", "")
@@ -109,8 +114,7 @@ def test_a_paste_into_the_command_line_is_its_first_line_and_not_said(console: P
 
 
 def test_a_paste_that_is_not_marked_is_none_either(console: Pty) -> None:
-    console.keys("/")
-    console.shows(" /", seconds=3)
+    prompt(console, "/")
     console.keys("10.1 b\rq\rd\r\x13:stop\r\x03" * 5_000)
     console.shows("10.1 b", seconds=5)
     assert "leave the edge running" not in console.text
@@ -121,10 +125,28 @@ def test_a_paste_that_is_not_marked_is_none_either(console: Pty) -> None:
     console.shows("borealis  198.51.100.20", seconds=5)
 
 
+@pytest.mark.parametrize("first", [3, 9, 40])
+def test_a_paste_that_comes_in_pieces_is_one(console: Pty, first: int) -> None:
+    pasted = "10.1 b\rq\rd\r\x13:stop\r\x03" * 50
+    prompt(console, "/")
+    console.keys(pasted[:first])
+    console.keys(pasted[first:])
+    console.shows("10.1 b"[:first], seconds=5)
+    assert "leave the edge running" not in console.text
+    console.keys("\x1b")
+    console.until(lambda: "only rows that match" not in console.text, 5)
+
+
+def test_a_line_begins_with_the_sign_that_opened_it(console: Pty) -> None:
+    for sign in "/:/":
+        prompt(console, sign)
+        console.keys("\x1b")
+        console.until(lambda: console.text.splitlines()[-2].startswith(" aurora"), 5)
+
+
 def test_what_a_script_types_is_typed(console: Pty) -> None:
     line = "block 10.66.0.0/16 --for 10m --reason " + "'" + "noisy " * 12 + "talker'"
-    console.keys(":")
-    console.shows(" :", " more ", seconds=5)
+    prompt(console, ":")
     console.keys(line)
     console.shows("block 10.66.0.0/16 --for 10m", seconds=5)
     console.keys("\r")

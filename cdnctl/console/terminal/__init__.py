@@ -1,7 +1,8 @@
 """The terminal that the console is in, which may be slow, stop reading, or be gone at any moment.
 
     outlet   writes beside the loop: nobody ever waits for a reader that has stopped
-    thrift   says no style twice
+    shadow   what is to be seen there, cell by cell: only what differs is sent
+    styles   of text, and the shortest way from one to another
     inlet    what comes in, as events; what was pasted is text, never keys
     driver   modes, sizes, signals: Textual's line to both
 

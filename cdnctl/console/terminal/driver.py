@@ -21,9 +21,9 @@ from textual.driver import Driver
 from textual.geometry import Size
 from textual.message import Message
 
-from cdnctl.console.terminal.inlet import Inlet
+from cdnctl.console.terminal.inlet import REST_S, Inlet, is_many
 from cdnctl.console.terminal.outlet import Outlet
-from cdnctl.console.terminal.thrift import thrifty
+from cdnctl.console.terminal.shadow import Shadow
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -34,6 +34,8 @@ STALLED_S = 1.0
 """A terminal that took nothing for so long may have lost something: it is painted anew."""
 FAREWELL_S = 0.5
 """How long a terminal has to take what sets it back."""
+_AT_ONCE = 64 << 10
+"""Bytes read before they are looked at."""
 _SIZE = (80, 24)
 """Of a terminal that does not know its own."""
 
@@ -69,6 +71,7 @@ class Terminal(Driver):
         self._encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         self._attributes: list[Any] | None = None
         """How the terminal was before."""
+        self._shadow = Shadow()
         self._outlet: Outlet | None = None
         self._unfinished: Outlet | None = None
         """One that could not be waited for: no other may write beside it."""
@@ -167,7 +170,7 @@ class Terminal(Driver):
         """Have it written in its turn; never waits."""
         if self._outlet is None:
             return
-        self._outlet.write(thrifty(data))
+        self._outlet.write(self._shadow.spare(data))
         if self._full_since_s:
             return
         self._painted = True
@@ -189,6 +192,8 @@ class Terminal(Driver):
         self._painted = True
         self._held.close()
         if self._app.is_running and self._app.screen_stack:
+            if was_s > STALLED_S:
+                self._shadow.forget()
             if repaint:
                 self._app.screen.refresh()
             self._app.screen.check_idle()
@@ -208,16 +213,25 @@ class Terminal(Driver):
                 return
             messages = inlet.idle()
             if self._in in ready:
-                try:
-                    data = os.read(self._in, 64 << 10)
-                except OSError:
-                    data = b""
-                if not data:
+                if not (data := self._take()):
                     self._in_loop(self._lost)
                     return
                 messages = inlet.feed(data)
             for message in messages:
                 self.process_message(message)
+
+    def _take(self) -> bytes:
+        """What has come, in one piece; empty when nobody is there."""
+        data, rest = b"", select.poll()
+        rest.register(self._in, select.POLLIN)
+        try:
+            while len(data) < _AT_ONCE and (taken := os.read(self._in, _AT_ONCE)):
+                data += taken
+                if not (is_many(data) and rest.poll(REST_S * 1000)):
+                    break
+        except OSError:
+            pass  # what came before counts; the next one tells again
+        return data
 
     def _in_loop(self, call: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -242,6 +256,7 @@ class Terminal(Driver):
         except OSError:
             width, height = 0, 0
         size = Size(width or _SIZE[0], height or _SIZE[1])
+        self._shadow.resize(*size)
         self._app.post_message(events.Resize(size, size))
 
     def stop_process(self, *, group: bool = False) -> None:
@@ -265,5 +280,6 @@ class Terminal(Driver):
         self._paint_anew()
 
     def _paint_anew(self) -> None:
+        self._shadow.forget()
         if self._app.screen_stack:
             self._app.screen.refresh()

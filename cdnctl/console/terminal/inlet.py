@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 
 from textual import events
 from textual._xterm_parser import XTermParser
-from textual.constants import ESCAPE_DELAY
 from textual.message import Message
 
 from cdnctl.console.format import clean
@@ -26,8 +25,15 @@ LINES_AT_MOST = 64
 LINE_AT_MOST = 500
 PASTE_PAUSE_S = 2.0
 """A paste whose end does not come is over after such a pause: the keys must work again."""
+ESCAPE_S = 0.025
+"""What follows an escape within this is one key with it. Terminals write a key's sequence at once, so that
+even a slow line brings it in one piece; Textual's 0.1 s would be felt whenever a dialog is left."""
 RUN_PAUSE_S = 0.05
 """What follows an unmarked paste so soon belongs to it."""
+
+REST_S = 0.01
+"""After more than one key at once, the rest of a paste would follow within this: terminals' buffers split it
+anywhere."""
 
 _START, _END = "\x1b[200~", "\x1b[201~"
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
@@ -56,7 +62,7 @@ class Inlet:
         """After how long without anything `idle` wants to be called; None: never."""
         if self._pasted is not None:
             return PASTE_PAUSE_S
-        return ESCAPE_DELAY if self._held or self._keys._timeout_time is not None else None
+        return ESCAPE_S if self._held or self._keys._timeout_time is not None else None
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """What these bytes mean."""
@@ -116,6 +122,11 @@ class Inlet:
             yield from self._keys.feed(text) if text else ()
         except (ValueError, OverflowError):
             self._keys = XTermParser()
+
+
+def is_many(data: bytes) -> bool:
+    """Whether it is more than a hand types at a time: more of it may be about to come."""
+    return len(_SEQUENCE.sub("", data.decode("utf-8", "replace"))) > 1
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:

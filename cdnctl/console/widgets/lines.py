@@ -85,7 +85,9 @@ class Lines(ScrollView, can_focus=False):
         """Draw one row again."""
         self._strips.pop(index, None)
         y = index if index < self._pinned else index - self.scroll_offset.y
-        if 0 <= y < self.size.height:
+        if not self.size.height:
+            self.refresh()  # not shown yet, and its old lines are kept somewhere
+        elif 0 <= y < self.size.height:
             self.refresh(Region(0, y, self.size.width, 1))
 
     def repaint_all(self) -> None:
