@@ -17,10 +17,11 @@ from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import depth, glyphs, keymap, keys, settings, theme
+from cdnctl.console import depth, garbage, glyphs, keymap, keys, settings, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
+from cdnctl.console.garbage import Garbage
 from cdnctl.console.glyphs import GlyphFilter
 from cdnctl.console.inorder import InOrder
 from cdnctl.console.outside import Outside
@@ -82,6 +83,8 @@ class ConsoleApp(InOrder):
         self._theme_files = theme.signature(paths.theme_dirs())
         self._outside = Outside(self)
         self._is_cold = True
+        self.garbage: Garbage | None = None
+        """None: the process is not the console's alone."""
 
     @property
     def palette(self) -> theme.Palette:
@@ -95,6 +98,7 @@ class ConsoleApp(InOrder):
         if not self.is_headless:
             self._heed_signals()
         self.set_interval(THEMES_LOOKED_AT_S, self._look_at_themes)
+        self.set_interval(garbage.EVERY_S, self._look_for_garbage)
         self.push_screen(self._screen(keys.SCREENS[0].name))
         self.run_worker(self._collect(), name="collect")
         if self._problems:
@@ -184,8 +188,14 @@ class ConsoleApp(InOrder):
         async def read() -> None:
             for _ in warm():
                 await asyncio.sleep(WARM_EVERY_S)
+            if self.garbage is not None:
+                self.garbage.begin()
 
         self.run_worker(read(), name="warm")
+
+    def _look_for_garbage(self) -> None:
+        if self.garbage is not None and isinstance(self._driver, Terminal):
+            self.garbage.look(self._driver.heard_s)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette's commands: the screen's keys, by name."""
@@ -305,6 +315,7 @@ def run(
     except CdnctlError as error:
         print(f"cdnctl: {error}", file=sys.stderr)
         return error.exit_code
+    app.garbage = Garbage()
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # exported by some shells; Textual would believe them, not the terminal
     try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from sys import intern
 
 from msgspec.structs import replace
 
-from cdnctl.model import FRAMES_KEPT, Event, Frame, Verdict
+from cdnctl.model import FRAMES_KEPT, Event, Frame, Talker, Verdict
 
 EVENTS_KEPT = 300
 PAST_TALKERS = 100
@@ -76,9 +77,17 @@ class History:
 def _past(frame: Frame) -> Frame:
     """What remains of a frame when there is a newer one: lists and texts are shown of the newest only."""
     return replace(
-        frame, talkers=frame.talkers[:PAST_TALKERS], verdicts=[_drawn(each) for each in frame.verdicts],
+        frame,
+        talkers=[_once(each) for each in frame.talkers[:PAST_TALKERS]],
+        verdicts=[_drawn(each) for each in frame.verdicts],
         blocks=[], customers=[], services=[], interfaces=[], watchers=[], maps=[], blocks_by_source={},
     )  # fmt: skip
+
+
+def _once(talker: Talker) -> Talker:
+    """The same with its words shared: they are in hundreds of frames."""
+    prefix, cdn, service = (intern(word) for word in (talker.prefix, talker.cdn, talker.service))
+    return replace(talker, prefix=prefix, cdn=cdn, service=service)
 
 
 def _drawn(verdict: Verdict) -> Verdict:

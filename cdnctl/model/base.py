@@ -18,5 +18,5 @@ Transport = Literal["nat", "ipip", "gue", "pass"]
 EdgeMode = Literal["active", "observe"]
 
 
-class Base(Struct, frozen=True, kw_only=True, omit_defaults=False):
+class Base(Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
     """Common settings of every message: immutable, built by keyword."""

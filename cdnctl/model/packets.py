@@ -11,7 +11,7 @@ from cdnctl.model.base import Base
 FilterField = Literal["src", "dst", "host", "sport", "dport", "port", "proto", "verdict", "cdn"]
 
 
-class Term(Struct, frozen=True, array_like=True):
+class Term(Struct, frozen=True, array_like=True, gc=False):
     """One condition on a packet: `src 10.0.0.0/8`, `not verdict blocked`."""
 
     field: FilterField
@@ -24,7 +24,7 @@ PacketFilter = list[list[Term]]
 """Any of them, each of which is all of its terms; of none, every packet."""
 
 
-class SampledPacket(Struct, frozen=True, array_like=True):
+class SampledPacket(Struct, frozen=True, array_like=True, gc=False):
     """One packet of the edge, and what became of it."""
 
     source: str

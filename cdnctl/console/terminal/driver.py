@@ -83,6 +83,8 @@ class Terminal(Driver):
         """0: it is not full."""
         self._painted = True
         """What was to be painted last went out."""
+        self.heard_s = time.monotonic()
+        """When something came in."""
         self._owes = False
         """Something was to be painted that was not, and is not dirty any more."""
 
@@ -216,6 +218,7 @@ class Terminal(Driver):
                 if not (data := self._take()):
                     self._in_loop(self._lost)
                     return
+                self.heard_s = time.monotonic()
                 messages = inlet.feed(data)
             for message in messages:
                 self.process_message(message)

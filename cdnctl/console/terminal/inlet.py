@@ -25,7 +25,7 @@ LINES_AT_MOST = 64
 LINE_AT_MOST = 500
 PASTE_PAUSE_S = 2.0
 """A paste whose end does not come is over after such a pause: the keys must work again."""
-ESCAPE_S = 0.025
+ESCAPE_S = 0.01
 """What follows an escape within this is one key with it. Terminals write a key's sequence at once, so that
 even a slow line brings it in one piece; Textual's 0.1 s would be felt whenever a dialog is left."""
 RUN_PAUSE_S = 0.05

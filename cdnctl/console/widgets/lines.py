@@ -73,13 +73,22 @@ class Lines(ScrollView, can_focus=False):
         """Put `rows` on screen, repainting those that changed."""
         old, self.rows = self.rows, list(rows)
         if len(old) != len(rows):
-            self.virtual_size = Size(self.scrollable_content_region.width, len(rows))
+            self._grow(Size(self.scrollable_content_region.width, len(rows)))
             self._strips.clear()
             self.refresh()
             return
         for index, row in enumerate(self.rows):
             if row != old[index]:
                 self.repaint(index)
+
+    def _grow(self, size: Size) -> None:
+        """It has so many rows now. The screen is laid out anew only when that moves something."""
+        room = self.size.height
+        if self.styles.is_auto_height or (self.virtual_size.height > room) != (size.height > room):
+            self.virtual_size = size
+        else:
+            self.set_reactive(Lines.virtual_size, size)
+            self._scroll_update(size)
 
     def repaint(self, index: int) -> None:
         """Draw one row again."""

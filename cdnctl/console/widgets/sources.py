@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import ip_network
+from sys import intern
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean, fit, mbit, percent, scaled
+from cdnctl.console.history import PAST_TALKERS
 from cdnctl.console.settings import Settings
 from cdnctl.console.tracks import Tracks
 from cdnctl.console.widgets.bars import bar
@@ -200,7 +202,13 @@ def _together(name: str, members: Sequence[Talker]) -> Talker:
 
 
 def _rates_of(view: str) -> Callable[[Frame], Iterable[tuple[str, float]]]:
-    return lambda frame: ((each.talker.prefix, each.talker.pps) for each in gather(frame.talkers, view))
+    """Of the busiest alone, as `History` keeps them: each would be a number for each of the last frames."""
+
+    def rates(frame: Frame) -> Iterator[tuple[str, float]]:
+        busiest = gather(frame.talkers[:PAST_TALKERS], view)
+        return ((intern(each.talker.prefix), each.talker.pps) for each in busiest)
+
+    return rates
 
 
 def detail(source: Source) -> Row:

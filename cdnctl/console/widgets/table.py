@@ -45,18 +45,32 @@ class Column:
 
 
 Cells = Mapping[str, Cell]
+Widths = tuple[tuple[Column, int], ...]
+"""The columns that are shown, and how wide."""
 
 
 class Record:
     """One row: its identity and its cells by column name; or what makes them, once they are looked at."""
 
-    __slots__ = ("_cells", "key", "words")
+    __slots__ = ("_cells", "_composed", "_widths", "key", "words")
 
     def __init__(self, key: Key, cells: Cells | Callable[[], Cells], words: str = "") -> None:
         """`words` is what a filter finds it by, besides its key and its plain cells."""
         self.key = key
         self.words = words
         self._cells = cells
+        self._widths: Widths = ()
+        self._composed: Row = ()
+
+    def composed(self, columns: Widths) -> Row:
+        """In these columns; composed once for as long as they stay."""
+        if columns != self._widths:
+            spans: list[Span] = []
+            for column, width in columns:
+                cell = self.cells.get(column.name, ("", ""))
+                spans += (*_fitted_cell(cell, width, column.right), (" ", ""))
+            self._widths, self._composed = columns, tuple(spans)
+        return self._composed
 
     @property
     def cells(self) -> Cells:
@@ -173,7 +187,7 @@ class LiveTable(Lines, can_focus=True):
         """The identity of the row under the cursor; None when the table is empty."""
         return self.records[self.cursor].key if self.records else None
 
-    def _fitted(self) -> list[tuple[Column, int]]:
+    def _fitted(self) -> Widths:
         room = self.size.width
         shown = list(self.columns_in(room))
         rest = max(0, room - sum(column.width for column in shown) - len(shown))
@@ -187,7 +201,7 @@ class LiveTable(Lines, can_focus=True):
         share, left = divmod(rest, max(1, len(flexible)))
         for column in flexible:
             widths[column] += share + (left if column is flexible[0] else 0)
-        return list(widths.items())
+        return tuple(widths.items())
 
     def _titled(self, column: Column, width: int) -> str:
         """A column's title; of the one that is sorted by with an arrow, if there is room for it."""
@@ -234,13 +248,7 @@ class LiveTable(Lines, can_focus=True):
             if index not in seen:
                 rows.append(_UNSEEN)
                 continue
-            spans: list[Span] = []
-            for column, width in columns:
-                spans += (
-                    *_fitted_cell(record.cells.get(column.name, ("", "")), width, column.right),
-                    (" ", ""),
-                )
-            rows.append(tuple(spans))
+            rows.append(record.composed(columns))
         if not self.records and (empty := self.empty_text()):
             rows.append(((empty, "muted"),))
         self.show(rows)

@@ -42,8 +42,8 @@ def walk(rounds: int) -> Iterator[Press]:
             yield Press(letter, _shows(f"/ {typed}  only rows"), "filter")
         yield Press("\x1b", _lacks("only rows that match"), "filter")
         yield Press("1", _shows("handshake p95"), "screen")
-        yield Press("w", _shows("weights and drains"), "dialog")
-        yield Press("\x1b", _lacks("weights and drains"), "dialog")
+        yield Press("w", _shows("Weights and drains"), "dialog")
+        yield Press("\x1b", _lacks("Weights and drains"), "dialog")
         yield Press("b", _shows("Block a prefix"), "dialog")
         yield Press("\x1b", _lacks("Block a prefix"), "dialog")
 
