@@ -40,7 +40,7 @@ class Taps:
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
         self._directory = directory
-        self._pinning = Pinning(SOURCE, "tap", "seen", directory, [f"-DFLOOD_WINDOW={WINDOW}"], log)
+        self._pinning = Pinning(SOURCE, "tap", ["seen"], directory, [f"-DFLOOD_WINDOW={WINDOW}"], log)
         self._program = self._map = -1
         self.pid = self._pinning.pid
 

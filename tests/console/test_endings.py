@@ -130,6 +130,7 @@ def test_ctrl_z_and_fg(window: Callable[..., Pty]) -> None:
     console.shows("ended with 0 restored: True", seconds=5)
 
 
+@pytest.mark.soak
 def test_ctrl_z_and_fg_while_the_terminal_takes_nothing(window: Callable[..., Pty]) -> None:
     """What was under way comes before the other screen is entered again, and does not leave it after."""
     at_once = JOB.replace("sys.stdin.readline()", "time.sleep(0.3)").replace("import os", "import time, os")

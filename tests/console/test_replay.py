@@ -162,6 +162,7 @@ async def test_the_keys_of_the_transport(tmp_path: Path) -> None:
         assert "❙❙ 0.25×" in desk.text
 
 
+@pytest.mark.soak
 async def test_it_plays_at_its_speed_and_pauses_at_the_end(tmp_path: Path) -> None:
     frames = incident()[:60]
     async with replay(frames, tmp_path / "x.rec") as desk:
@@ -238,6 +239,7 @@ def damaged(path: Path, frames: Sequence[Frame]) -> int:
     return at
 
 
+@pytest.mark.soak
 async def test_every_key_of_the_transport_stays_before_the_damage(tmp_path: Path) -> None:
     path, frames = tmp_path / "bad.rec", incident()
     damaged(path, frames)

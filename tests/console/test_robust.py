@@ -68,6 +68,7 @@ async def test_hostile_text_is_only_text(size: tuple[int, int]) -> None:
         assert desk.app.is_running
 
 
+@pytest.mark.soak
 @settings(
     max_examples=settings.default.max_examples // 10,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

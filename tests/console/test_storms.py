@@ -94,6 +94,7 @@ def test_a_storm_of_resizes(console: Pty, screen: str) -> None:
     assert painted > 40, "the footer has the width again"
 
 
+@pytest.mark.soak
 def test_what_is_pasted_is_no_key(console: Pty) -> None:
     console.keys("\x1b[200~" + HOSTILE_PASTE * 1_000 + "\x1b[201~")
     time.sleep(0.5)

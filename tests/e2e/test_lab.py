@@ -95,6 +95,7 @@ def test_honest_requests_at_the_ordered_rate(traffic: Traffic) -> None:
     assert min(len(networks), len(networks6)) >= 40
 
 
+@pytest.mark.soak
 def test_a_link_delays_as_told(lab: Lab, traffic: Traffic) -> None:
     median_within(pytest.approx(10, abs=4), lambda: connect_p50_ms(traffic))
     lab.slow("aurora", 150)
@@ -119,6 +120,7 @@ def test_a_link_loses_as_told(lab: Lab, traffic: Traffic) -> None:
     assert lost / received == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.soak
 def test_a_dark_link_swallows_what_is_in_flight(lab: Lab, traffic: Traffic) -> None:
     at_ns = lab.darken("aurora")
     time.sleep(0.2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -14,10 +16,13 @@ from live import (
     Kernel,
     after,
     cdn_of,
+    cdnctl,
+    command_line,
     end_ns,
     failures,
     frame,
     requests_of,
+    run,
     sleep_until,
     wait_for,
 )
@@ -27,6 +32,7 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.topology import PORT
 from cdnctl.lab.traffic import Traffic
 from cdnctl.model import Cdn
+from tests.console.ptys import CONSOLE, Pty
 
 CLIENTS = {"rate": 400.0, "share6": 0.5}
 NEW_PER_S = 200
@@ -229,3 +235,30 @@ def test_a_refusing_cdn_is_left_at_once(lab: Lab, kernel: Kernel, traffic: Traff
     figure("requests on new connections, failed", (len(new), len(failed)))
     assert len(failed) <= FAILED_SHARE * len(new), failed[:8]
     assert {r.outcome for r in failed} <= {"refused", "reset"}
+
+
+def test_a_console_whose_terminal_has_stopped_holds_up_nothing(
+    lab: Lab, kernel: Kernel, traffic: Traffic, figure: Figure, tmp_path: Path
+) -> None:
+    """The kernel leaves a dark CDN, the agent makes frames and records them; the console is right at once."""
+    cdn, recording = "aurora", str(tmp_path / "stall.rec")
+    words = (*CONSOLE, "--edge", lab.name)
+    console = Pty(words, environment={**lab.environment, "XDG_STATE_HOME": str(tmp_path)})
+    try:
+        console.shows("● live", "handshake p95")
+        cdnctl(lab, "record", recording)
+        console.hold()
+        time.sleep(1.5)
+        first, fault_ns = frame(lab).seq, lab.darken(cdn)
+        sleep_until(after(fault_ns, 4.0))
+        assert frame(lab).seq - first >= 7, "frames go on"
+        assert kernel.last_new_flow_ns(cdn) <= after(fault_ns, DARK_LIMIT_S)
+        console.go_on()
+        figure("right again, s", console.shows(f"{cdn} is out: dark", "● live", seconds=3))
+        assert cdnctl(lab, "record", "--stop")
+        info = json.loads(run(lab, command_line("replay", recording, "--info", "--json")).stdout)
+        assert info["frames"] >= 8, "so does the recording"
+    finally:
+        console.close()
+        run(lab, command_line("record", "--stop", "--edge", lab.name))
+        back_in_rotation(lab, kernel, cdn, lab.heal(cdn))

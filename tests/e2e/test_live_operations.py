@@ -141,6 +141,7 @@ def test_a_block_cuts_at_once_disarm_lets_through_and_arm_cuts_again(
     assert not failures(others)
 
 
+@pytest.mark.soak
 def test_bypass_passes_everything_untouched_until_armed(lab: Lab, kernel: Kernel, traffic: Traffic) -> None:
     refused = run(lab, command_line("bypass", "--edge", lab.name))
     assert refused.returncode == 2, "without a yes nothing is cut"

@@ -90,6 +90,7 @@ def test_new_programs_under_traffic(lab: Lab, kernel: Kernel, traffic: Traffic, 
     assert frame(lab).sampling.received_per_s > 0, "the new program's samples arrive"
 
 
+@pytest.mark.soak
 def test_other_tables_under_traffic(lab: Lab, traffic: Traffic, figure: Figure) -> None:
     before = Kernel(lab).accounts()
     with no_request_fails(traffic, figure):

@@ -74,6 +74,7 @@ def attached_id(device: str) -> int:
     return kernel.xdp_program_id(attach.interface_index(device))
 
 
+@pytest.mark.soak
 def test_it_compiles_and_attaches_where_there_are_no_kernel_headers(device: str) -> None:
     edge = name("-bare")
     loader = Path(__file__).with_name("bare_loader.py")
@@ -217,6 +218,7 @@ def test_an_interface_that_is_not_there(path: DataPath) -> None:
     assert not attach.detach("eth77", maps_of(path.fd))
 
 
+@pytest.mark.soak
 def test_each_generation_of_programs_has_its_own_stages(inside: dict[str, int]) -> None:
     """A packet of the old one goes on in the old one's stages, until nobody has it any more."""
     ping = bytes(Ether(dst=CLIENT_SIDE_MAC, src=ROUTER_MAC) / IP(src="10.1.0.7", dst=VIP) / ICMP())

@@ -14,7 +14,7 @@ from cdnctl.datapath import kernel
 from cdnctl.lab.attacks.assault import generator as pinned
 from cdnctl.lab.attacks.frames import Frames
 from cdnctl.lab.attacks.kinds import ATTACKS, NTP
-from cdnctl.lab.attacks.live import FUNCTION, MAP
+from cdnctl.lab.attacks.live import FUNCTION, MAPS, PLANS
 from cdnctl.lab.flood import WINDOW
 from cdnctl.lab.record import TAPS
 
@@ -33,7 +33,7 @@ class Generator:
 
     def packets(self, frames: Frames, count: int = SOME) -> list[Ether]:
         plan, frame = frames.pack(OURS, THEIRS)
-        kernel.Map.pinned(self.pins / MAP).put(bytes(4), plan)
+        kernel.Map.pinned(self.pins / PLANS).put(bytes(4), plan)
         made = []
         for _ in range(count):
             # what the edge has left of a frame does not matter
@@ -47,7 +47,7 @@ class Generator:
 def generator() -> Iterator[Generator]:
     made = Generator()
     yield made
-    for name in (FUNCTION, MAP):
+    for name in (FUNCTION, *MAPS):
         (made.pins / name).unlink()
     made.pins.rmdir()
 

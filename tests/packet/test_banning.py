@@ -128,6 +128,7 @@ def test_of_what_is_protected_nothing_is_banned(edge: Edge) -> None:
     assert "an endpoint of aurora" in (guard(ipaddress.ip_network(ENDPOINTS["aurora"][0])) or "")
 
 
+@pytest.mark.soak
 def test_a_network_with_somebody_protected_in_it_is_no_ban_but_its_sources_are(edge: Edge) -> None:
     crowd = [f"10.7.1.{n}" for n in range(10, 18)]
     edge.file.replace("source = { flows_per_s = 300 }", "source = { flows_per_s = 20000 }")
@@ -202,6 +203,7 @@ def test_a_ban_that_an_undo_put_back_is_lifted_by_off(edge: Edge) -> None:
     assert not blocked(edge, ABUSER)
 
 
+@pytest.mark.soak
 def test_a_ban_that_the_kernel_does_not_let_go_is_shown_still(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +250,7 @@ def test_while_it_is_not_known_who_is_protected_nobody_is_banned_anew(
     assert unread in found.offenders[0].spared
 
 
+@pytest.mark.soak
 def test_a_ban_outlives_its_agent(edge: Edge, begin: Begin) -> None:
     assert banned(last(rounds(edge, [ABUSER]))) == [ABUSER]
     after = begin()

@@ -163,6 +163,7 @@ _STEPS = st.lists(
 )
 
 
+@pytest.mark.soak
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_STEPS)
 def test_both_tables_are_one(

@@ -47,6 +47,7 @@ def failing(error: Exception) -> Callable[..., None]:
     return fails
 
 
+@pytest.mark.soak
 def test_what_fails_after_the_swap_is_a_warning(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = Busy(edge)
     edge.file.replace(*LARGER)
@@ -131,6 +132,7 @@ def test_a_driver_that_takes_neither_keeps_what_it_has(edge: Edge, monkeypatch: 
             assert seen.verdict in GOES
 
 
+@pytest.mark.soak
 def test_a_driver_that_takes_its_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """So much that flows begin again before all interfaces are swapped: none is lost but for its port."""
     busy, real = Busy(edge), kernel.xdp_attach
@@ -155,6 +157,7 @@ def test_a_driver_that_takes_its_time(edge: Edge, monkeypatch: pytest.MonkeyPatc
     busy.go_on()
 
 
+@pytest.mark.soak
 def test_a_port_that_was_given_away_on_both_sides(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Since drivers took their time: one flow has it, and the other one is told of as cut."""
     real, port = kernel.xdp_attach, PORTS[0] + 7

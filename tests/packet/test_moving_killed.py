@@ -138,6 +138,7 @@ def test_killed_at_any_moment(begin: Callable[[], Edge], moment: str, then: str)
     assert not counted(later).keys() & {Verdict.RESET_CLIENT, Verdict.RESET_CDN}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("moment", SOME)
 def test_killed_and_taken_down(begin: Callable[[], Edge], moment: str) -> None:
     edge = begin()
@@ -174,6 +175,7 @@ def test_what_was_counted_stays(begin: Callable[[], Edge], moment: str) -> None:
     assert counted(later)[Verdict.PASSED] == passed
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("moment", [each for each in SOME if each.values[0] in MIXED])
 def test_the_panic_button_works_after_a_kill(begin: Callable[[], Edge], moment: str) -> None:
     edge = begin()

@@ -110,6 +110,7 @@ class Traffic:
         self.opened.append(session)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("change", [SAME_NUMBERS_SOAK, OTHER_NUMBERS])
 def test_nobody_is_reset_while_programs_and_tables_change(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str]

@@ -173,6 +173,7 @@ def test_what_reads_the_program_follows_it(edge: Edge) -> None:
     assert frame.totals.new_flows_per_s > 0
 
 
+@pytest.mark.soak
 def test_an_edited_program_comes_with_a_reload(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     before, text = edge.programs(), build.source()
     monkeypatch.setattr(build, "source", lambda: text.replace("ANSWER_TTL 64", "ANSWER_TTL 63"))
@@ -405,6 +406,7 @@ def test_what_cannot_be_is_refused(edge: Edge, old: str, new: str, words: str) -
     assert edge.reloaded().changed == ["service api is new"]
 
 
+@pytest.mark.soak
 def test_tables_that_fail_midway_are_put_back(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any of its writes."""
     session, put = Session(edge, "www").open(), Map.put

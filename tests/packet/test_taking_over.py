@@ -141,7 +141,9 @@ def killed(*_: object) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("moment", ["loaded", "attached", "half renamed"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("loaded", marks=pytest.mark.soak), "attached", "half renamed"]
+)
 def test_a_kill_during_an_upgrade_leaves_what_can_be_started(
     devices: dict[str, int], start: Start, upgrade: Callable[[], None], moment: str
 ) -> None:

@@ -165,6 +165,7 @@ def test_all_clients_of_a_user_owe_what_the_looks_of_one_took(monkeypatch: pytes
 LOOK_S = 0.05
 
 
+@pytest.mark.soak
 def test_costly_looks_of_many_viewers_leave_the_agent_its_time(
     strict: ServedDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_people_have_numbers_and_cdns_keep_their_names() -> None:
     assert (redacted.edge, redacted.seq, redacted.totals) == (frame.edge, frame.seq, frame.totals)
 
 
+@pytest.mark.soak
 def test_a_recording_is_redacted_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain, redacted = tmp_path / "plain.rec", tmp_path / "redacted.rec"
     frames: list[Frame] = incident()

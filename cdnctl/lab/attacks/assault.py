@@ -83,7 +83,7 @@ def attacker_cpu() -> int:
 def generator(pins: Path) -> Path:
     """The directory, with the generator of live frames pinned in it. LabError with the compiler's words."""
     if not pins.exists():
-        with closing(Pinning(live.SOURCE, live.FUNCTION, live.MAP, pins)) as child:
+        with closing(Pinning(live.SOURCE, live.FUNCTION, live.MAPS, pins)) as child:
             child.wait()
     return pins
 

@@ -3,19 +3,21 @@
     python -m cdnctl.lab.attacks.live  <  {"device": "uplink", "mac": [ours, theirs], "frames": {...},
                                            "pins": "/sys/fs/bpf/...", "pps": 300000, "seconds": 10, "cpu": 1}
 
-A BPF_PROG_TEST_RUN sends the frames of a slice of time. It sends them at once, but returns some 25 ms later,
-when the kernel is sure that nobody looks at what it has put away: so threads take turns, and all but one of
-them sleep. The edge at the cable's other end takes the frames in on this very processor, at the end of each
-batch: a rate that it cannot keep up with slows the generator down, and what was offered is less than what was
-ordered. Orders and answers are otherwise those of `flood`.
+One BPF_PROG_TEST_RUN sends them all; generator.c keeps the pace. The edge at the cable's other end takes the
+frames in on this very processor, at the end of each batch: a rate that it cannot keep up with slows the
+generator down, and what was offered is less than what was ordered; so does whoever else needs the processor.
+Orders and answers are otherwise those of `flood`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
+import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -26,75 +28,78 @@ from cdnctl.lab.attacks.frames import Frames
 from cdnctl.lab.flood import MAX_PACKETS, MAX_SECONDS, REPORT_NS
 
 SOURCE = Path(__file__).with_name("generator.c")
-FUNCTION, MAP = "generate", "plans"
+PLANS, PACES = "plans", "paces"
+FUNCTION, MAPS = "generate", (PLANS, PACES)
 """Pinned by these names where the order says."""
 BATCH = 64
 """Frames that the kernel makes before it hands them over: a veth's ring takes 256."""
-SLICE_NS = 4_000_000
-THREADS = 96
-"""So many that one is free for each slice also on a busy box, where the kernel takes ten times as long."""
-LATE_NS = 100_000_000
-"""A slice that is as late is left out: to make up for it would be another flood than the one ordered."""
+_ENDLESS = (1 << 31) - 1
+"""Frames of one run, sent or not: minutes."""
+_PARTS = 8
+_PACE = struct.Struct("=3Q")
 
 
 class Flood:
-    """Slices of frames, and the threads that send them. Raises OSError."""
+    """Frames at a pace. Raises OSError."""
 
     def __init__(self, pins: Path, frames: Frames, device: str, macs: tuple[bytes, bytes]) -> None:
         plan, self._frame = frames.pack(*macs)
-        kernel.Map.pinned(pins / MAP).put(bytes(4), plan)
+        kernel.Map.pinned(pins / PLANS).put(bytes(4), plan)
+        self._paces = kernel.Map.pinned(pins / PACES)
         self._program = kernel.obj_get(pins / FUNCTION)
         self._ifindex = socket.if_nametoindex(device)
-        self._lock = threading.Lock()
-        self._taken = 0
         self._over = threading.Event()
-        self.sent = 0
 
-    def run(self, pps: float, seconds: float) -> None:
-        """Send until the time is over, the count is reached or the order comes to stop."""
-        self._pps = pps
-        self._slices = int(min(seconds, MAX_SECONDS, MAX_PACKETS / pps) * 1e9) // SLICE_NS
+    @property
+    def sent(self) -> int:
+        """So far."""
+        found = self._paces.get(bytes(4))
+        return int(_PACE.unpack(found)[2]) if found else 0
+
+    def run(self, pps: float, seconds: float, cpu: int) -> None:
+        """Send until the time is over or the order comes to stop; from the main thread, which signals end."""
+        seconds = min(seconds, MAX_SECONDS, MAX_PACKETS / pps)
         self.begun = time.monotonic_ns()
-        end = self.begun + self._slices * SLICE_NS
-        self._report(self.begun, done=False)
-        threads = [threading.Thread(target=self._send, daemon=True) for _ in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        while (left := end - time.monotonic_ns()) > 0:
-            if select.select([0], [], [], min(left, REPORT_NS) / 1e9)[0]:
-                end = time.monotonic_ns()  # `stop`, or the lab is gone
-                break
-            self._report(time.monotonic_ns(), done=False)
-        self._over.set()
-        for thread in threads:
-            thread.join()
-        self._report(end, done=True)
+        self._end = self.begun + int(seconds * 1e9)
+        pace = _PACE.pack(self.begun << _PARTS, int((1 << _PARTS) * 1e9 / pps), 0)
+        self._paces.put(bytes(4), pace)
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        reporter = threading.Thread(target=self._report_until_over, args=(threading.get_ident(),))
+        reporter.start()
+        os.sched_setaffinity(0, {cpu})  # this thread; who reports may be anywhere
+        try:
+            while time.monotonic_ns() < self._end:
+                self._send()
+        finally:
+            self._over.set()
+            reporter.join()
+        self._report(min(self._end, time.monotonic_ns()), done=True)
 
     def _send(self) -> None:
-        """Take slice after slice, as the others do."""
-        while not self._over.is_set():
-            with self._lock:
-                number, self._taken = self._taken, self._taken + 1
-            due = self.begun + number * SLICE_NS
-            if number >= self._slices or self._over.wait(max(0, due - time.monotonic_ns()) / 1e9):
-                return
-            if time.monotonic_ns() - due < LATE_NS:
-                self._send_slice(number)
+        """Until a signal comes."""
+        try:
+            kernel.test_run(
+                self._program,
+                self._frame,
+                repeat=_ENDLESS,
+                ifindex=self._ifindex,
+                flags=kernel.LIVE_FRAMES,
+                batch=BATCH,
+            )
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                raise
 
-    def _send_slice(self, number: int) -> None:
-        first, last = (int((number + n) * self._pps * SLICE_NS / 1e9) for n in (0, 1))
-        if last == first:
-            return
-        kernel.test_run(
-            self._program,
-            self._frame,
-            repeat=last - first,
-            ifindex=self._ifindex,
-            flags=kernel.LIVE_FRAMES,
-            batch=BATCH,
-        )
-        with self._lock:
-            self.sent += last - first
+    def _report_until_over(self, sender: int) -> None:
+        """Tell how it is going, and wake the sender at the end."""
+        self._report(self.begun, done=False)
+        while (left := self._end - time.monotonic_ns()) > 0 and not self._over.is_set():
+            if select.select([0], [], [], min(left, REPORT_NS) / 1e9)[0]:
+                self._end = time.monotonic_ns()  # `stop`, or the lab is gone
+                break
+            self._report(time.monotonic_ns(), done=False)
+        while not self._over.wait(0.01):  # one may come when it is not sending just then
+            signal.pthread_kill(sender, signal.SIGALRM)
 
     def _report(self, now: int, *, done: bool) -> None:
         answer = {"at_ns": now, "begun_ns": self.begun, "sent": self.sent, "done": done}
@@ -106,10 +111,9 @@ def main() -> int:
     order = json.loads(sys.stdin.buffer.readline() or b"{}")
     if not order:
         return 0
-    os.sched_setaffinity(0, {int(order["cpu"])})
     ours, theirs = (bytes.fromhex(mac.replace(":", "")) for mac in order["mac"])
     flood = Flood(Path(order["pins"]), Frames.of(order["frames"]), order["device"], (ours, theirs))
-    flood.run(float(order["pps"]), float(order["seconds"]))
+    flood.run(float(order["pps"]), float(order["seconds"]), int(order["cpu"]))
     return 0
 
 

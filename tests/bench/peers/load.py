@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ class Cost(NamedTuple):
     seconds: float
     busy_s: float
     """Processor time of the whole box meanwhile, also of wrk's own start."""
+    own_s: float = 0.0
+    """And of the way's own processes."""
 
     def without(self, at_rest: float) -> Cost:
         """But for what the box does anyway: so many seconds of work in a second."""
@@ -55,6 +57,10 @@ class Cost(NamedTuple):
         return self.busy_s * 1e6 / self.requests
 
     @property
+    def own_us_per_request(self) -> float:
+        return self.own_s * 1e6 / self.requests
+
+    @property
     def ms_per_gigabyte(self) -> float:
         return self.busy_s * 1e12 / self.bytes
 
@@ -63,8 +69,8 @@ class Cost(NamedTuple):
         return self.requests / self.seconds
 
 
-def new_connections(target: str, seconds: int) -> Cost:
-    """As many requests as it takes, each on a connection of its own.
+def new_connections(target: str, seconds: int, own_s: Callable[[], float] = lambda: 0.0) -> Cost:
+    """As many requests as it takes, each on a connection of its own; `own_s` reads the way's own clock.
 
     Counted from within: neither wrk's own start is in it, nor its end. How many there were meanwhile the
     origins' kernel says, which took just as many connections.
@@ -72,15 +78,15 @@ def new_connections(target: str, seconds: int) -> Cost:
     process = _start(_command(target, "/", seconds, ["-H", "Connection: close"], CONNECTIONS))
     try:
         time.sleep(_BEGINNING_S)
-        accepted, before = _accepted(), Processors.read()
+        accepted, own, before = _accepted(), own_s(), Processors.read()
         time.sleep(max(0.1, seconds - _BEGINNING_S - _END_S))
-        after, requests = Processors.read(), _accepted() - accepted
+        after, own, requests = Processors.read(), own_s() - own, _accepted() - accepted
         whole = cost(_said(process, seconds), before.busy_until(after))
     finally:
         end(process)
     if not requests:
         raise Unsound(f"of {whole.requests} requests to {target} the origins saw no connection meanwhile")
-    return whole._replace(requests=requests, seconds=after.at_s - before.at_s)
+    return whole._replace(requests=requests, seconds=after.at_s - before.at_s, own_s=own)
 
 
 def _accepted() -> int:

@@ -131,10 +131,9 @@ def _costs(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> 
     _settle(box, way, way.settling_s)
     lost = box.place.lost()
     box.place.next_source()
-    own_s = way.own_s()
-    cost = load.new_connections(way.target, _EACH_S).without(at_rest)
+    cost = load.new_connections(way.target, _EACH_S, way.own_s).without(at_rest)
     figures.new.append(cost)
-    figures.own_us.append((way.own_s() - own_s) * 1e6 / cost.requests)
+    figures.own_us.append(cost.own_us_per_request)
     if plan.all_ways:
         box.place.next_source()
         figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
@@ -173,7 +172,4 @@ def _run_us(box: Box) -> float:
     with ours, gauges.timing():
         _settle(box, ours, ours.settling_s)
         box.place.next_source()
-        before = ours.runs()
-        cost = load.new_connections(ours.target, _EACH_S)
-        after = ours.runs()
-    return (after.ns - before.ns) / 1e3 / cost.requests
+        return load.new_connections(ours.target, _EACH_S, lambda: ours.runs().ns / 1e9).own_us_per_request
