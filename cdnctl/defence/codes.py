@@ -13,11 +13,15 @@ from ipaddress import IPv4Network, IPv6Network
 
 Network = IPv4Network | IPv6Network
 
-_LENGTH4, _LENGTH6 = 6, 8
+LENGTH4, _LENGTH6 = 6, 8
 """Bits of a code that are its length."""
-_MASK4, _MASK6 = (1 << _LENGTH4) - 1, (1 << _LENGTH6) - 1
+MASK4, _MASK6 = (1 << LENGTH4) - 1, (1 << _LENGTH6) - 1
+LENGTH_BITS, LENGTH_MASK = {4: LENGTH4, 6: _LENGTH6}, {4: MASK4, 6: _MASK6}
+"""The same by version."""
 SIX = 1 << (128 + _LENGTH6)
 """Codes from here on are of IPv6."""
+MARK = {4: 0, 6: SIX}
+"""What tells a code's version, by that."""
 BITS = 128 + _LENGTH6 + 1
 """Of the largest code."""
 WIDTH4 = 32
@@ -29,34 +33,34 @@ def of_network(network: Network) -> int:
     """The code of a network."""
     first = int(network.network_address)
     if network.version == 4:
-        return first << _LENGTH4 | network.prefixlen
+        return first << LENGTH4 | network.prefixlen
     return SIX | first << _LENGTH6 | network.prefixlen
 
 
 def of_plain(text: str) -> int | None:
     """The code of a bare IPv4 address, which nearly all of a long list are; None for all else."""
     try:
-        return int.from_bytes(socket.inet_pton(socket.AF_INET, text)) << _LENGTH4 | WIDTH4
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, text)) << LENGTH4 | WIDTH4
     except (OSError, ValueError):
         return None
 
 
 def address(code: int) -> int | None:
     """Which single IPv4 address it is; None if it is none."""
-    return code >> _LENGTH4 if code < SIX and code & _MASK4 == WIDTH4 else None
+    return code >> LENGTH4 if code < SIX and code & MASK4 == WIDTH4 else None
 
 
 def network(code: int) -> Network:
     """The inverse of `of_network`."""
     if code < SIX:
-        return IPv4Network((code >> _LENGTH4, code & _MASK4))
+        return IPv4Network((code >> LENGTH4, code & MASK4))
     return IPv6Network(((code ^ SIX) >> _LENGTH6, code & _MASK6))
 
 
 def around(code: int) -> Iterator[int]:
     """Every code that covers it, itself left out, the widest first."""
     if code < SIX:
-        first, length, bits, width, mark = code >> _LENGTH4, code & _MASK4, _LENGTH4, WIDTH4, 0
+        first, length, bits, width, mark = code >> LENGTH4, code & MASK4, LENGTH4, WIDTH4, 0
     else:
         first, length, bits, width, mark = (code ^ SIX) >> _LENGTH6, code & _MASK6, _LENGTH6, 128, SIX
     for shorter in range(length):
@@ -66,7 +70,7 @@ def around(code: int) -> Iterator[int]:
 
 def span(code: int) -> tuple[int, int]:
     """The codes of all that lies in it are from the one on and below the other."""
-    mark, bits, width = (0, _LENGTH4, WIDTH4) if code < SIX else (SIX, _LENGTH6, 128)
+    mark, bits, width = (0, LENGTH4, WIDTH4) if code < SIX else (SIX, _LENGTH6, 128)
     first, length = (code ^ mark) >> bits, code & ((1 << bits) - 1)
     return code, mark + ((first + (1 << width - length)) << bits)
 
@@ -74,7 +78,7 @@ def span(code: int) -> tuple[int, int]:
 def show(code: int) -> str:
     """As operators write it: a /32, or a /128 of IPv6, is an address."""
     if code < SIX:
-        text, length, width = _text(socket.AF_INET, code >> _LENGTH4, 4), code & _MASK4, WIDTH4
+        text, length, width = _text(socket.AF_INET, code >> LENGTH4, 4), code & MASK4, WIDTH4
     else:
         text, length, width = _text(socket.AF_INET6, (code ^ SIX) >> _LENGTH6, 16), code & _MASK6, 128
     return text if length == width else f"{text}/{length}"
@@ -92,7 +96,7 @@ def pack(codes: Iterable[int]) -> tuple[bytes, bytes]:
     four, six = bytearray(), bytearray()
     for code in codes:
         if code < SIX:
-            four += (code >> _LENGTH4 << 8 | code & _MASK4).to_bytes(_ROW4)
+            four += (code >> LENGTH4 << 8 | code & MASK4).to_bytes(_ROW4)
         else:
             six += (code ^ SIX).to_bytes(_ROW6)
     return bytes(four), bytes(six)
@@ -106,6 +110,6 @@ def unpack(four: bytes, six: bytes) -> list[int]:
     if len(four) % _ROW4 or len(six) % _ROW6:
         raise ValueError("a part of a list that ends within a prefix")
     rows4 = (int.from_bytes(four[at : at + _ROW4]) for at in range(0, len(four), _ROW4))
-    found = [row >> 8 << _LENGTH4 | row & 255 for row in rows4 if row & 255 <= WIDTH4]
+    found = [row >> 8 << LENGTH4 | row & 255 for row in rows4 if row & 255 <= WIDTH4]
     found += [SIX | int.from_bytes(six[at : at + _ROW6]) for at in range(0, len(six), _ROW6)]
     return found

@@ -89,7 +89,7 @@ class Banning:
         seconds = FRAME_INTERVAL_S if self._at_s is None else now_s - self._at_s
         self._at_s = now_s
         config, refuse = self._engine.config.autoban, self._guard
-        # who is off does not look: three in ten of what a sample costs
+        # off, it need not look: a flood of samples costs the agent enough
         seen = self._answers.seen(samples if self.mode != "off" else (), self._engine.observer.endpoints)
         offences = self._offences.read(seen, seconds, config.source, config.network)
         if not {each.network for each in offences} <= self._told:

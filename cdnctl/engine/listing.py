@@ -68,7 +68,7 @@ def lasting(view: View, listed: Listed) -> Wanted:
         return end if listed_ns is None else later(end, listed_ns)
 
     ends = [
-        until(address << 6 | codes.WIDTH4, end)
+        until(address << codes.LENGTH4 | codes.WIDTH4, end)
         for address, end in zip(view.addresses, view.ends, strict=True)
     ]
     others = {
@@ -81,7 +81,7 @@ def lasting(view: View, listed: Listed) -> Wanted:
 
 
 def _addresses(prefixes: Prefixes) -> list[int]:
-    return [code >> 6 for code in prefixes.v4 if code & 63 == codes.WIDTH4]
+    return [code >> codes.LENGTH4 for code in prefixes.v4 if code & codes.MASK4 == codes.WIDTH4]
 
 
 def _add_others(others: dict[Network | bytes, int], prefixes: Prefixes, end: int) -> None:
@@ -92,7 +92,7 @@ def _add_others(others: dict[Network | bytes, int], prefixes: Prefixes, end: int
 
 def _keys(prefixes: Prefixes) -> Iterable[bytes]:
     for code in prefixes.v4:
-        if code & 63 != codes.WIDTH4:
-            yield abi.prefix_key4(code >> 6, code & 63)
+        if code & codes.MASK4 != codes.WIDTH4:
+            yield abi.prefix_key4(code >> codes.LENGTH4, code & codes.MASK4)
     for code in prefixes.v6:
         yield abi.prefix_key(network_of(6, code))

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from cdnctl.defence.blocklist import Network
+from cdnctl.defence.codes import LENGTH_BITS
 from cdnctl.defence.feeds.entries import Entries, HopelessError
 from cdnctl.defence.feeds.formats import plain_text, some_lines
 from cdnctl.defence.feeds.prefixes import (
-    LENGTH_BITS,
     Difference,
     Prefixes,
     aggregate,

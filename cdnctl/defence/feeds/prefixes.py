@@ -1,47 +1,39 @@
 """Sets of prefixes as numbers: a million of them in some megabytes, compared and joined in a second.
 
-An `ip_network` takes half a kilobyte and two microseconds. In here a prefix is its *code*, one whole
-number: the first address, then the length, so that codes sort by address and the wider of two that begin
-alike comes first. IPv4 codes have 38 bits and lie in arrays; those of IPv6 have 136 and lie in lists.
+In here a prefix is its *code*, one whole number, as in `defence.codes` but for the mark of its version, which
+the part that it lies in tells: IPv4 codes have 38 bits and lie in arrays; those of IPv6 have 136 and lie in
+lists. Codes sort by address, and the wider of two that begin alike comes first.
 """
 
 from __future__ import annotations
 
-import socket
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from cdnctl.defence import codes
 from cdnctl.defence.blocklist import SHORTEST, Network
+from cdnctl.defence.codes import LENGTH_BITS, LENGTH_MASK, MARK
 
-LENGTH_BITS = {4: 6, 6: 8}
-"""By version: the bits of a code that tell the length."""
 _WIDTH = {4: 32, 6: 128}
-_LENGTH_MASK = {4: 63, 6: 255}
 
 
 def code_of(network: Network) -> int:
     """The code of a network; only with its version does it say which."""
-    return int(network.network_address) << LENGTH_BITS[network.version] | network.prefixlen
+    return codes.of_network(network) ^ MARK[network.version]
 
 
 def network_of(version: int, code: int) -> Network:
     """The inverse of `code_of`."""
-    length, address = code & _LENGTH_MASK[version], code >> LENGTH_BITS[version]
-    return IPv4Network((address, length)) if version == 4 else IPv6Network((address, length))
+    return codes.network(MARK[version] | code)
 
 
 def show(version: int, code: int) -> str:
     """As operators write it; ten times as quick as by a network."""
-    length, address = code & _LENGTH_MASK[version], code >> LENGTH_BITS[version]
-    width = _WIDTH[version]
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    text = socket.inet_ntop(family, address.to_bytes(width // 8, "big"))
-    return text if length == width else f"{text}/{length}"
+    return codes.show(MARK[version] | code)
 
 
 def _no_codes() -> array[int]:
@@ -75,7 +67,7 @@ class Prefixes(Struct, frozen=True):
 
     def addresses(self, version: int) -> int:
         """How many addresses of a version they cover."""
-        width, mask = _WIDTH[version], _LENGTH_MASK[version]
+        width, mask = _WIDTH[version], LENGTH_MASK[version]
         return sum(1 << (width - (code & mask)) for code in self.part(version))
 
     def overlapping(self, network: Network) -> list[int]:
@@ -102,7 +94,7 @@ def aggregate(version: int, codes: Iterable[int]) -> list[int]:
     Halves are joined up to the widest that the block list takes: what no single line may say, many
     together may not either.
     """
-    bits, width, mask = LENGTH_BITS[version], _WIDTH[version], _LENGTH_MASK[version]
+    bits, width, mask = LENGTH_BITS[version], _WIDTH[version], LENGTH_MASK[version]
     widest = SHORTEST[version]
     kept: list[int] = []
     last = -1
@@ -139,7 +131,7 @@ def overlapping(codes: Sequence[int], network: Network) -> list[int]:
             found.append(code)
             at += 1
     start = bisect_left(codes, first << bits | network.prefixlen)
-    end = bisect_right(codes, int(network.broadcast_address) << bits | _LENGTH_MASK[version])
+    end = bisect_right(codes, int(network.broadcast_address) << bits | LENGTH_MASK[version])
     return found + list(codes[start:end])
 
 
