@@ -17,10 +17,12 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyte
+
+from cdnctl.lab import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSOLE = (sys.executable, "-P", "-m", "cdnctl")
@@ -215,6 +217,27 @@ class Pty:
             if number >= 0:
                 with contextlib.suppress(OSError):
                     os.close(number)
+
+
+@contextlib.contextmanager
+def made_up_edge(place: Path, *, talkers: int = 0, cdns: int = 3) -> Iterator[tuple[dict[str, str], Path]]:
+    """Behind the agent's real server, with its files in this directory.
+
+    The environment that finds it, and the file of the commands that it gets, a line each.
+    """
+    environment = {"CDNCTL_RUN_DIR": f"{place}/run", "XDG_STATE_HOME": f"{place}/state"}
+    told = place / "told"
+    with told.open("wb") as out:
+        agent = processes.start(agent_words(talkers=talkers, cdns=cdns), stdout=out, extra=environment)
+    try:
+        deadline = time.monotonic() + 15
+        while "ready" not in told.read_text():
+            if agent.poll() is not None or time.monotonic() > deadline:
+                raise processes.LabError("the made-up edge did not start")
+            time.sleep(0.05)
+        yield environment, told
+    finally:
+        processes.end(agent)
 
 
 def agent_words(*, talkers: int = 0, cdns: int = 3) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ptys import CONSOLE, Pty, agent_words
+from ptys import CONSOLE, Pty, made_up_edge
 
 from cdnctl.lab import processes
 
@@ -42,15 +41,8 @@ RESTORING = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?2004l", b"\x1b[?1000l", b"\x1
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A made-up edge; the environment that finds it."""
-    place = tmp_path_factory.mktemp("edge")
-    environment = {"CDNCTL_RUN_DIR": str(place / "run"), "XDG_STATE_HOME": str(place / "state")}
-    agent = processes.start(agent_words(), stdout=subprocess.PIPE, extra=environment)
-    assert agent.stdout is not None
-    try:
-        assert b"ready" in agent.stdout.readline()
+    with made_up_edge(tmp_path_factory.mktemp("edge")) as (environment, _):
         yield environment
-    finally:
-        processes.end(agent)
 
 
 @pytest.fixture

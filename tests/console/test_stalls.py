@@ -11,11 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ptys import CONSOLE, ROOT, Pty
+from ptys import CONSOLE, ROOT, Pty, made_up_edge
 
 from cdnctl.lab import processes
 from tests.bench.agent.consoles import watching
-from tests.console.ptys import agent_words
 
 SIZE = (200, 50)
 RIGHT_WITHIN_S = 2.0
@@ -30,18 +29,8 @@ DOTS_AT_MOST = 60
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A made-up edge with a hundred talkers; the environment that finds it."""
-    environment = {"CDNCTL_RUN_DIR": str(tmp_path / "run"), "XDG_STATE_HOME": str(tmp_path / "state")}
-    told = tmp_path / "told"  # commands come on its standard output, a line each
-    with told.open("wb") as out:
-        agent = processes.start(agent_words(talkers=100, cdns=8), stdout=out, extra=environment)
-    try:
-        deadline = time.monotonic() + 15
-        while "ready" not in told.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with made_up_edge(tmp_path, talkers=100, cdns=8) as (environment, _):
         yield environment
-    finally:
-        processes.end(agent)
 
 
 @pytest.fixture

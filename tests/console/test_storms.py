@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ptys import Pty, agent_words
-
-from cdnctl.lab import processes
+from ptys import Pty, made_up_edge
 
 HOSTILE_PASTE = (
     "drain aurora\r\nb\rd\x13q\x1b[A\x1b"
@@ -23,19 +21,8 @@ HOSTILE_PASTE = (
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], Path]]:
     """A made-up edge: the environment that finds it, and the file of the commands it got."""
-    place = tmp_path_factory.mktemp("edge")
-    environment = {"CDNCTL_RUN_DIR": str(place / "run"), "XDG_STATE_HOME": str(place / "state")}
-    told = place / "told"
-    with told.open("wb") as out:
-        agent = processes.start(agent_words(), stdout=out, extra=environment)
-    try:
-        deadline = time.monotonic() + 15
-        while "ready" not in told.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield environment, told
-    finally:
-        processes.end(agent)
+    with made_up_edge(tmp_path_factory.mktemp("edge")) as found:
+        yield found
 
 
 @pytest.fixture

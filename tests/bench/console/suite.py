@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from cdnctl.lab import processes
 from tests.bench.console.keys import press_all, took_ms, walk
 from tests.bench.results import Result, Unsound, within
-from tests.console.ptys import Pty, agent_words
+from tests.console.ptys import Pty, made_up_edge
 
 SIZE = (200, 50)
 TALKERS, CDNS = 500, 8
@@ -46,7 +45,7 @@ class Found:
 
 
 def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
-    """All rows. Raises Unsound."""
+    """All rows. Raises Unsound, CdnctlError."""
     found = Found()
     say("an edge of 500 talkers")
     with _edge() as environment:
@@ -90,16 +89,8 @@ def _rows(found: Found) -> list[Result]:
 def _edge() -> Iterator[dict[str, str]]:
     """A made-up edge behind a socket; the environment that finds it, and remembers nothing."""
     with tempfile.TemporaryDirectory(prefix="cdnctl-bench-") as place:
-        environment = {"CDNCTL_RUN_DIR": f"{place}/run", "XDG_STATE_HOME": f"{place}/state", "TZ": "UTC"}
-        agent = processes.start(
-            agent_words(talkers=TALKERS, cdns=CDNS), stdout=subprocess.PIPE, extra=environment
-        )
-        try:
-            if agent.stdout is None or b"ready" not in agent.stdout.readline():
-                raise Unsound("the made-up edge did not start")
-            yield environment
-        finally:
-            processes.end(agent)
+        with made_up_edge(Path(place), talkers=TALKERS, cdns=CDNS) as (environment, _):
+            yield {**environment, "TZ": "UTC"}
 
 
 @contextlib.contextmanager
