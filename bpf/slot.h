@@ -16,7 +16,7 @@
 /* Only then ask, at the price of a look-up each, whether the slot of a held port is an orphan. */
 #define FREE_TRIES 3
 #define PORT_TRIES 12
-#define HALF_OPEN_NS 8000000000ULL   /* an unfinished handshake holds its port so long */
+#define HALF_OPEN_NS 8000000000ULL /* an unfinished handshake holds its port so long */
 /*
  * TIME_WAIT at the CDN: a minute, which Linux's timer wheel may end an eighth of its level's span late, at most
  * 5.1 s (kernel/time/timer.c). A port that is back before then, with another client's timestamps, has its SYN
