@@ -1,9 +1,12 @@
-"""Forecasts beside `as a week ago`, on months made up from seeds; and what they are good for."""
+"""Forecasts beside `as a week ago`, on a recorded series and on months made up from seeds; and what they are
+good for."""
 
 from __future__ import annotations
 
 import math
 import random
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -37,6 +40,20 @@ def month(seed: int, days: int = 42) -> list[float]:
     return series
 
 
+def recorded() -> dict[int, float]:
+    """Slots of a real series, of which each hour has four alike."""
+    slots = {}
+    path = Path(__file__).parent / "series" / "uk-academic-backbone.txt"
+    for line in path.read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        begins, *values = line.split()
+        at_s = datetime.fromisoformat(begins).replace(tzinfo=UTC).timestamp()
+        for quarter in range(4 * len(values)):
+            slots[int(at_s // SLOT_S) + quarter] = float(values[quarter // 4])
+    return slots
+
+
 def fed(values: list[float], series: Series | None = None, start: int = 0) -> Series:
     series = series or Series()
     for slot, value in enumerate(values, start):
@@ -61,6 +78,33 @@ def test_better_than_a_week_ago(seed: int) -> None:
     print(f"seed {seed}: {100 * own / total:.1f} %, as a week ago {100 * naive / total:.1f} %")
     assert own < 0.85 * naive
     assert own / total < 0.09
+    assert series.errors.own < series.errors.naive
+    assert series.is_worth_it()
+
+
+def test_better_than_a_week_ago_on_a_recorded_series() -> None:
+    """A backbone in term, at Christmas and in term again; an hour ahead, in each week after the second."""
+    series, slots = Series(), recorded()
+    first = min(slots)
+    own: dict[str, float] = {}
+    naive: dict[str, float] = {}
+    total: dict[str, float] = {}
+    for slot, value in slots.items():
+        series.add((slot + 1) * SLOT_S, value, SLOT_S)
+        came = slots.get(slot + AHEAD)
+        if slot < first + 2 * WEEK or came is None:
+            continue
+        ahead = series.expected((slot + AHEAD) * SLOT_S)
+        assert ahead is not None
+        for name in (f"{datetime.fromtimestamp((slot + AHEAD) * SLOT_S, UTC):%G-W%V}", "all"):
+            own[name] = own.get(name, 0.0) + abs(ahead - came)
+            naive[name] = naive.get(name, 0.0) + abs(slots[slot + AHEAD - WEEK] - came)
+            total[name] = total.get(name, 0.0) + came
+    for name, sum_ in total.items():
+        print(f"{name}: {100 * own[name] / sum_:.1f} %, as a week ago {100 * naive[name] / sum_:.1f} %")
+        assert own[name] < naive[name], name
+    assert own["all"] / total["all"] < 0.06
+    assert own["all"] < 0.3 * naive["all"], "holidays are no weeks like others"
     assert series.errors.own < series.errors.naive
     assert series.is_worth_it()
 
