@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from sys import intern
 
 from msgspec.structs import replace
@@ -85,9 +86,15 @@ def _past(frame: Frame) -> Frame:
 
 
 def _once(talker: Talker) -> Talker:
-    """The same with its words shared: they are in hundreds of frames."""
+    """The same with what is in hundreds of frames shared: its words, and shares to a thousandth."""
     prefix, cdn, service = (intern(word) for word in (talker.prefix, talker.cdn, talker.service))
-    return replace(talker, prefix=prefix, cdn=cdn, service=service)
+    drop_share, error = _shared(round(talker.drop_share, 3)), _shared(round(talker.error, 3))
+    return replace(talker, prefix=prefix, cdn=cdn, service=service, drop_share=drop_share, error=error)
+
+
+@lru_cache(maxsize=2048)
+def _shared(value: float) -> float:
+    return value
 
 
 def _drawn(verdict: Verdict) -> Verdict:

@@ -58,6 +58,8 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
         self.pace = Pace(self._call_draw_news)
         self._composed = False
         self._ticking: Timer | None = None
+        self._veiled = False
+        """A dialog lies over it."""
         keys.bind(self, (*keys.of(self.NAME), *keys.ways()))
 
     @property
@@ -118,14 +120,16 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
 
     def on_screen_suspend(self) -> None:
         """Another screen, or a dialog, is on: what is not seen costs nothing."""
+        self._veiled = self._is_shown
         if self._ticking is not None and not self._is_shown:
             self._ticking.pause()
 
     def on_screen_resume(self) -> None:
-        """Back from a dialog, or from another screen: much may have come meanwhile."""
+        """Back from another screen: much may have come meanwhile. Below a dialog all was drawn as it came."""
+        was_veiled, self._veiled = self._veiled, False
         if self._ticking is not None:
             self._ticking.resume()
-        if self._composed:
+        if self._composed and not was_veiled:
             self._tick()
             self.draw()
 

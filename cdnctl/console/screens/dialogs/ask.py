@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.block import Entry
 from cdnctl.console.screens.dialogs.parts import Push
+from cdnctl.console.screens.dialogs.whole import Whole
 from cdnctl.console.widgets.lines import heading
 
 
-class AskDialog(ModalScreen[str | None]):
+class AskDialog(Whole[str | None]):
     """What was typed, or None. Enter takes it: it only asks."""
 
     AUTO_FOCUS = "#asked"

@@ -16,13 +16,13 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen
 from textual.widget import Widget
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean, fit
 from cdnctl.console.screens.dialogs import several
 from cdnctl.console.screens.dialogs.parts import Push
+from cdnctl.console.screens.dialogs.whole import Whole
 from cdnctl.console.session import Session
 from cdnctl.console.widgets.lines import Lines, Row
 from cdnctl.console.widgets.notices import outcome_rows, wrapped
@@ -31,14 +31,15 @@ from cdnctl.model.lines import command_line
 
 SETTLE_S = 0.12
 """Typing is let settle for so long before the agent is asked."""
-PREVIEW_LINES = 4
+PREVIEW_LEAST, PREVIEW_LINES = 2, 4
+"""As console.tcss has it at first: a dialog that changes its height is laid out and painted anew."""
 FRAME = 6
 """Cells of a dialog's width that its border and padding take."""
 CONFIRM_S = 120.0
 """How long a risky change waits to be confirmed."""
 
 
-class Dialog(ModalScreen[Outcome | None]):
+class Dialog(Whole[Outcome | None]):
     """A box with a title, a body and buttons; `None` is its result when nothing was changed."""
 
     SECTIONS: tuple[str, ...] = ("dialog",)
@@ -90,7 +91,7 @@ class Dialog(ModalScreen[Outcome | None]):
         """Show at most so many of these rows above the buttons; an answer that comes while it closes is
         shown nowhere."""
         for preview in self.query("#preview").results(Lines):
-            preview.styles.height = max(1, min(most, len(rows)))
+            preview.styles.height = max(PREVIEW_LEAST, min(most, len(rows)))
             preview.show(list(rows)[:most])
 
     def say_problem(self, text: str) -> None:

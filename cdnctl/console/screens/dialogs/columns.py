@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 
 from cdnctl.console import keys
 from cdnctl.console.screens.dialogs.parts import PickTable, Push
+from cdnctl.console.screens.dialogs.whole import Whole
 from cdnctl.console.widgets.lines import heading
 from cdnctl.console.widgets.table import Column, LiveTable, Record
 
@@ -20,7 +20,7 @@ class _Choices(PickTable):
     )
 
 
-class ColumnsDialog(ModalScreen[None]):
+class ColumnsDialog(Whole[None]):
     """Shown at once, and remembered; nothing but the picture changes, so it needs no confirming."""
 
     AUTO_FOCUS = "#cancel"

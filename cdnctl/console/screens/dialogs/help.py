@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from cdnctl.console import keys
 from cdnctl.console.format import fit
+from cdnctl.console.screens.dialogs.whole import Whole
 from cdnctl.console.widgets.lines import Lines, Row
 
 WORDS = (
@@ -46,7 +46,7 @@ FRAME = 8
 """Cells that border, padding and scroll bar take."""
 
 
-class HelpDialog(ModalScreen[None]):
+class HelpDialog(Whole[None]):
     """Made from the table of keys; scrolls where it does not fit."""
 
     BINDINGS = keys.bindings(

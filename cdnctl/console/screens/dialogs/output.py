@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from cdnctl.console import keys
 from cdnctl.console.format import clean
+from cdnctl.console.screens.dialogs.whole import Whole
 from cdnctl.console.widgets.lines import Lines, Row, heading
 
 
-class OutputDialog(ModalScreen[None]):
+class OutputDialog(Whole[None]):
     """Rows that scroll."""
 
     BINDINGS = keys.bindings(
