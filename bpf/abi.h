@@ -18,6 +18,7 @@
 #define MAX_REGIONS 8 /* the first, 0, is everywhere */
 #define MAX_TABLES 256
 #define MAX_CUSTOMERS 1024 /* the first, 0, is nobody in particular */
+#define MAX_INVITED 65536  /* prefixes */
 /* The largest prime that fits the room; Maglev walks its slots with strides that must not divide it. */
 #define PICK_SLOTS 16381
 #define PICK_ROOM 16384
@@ -65,6 +66,7 @@ enum verdict {
 	UNRELATED, /* an ICMP error about no flow of ours */
 	BAD_ACK,
 	NO_OWNER,
+	UNINVITED, /* to a SNAT address, from nobody who may talk to it */
 	STALE_REPLY,
 	ABSORBED,
 	OVER_QUOTA,	   /* of a customer: packets or bytes */
@@ -128,6 +130,7 @@ enum stage {
 	STAGE_CHALLENGE, /* in siege: who has not proved yet where he is? */
 	STAGE_WEIGHING,	 /* how does its source behave? only with a model */
 	STAGE_SENDING,	 /* what did not take the express lane, and leaves */
+	STAGE_DOOR,	 /* what no flow takes: may it talk to a SNAT address? */
 	STAGE_ANSWER,	 /* packets of our own making */
 	STAGES,
 };
@@ -276,7 +279,7 @@ struct settings {
 	struct limit source_limit; /* of each /32 (/64) that no customer's limit covers */
 	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
 	__u32 model; /* enum model_mode, and MODEL_SECOND when it is the second of `models` */
-	__u32 pad;
+	__u32 invited_only; /* not 0: SNAT addresses are for `invited` alone, see door.h */
 };
 
 /*

@@ -52,6 +52,7 @@
 #include "icmp.h"
 #include "fragment.h"
 #include "answer.h"
+#include "door.h"
 #include "sweep.h"
 #include "express.h"
 
@@ -84,6 +85,8 @@ static __always_inline __u32 stage_of(int verdict)
 	case TO_CDN:
 	case TO_CLIENT:
 		return STAGE_SENDING;
+	case TO_DOOR:
+		return STAGE_DOOR;
 	default:
 		return STAGE_ANSWER;
 	}
@@ -137,7 +140,7 @@ int edge(struct xdp_md *ctx)
 		verdict = hold(&pkt); /* are flows being moved? */
 	if (verdict == TO_HANDSHAKE)
 		verdict = besiege(&pkt); /* must its source prove first where it is? */
-	return leave(&pkt, whatever(&pkt, verdict));
+	return leave(&pkt, at_door(&pkt, whatever(&pkt, verdict)));
 }
 
 /* A flow that begins or ends. */
@@ -214,7 +217,8 @@ int icmp(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, handle_icmp(&pkt)) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? at_door(&pkt, whatever(&pkt, handle_icmp(&pkt)))
+					     : NO_STAGE);
 }
 
 /* A first fragment, about to be sent, or one that follows. */
@@ -222,7 +226,8 @@ int fragment(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 
-	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, follow_fragment(&pkt)) : NO_STAGE);
+	return leave(&pkt, resume(ctx, &pkt) ? at_door(&pkt, whatever(&pkt, follow_fragment(&pkt)))
+					     : NO_STAGE);
 }
 
 /* A server of QUIC names a connection's id, or its client repeats it. */
@@ -247,6 +252,14 @@ int sending(struct xdp_md *ctx)
 	struct packet pkt = {};
 
 	return leave(&pkt, resume(ctx, &pkt) ? whatever(&pkt, send_onward(&pkt)) : NO_STAGE);
+}
+
+/* No flow's, and for a SNAT address: may its source talk to us at all? */
+int door(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+
+	return report(&pkt, resume(ctx, &pkt) ? ask_at_door(&pkt) : NO_STAGE);
 }
 
 /* A packet of our own goes back. */

@@ -233,9 +233,15 @@ static __always_inline int about_forwarded(struct packet *pkt)
 	bool itself = same_address(&its->source, &quote->target);
 	int verdict;
 
-	if (!same_address(&quote->source, &its->target) ||
-	    find_reply(pkt, &key, quote->source_port) != GO_ON || !pkt->slot)
-		return PASSED; /* about something of the host's own */
+	if (!same_address(&quote->source, &its->target))
+		return PASSED; /* about nothing that left from here */
+	if (find_reply(pkt, &key, quote->source_port) != GO_ON || !pkt->slot) {
+		/* about something of the host's own: of what, door.h may ask */
+		its->client = quote->target;
+		its->source_port = quote->target_port;
+		its->target_port = quote->source_port;
+		return PASSED;
+	}
 	verdict = towards_client(pkt);
 	if (verdict != TO_CLIENT)
 		return verdict;

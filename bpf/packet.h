@@ -35,6 +35,7 @@ enum onward {
 	TO_WEIGHING,
 	TO_LETTING_IN,	 /* opened, and weighed */
 	TO_NOTING,	 /* sent on, once what it says of its client is noted */
+	TO_DOOR,	 /* may its source talk to a SNAT address at all? */
 	RESET_TO_CLIENT, /* answer with a packet of our own */
 	RESET_TO_CDN,
 	ANSWER_ECHO,
@@ -152,7 +153,7 @@ struct facts {
 	__u8 tells;	 /* its first packet would be answered: silence says something */
 	__u8 happened;	 /* of its client's flow, to be noted: enum happening */
 	__u8 suspicious; /* a new flow's source, by a model that is on */
-	__u8 after;	 /* what is done with it then */
+	__u8 after;	 /* what is done with it then, or if it is let in at the door */
 	struct quote quote;
 };
 

@@ -42,6 +42,7 @@ enum note_kind {
 	NOTED_BUDGET,	/* the verdict of its source's budget */
 	NOTED_MODEL,	/* score of its source, enum model_mode */
 	NOTED_FEATURES, /* what was weighed, a byte each from the lowest on */
+	NOTED_DOOR,	/* enum welcome of its source */
 	NOTED_VERDICT,	/* the last word, the CDN it is counted for */
 };
 
@@ -57,6 +58,13 @@ enum standing {
 	STANDING_AGAIN,	 /* a stranger that sends its SYN again, as patiently as a real stack */
 	STANDING_PROVES, /* it sends the cookie back */
 	STANDING_FAILS,	 /* a reset with another number */
+};
+
+enum welcome {
+	WELCOME_NOT = 0,
+	WELCOME_INVITED, /* it is on the list */
+	WELCOME_ON_LINK, /* it asks who is whose neighbour, or has an address to lease */
+	WELCOME_ASKED,	 /* the host itself has a connection with it, or it tells of one */
 };
 
 enum claim {

@@ -92,6 +92,7 @@ def text_of(draft: Draft) -> str:
         f"interfaces = {_list(draft.interfaces)}  # where clients come in, and those towards the CDNs",
         f"snat = {_list(draft.snat)}  # addresses of this box that the CDNs see: tell them",
         _ports(draft.snat_ports),
+        '# snat_from = "anyone"  # or "providers": nobody else may talk to them; needs a [[feed]] of ranges',
         f"management = {_list(draft.management)}  # the host is always reached from here",
         "",
         "[limits]",

@@ -309,6 +309,10 @@ def _headline(out: Console, picture: Frame) -> None:
         out.print(
             Text(f"shield {picture.shield.level}: {f.clean(why)}`cdnctl shield` says more", "bold yellow")
         )
+    door = picture.door
+    if door.wanted == "providers" and (door.trouble or not door.closed):
+        state = "OLD LIST of who may talk to" if door.closed else "OPEN TO ANYBODY:"
+        out.print(Text(f"{state} SNAT addresses; {f.clean(door.trouble, 400)}", "bold yellow"))
     totals, challenged = picture.totals, picture.shield.challenged_per_s
     answered = f"challenged {f.scaled(challenged)} pps, " if challenged >= 0.5 else ""
     out.print(
@@ -323,9 +327,9 @@ def _headline(out: Console, picture: Frame) -> None:
     names = ", ".join(f"{each.name} ({each.mode})" for each in picture.interfaces) or "none"
     enforced = f"{picture.blocks_enforced} of {_plural(picture.blocks_wanted, 'block')} enforced"
     lost = f"{f.scaled(picture.sampling.lost_per_s)} samples/s lost"
-    out.print(
-        Text(f.clean(f"interfaces {names}; {enforced}; 1 in {picture.sampling.one_in} sampled, {lost}"))
-    )
+    guests = f"; SNAT addresses for {door.prefixes:,} prefixes alone" if door.closed else ""
+    sampled = f"1 in {picture.sampling.one_in} sampled, {lost}"
+    out.print(Text(f.clean(f"interfaces {names}; {enforced}; {sampled}{guests}", 400)))
 
 
 def _cdns(out: Console, cdns: Iterable[Cdn]) -> None:

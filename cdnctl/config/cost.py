@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_TABLES, Config
+from cdnctl.config.schema import MAX_ALLOWED, MAX_ENDPOINTS, MAX_INVITED, MAX_TABLES, Config
 
 # Bytes an entry takes in the kernel. A slot's is the struct's own size, as arrays have no overhead; the
 # others are estimates: key, value, the kernel's book-keeping (about 56) and a bucket's share (16).
@@ -107,12 +107,19 @@ def memory(config: Config) -> dict[str, int]:
         "verified sources, SYNs, shares": _SHIELD_BYTES,
         "manners of sources": _MANNERS_BYTES,
         "prefixes of clients": _client_prefixes(config) * _PREFIX_BYTES,
+        **_invited(config),
         "fragments, counters and the rest": _FRAGMENTS_BYTES
         + _CENSUS_BYTES
         + _PLAIN_BYTES
         + (os.cpu_count() or 1) * PER_CPU_BYTES,
         "samples and events": (os.cpu_count() or 1) * _PERF_BYTES,
     }
+
+
+def _invited(config: Config) -> dict[str, int]:
+    if config.edge.snat_from == "anyone":
+        return {}
+    return {"prefixes of providers": MAX_INVITED * _PREFIX_BYTES}
 
 
 def _client_prefixes(config: Config) -> int:

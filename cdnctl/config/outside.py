@@ -14,6 +14,7 @@ def planning_clashes(file: Tables) -> Iterator[Clash]:
     """All of them."""
     yield from _sources(file)
     yield from _feeds(file)
+    yield from _snat_from(file)
     yield from _servers(file)
     for number, cdn in enumerate(file.cdns, 1):
         yield from _probe(f"cdn[{number}].probe", cdn.get("probe"))
@@ -59,6 +60,14 @@ def _feeds(file: Tables) -> Iterator[Clash]:
             yield f"{key}.cdn", cdn, f"no such CDN; there are {', '.join(names)}"
         if cdn is not None and feed.get("kind") == "blocks":
             yield f"{key}.cdn", cdn, 'is only for kind = "ranges"'
+
+
+def _snat_from(file: Tables) -> Iterator[Clash]:
+    """Nobody says who the providers are: that would leave their endpoints alone."""
+    kinds = [feed.get("kind", "ranges") for feed in file.feeds]  # of a wrong one nobody knows
+    if file.edge.get("snat_from") == "providers" and "ranges" not in kinds:
+        expected = 'needs a [[feed]] of kind = "ranges", which says what is theirs; or "anyone"'
+        yield "edge.snat_from", "providers", expected
 
 
 def _servers(file: Tables) -> Iterator[Clash]:

@@ -25,6 +25,7 @@ def notes(config: Config) -> list[str]:
     """One sentence each; `check` prints them."""
     return [
         *_flow_notes(config),
+        *_snat_notes(config),
         *_quota_notes(config),
         *_cdn_notes(config),
         *_service_notes(config),
@@ -59,6 +60,29 @@ def _flow_notes(config: Config) -> Iterator[str]:
     for family in (4, 6):
         if config.edge.snat_of(family) and not translated(config, family):
             yield f"edge.snat has IPv{family} addresses, but no service needs one"
+
+
+def _snat_notes(config: Config) -> Iterator[str]:
+    edge = config.edge
+    if edge.snat_from == "anyone":
+        if edge.snat_also_from:
+            yield 'edge.snat_also_from is of no use: anybody may talk to edge.snat, as snat_from is "anyone"'
+        return
+    if not edge.snat:
+        yield 'edge.snat_from is "providers", but there is no address of edge.snat that they could talk to'
+        return
+    ranges = [feed.name for feed in config.feeds if feed.kind == "ranges"]
+    yield (
+        f"edge.snat is for endpoints, the prefixes of {_plural(len(ranges), 'feed', 's')}"
+        f" ({', '.join(ranges)}), edge.management and snat_also_from, gateways, name servers, whoever is"
+        " logged in over SSH, and whom this box has asked itself: what others send there is dropped"
+        " (uninvited), pings too, once each of these feeds has been read"
+    )
+    if not edge.management:
+        yield (
+            'edge.management is empty, and snat_from is "providers": over SSH nobody gets in at an address of'
+            " edge.snat but who is in, or was within the hour"
+        )
 
 
 def _quota_notes(config: Config) -> Iterator[str]:

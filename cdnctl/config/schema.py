@@ -55,6 +55,7 @@ MAX_CUSTOMERS = 1024
 MAX_CLIENT_PREFIXES = 65536
 MAX_ALLOWED = 1024  # of them, those that operators allow at run time
 MAX_MANAGEMENT = 256
+MAX_INVITED = 65536
 
 Protocol = Literal["tcp", "udp"]
 PolicyName = Literal["weighted", "latency", "failover"]
@@ -89,6 +90,16 @@ class Edge(Table, frozen=True, kw_only=True):
     snat_ports: Annotated[
         tuple[Port, Port], Meta(description="the first and the last port, as in [1024, 65535]")
     ] = (1024, 65535)
+    snat_from: Annotated[Literal["anyone", "providers"], Meta(description='"anyone" or "providers"')] = (
+        "anyone"
+    )
+    """Who may talk to `snat`, replies apart: with `providers` endpoints, the prefixes of feeds of ranges,
+    whom no block may cover, and whom the box itself has asked."""
+    snat_also_from: Annotated[
+        tuple[Prefix, ...],
+        Meta(max_length=MAX_MANAGEMENT, description=f"a list of at most {MAX_MANAGEMENT} prefixes"),
+    ] = ()
+    """And these."""
     management: Annotated[
         tuple[Prefix, ...],
         Meta(max_length=MAX_MANAGEMENT, description=f"a list of at most {MAX_MANAGEMENT} prefixes"),

@@ -140,6 +140,8 @@ class Box(Base, frozen=True, kw_only=True):
     """How what is pinned stands to the configuration."""
     switches: tuple[str, ...] = ()
     """What is switched off or only observed: `disarmed`, `bypass`, `observe`."""
+    invited_only: bool = False
+    """SNAT addresses take packets of those on the list alone."""
     interfaces: dict[str, Interface] = field(default_factory=dict)
     """By name; devices below VLAN devices included."""
     ways: dict[str, Way] = field(default_factory=dict)

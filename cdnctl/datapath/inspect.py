@@ -13,7 +13,7 @@ import socket
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 
@@ -54,9 +54,9 @@ def look(edge: str, config: Config | None, *, agent: bool, elsewhere: str = "") 
     unseen = [] if root else ["pins, programs, and what lies in other network namespaces: that needs root"]
     release = platform.release()
     major, minor = re.match(r"(\d+)\.(\d+)", release).groups()  # type: ignore[union-attr]
-    maps, switches, loaded, current = _pins(edge) if root and edge else (frozenset[int](), (), None, True)
+    pins = _pins(edge) if root and edge else _Pins(loaded=None)
     with IPRoute() as netlink:
-        interfaces = _interfaces(there, netlink, maps if root else None)
+        interfaces = _interfaces(there, netlink, pins.maps if root else None)
         names = {each.ifindex: each.name for each in interfaces.values()}
         ways = _ways(there, netlink)
         owners = _owners(there, netlink, interfaces.values())
@@ -78,10 +78,11 @@ def look(edge: str, config: Config | None, *, agent: bool, elsewhere: str = "") 
         agent=agent,
         groups=tuple(_groups()),
         sockets=tuple(_sockets(edge)) if edge else (),
-        loaded=loaded,
-        current=current,
+        loaded=pins.loaded,
+        current=pins.current,
         standing=standing(config) if config and root else None,
-        switches=switches,
+        switches=pins.switches,
+        invited_only=pins.invited_only,
         interfaces=interfaces,
         ways=ways,
         owners=owners,
@@ -127,14 +128,26 @@ def _sockets(edge: str) -> Iterator[Socket]:
             yield Socket(path=str(path), group=group, mode=stat.S_IMODE(found.st_mode))
 
 
-def _pins(edge: str) -> tuple[frozenset[int], tuple[str, ...], bool, bool]:
-    """Ids of the edge's maps, what is switched off, whether it is loaded, and by this version."""
+class _Pins(NamedTuple):
+    """What is pinned of the edge."""
+
+    maps: frozenset[int] = frozenset()
+    """Their ids."""
+    switches: tuple[str, ...] = ()
+    invited_only: bool = False
+    loaded: bool | None = False
+    current: bool = True
+
+
+def _pins(edge: str) -> _Pins:
     pinned = program.Program(edge)
     try:
-        maps, mode = pinned.maps(), Tables(pinned.pins).mode
+        maps, tables = pinned.maps(), Tables(pinned.pins)
+        mode, invited_only = tables.mode, tables.invited_only
     except OSError:
-        return frozenset(), (), False, True
-    return maps, tuple(flag.name.lower() for flag in mode if flag.name), True, pinned.is_current()
+        return _Pins()
+    switches = tuple(flag.name.lower() for flag in mode if flag.name)
+    return _Pins(maps, switches, invited_only, loaded=True, current=pinned.is_current())
 
 
 # --- interfaces ----------------------------------------------------------------------------------------

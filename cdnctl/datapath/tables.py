@@ -46,6 +46,7 @@ class Tables:
         self._link_ids = table("link_ids")
         self._links = table("links")
         self._management = table("management")
+        self._invited = table("invited")
         self.half_open = table("half_open")
         self.established = table("established")
         self.datagrams = table("datagrams")
@@ -139,6 +140,31 @@ class Tables:
         held = set(self._management.keys())
         self._management.put_all(wanted)
         self._management.delete_all(held - wanted.keys())
+
+    # -- who may talk to SNAT addresses --
+
+    @property
+    def invited_only(self) -> bool:
+        """Whether nobody else may."""
+        return bool(self.settings.invited_only)
+
+    @invited_only.setter
+    def invited_only(self, only: bool) -> None:
+        settings = self.settings
+        if bool(settings.invited_only) != only:
+            settings.invited_only = only
+            self.settings = settings
+
+    def invited(self) -> set[bytes]:
+        """Who is on the list, as keys of a trie."""
+        return {key for key, _ in self._invited.items()}
+
+    def invite(self, wanted: Collection[bytes], *, others: bool = False) -> None:
+        """Have these on the list: before anybody is taken off it. With `others` nobody is."""
+        held = self.invited()
+        self._invited.put_all({key: abi.key(1) for key in wanted if key not in held})
+        if not others:
+            self._invited.delete_all(held.difference(wanted))
 
     # -- what the kernel found out --
 

@@ -204,6 +204,21 @@ def _data_path(box: Box, config: Config) -> Iterator[Finding]:
         }
         text, remedy = said.get(switch, (switch, ""))
         yield Finding("warn", "data path", f"switched off: {text}", remedy)
+    yield from _door(box, config)
+
+
+def _door(box: Box, config: Config) -> Iterator[Finding]:
+    if not box.loaded:
+        return
+    wanted = config.edge.snat_from
+    if wanted == "providers" and not box.invited_only:
+        text = 'edge.snat_from is "providers", and yet anybody may talk to SNAT addresses'
+        yield Finding("warn", "data path", text, f"cdnctl status --edge {config.edge.name} says why")
+    elif wanted == "anyone" and box.invited_only:
+        text = 'providers alone may talk to SNAT addresses, though edge.snat_from is "anyone"'
+        yield Finding("warn", "data path", text, f"cdnctl reload --edge {config.edge.name}")
+    elif wanted == "providers":
+        yield Finding("ok", "data path", "only those on the list of edge.snat_from talk to SNAT addresses")
 
 
 # --- interfaces ----------------------------------------------------------------------------------------

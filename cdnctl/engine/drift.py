@@ -95,6 +95,7 @@ class Drift:
         before = (
             self._of_switches,
             self._of_shield,
+            self._of_door,
             self._of_interfaces,
             self._of_endpoints,
             self._of_services,
@@ -114,6 +115,10 @@ class Drift:
             yield Difference(what="shield", name=name, wanted=wanted, found=found)
         for name, wanted, found in self._engine.suspecting.differences():
             yield Difference(what="model", name=name, wanted=wanted, found=found)
+
+    def _of_door(self) -> Iterator[Difference]:
+        for name, wanted, found in self._engine.door.differences():
+            yield Difference(what="door", name=name, wanted=wanted, found=found)
 
     def _of_interfaces(self) -> Iterator[Difference]:
         engine = self._engine

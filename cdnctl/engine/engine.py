@@ -41,6 +41,7 @@ from cdnctl.engine.blocks import Blocks
 from cdnctl.engine.cdns import Wanted
 from cdnctl.engine.changes import Changes
 from cdnctl.engine.collector import Collector
+from cdnctl.engine.door import Door
 from cdnctl.engine.fills import Fills
 from cdnctl.engine.journal import Journal
 from cdnctl.engine.lists import Lists
@@ -113,6 +114,7 @@ class Engine:
         self._lookout = Lookout()
         self.planning = Planning(self)
         self.scouts = Scouts(self)
+        self.door = Door(self)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -262,6 +264,7 @@ class Engine:
         settings.write_capacities(config, self.layout, tables)
         self.write_clients()
         settings.write_management(config, tables)
+        self.door.use()
         self.attachment.links.refresh()
         self.put_shield()
         self.banning.use()
@@ -428,6 +431,7 @@ class Engine:
             ),
             shield=self.shielding.picture(self.observer.window, half_open_share),
             autoban=self.banning.picture(),
+            door=self.door.picture(),
             suspicion=suspicion,
             manners=manners,
             step=self.step,

@@ -127,6 +127,8 @@ class Feeding:
             if any(feed.config.kind == "blocks" for feed in self._feeds.values()):
                 self._engine.blocks.settle()  # what a former agent's feeds brought, and none does now
         await self._look_around()
+        ranges = (feed for feed in self._feeds.values() if feed.config.kind == "ranges")
+        await self._engine.door.look({each.config.name: each.good and each.good.groups for each in ranges})
         self.show()
         left = min((feed.due.at_s for feed in self._feeds.values()), default=now_s + GUARD_EVERY_S)
         return max(0.1, min(left - time.monotonic(), GUARD_EVERY_S if self._feeds else 3600.0))

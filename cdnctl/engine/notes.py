@@ -8,7 +8,17 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.abi.noted import Begins, Belongs, Claim, Exemption, Fitness, NoteKind, Onward, Standing
+from cdnctl.datapath.abi.noted import (
+    Begins,
+    Belongs,
+    Claim,
+    Exemption,
+    Fitness,
+    NoteKind,
+    Onward,
+    Standing,
+    Welcome,
+)
 from cdnctl.datapath.packets import Packet
 from cdnctl.datapath.tracer import Note
 from cdnctl.engine.entries import Entries, duration, interface
@@ -32,6 +42,7 @@ GOES_ON = {
     Onward.TO_WEIGHING: "how its source behaves is weighed",
     Onward.TO_LETTING_IN: "its source is known now: may it?",
     Onward.TO_NOTING: "that its client has finished a handshake, or ended a flow, is noted",
+    Onward.TO_DOOR: "no flow takes it, and SNAT addresses are not for everybody: for its source?",
     Onward.RESET_TO_CLIENT: "to be answered with a reset",
     Onward.RESET_TO_CDN: "to be answered with a reset",
     Onward.ANSWER_ECHO: "to be answered: an echo request",
@@ -206,6 +217,15 @@ class Notes:
             Exemption.NEIGHBOUR: "it asks who is whose neighbour: let through all the same",
         }
         self.add("exempt", said[Exemption(why)])
+
+    def _note_door(self, welcome: int, _b: int) -> None:
+        said = {
+            Welcome.NOT: "it may not talk to SNAT addresses: nobody's that [edge] snat_from leaves them to",
+            Welcome.INVITED: "it may talk to SNAT addresses: it is on the list",
+            Welcome.ON_LINK: "let in, for the link lives on it: a neighbour's word, or a lease",
+            Welcome.ASKED: "let in, for the host has a connection with it",
+        }
+        self.add("door", said[Welcome(welcome)])
 
     def _note_quota(self, customer: int, verdict: int) -> None:
         customer &= ~abi.CUSTOMER_ALLOWED

@@ -119,8 +119,10 @@ class Reloading:
             )
             for name in sorted({each.name for each in before} - {each.name for each in after})
         ]
-        risk = f"it takes away {', '.join(gone)}" if gone else ""
-        bears_on = overlays.bears_on(engine.config, config)
+        risks = [f"it takes away {', '.join(gone)}"] if gone else []
+        if (engine.config.edge.snat_from, config.edge.snat_from) == ("anyone", "providers"):
+            risks.append("it leaves SNAT addresses to providers and whoever else is on the list")
+        risk, bears_on = " and ".join(risks), overlays.bears_on(engine.config, config)
         return Wanted(config, found_in_file, text or "", words, found, astray, program, anew, risk, bears_on)
 
     def overlays(self, wanted: Wanted, values: Values) -> Values:
@@ -143,7 +145,12 @@ class Reloading:
             ok=True,
             text=f"reloaded: {wanted.words}",
             applied_monotonic_ns=time.monotonic_ns(),
-            warnings=[*warnings, *_overlaid(wanted.config, self._engine.state), *wanted.astray],
+            warnings=[
+                *warnings,
+                *_overlaid(wanted.config, self._engine.state),
+                *self._engine.door.warnings(),
+                *wanted.astray,
+            ],
             changed=wanted.found,
         )
 

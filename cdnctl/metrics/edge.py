@@ -59,6 +59,10 @@ def _state(frame: Frame) -> Iterator[Metric]:
     rows = [((each.name,), each.mode == "native") for each in frame.interfaces]
     yield gauges("interface_native", "1 where its driver runs the program.", ("interface",), rows)
     yield gauge("policy_generation", "Cached verdicts older than this are checked again.", frame.generation)
+    if frame.door.wanted != "anyone":
+        text = "1 while SNAT addresses take packets of those on the list alone."
+        yield gauge("snat_closed", text, frame.door.closed)
+        yield gauge("snat_invited_prefixes", "Prefixes that may talk to SNAT addresses.", frame.door.prefixes)
     # a frame of an agent that knows no confirmations has none pending
     pending = getattr(frame, "pending", None) is not None
     yield gauge("commit_pending", "1 while a change waits to be confirmed, and else reverts.", pending)

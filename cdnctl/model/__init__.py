@@ -88,6 +88,7 @@ from cdnctl.model.commands import Undo as Undo
 from cdnctl.model.commands import Undrain as Undrain
 from cdnctl.model.commands import Who as Who
 from cdnctl.model.commands import share_words as share_words
+from cdnctl.model.door import Door as Door
 from cdnctl.model.frame import FRAME_BLOCKS as FRAME_BLOCKS
 from cdnctl.model.frame import FRAME_CUSTOMERS as FRAME_CUSTOMERS
 from cdnctl.model.frame import Collector as Collector

@@ -7,6 +7,7 @@ from msgspec import field
 from cdnctl.model.actors import Watcher
 from cdnctl.model.bans import Autoban
 from cdnctl.model.base import Base
+from cdnctl.model.door import Door
 from cdnctl.model.picture import Block, Cdn, Customer, Event, Interface, MapFill, Service, Talker, Verdict
 from cdnctl.model.planning import PlannerPicture
 from cdnctl.model.recordings import Recording
@@ -111,6 +112,7 @@ class Frame(Base, frozen=True, kw_only=True):
     """The configuration's file says other than what is in force, and not for want of a reload alone."""
     shield: Shield = field(default_factory=Shield)
     autoban: Autoban = field(default_factory=Autoban)
+    door: Door = field(default_factory=Door)
     suspicion: Suspicion = field(default_factory=Suspicion)
     manners: list[Manner] = field(default_factory=list)
     """Of sources that asked for a flow since the frame before, those that did so last; none with no model."""

@@ -216,6 +216,7 @@ class DataPath:
         for own in ("hops", "sketches", "cpu_states"):
             zero(self.map(own, per_cpu=True))
         tables.clients.load({})
+        tables.invite(())
         if len(self.blocks):
             self.blocks.load({})
         endpoints = self.map("endpoints")

@@ -215,6 +215,7 @@ def test_limits_of_the_configuration_are_those_of_the_data_path() -> None:
 def test_tables_have_room_for_what_the_configuration_allows(loaded: DataPath) -> None:
     assert loaded.map("clients").info.max_entries == abi.MAX_CLIENTS == schema.MAX_CLIENT_PREFIXES
     assert loaded.map("management").info.max_entries == schema.MAX_MANAGEMENT
+    assert loaded.map("invited").info.max_entries == abi.MAX_INVITED == schema.MAX_INVITED
 
 
 def test_hand_written_layouts_are_those_of_their_structs() -> None:
@@ -263,6 +264,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("clients", abi.PrefixKey, abi.Client),
         ("allowed_prefixes", INDEX, INDEX),
         ("management", abi.PrefixKey, INDEX),
+        ("invited", abi.PrefixKey, INDEX),
         ("block_bits", INDEX, WORD),
         ("block6_bits", INDEX, WORD),
         ("block_wide", INDEX, INDEX),

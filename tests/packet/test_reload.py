@@ -24,6 +24,7 @@ from cdnctl.datapath.kernel import Map
 from cdnctl.datapath.moving import Move
 from cdnctl.datapath.program import Program
 from cdnctl.engine.engine import Engine
+from cdnctl.engine.feeding import Feeding
 from cdnctl.model import Detach, Drain, Reload, SetLimit, SetWeights
 
 SHARED = ("www", "fast", "www6", "quic", "quic6")
@@ -257,6 +258,37 @@ def test_what_is_new_serves_and_counts_from_nothing(edge: Edge) -> None:
     frame = edge.engine.frame()
     assert [cdn.name for cdn in frame.cdns] == [*CDNS, "dorado"]
     assert next(each for each in frame.services if each.name == "api").new_flows_total == 1
+
+
+def test_the_door_of_snat_addresses_goes_along_into_other_tables(edge: Edge) -> None:
+    ranges = edge.file.path.parent / "ranges.txt"
+    ranges.write_text("198.18.0.0/16\n2a00:6001::/32\n")
+    edge.file.replace("management", 'snat_from = "providers"\nmanagement')
+    edge.file.add(f'\n[[feed]]\nname = "ours"\nkind = "ranges"\nsource = "{ranges}"\n')
+    planned = edge.reload(dry_run=True)
+    assert "edge.snat_from is providers, was anyone" in planned.text
+    said = edge.reloaded().warnings
+    assert "anybody may talk to SNAT addresses, for feed ours has still to be read" in said
+    feeding = Feeding(edge.engine)
+    feeding.follow(edge.engine.config)
+    asyncio.run(feeding.look())
+
+    def ssh(source: str) -> Verdict:
+        return edge.run(segment((source, 40_001), (edge.config.edge.snat[0], 22), Flag.SYN)).verdict
+
+    guests, identity = edge.tables.invited(), edge.tables.identity
+    assert [ssh(each) for each in ("45.1.2.3", "198.18.0.7")] == [Verdict.UNINVITED, Verdict.PASSED]
+    session = Session(edge, "www").open()
+    edge.file.replace("flows = 4096", "flows = 8192")
+    edge.reloaded()
+    assert edge.tables.identity != identity
+    assert edge.tables.invited() == guests
+    assert [ssh(each) for each in ("45.1.2.3", "198.18.0.7")] == [Verdict.UNINVITED, Verdict.PASSED]
+    goes_on(session)
+    edge.file.replace('snat_from = "providers"', 'snat_from = "anyone"')
+    edge.reloaded()
+    assert edge.tables.invited() == set()
+    assert ssh("45.1.2.3") is Verdict.PASSED
 
 
 def test_what_is_gone_takes_no_new_flow_and_keeps_the_live_ones(edge: Edge) -> None:

@@ -219,6 +219,16 @@ def host_port(_path: DataPath) -> probes.Ends:
     return probes.Ends(source=ENDPOINTS[AURORA][0], source_port=80, target=SNAT[0], target_port=50000)
 
 
+def uninvited(path: DataPath) -> probes.Ends:
+    path.change(invited_only=1)
+    return host_port(path)
+
+
+def invited(path: DataPath) -> probes.Ends:
+    path.tables.invite([abi.prefix_key(ip_network(f"{ENDPOINTS[AURORA][0]}/32"))])
+    return uninvited(path)
+
+
 def ping(_path: DataPath) -> probes.Ends:
     return probes.Ends(source=CLIENT, target=VIP, protocol="icmp")
 
@@ -411,6 +421,15 @@ CASES = [
     ),
     Case(
         "to a port of the host's own", host_port, Verdict.PASSED, {"port": "the host's own"},
+        "would be PASSED to this host's own stack", lambda _path: link_of(AURORA),
+    ),
+    Case(
+        "to a port of the host's own, of nobody's that may", uninvited, Verdict.UNINVITED,
+        {"goes on": "not for everybody", "door": "it may not talk to SNAT addresses"},
+        "would be dropped: UNINVITED", lambda _path: link_of(AURORA),
+    ),
+    Case(
+        "of somebody's that may", invited, Verdict.PASSED, {"door": "it is on the list"},
         "would be PASSED to this host's own stack", lambda _path: link_of(AURORA),
     ),
     Case("a ping", ping, Verdict.ECHOED, {"goes on": "an ICMP message"}, "would be answered: ECHOED"),

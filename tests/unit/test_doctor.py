@@ -176,6 +176,10 @@ FAULTS: list[tuple[str, Callable[[Box], Box], Level, str, str, str]] = [
     ("disarmed", box(switches=("disarmed",)), "warn", "data path", "nothing is blocked", "cdnctl arm"),
     ("bypassed", box(switches=("bypass",)), "warn", "data path", "untouched", "cdnctl arm"),
     ("observing", box(switches=("observe",)), "warn", "data path", "only observes", "cdnctl mode active"),
+    (
+        "a door that nobody wants", box(invited_only=True), "warn", "data path",
+        'though edge.snat_from is "anyone"', "cdnctl reload --edge ams1",
+    ),
     ("no interface", with_interface(ifindex=0), "fail", "eth0", "does not exist", "[edge] interfaces"),
     ("down", with_interface(up=False), "fail", "eth0", "is down", "ip link set dev eth0 up"),
     ("no carrier", with_interface(carrier=False), "fail", "eth0", "carrier", "cable"),
@@ -294,6 +298,20 @@ def test_a_fault_is_found_and_nothing_else(
     assert [(each.level, each.what) for each in found] == [(level, where)], what
     assert text in found[0].text
     assert remedy in found[0].remedy
+
+
+def test_a_door_that_is_open_though_it_should_be_shut_is_a_fault() -> None:
+    edge = replace(config().edge, snat_from="providers")
+    wanted = replace(config(), edge=edge)
+    (fault,) = faults(judge(SOUND, wanted))
+    assert (fault.level, fault.what) == ("warn", "data path")
+    assert "yet anybody may talk to SNAT addresses" in fault.text
+    assert "cdnctl status --edge ams1" in fault.remedy
+    assert faults(judge(replace(SOUND, invited_only=True), wanted)) == []
+    down = replace(SOUND, loaded=False, agent=False)
+    assert [each.what for each in faults(judge(down, wanted))] == ["agent"], (
+        "nothing is loaded that could be shut"
+    )
 
 
 def test_every_fault_has_a_remedy() -> None:

@@ -40,29 +40,30 @@ class Verdict(enum.IntEnum):
     UNRELATED = 29
     BAD_ACK = 30
     NO_OWNER = 31
-    STALE_REPLY = 32
-    ABSORBED = 33
-    OVER_QUOTA = 34
-    OVER_FLOW_QUOTA = 35
-    OVER_SOURCE_QUOTA = 36
-    SHED_VERIFIED = 37
-    SHED_SOURCE = 38
-    SHED_SUSPECT = 39
-    SHED_NETWORK = 40
-    SHED_REGION = 41
-    SHED_SERVICE = 42
-    UNVERIFIED = 43
-    NO_CDN = 44
-    NO_PORT = 45
-    NO_ROOM = 46
-    NO_LINK = 47
-    NO_ROUTE = 48
-    NO_NEIGHBOUR = 49
-    HELD = 50
-    NO_STAGE = 51
+    UNINVITED = 32
+    STALE_REPLY = 33
+    ABSORBED = 34
+    OVER_QUOTA = 35
+    OVER_FLOW_QUOTA = 36
+    OVER_SOURCE_QUOTA = 37
+    SHED_VERIFIED = 38
+    SHED_SOURCE = 39
+    SHED_SUSPECT = 40
+    SHED_NETWORK = 41
+    SHED_REGION = 42
+    SHED_SERVICE = 43
+    UNVERIFIED = 44
+    NO_CDN = 45
+    NO_PORT = 46
+    NO_ROOM = 47
+    NO_LINK = 48
+    NO_ROUTE = 49
+    NO_NEIGHBOUR = 50
+    HELD = 51
+    NO_STAGE = 52
 
 
-VERDICTS = 52
+VERDICTS = 53
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -147,10 +148,11 @@ class Stage(enum.IntEnum):
     CHALLENGE = 8
     WEIGHING = 9
     SENDING = 10
-    ANSWER = 11
+    DOOR = 11
+    ANSWER = 12
 
 
-STAGES = 12
+STAGES = 13
 
 
 class LocalKind(enum.IntEnum):

@@ -48,7 +48,8 @@ class NoteKind(enum.IntEnum):
     BUDGET = 33
     MODEL = 34
     FEATURES = 35
-    VERDICT = 36
+    DOOR = 36
+    VERDICT = 37
 
 
 class Exemption(enum.IntEnum):
@@ -67,6 +68,15 @@ class Standing(enum.IntEnum):
     AGAIN = 2
     PROVES = 3
     FAILS = 4
+
+
+class Welcome(enum.IntEnum):
+    """enum welcome of trace.h."""
+
+    NOT = 0
+    INVITED = 1
+    ON_LINK = 2
+    ASKED = 3
 
 
 class Claim(enum.IntEnum):
@@ -127,9 +137,10 @@ class Onward(enum.IntEnum):
     TO_WEIGHING = VERDICTS + 11
     TO_LETTING_IN = VERDICTS + 12
     TO_NOTING = VERDICTS + 13
-    RESET_TO_CLIENT = VERDICTS + 14
-    RESET_TO_CDN = VERDICTS + 15
-    ANSWER_ECHO = VERDICTS + 16
-    ANSWER_TOO_BIG = VERDICTS + 17
-    ANSWER_TOO_LATE = VERDICTS + 18
-    ANSWER_CHALLENGE = VERDICTS + 19
+    TO_DOOR = VERDICTS + 14
+    RESET_TO_CLIENT = VERDICTS + 15
+    RESET_TO_CDN = VERDICTS + 16
+    ANSWER_ECHO = VERDICTS + 17
+    ANSWER_TOO_BIG = VERDICTS + 18
+    ANSWER_TOO_LATE = VERDICTS + 19
+    ANSWER_CHALLENGE = VERDICTS + 20

@@ -61,7 +61,7 @@ class Settings(Structure):
         ("source_limit", Limit),
         ("log_bindings", c_uint64),
         ("model", c_uint32),
-        ("pad", c_uint32),
+        ("invited_only", c_uint32),
     )
 
 
