@@ -124,12 +124,13 @@ int edge(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 	int verdict = express(ctx); /* most are done with at once */
+	bool none_under_way = verdict == NONE_UNDER_WAY;
 
-	if (verdict != NOT_PLAIN)
+	if (verdict != NOT_PLAIN && !none_under_way)
 		return verdict;
 	verdict = parse(ctx, &pkt); /* is it ours at all? */
 	if (verdict == GO_ON)
-		verdict = find_flow(&pkt); /* whose is it? */
+		verdict = find_flow(&pkt, none_under_way); /* whose is it? */
 	if (verdict == GO_ON)
 		verdict = admit(&pkt); /* is its source blocked? asked once a policy generation */
 	if (verdict == GO_ON)

@@ -14,6 +14,7 @@
 #pragma once
 
 #define NOT_PLAIN (-1)
+#define NONE_UNDER_WAY (-2) /* nor is it of any flow under way */
 
 /* Addresses; false when there are none. */
 static __always_inline bool read_addresses(struct packet *pkt)
@@ -119,8 +120,10 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 		return GO_ON; /* we send clients no SYN to answer */
 	key_of(pkt, &key);
 	flow = changes(its) ? 0 : under_way(&key);
-	if (!flow)
+	if (!flow) {
+		its->belongs = changes(its) ? TO_NOBODY_OF_OURS : TO_SOMETHING;
 		return blocked(pkt, &its->source) ? BLOCKED : GO_ON;
+	}
 	its->belongs = TO_ESTABLISHED;
 	its->customer = flow->customer;
 	if (!is_steady(pkt, flow) || is_sources(pkt) || towards_cdn(pkt, flow) != TO_CDN ||
@@ -186,7 +189,7 @@ static __always_inline int go_all_the_way(struct packet *pkt)
 	return its->ours == LOCAL_VIP ? express_to_cdn(pkt) : express_to_client(pkt);
 }
 
-/* What XDP is to do with the packet, or NOT_PLAIN. */
+/* What XDP is to do with the packet, or NOT_PLAIN, or NONE_UNDER_WAY. */
 static __always_inline int express(struct xdp_md *ctx)
 {
 #if !defined(TRACE) && !defined(NO_EXPRESS)
@@ -203,6 +206,8 @@ static __always_inline int express(struct xdp_md *ctx)
 	verdict = go_all_the_way(&pkt);
 	if (verdict != GO_ON)
 		return report(&pkt, verdict);
+	if (its.belongs == TO_SOMETHING)
+		return NONE_UNDER_WAY;
 #endif
 	return NOT_PLAIN;
 }

@@ -15,7 +15,8 @@ static __always_inline void key_of(struct packet *pkt, struct flow_key *key)
 
 /* -- finding: what is this packet part of? -- */
 
-static __always_inline int find_from_client(struct packet *pkt)
+/* With `none_under_way` that has been looked for: in a flood of such packets the tables are what is dear. */
+static __always_inline int find_from_client(struct packet *pkt, bool none_under_way)
 {
 	struct flow_key key = {};
 
@@ -24,6 +25,8 @@ static __always_inline int find_from_client(struct packet *pkt)
 		return pkt->its->flags & TCP_ACK
 			       ? UNKNOWN_FLOW /* we send clients no SYN to answer */
 			       : GO_ON;
+	if (none_under_way)
+		return GO_ON;
 	key_of(pkt, &key);
 	pkt->flow = under_way(&key);
 	if (pkt->flow) {
@@ -115,7 +118,7 @@ static __always_inline bool is_for_host(struct packet *pkt)
 	       (__u32)bpf_ntohs(port) - pkt->set->port_min_host >= pkt->set->ports;
 }
 
-static __always_inline int find_flow(struct packet *pkt)
+static __always_inline int find_flow(struct packet *pkt, bool none_under_way)
 {
 	struct facts *its = pkt->its;
 	int verdict;
@@ -129,7 +132,7 @@ static __always_inline int find_flow(struct packet *pkt)
 	verdict = parse_transport(pkt);
 	if (verdict != GO_ON)
 		return is_for_host(pkt) ? GO_ON : verdict; /* who may take what we do not */
-	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt);
+	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt, none_under_way);
 }
 
 /* -- the way of a flow -- */

@@ -9,16 +9,19 @@
 /* A SYN may carry so much data (Fast Open, RFC 7413), all or nothing of which is acknowledged with it. */
 #define SYN_DATA_MAX 16384
 
-/* Which flow of the client's a packet is part of, now that it is known to be none in its steady state. */
+/*
+ * Which flow of the client's a packet is part of, now that it is known to be none in its steady state. Where the
+ * door has found none under way, a handshake's is looked for first; one that the other CPU has meanwhile finished is
+ * found all the same, for whose segment is nobody's would be reset.
+ */
 static __always_inline void find_changing(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
-	bool syn = its->flags & TCP_SYN;
 	struct flow_key key = {};
 	struct flow *flow = 0;
 
 	key_of(pkt, &key);
-	if (!syn) {
+	if (its->belongs != TO_SOMETHING) {
 		flow = under_way(&key);
 		its->belongs = TO_ESTABLISHED;
 	}
@@ -26,7 +29,7 @@ static __always_inline void find_changing(struct packet *pkt)
 		flow = half_open.lookup(&key);
 		its->belongs = TO_HALF_OPEN;
 	}
-	if (!flow && syn) {
+	if (!flow && its->protocol == IPPROTO_TCP) {
 		flow = established.lookup(&key);
 		its->belongs = TO_ESTABLISHED;
 	}

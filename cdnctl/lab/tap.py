@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,10 +16,20 @@ from cdnctl.lab import netns
 from cdnctl.lab.flood import WINDOW
 from cdnctl.lab.pinning import Pinning, libbpf
 from cdnctl.lab.processes import LabError
+from cdnctl.lab.topology import FLOOD_PREFIX, SPOOFED_PREFIX
 
 XDP_FLAGS_DRV_MODE = 1 << 2
 SOURCE = Path(__file__).with_name("tap.c")
 _SEEN = struct.Struct("=6Q")
+
+
+def _numbers() -> list[str]:
+    """What tap.c has to know."""
+    numbers = {"FLOOD_WINDOW": WINDOW}
+    for name, prefix in (("NOBODY", FLOOD_PREFIX), ("SPOOFED", SPOOFED_PREFIX)):
+        network = IPv4Network(prefix)
+        numbers |= {name: int(network.network_address), f"{name}_MASK": int(network.netmask)}
+    return [f"-D{name}={number:#x}u" for name, number in numbers.items()]
 
 
 class Tap(NamedTuple):
@@ -40,7 +51,7 @@ class Taps:
 
     def __init__(self, directory: Path, log: IO[bytes]) -> None:
         self._directory = directory
-        self._pinning = Pinning(SOURCE, "tap", ["seen"], directory, [f"-DFLOOD_WINDOW={WINDOW}"], log)
+        self._pinning = Pinning(SOURCE, "tap", ["seen"], directory, _numbers(), log)
         self._program = self._map = -1
         self.pid = self._pinning.pid
 
