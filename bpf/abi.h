@@ -19,6 +19,7 @@
 #define MAX_TABLES 256
 #define MAX_CUSTOMERS 1024 /* the first, 0, is nobody in particular */
 #define MAX_INVITED 65536  /* prefixes */
+#define MAX_ANNOUNCED 4096 /* prefixes, and what the host has of them */
 /* The largest prime that fits the room; Maglev walks its slots with strides that must not divide it. */
 #define PICK_SLOTS 16381
 #define PICK_ROOM 16384
@@ -67,6 +68,7 @@ enum verdict {
 	BAD_ACK,
 	NO_OWNER,
 	UNINVITED, /* to a SNAT address, from nobody who may talk to it */
+	UNUSED,	   /* for an address of an announced prefix that nobody has */
 	STALE_REPLY,
 	ABSORBED,
 	OVER_QUOTA,	   /* of a customer: packets or bytes */
@@ -133,6 +135,12 @@ enum stage {
 	STAGE_DOOR,	 /* what no flow takes: may it talk to a SNAT address? */
 	STAGE_ANSWER,	 /* packets of our own making */
 	STAGES,
+};
+
+/* What becomes of an address of an announced prefix that is none of the edge's. */
+enum address_use {
+	ADDRESS_USED = 0, /* it is the host's */
+	ADDRESS_UNUSED,
 };
 
 enum local_kind {
@@ -280,6 +288,7 @@ struct settings {
 	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
 	__u32 model; /* enum model_mode, and MODEL_SECOND when it is the second of `models` */
 	__u32 invited_only; /* not 0: SNAT addresses are for `invited` alone, see door.h */
+	__u64 announced;    /* not 0: there are prefixes in `announced` */
 };
 
 /*

@@ -95,17 +95,26 @@ static __always_inline enum welcome welcome(struct packet *pkt)
 /* The verdict that it was to have, or that it is not let in. */
 static __always_inline int ask_at_door(struct packet *pkt)
 {
-	enum welcome found = welcome(pkt);
+	enum welcome found;
+
+	if (!pkt->its->ours)
+		return is_unused(pkt) ? UNUSED : pkt->its->after;
+	if (!pkt->set->invited_only)
+		return pkt->its->after;
+	found = welcome(pkt);
 
 	NOTE(NOTED_DOOR, found, 0);
 	return found == WELCOME_NOT ? UNINVITED : pkt->its->after;
 }
 
-/* Is there a door at all? Else the verdict is the last word. */
+/*
+ * Is there a door at all? Else the verdict is the last word. There is one for SNAT addresses, and one for all that
+ * is none of ours: of announced prefixes, which nobody else may have either.
+ */
 static __always_inline int at_door(struct packet *pkt, int verdict)
 {
 	if ((verdict != PASSED && verdict != NO_OWNER) || !pkt->its ||
-	    pkt->its->ours != LOCAL_SNAT || !pkt->set->invited_only ||
+	    pkt->its->ours == LOCAL_VIP || !(pkt->set->invited_only | pkt->set->announced) ||
 	    (pkt->its->mode & MODE_DISARMED))
 		return verdict;
 	pkt->its->after = verdict;

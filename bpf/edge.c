@@ -124,13 +124,13 @@ int edge(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 	int verdict = express(ctx); /* most are done with at once */
-	bool none_under_way = verdict == NONE_UNDER_WAY;
 
-	if (verdict != NOT_PLAIN && !none_under_way)
+	if (verdict >= 0)
 		return verdict;
+	note_sought(verdict);
 	verdict = parse(ctx, &pkt); /* is it ours at all? */
 	if (verdict == GO_ON)
-		verdict = find_flow(&pkt, none_under_way); /* whose is it? */
+		verdict = find_flow(&pkt); /* whose is it? */
 	if (verdict == GO_ON)
 		verdict = admit(&pkt); /* is its source blocked? asked once a policy generation */
 	if (verdict == GO_ON)

@@ -14,7 +14,16 @@
 #pragma once
 
 #define NOT_PLAIN (-1)
-#define NONE_UNDER_WAY (-2) /* nor is it of any flow under way */
+#define NONE_UNDER_WAY (NOT_PLAIN - 1) /* nor is it of any flow under way */
+
+/* Told by way of a map, for the verifier would walk all that follows for either. */
+static __always_inline void note_sought(int found)
+{
+	struct cpu_state *cpu = this_cpu();
+
+	if (cpu)
+		cpu->facts.sought = NOT_PLAIN - found;
+}
 
 /* Addresses; false when there are none. */
 static __always_inline bool read_addresses(struct packet *pkt)
@@ -121,7 +130,7 @@ static __always_inline int express_to_cdn(struct packet *pkt)
 	key_of(pkt, &key);
 	flow = changes(its) ? 0 : under_way(&key);
 	if (!flow) {
-		its->belongs = changes(its) ? TO_NOBODY_OF_OURS : TO_SOMETHING;
+		its->sought = !changes(its);
 		return blocked(pkt, &its->source) ? BLOCKED : GO_ON;
 	}
 	its->belongs = TO_ESTABLISHED;
@@ -183,7 +192,7 @@ static __always_inline int go_all_the_way(struct packet *pkt)
 	its->client = its->source;
 	its->ours = local_in_cell(its);
 	if (!its->ours)
-		return hint(&its->source) ? GO_ON : PASSED;
+		return hint(&its->source) ? GO_ON : is_unused(pkt) ? UNUSED : PASSED;
 	if (its->ours == LOCAL_CROWDED || !read_plain(pkt) || parse_transport(pkt) != GO_ON)
 		return GO_ON;
 	return its->ours == LOCAL_VIP ? express_to_cdn(pkt) : express_to_client(pkt);
@@ -206,8 +215,7 @@ static __always_inline int express(struct xdp_md *ctx)
 	verdict = go_all_the_way(&pkt);
 	if (verdict != GO_ON)
 		return report(&pkt, verdict);
-	if (its.belongs == TO_SOMETHING)
-		return NONE_UNDER_WAY;
+	return NOT_PLAIN - its.sought;
 #endif
 	return NOT_PLAIN;
 }

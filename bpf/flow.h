@@ -15,8 +15,8 @@ static __always_inline void key_of(struct packet *pkt, struct flow_key *key)
 
 /* -- finding: what is this packet part of? -- */
 
-/* With `none_under_way` that has been looked for: in a flood of such packets the tables are what is dear. */
-static __always_inline int find_from_client(struct packet *pkt, bool none_under_way)
+/* What the express lane has sought is not sought again: in a flood of such packets the tables are what is dear. */
+static __always_inline int find_from_client(struct packet *pkt)
 {
 	struct flow_key key = {};
 
@@ -25,7 +25,7 @@ static __always_inline int find_from_client(struct packet *pkt, bool none_under_
 		return pkt->its->flags & TCP_ACK
 			       ? UNKNOWN_FLOW /* we send clients no SYN to answer */
 			       : GO_ON;
-	if (none_under_way)
+	if (pkt->its->sought)
 		return GO_ON;
 	key_of(pkt, &key);
 	pkt->flow = under_way(&key);
@@ -118,7 +118,7 @@ static __always_inline bool is_for_host(struct packet *pkt)
 	       (__u32)bpf_ntohs(port) - pkt->set->port_min_host >= pkt->set->ports;
 }
 
-static __always_inline int find_flow(struct packet *pkt, bool none_under_way)
+static __always_inline int find_flow(struct packet *pkt)
 {
 	struct facts *its = pkt->its;
 	int verdict;
@@ -132,7 +132,7 @@ static __always_inline int find_flow(struct packet *pkt, bool none_under_way)
 	verdict = parse_transport(pkt);
 	if (verdict != GO_ON)
 		return is_for_host(pkt) ? GO_ON : verdict; /* who may take what we do not */
-	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt, none_under_way);
+	return its->ours == LOCAL_SNAT ? find_from_cdn(pkt) : find_from_client(pkt);
 }
 
 /* -- the way of a flow -- */

@@ -216,6 +216,21 @@ static __always_inline bool finds_neighbours(struct packet *pkt)
 }
 
 /*
+ * Is it for an address that is routed here, but that nobody has? Scans are, and what bombs a whole prefix: the host
+ * would look for a route and answer each with an error. Operators are let through; they may know better.
+ */
+static __always_inline bool is_unused(struct packet *pkt)
+{
+	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = pkt->its->target};
+	__u32 *use;
+
+	if (!pkt->set->announced)
+		return false;
+	use = announced.lookup(&key);
+	return use && *use == ADDRESS_UNUSED && !is_management(pkt);
+}
+
+/*
  * A source is looked up when nothing is cached of it, or when the policy has changed since: so a
  * block cuts live flows at once, both ways, and a steady flow never pays for a trie. What is not for
  * us is let through but for a block, and even then the operators' way in stays open.

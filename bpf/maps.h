@@ -65,6 +65,8 @@ PINNED("lpm_trie", struct prefix_key, struct client, clients, 65536, BPF_F_NO_PR
 /* how many of them are CLIENT_ALLOWED, at least: where none is, nobody who is blocked is looked up there */
 PINNED("array", __u32, __u32, allowed_prefixes, 1, 0);
 PINNED("lpm_trie", struct prefix_key, __u32, management, 256, BPF_F_NO_PREALLOC);
+/* prefixes that are routed here, with ADDRESS_UNUSED; what the host has of them, with ADDRESS_USED */
+PINNED("lpm_trie", struct prefix_key, __u32, announced, MAX_ANNOUNCED, BPF_F_NO_PREALLOC);
 /* who may talk to SNAT addresses, where settings.invited_only says so */
 PINNED("lpm_trie", struct prefix_key, __u32, invited, MAX_INVITED, BPF_F_NO_PREALLOC);
 /* written through mmap by the agent */

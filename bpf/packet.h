@@ -154,6 +154,7 @@ struct facts {
 	__u8 happened;	 /* of its client's flow, to be noted: enum happening */
 	__u8 suspicious; /* a new flow's source, by a model that is on */
 	__u8 after;	 /* what is done with it then, or if it is let in at the door */
+	__u8 sought;	 /* by the express lane: it is of no flow under way */
 	struct quote quote;
 };
 

@@ -93,6 +93,7 @@ def text_of(draft: Draft) -> str:
         f"snat = {_list(draft.snat)}  # addresses of this box that the CDNs see: tell them",
         _ports(draft.snat_ports),
         '# snat_from = "anyone"  # or "providers": nobody else may talk to them; needs a [[feed]] of ranges',
+        "# announced = []  # prefixes routed here: what is for addresses in them that nobody has is dropped",
         f"management = {_list(draft.management)}  # the host is always reached from here",
         "",
         "[limits]",

@@ -15,6 +15,7 @@ def planning_clashes(file: Tables) -> Iterator[Clash]:
     yield from _sources(file)
     yield from _feeds(file)
     yield from _snat_from(file)
+    yield from _announced(file)
     yield from _servers(file)
     for number, cdn in enumerate(file.cdns, 1):
         yield from _probe(f"cdn[{number}].probe", cdn.get("probe"))
@@ -46,6 +47,17 @@ def _sources(file: Tables) -> Iterator[Clash]:
                     f"is given twice, first at {first[name['name']]}; each may stand once",
                 )
             first.setdefault(name["name"], key)
+
+
+def _announced(file: Tables) -> Iterator[Clash]:
+    """Everything is routed through a router, not to it: what it only passes on would be dropped."""
+    for at, prefix in enumerate(file.edge.get("announced", ()), 1):
+        if prefix is not None and prefix.endswith("/0"):
+            yield (
+                f"edge.announced[{at}]",
+                prefix,
+                "expected a prefix that is routed to this box, not all there is",
+            )
 
 
 def _feeds(file: Tables) -> Iterator[Clash]:

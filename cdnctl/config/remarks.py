@@ -26,6 +26,7 @@ def notes(config: Config) -> list[str]:
     return [
         *_flow_notes(config),
         *_snat_notes(config),
+        *_announced_notes(config),
         *_quota_notes(config),
         *_cdn_notes(config),
         *_service_notes(config),
@@ -83,6 +84,16 @@ def _snat_notes(config: Config) -> Iterator[str]:
             'edge.management is empty, and snat_from is "providers": over SSH nobody gets in at an address of'
             " edge.snat but who is in, or was within the hour"
         )
+
+
+def _announced_notes(config: Config) -> Iterator[str]:
+    if not config.edge.announced:
+        return
+    yield (
+        f"what is for {', '.join(config.edge.announced)}, and neither for a VIP, an SNAT address, nor for"
+        " this box or a network that an interface of it is in, is dropped (unused), but for what comes from"
+        " edge.management: leave out networks behind this box that only a route leads to"
+    )
 
 
 def _quota_notes(config: Config) -> Iterator[str]:

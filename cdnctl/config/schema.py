@@ -56,6 +56,7 @@ MAX_CLIENT_PREFIXES = 65536
 MAX_ALLOWED = 1024  # of them, those that operators allow at run time
 MAX_MANAGEMENT = 256
 MAX_INVITED = 65536
+MAX_ANNOUNCED = 4096
 
 Protocol = Literal["tcp", "udp"]
 PolicyName = Literal["weighted", "latency", "failover"]
@@ -105,6 +106,12 @@ class Edge(Table, frozen=True, kw_only=True):
         Meta(max_length=MAX_MANAGEMENT, description=f"a list of at most {MAX_MANAGEMENT} prefixes"),
     ] = ()
     """Sources whose packets to the host itself are never dropped."""
+    announced: Annotated[
+        tuple[Prefix, ...],
+        Meta(max_length=MAX_MANAGEMENT, description=f"a list of at most {MAX_MANAGEMENT} prefixes"),
+    ] = ()
+    """Prefixes that are routed here: what is for addresses of theirs that neither the edge has nor its host
+    is dropped."""
     fragments: Annotated[Literal["follow", "drop"], Meta(description='"follow" or "drop"')] = "follow"
     """`follow`: the first fragment of a datagram leads the rest."""
 

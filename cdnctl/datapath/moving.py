@@ -40,7 +40,7 @@ from cdnctl.errors import CdnctlError
 WRITTEN = (
     "mode", "settings", "shields", "amplifiers", "local_addresses", "local_cells", "link_ids", "links",
     "service_ids", "services", "picks", "capacities", "customer_limits", "allowed_prefixes", "clients",
-    "management", "invited", "models",
+    "management", "announced", "invited", "models",
 )  # fmt: skip
 """Tables of the agent's, small enough to be copied again at once."""
 BLOCKS = ("block_bits", "block6_bits", "block_wide", "block_prefix")

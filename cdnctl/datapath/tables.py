@@ -46,6 +46,7 @@ class Tables:
         self._link_ids = table("link_ids")
         self._links = table("links")
         self._management = table("management")
+        self._announced = table("announced")
         self._invited = table("invited")
         self.half_open = table("half_open")
         self.established = table("established")
@@ -140,6 +141,28 @@ class Tables:
         held = set(self._management.keys())
         self._management.put_all(wanted)
         self._management.delete_all(held - wanted.keys())
+
+    # -- what of announced prefixes nobody has --
+
+    def announced(self) -> dict[bytes, int]:
+        """Uses, by keys of a trie; empty while none is asked about."""
+        if not self.settings.announced:
+            return {}
+        return {key: int.from_bytes(use, "little") for key, use in self._announced.items()}
+
+    def announce(self, wanted: Mapping[bytes, int]) -> None:
+        """Have exactly these: what the host has is there before what nobody has."""
+        settings = self.settings
+        if not wanted and settings.announced:
+            settings.announced = 0
+            self.settings = settings
+        self._announced.put_all(
+            {key: abi.key(use) for key, use in sorted(wanted.items(), key=lambda each: each[1])}
+        )
+        self._announced.delete_all([key for key in self._announced.keys() if key not in wanted])
+        if wanted and not settings.announced:
+            settings.announced = 1
+            self.settings = settings
 
     # -- who may talk to SNAT addresses --
 

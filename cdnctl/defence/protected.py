@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 SSH_DAEMONS = frozenset({"sshd", "sshd-session", "dropbear"})
 """Names of processes that serve SSH; OpenSSH 9.8 split sessions off into sshd-session."""
+_LOCAL_TABLE, _LOCAL = 255, 2  # RT_TABLE_LOCAL, RTN_LOCAL
 
 
 class Protected(NamedTuple):
@@ -147,6 +148,25 @@ def own_addresses() -> set[str]:
 
     with IPRoute() as netlink:
         return set(filter(None, (_plain(address.get("address")) for address in netlink.get_addr())))
+
+
+def own_networks() -> set[Network]:
+    """What this box answers for, and the networks that its interfaces are in. Raises what netlink does."""
+    return _off_loop(_own_networks)
+
+
+def _own_networks() -> set[Network]:
+    from pyroute2 import IPRoute
+
+    found: set[Network] = set()
+    with IPRoute() as netlink:
+        for route in netlink.get_routes(table=_LOCAL_TABLE):
+            if route.get("type") == _LOCAL and route.get("dst"):
+                found.add(ipaddress.ip_network(f"{route.get('dst')}/{route['dst_len']}"))
+        for address in netlink.get_addr():
+            own = f"{address.get('address')}/{address['prefixlen']}"
+            found.add(ipaddress.ip_network(own, strict=False))
+    return found
 
 
 def ssh_peers() -> set[str]:

@@ -96,6 +96,7 @@ class Drift:
             self._of_switches,
             self._of_shield,
             self._of_door,
+            self._of_announced,
             self._of_interfaces,
             self._of_endpoints,
             self._of_services,
@@ -119,6 +120,10 @@ class Drift:
     def _of_door(self) -> Iterator[Difference]:
         for name, wanted, found in self._engine.door.differences():
             yield Difference(what="door", name=name, wanted=wanted, found=found)
+
+    def _of_announced(self) -> Iterator[Difference]:
+        for name, wanted, found in self._engine.announced.differences():
+            yield Difference(what="announced", name=name, wanted=wanted, found=found)
 
     def _of_interfaces(self) -> Iterator[Difference]:
         engine = self._engine

@@ -35,6 +35,7 @@ from cdnctl.engine import (
     steering,
     watching,
 )
+from cdnctl.engine.announced import Announced
 from cdnctl.engine.attachment import Attachment
 from cdnctl.engine.banning import Banning
 from cdnctl.engine.blocks import Blocks
@@ -115,6 +116,7 @@ class Engine:
         self.planning = Planning(self)
         self.scouts = Scouts(self)
         self.door = Door(self)
+        self.announced = Announced(self)
         self._changes = Changes(self)
         self.transactions = self._changes.transactions
 
@@ -265,6 +267,7 @@ class Engine:
         self.write_clients()
         settings.write_management(config, tables)
         self.door.use()
+        self.announced.use()
         self.attachment.links.refresh()
         self.put_shield()
         self.banning.use()

@@ -40,6 +40,7 @@ EXPLANATION: dict[Verdict, str] = {
     Verdict.UNRELATED: "An ICMP error about no flow of ours, or a ping over the limit of answers.",
     Verdict.BAD_ACK: "Acknowledges a SYN-ACK that was never sent.",
     Verdict.NO_OWNER: "A CDN's packet to a port that no flow holds.",
+    Verdict.UNUSED: "For an address of [edge] announced that neither the edge nor its host has.",
     Verdict.UNINVITED: "To a SNAT address, from nobody that [edge] snat_from leaves it to.",
     Verdict.STALE_REPLY: "A CDN's reply to a flow that is gone.",
     Verdict.ABSORBED: "A CDN's refusal of a probe, kept from the client: its next SYN goes elsewhere.",

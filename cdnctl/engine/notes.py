@@ -42,7 +42,7 @@ GOES_ON = {
     Onward.TO_WEIGHING: "how its source behaves is weighed",
     Onward.TO_LETTING_IN: "its source is known now: may it?",
     Onward.TO_NOTING: "that its client has finished a handshake, or ended a flow, is noted",
-    Onward.TO_DOOR: "no flow takes it, and SNAT addresses are not for everybody: for its source?",
+    Onward.TO_DOOR: "no flow takes it: may it go to the host all the same?",
     Onward.RESET_TO_CLIENT: "to be answered with a reset",
     Onward.RESET_TO_CDN: "to be answered with a reset",
     Onward.ANSWER_ECHO: "to be answered: an echo request",

@@ -1,4 +1,5 @@
-"""What looks outside, beside the frames, in the agent's own loop: probes, names of endpoints, feeds.
+"""What looks outside, beside the frames, in the agent's own loop: probes, names of endpoints, feeds,
+and what addresses the box has.
 
 Each goes on by itself: one that fails is begun again a little later, and told of once. None is needed for
 the edge to serve.
@@ -47,6 +48,7 @@ class Scouts:
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "names of endpoints": self._follow_names,
             "feeds": self._follow_feeds,
+            "this box's addresses": self._engine.announced.run,
         }
         tasks = [asyncio.create_task(self._keep(what, run)) for what, run in parts.items()]
         try:

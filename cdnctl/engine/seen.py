@@ -19,7 +19,7 @@ _CHALLENGED, _PROVED = int(Verdict.CHALLENGED), int(Verdict.PROVED)
 _LEFT_OUT = frozenset(
     int(each)
     for each in (
-        Verdict.PASSED, Verdict.BYPASSED, Verdict.UNINVITED,  # not for a service
+        Verdict.PASSED, Verdict.BYPASSED, Verdict.UNINVITED, Verdict.UNUSED,  # not for a service
         Verdict.REPLIED, Verdict.RESET_CDN, Verdict.NO_OWNER, Verdict.STALE_REPLY,  # of a CDN
         Verdict.BLOCKED,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdnctl.lab.topology import PORT, SNAT, SNAT6, VIP, VIP6, Site, Topology
+from cdnctl.lab.topology import EDGE_SERVICES, PORT, SNAT, SNAT6, VIP, VIP6, Site, Topology
 
 
 def document(
@@ -18,6 +18,7 @@ def document(
             "name": topology.lab,
             "interfaces": topology.edge_links,
             "snat": [*SNAT, *SNAT6],
+            "announced": EDGE_SERVICES,
             **more.pop("edge", {}),
         },
         "cdn": [

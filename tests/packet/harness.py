@@ -217,6 +217,7 @@ class DataPath:
             zero(self.map(own, per_cpu=True))
         tables.clients.load({})
         tables.invite(())
+        tables.announce({})
         if len(self.blocks):
             self.blocks.load({})
         endpoints = self.map("endpoints")

@@ -55,7 +55,7 @@ ROWS = {
     "budgets": "verified sources, SYNs, shares",
     "manners": "manners of sources",
 }
-WHEN_USED = ("block_exact", "block_prefix", "clients", "management", "invited")
+WHEN_USED = ("block_exact", "block_prefix", "clients", "management", "invited", "announced")
 """They take memory entry by entry."""
 REST = "fragments, counters and the rest"
 

@@ -32,6 +32,7 @@ _ENUMS = {
     "verdict": abi.Verdict,
     "mode_flag": abi.Mode,
     "surge_kind": abi.SurgeKind,
+    "address_use": abi.AddressUse,
     "stage": abi.Stage,
     "local_kind": abi.LocalKind,
     "policy": abi.Policy,
@@ -54,6 +55,7 @@ _ENUMS = {
 _PREFIX = {
     "mode_flag": "MODE_",
     "surge_kind": "SURGE_",
+    "address_use": "ADDRESS_",
     "stage": "STAGE_",
     "local_kind": "LOCAL_",
     "policy": "POLICY_",
@@ -215,6 +217,7 @@ def test_limits_of_the_configuration_are_those_of_the_data_path() -> None:
 def test_tables_have_room_for_what_the_configuration_allows(loaded: DataPath) -> None:
     assert loaded.map("clients").info.max_entries == abi.MAX_CLIENTS == schema.MAX_CLIENT_PREFIXES
     assert loaded.map("management").info.max_entries == schema.MAX_MANAGEMENT
+    assert loaded.map("announced").info.max_entries == abi.MAX_ANNOUNCED == schema.MAX_ANNOUNCED
     assert loaded.map("invited").info.max_entries == abi.MAX_INVITED == schema.MAX_INVITED
 
 
@@ -265,6 +268,7 @@ def test_hand_written_layouts_are_those_of_their_structs() -> None:
         ("allowed_prefixes", INDEX, INDEX),
         ("management", abi.PrefixKey, INDEX),
         ("invited", abi.PrefixKey, INDEX),
+        ("announced", abi.PrefixKey, INDEX),
         ("block_bits", INDEX, WORD),
         ("block6_bits", INDEX, WORD),
         ("block_wide", INDEX, INDEX),

@@ -425,7 +425,7 @@ CASES = [
     ),
     Case(
         "to a port of the host's own, of nobody's that may", uninvited, Verdict.UNINVITED,
-        {"goes on": "not for everybody", "door": "it may not talk to SNAT addresses"},
+        {"goes on": "to the host all the same", "door": "it may not talk to SNAT addresses"},
         "would be dropped: UNINVITED", lambda _path: link_of(AURORA),
     ),
     Case(

@@ -19,7 +19,7 @@ RULES = frozenset(
         "shed_service",
         "blocked", "malformed", "impossible", "land", "spoofed", "bogon", "syn_with_data", "short_initial",
         "reflected", "unknown_flow", "fragment", "over_quota", "over_flow_quota", "over_source_quota",
-        "reset_client", "uninvited",
+        "reset_client", "uninvited", "unused",
     }
 )  # fmt: skip
 """The verdicts that an attack meets."""

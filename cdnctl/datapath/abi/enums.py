@@ -41,29 +41,30 @@ class Verdict(enum.IntEnum):
     BAD_ACK = 30
     NO_OWNER = 31
     UNINVITED = 32
-    STALE_REPLY = 33
-    ABSORBED = 34
-    OVER_QUOTA = 35
-    OVER_FLOW_QUOTA = 36
-    OVER_SOURCE_QUOTA = 37
-    SHED_VERIFIED = 38
-    SHED_SOURCE = 39
-    SHED_SUSPECT = 40
-    SHED_NETWORK = 41
-    SHED_REGION = 42
-    SHED_SERVICE = 43
-    UNVERIFIED = 44
-    NO_CDN = 45
-    NO_PORT = 46
-    NO_ROOM = 47
-    NO_LINK = 48
-    NO_ROUTE = 49
-    NO_NEIGHBOUR = 50
-    HELD = 51
-    NO_STAGE = 52
+    UNUSED = 33
+    STALE_REPLY = 34
+    ABSORBED = 35
+    OVER_QUOTA = 36
+    OVER_FLOW_QUOTA = 37
+    OVER_SOURCE_QUOTA = 38
+    SHED_VERIFIED = 39
+    SHED_SOURCE = 40
+    SHED_SUSPECT = 41
+    SHED_NETWORK = 42
+    SHED_REGION = 43
+    SHED_SERVICE = 44
+    UNVERIFIED = 45
+    NO_CDN = 46
+    NO_PORT = 47
+    NO_ROOM = 48
+    NO_LINK = 49
+    NO_ROUTE = 50
+    NO_NEIGHBOUR = 51
+    HELD = 52
+    NO_STAGE = 53
 
 
-VERDICTS = 53
+VERDICTS = 54
 FIRST_DROP = Verdict.BLOCKED
 
 
@@ -153,6 +154,13 @@ class Stage(enum.IntEnum):
 
 
 STAGES = 13
+
+
+class AddressUse(enum.IntEnum):
+    """enum address_use: of an address of an announced prefix that is none of the edge's."""
+
+    USED = 0
+    UNUSED = 1
 
 
 class LocalKind(enum.IntEnum):

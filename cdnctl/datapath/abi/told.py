@@ -62,6 +62,7 @@ class Settings(Structure):
         ("log_bindings", c_uint64),
         ("model", c_uint32),
         ("invited_only", c_uint32),
+        ("announced", c_uint64),
     )
 
 
