@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
+from operator import sub
 from typing import Protocol
 
 from msgspec import Struct
@@ -166,7 +169,7 @@ def packets_of(before: _Verdicts, now: _Verdicts) -> int:
 
 
 def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:
-    return tuple(after - before for after, before in zip(newest, oldest, strict=True))
+    return tuple(map(sub, newest, oldest))
 
 
 def together(timed: Mapping[CellNumber, bytes], traffic_class: int | None = None) -> Buckets:
@@ -205,13 +208,11 @@ def _step_of(bucket: int) -> int:
 
 def percentile_ms(counts: Sequence[int], share: float) -> float | None:
     """Linear within its bucket; None when there is no sample. `counts` are by buckets of microseconds."""
-    total = sum(counts)
-    if not total:
+    up_to = list(accumulate(counts))
+    if not up_to or up_to[-1] <= 0:
         return None
-    rank = share * total
-    for bucket, count in enumerate(counts):
-        if count and rank <= count:
-            low, high = abi.bucket_limits_us(bucket)
-            return (low + (high - low) * rank / count) / 1000
-        rank -= count
-    return None
+    rank = share * up_to[-1]
+    bucket = min(bisect_left(up_to, rank), len(up_to) - 1)
+    low, high = abi.bucket_limits_us(bucket)
+    count = max(1, counts[bucket])  # between two tables a total may be smaller for a moment
+    return (low + (high - low) * (1 - (up_to[bucket] - rank) / count)) / 1000
