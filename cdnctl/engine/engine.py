@@ -330,10 +330,9 @@ class Engine:
         weights, drained = self.weights(state), self.drained(state)
         ill, cells = self.planning.left_out_by(weights, drained), self.planning.cell_factors
         wanted = steering.Steering(steering.scaled(weights, self.planning.factors), drained, kept, ill, cells)
-        if not cells:
-            return wanted
-        self.planning.cells.is_crowded = not steering.has_room(self.config, self.layout, wanted)
-        return wanted._replace(cells={}) if self.planning.cells.is_crowded else wanted
+        is_crowded = bool(cells) and not steering.has_room(self.config, self.layout, wanted)
+        self.planning.cells.is_crowded = is_crowded
+        return wanted._replace(cells={}) if is_crowded else wanted
 
     def weights(self, state: State | None = None) -> dict[str, int]:
         """What is wanted now, or by another state: the operators' word, else the configuration's."""

@@ -196,8 +196,8 @@ def pick_rows(config: Config, layout: Layout, wanted: Steering) -> Iterator[Row]
 
 def has_room(config: Config, layout: Layout, wanted: Steering) -> bool:
     """Whether there are tables for what is wanted beside those in use, which are as many at most."""
-    rows = pick_rows(config, layout, wanted)
-    return len({bytes(each) for _, row in rows for line in row for each in line}) <= abi.MAX_TABLES // 2
+    rows = list(pick_rows(config, layout, wanted))  # those that are the same are the same object
+    return len({id(each) for _, row in rows for line in row for each in line}) <= abi.MAX_TABLES // 2
 
 
 def _put_endpoint(tables: Tables, place: EndpointPlace, cdn: CdnConfig, weight: int) -> None:

@@ -289,6 +289,9 @@ def test_where_tables_are_too_few_cells_have_what_cdns_have(
     slow.engine.steer()
     assert slow.share(AURORA, "eu") == pytest.approx(1 / 3, abs=1e-3)
     assert "too many pick tables" in slow.engine.planning.picture().trouble
+    slow.do(SetPlanner(mode="off"))
+    slow.play(1)
+    assert not slow.engine.planning.picture().trouble
 
 
 def test_too_many_shifts_of_cells_leave_the_whole_its_own(
