@@ -747,7 +747,7 @@ struct counted {
 	struct customer_count customer_counts[MAX_CUSTOMERS];
 	__u64 service_flows[MAX_SERVICES];
 	struct histogram handshakes[MAX_CDNS];
-	struct histogram first_bytes[MAX_CDNS][CLASSES];
+	struct histogram first_bytes[MAX_CDNS][MAX_REGIONS][CLASSES];
 };
 
 struct sample {

@@ -313,7 +313,7 @@ static __always_inline void note_reply_data(struct packet *pkt, struct slot *slo
 
 	if (slot->flags & FLOW_ASKED) {
 		clear_flags(slot, FLOW_ASKED);
-		record_first_byte(pkt, slot->traffic_class, age_ns(exact_now(pkt), slot->since_ns));
+		record_first_byte(pkt, slot, age_ns(exact_now(pkt), slot->since_ns));
 		if (count)
 			COUNT(count->requests, 1);
 	}

@@ -45,10 +45,10 @@ static __always_inline void record_handshake(__u32 cdn, __u32 us)
 		COUNT(count->handshakes, 1);
 }
 
-/* From a client's request to the first byte of the reply. */
-static __always_inline void record_first_byte(struct packet *pkt, __u8 traffic_class, __u64 ns)
+/* From a client's request to the first byte of the reply, by where the client is and what it is for. */
+static __always_inline void record_first_byte(struct packet *pkt, struct slot *slot, __u64 ns)
 {
-	__u32 id = pkt->its->cdn * CLASSES + traffic_class;
+	__u32 id = (pkt->its->cdn * MAX_REGIONS + slot->region) * CLASSES + slot->traffic_class;
 	struct histogram *histogram = first_bytes.lookup(&id);
 	__u64 us = ns / NS_PER_US;
 

@@ -116,7 +116,8 @@ PINNED("percpu_array", __u32, struct cdn_count, cdn_counts, MAX_CDNS, 0);
 PINNED("percpu_array", __u32, struct customer_count, customer_counts, MAX_CUSTOMERS, 0);
 PINNED("percpu_array", __u32, __u64, service_flows, MAX_SERVICES, 0);
 PINNED("percpu_array", __u32, struct histogram, handshakes, MAX_CDNS, 0);
-PINNED("percpu_array", __u32, struct histogram, first_bytes, MAX_CDNS *CLASSES, 0);
+/* by CDN, the client's region and class; of a CDN they lie together, so that one batch reads them */
+PINNED("percpu_array", __u32, struct histogram, first_bytes, MAX_CDNS *MAX_REGIONS *CLASSES, 0);
 /* what tables before these counted, and how much of that was carried over; user space only */
 PINNED("array", __u32, struct counted, counted_before, 2, BPF_F_MMAPABLE);
 PINNED("array", __u32, struct sweep, sweeps, 1, 0);

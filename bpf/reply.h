@@ -54,7 +54,7 @@ static __always_inline void note_first_datagram(struct packet *pkt, struct slot 
 	note_heard(owner_service(its->owner));
 	if (slot->flags & FLOW_RESENT)
 		return;
-	record_first_byte(pkt, slot->traffic_class, age_ns(its->now, slot->since_ns));
+	record_first_byte(pkt, slot, age_ns(its->now, slot->since_ns));
 	if (count)
 		COUNT(count->requests, 1);
 }

@@ -11,7 +11,7 @@ from cdnctl.agent.edge import find_edge
 from cdnctl.cli import show, taking_back
 from cdnctl.cli.commands import change_of
 from cdnctl.errors import UsageError
-from cdnctl.model import AskPlanner, CdnPlan, PlannerPicture
+from cdnctl.model import AskPlanner, CdnPlan, CellPlan, PlannerPicture
 
 _MODES = ("off", "observe", "on")
 _OF_A_CDN = ("why", "pin", "unpin")
@@ -60,7 +60,7 @@ def _show(planner: PlannerPicture, plans: dict[str, CdnPlan]) -> None:
         sys.stdout.write(show.clean_text(f"trouble: {planner.trouble}"))
     show.rows(
         ("CDN", ">of its weight", "why", "probes", ">Mbit/s", ">expected", ">off by", ">commit"),
-        [_row(name, plan) for name, plan in plans.items()],
+        [row for name, plan in plans.items() for row in (_row(name, plan), *map(_cell_row, plan.cells))],
     )
     for feed in planner.feeds:
         state = (
@@ -78,6 +78,14 @@ def _show(planner: PlannerPicture, plans: dict[str, CdnPlan]) -> None:
     verb = "" if planner.acts else "would have "
     for shift in planner.shifts[:_SHIFTS_SHOWN]:
         sys.stdout.write(show.clean_text(f"{f.clock(shift.at_ns)} {verb}moved: {shift.text}"))
+
+
+def _cell_row(cell: CellPlan) -> tuple[str, ...]:
+    """What a CDN has of a class of traffic from a region, beside what it has as a whole."""
+    from cdnctl.console import format as f
+
+    name = f"  {cell.traffic_class} from {cell.region or 'no region'}"
+    return name, f.percent(cell.factor), cell.why, "", "", "", "", ""
 
 
 def _row(name: str, plan: CdnPlan) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ _MANNERS_BYTES = 16384 * 64
 _FRAGMENTS_BYTES = 4096 * (40 + 64 + _OVERHEAD)
 _CENSUS_BYTES = 2 * MAX_ENDPOINTS * 8 * 8
 _PREFIX_BYTES = 2 * 96  # a node, and perhaps one where two ways part
-_PLAIN_BYTES = 690_000
+_PLAIN_BYTES = 2_070_000
 """Services, endpoints, limits, what earlier tables counted: tables of a fixed size, and the programs."""
-PER_CPU_BYTES = 210_000
+PER_CPU_BYTES = 900_000
 """Counters, histograms, sketches and the state of each CPU."""
 _PERF_BYTES = (128 + 8 + 32 + 3) * 4096
 """Buffers for samples, events and bindings, for each CPU, while an agent reads them (datapath/perf.py)."""

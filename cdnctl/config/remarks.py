@@ -202,4 +202,7 @@ def _region_notes(config: Config) -> Iterator[str]:
     bound = {region for cdn in config.cdns for endpoint in cdn.endpoints for region in endpoint.regions}
     for region in config.regions:
         if region.name not in bound:
-            yield f"no endpoint is bound to region {region.name}: its clients are served as all others"
+            yield (
+                f"no endpoint is bound to region {region.name}: its clients are served as all others, unless"
+                " the planner finds a CDN to be slow for them"
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,12 @@ _CDN_COUNT = struct.Struct("=22Q")
 _CUSTOMER_COUNT = struct.Struct("=6Q")
 _BUCKETS = struct.Struct(f"={abi.HISTOGRAM_BUCKETS}Q")
 _WORD = struct.Struct("=Q")
+_CELLS = abi.MAX_REGIONS * abi.CLASSES
+"""Histograms of first bytes that a CDN has, one behind the other."""
+_NO_BUCKETS = (0,) * abi.HISTOGRAM_BUCKETS
+
+CellNumber = tuple[int, int]
+"""A region's number, and a class."""
 
 
 class CdnTotals(NamedTuple):
@@ -83,6 +89,15 @@ class _Table:
         for number, raw in enumerate(self._table.values()):
             yield self._sum(number, raw)
 
+    def counted(self, first: int, count: int) -> Iterator[tuple[int, bytes]]:
+        """Of so many rows from `first` on those that have counted anything, with their numbers."""
+        size = self._size
+        nothing = bytes(size)
+        for number, raw in enumerate(self._table.span(first, count), first):
+            before = self._before[number * size : (number + 1) * size].tobytes()
+            if before != nothing or raw.count(0) != len(raw):
+                yield number, self._sum(number, raw)
+
     def forget(self, number: int) -> None:
         """Begin at nothing."""
         if any(held := self._table.get(abi.key(number)) or b""):
@@ -109,6 +124,8 @@ class Counters:
         for name, _ in abi.Counted._fields_:
             part = getattr(abi.Counted, name)
             self._tables[name] = _Table(pins, name, self._memory[part.offset : part.offset + part.size])
+        self._regions = 0
+        """So many, from the first on, may have counted first bytes; 0: not looked yet."""
 
     def follow(self, before: Counters) -> None:
         """Count on from where those before are; later once more, when they have counted more meanwhile.
@@ -132,8 +149,8 @@ class Counters:
         """Begin at nothing, for a CDN that gets the number of one that left."""
         self._tables["cdn_counts"].forget(identity)
         self._tables["handshakes"].forget(identity)
-        for each in abi.TrafficClass:
-            self._tables["first_bytes"].forget(identity * abi.CLASSES + each)
+        for number in range(identity * _CELLS, (identity + 1) * _CELLS):
+            self._tables["first_bytes"].forget(number)
 
     def forget_service(self, identity: int) -> None:
         """The same for a service."""
@@ -175,5 +192,38 @@ class Counters:
         return _BUCKETS.unpack(self._tables["handshakes"].row(cdn))
 
     def first_bytes(self, cdn: int, traffic_class: int) -> tuple[int, ...]:
-        """The histogram of the times to a CDN's first bytes, of one class of traffic."""
-        return _BUCKETS.unpack(self._tables["first_bytes"].row(cdn * abi.CLASSES + traffic_class))
+        """The histogram of the times to a CDN's first bytes, of one class of traffic from everywhere."""
+        rows = self._tables["first_bytes"].counted(cdn * _CELLS, _CELLS)
+        return summed([row for number, row in rows if number % abi.CLASSES == traffic_class])
+
+    def timed(self, cdn: int, regions: int = 1) -> dict[CellNumber, bytes]:
+        """The same by region and class, as the kernel has them (struct histogram), of those with any.
+
+        `regions` are in use, from the first on. Others are read only if they have ever counted, so that
+        nothing is lost of one that is no more, and an edge without regions reads what it has.
+        """
+        if not self._regions:
+            self._regions = self._regions_counted()
+        self._regions = max(self._regions, regions)
+        first, count = cdn * _CELLS, self._regions * abi.CLASSES
+        rows = self._tables["first_bytes"].counted(first, count)
+        return {divmod(number - first, abi.CLASSES): row for number, row in rows}
+
+    def _regions_counted(self) -> int:
+        rows = self._tables["first_bytes"].counted(0, abi.MAX_CDNS * _CELLS)
+        return 1 + max((number % _CELLS // abi.CLASSES for number, _ in rows), default=0)
+
+
+def buckets(row: bytes) -> tuple[int, ...]:
+    """A histogram as the kernel has it, as numbers."""
+    return _BUCKETS.unpack(row)
+
+
+def summed(rows: Sequence[bytes]) -> tuple[int, ...]:
+    """Histograms as the kernel has them, put together."""
+    if not rows:
+        return _NO_BUCKETS
+    if len(rows) == 1:
+        return _BUCKETS.unpack(rows[0])
+    total = sum(int.from_bytes(row, "little") for row in rows)  # no field comes near its 64 bits
+    return _BUCKETS.unpack(total.to_bytes(_BUCKETS.size, "little"))

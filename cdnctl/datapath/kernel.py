@@ -246,11 +246,14 @@ class Map:
 
         Raises OSError, with EINVAL or so before the first where the kernel has no batches for this map.
         """
-        most = max(1, min(_BATCH, self.info.max_entries, _BATCH_BYTES // self._room))
+        yield from self._batches(None, self.info.max_entries)
+
+    def _batches(self, previous: object, wanted: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """Those behind a key, by batches of which none is for more than are wanted."""
+        most = max(1, min(_BATCH, wanted, _BATCH_BYTES // self._room))
         token, count = ctypes.create_string_buffer(max(8, self.info.key_size)), ctypes.c_uint32()
         keys = ctypes.create_string_buffer(self.info.key_size * most)
         values = ctypes.create_string_buffer(self._room * most)
-        previous = None
         while True:
             count.value = most
             result = libbpf().bpf_map_lookup_batch(
@@ -268,6 +271,22 @@ class Map:
     def values(self) -> list[bytes]:
         """All values of an array, in order."""
         return [value for _, value in self.items()]
+
+    def span(self, first: int, count: int) -> list[bytes]:
+        """So many values of an array from `first` on, by batches; one by one where the kernel has none."""
+        previous = ctypes.byref(ctypes.c_uint32(first - 1)) if first else None
+        found: list[bytes] = []
+        try:
+            for held, _, values in self._batches(previous, count):
+                found += (values[i * self._room : (i + 1) * self._room] for i in range(held))
+                if len(found) >= count:
+                    break
+            return found[:count]
+        except OSError as error:
+            if error.errno not in NO_BATCHES:
+                raise
+        keys = (struct.pack("I", number) for number in range(first, first + count))
+        return [self.get(key) or b"" for key in keys]
 
     def put_all(self, entries: Mapping[bytes, bytes]) -> None:
         """Write many, by batches; what is written when it fails stays. Raises OSError."""

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from cdnctl.config import CdnConfig, Config, family, show_endpoint
+from cdnctl.config import CLASSES, CdnConfig, Config, family, show_endpoint
 from cdnctl.datapath import abi
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine import explain
 from cdnctl.engine.layout import EndpointPlace, Layout
 from cdnctl.engine.ports import Ports
-from cdnctl.engine.window import Window, added, coarse, percentile_ms
-from cdnctl.model import Cdn, CdnPlan, CdnState, Endpoint, EndpointState, OutReason
+from cdnctl.engine.window import Window, coarse, percentile_ms
+from cdnctl.model import Cdn, CdnCell, CdnPlan, CdnState, Endpoint, EndpointState, OutReason
 
 _BEST_FIRST: tuple[EndpointState, ...] = ("drained", "in", "probing", "out")
 """A CDN none of whose endpoints is in is what the best of them is."""
@@ -43,6 +43,9 @@ class CdnPictures:
         self._tables = tables
         self._window = window
         self._ports = ports
+        self._regions = {0: "", **{number: name for name, number in layout.regions.items()}}
+        classes = {service.traffic_class for service in config.services}
+        self._has_cells = len(self._regions) > 1 or len(classes) > 1 or "dscp" in classes
 
     def take(self, wanted: Wanted, now_ns: int) -> list[Cdn]:
         """The CDNs in the configuration's order."""
@@ -61,7 +64,7 @@ class CdnPictures:
         config, span = self._configs[name], self._window.seconds
         now, grown = self._window.newest.cdns[name], self._window.cdn(name)
         handshakes = self._window.handshakes(name)
-        first_bytes = added(self._window.first_bytes(name))
+        first_bytes = self._window.first_bytes(name)
         drained = name in wanted.drained
         places = self._layout.endpoints_of(name)
         endpoints = [
@@ -91,6 +94,7 @@ class CdnPictures:
             first_byte_p95_ms=percentile_ms(first_bytes, 0.95),
             first_byte_p99_ms=percentile_ms(first_bytes, 0.99),
             requests=sum(first_bytes),
+            cells=self._cells(name),
             loss_to_cdn=_share(grown.resent_to, grown.segments_to),
             loss_from_cdn=_share(grown.resent_from, grown.segments_from),
             open_flows=max(0, now.promoted - now.closed) if config.mode == "nat" else None,
@@ -118,6 +122,23 @@ class CdnPictures:
             plan=wanted.plans.get(name, _NO_PLAN),
             endpoints=endpoints,
         )
+
+    def _cells(self, name: str) -> list[CdnCell]:
+        """Where there is but one, it is the whole. Regions that are no more are in the whole alone."""
+        if not self._has_cells:
+            return []
+        return [
+            CdnCell(
+                region=self._regions[region],
+                traffic_class=CLASSES[traffic_class],
+                p50_ms=percentile_ms(grown, 0.50) or 0.0,
+                p95_ms=percentile_ms(grown, 0.95) or 0.0,
+                requests=sum(grown),
+                requests_total=sum(total),
+            )
+            for (region, traffic_class), grown, total in self._window.cells(name)
+            if region in self._regions
+        ]
 
     def _endpoint(
         self, place: EndpointPlace, health: abi.Health, drained: bool, ill: bool, now_ns: int

@@ -334,8 +334,11 @@ class Engine:
         kept = self.video.kept if hasattr(self, "video") else {}
         kept = {cdn: part for cdn, part in kept.items() if cdn in self.layout.cdns}
         weights, drained = self.weights(state), self.drained(state)
-        ill = self.planning.left_out_by(weights, drained)
-        return steering.Steering(steering.scaled(weights, self.planning.factors), drained, kept, ill)
+        ill, cells = self.planning.left_out_by(weights, drained), self.planning.cell_factors
+        wanted = steering.Steering(steering.scaled(weights, self.planning.factors), drained, kept, ill, cells)
+        is_crowded = bool(cells) and not steering.has_room(self.config, self.layout, wanted)
+        self.planning.cells.is_crowded = is_crowded
+        return wanted._replace(cells={}) if is_crowded else wanted
 
     def weights(self, state: State | None = None) -> dict[str, int]:
         """What is wanted now, or by another state: the operators' word, else the configuration's."""

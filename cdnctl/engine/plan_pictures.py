@@ -8,9 +8,9 @@ from typing import Any
 from cdnctl.config import CdnConfig
 from cdnctl.engine.traffic import EDGE, TrafficBook, of_cdn
 from cdnctl.engine.wellness import Wellness
-from cdnctl.model import CdnPlan, FeedPicture, NamePicture, PlannerPicture
+from cdnctl.model import CdnPlan, CellPlan, FeedPicture, NamePicture, PlannerPicture
 from cdnctl.steering.forecast import Series
-from cdnctl.steering.planner import Memory, Settings, Shift, words
+from cdnctl.steering.planner import Cell, Memory, Settings, Shift, words
 
 
 class Pictures:
@@ -42,6 +42,7 @@ class Pictures:
         *,
         pinned: bool,
         ill: list[str],
+        cells: list[CellPlan],
     ) -> CdnPlan:
         """Of one CDN."""
         usage = traffic.usage.get(cdn.name)
@@ -49,7 +50,8 @@ class Pictures:
         return CdnPlan(
             factor=moved.factor if moved else 1.0,
             code=("probes" if ill else moved.code if moved else ""),
-            why=_why(cdn.name, moved) if moved else "",
+            why=why_of(cdn.name, moved) if moved else "",
+            cells=cells,
             pinned=pinned,
             probes=wellness.state_of(cdn.name),
             probe_text=wellness.text_of(cdn.name),
@@ -76,7 +78,8 @@ def _expected(series: Series | None, at_s: float) -> dict[str, Any]:
     }
 
 
-def _why(cdn: str, memory: Memory) -> str:
+def why_of(cdn: str, memory: Memory) -> str:
+    """Why it was moved last, with the numbers."""
     shift = Shift(cdn=cdn, code=memory.code, before=0.0, after=0.0, numbers=memory.numbers)
     return words(shift).partition(": ")[2]
 
@@ -114,8 +117,11 @@ def why_lines(
     if plan.why:
         would = "" if acts else "would have "
         yield f"  {would}{100 * plan.factor:.0f} % of its weight ({plan.code}): {plan.why}"
-    elif not plan.ill:
+    elif not plan.ill and not plan.cells:
         yield "  nothing is held against it"
+    for each in plan.cells:
+        has, cell = "has" if acts else "would have", Cell(each.region, each.traffic_class)
+        yield f"  of {cell} it {has} {100 * each.factor:.0f} % of that ({each.code}): {each.why}"
     if memory is not None:
         yield from _memory_lines(memory, settings, now_s)
     if plan.commit_mbit is not None:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from cdnctl.engine.plan_cells import KeptCell
 from cdnctl.state import files
 from cdnctl.steering.forecast import Foresight
 from cdnctl.steering.planner import Memory, Usage
@@ -29,6 +30,8 @@ class Kept(Struct, kw_only=True):
     acted: bool = False
     """Whether it moved weights then; if not, it begins afresh."""
     memory: dict[str, Memory] = field(default_factory=dict)
+    cells: list[KeptCell] = field(default_factory=list)
+    """Regions and classes in which anything is held against anybody."""
     usage: dict[str, Usage] = field(default_factory=dict)
     """By CDN with a tariff."""
     shifts_total: int = 0
@@ -83,13 +86,19 @@ def _on_this_clock(kept: Kept, now_s: float) -> Kept:
     if kept.clock_s <= now_s:
         return kept
     back_s = kept.clock_s - now_s
-    kept.memory = {
+    kept.memory = _earlier(kept.memory, back_s)
+    for cell in kept.cells:
+        cell.memory = _earlier(cell.memory, back_s)
+    return kept
+
+
+def _earlier(memory: dict[str, Memory], back_s: float) -> dict[str, Memory]:
+    return {
         cdn: replace(
             each,
             moved_at_s=each.moved_at_s - back_s,
             penalty_at_s=each.penalty_at_s - back_s,
             ceiling_at_s=each.ceiling_at_s - back_s,
         )
-        for cdn, each in kept.memory.items()
+        for cdn, each in memory.items()
     }
-    return kept

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from cdnctl.engine import steering
+from cdnctl.engine.plan_cells import CellPlanning
 from cdnctl.engine.plan_pictures import Pictures, why_lines
 from cdnctl.engine.plan_store import Kept, PlanStore
 from cdnctl.engine.traffic import TrafficBook
@@ -35,7 +36,7 @@ from cdnctl.model import (
 from cdnctl.model.planning import SHIFTS_KEPT
 from cdnctl.paths import state_dir
 from cdnctl.steering import shares
-from cdnctl.steering.planner import Capacity, Settings, Shift, Wants, plan, readings, words
+from cdnctl.steering.planner import Capacity, Cell, Settings, Shift, Wants, plan, readings, words
 from cdnctl.steering.probes import Health, Passive, Probe, Result
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Planning:
         """Seconds of a steady clock."""
         self._store = PlanStore(state_dir(engine.config.edge.name))
         self._kept = Kept()
+        self.cells = CellPlanning()
         self.traffic = TrafficBook()
         self.wellness = Wellness()
         self.pictures = Pictures()
@@ -78,7 +80,7 @@ class Planning:
         self._frames: deque[Frame] = deque()
         self._shifts: deque[PlanShift] = deque(maxlen=SHIFTS_KEPT)
         self._shifted_s: deque[float] = deque()
-        self._in_force: object = ({}, [])
+        self._in_force: object = ({}, {}, [])
         self._stuck: set[str] = set()
         """Bad endpoints that keep their flows, once an operator was told."""
 
@@ -89,7 +91,9 @@ class Planning:
         for warning in self._store.warnings:
             self._engine.tell("warning", warning, "warning")
         self.acts = self._may_act() and self._kept.acted
-        if not self.acts:
+        if self.acts:
+            self.cells.take_up(self._kept.cells)
+        else:
             self._kept.memory = {}
 
     def close(self) -> None:
@@ -119,6 +123,13 @@ class Planning:
             for cdn, each in self._kept.memory.items()
             if each.factor < 1 and cdn not in pinned
         }
+
+    @property
+    def cell_factors(self) -> dict[Cell, dict[str, float]]:
+        """The same beside that for the clients of a region and a class of traffic, where it is not all."""
+        if not (self.acts and self._may_act()):
+            return {}
+        return self.cells.factors(self._engine.state.pinned)
 
     @property
     def left_out(self) -> list[str]:
@@ -180,17 +191,16 @@ class Planning:
         self._leave_out(frame, before)
         if self._is_too_restless(now_s):
             return
-        done = plan(
-            self._kept.memory,
-            readings(frame, before, self._capacities()),
-            self._wants(frame),
-            now_s,
-            self._settings(),
-        )
+        found, wants = readings(frame, before, self._capacities()), self._wants(frame)
+        done = plan(self._kept.memory, found, wants, now_s, self._settings())
         self._kept.memory = done.memory
         for shift in done.shifts:
             self._note(shift, done.shares, now_s)
-        self._save(at_once=bool(done.shifts))
+        self.cells.follow(engine.layout.regions)
+        in_cells = self.cells.round(found, wants, done, now_s, self._settings())
+        for shift in in_cells:
+            self._note_cell(shift)
+        self._save(at_once=bool(done.shifts or in_cells))
 
     def _follow_switches(self, frame: Frame) -> None:
         """What was found under other circumstances says nothing of these."""
@@ -198,6 +208,7 @@ class Planning:
         if acts != self.acts:
             self.acts, self._kept.acted = acts, acts
             self._kept.memory = {}
+            self.cells.forget()
             self._frames.clear()
 
     def _wants(self, frame: Frame) -> Wants:
@@ -315,7 +326,7 @@ class Planning:
 
     def _apply(self, now_s: float, *, at_once: bool = False) -> None:
         """Have the kernel pick by what is planned. Raises CdnctlError or OSError; it is tried again then."""
-        wanted: object = (self.factors, sorted(self.left_out))
+        wanted: object = self._wanted_in_force()
         if wanted == self._in_force or (not at_once and now_s - self._steered_s < STEER_EVERY_S):
             return
         self._steered_s = now_s
@@ -324,7 +335,10 @@ class Planning:
 
     def took(self) -> None:
         """Somebody else has steered, with what is planned now."""
-        self._in_force = (self.factors, sorted(self.left_out))
+        self._in_force = self._wanted_in_force()
+
+    def _wanted_in_force(self) -> object:
+        return self.factors, self.cell_factors, sorted(self.left_out)
 
     def _note(self, shift: Shift, after: Mapping[str, float], now_s: float) -> None:
         self._shifted_s.append(now_s)
@@ -333,6 +347,11 @@ class Planning:
         self.pictures.shares = dict(after)
         numbers = {"share before": shift.before, "share after": shift.after, **shift.numbers}
         self._tell(shift.cdn, shift.code, text, numbers, {"before": at, "after": dict(after)}, shift)
+
+    def _note_cell(self, shift: Shift) -> None:
+        """Shares in journal and picture are of the cell's flows."""
+        numbers = {"share before": shift.before, "share after": shift.after, **shift.numbers}
+        self._tell(shift.cdn, shift.code, words(shift), numbers, {}, shift)
 
     def _tell(
         self,
@@ -345,6 +364,7 @@ class Planning:
     ) -> None:
         """In the picture always; in ticker and journal where it acts."""
         before, after = (shift.before, shift.after) if shift else (0.0, 0.0)
+        cell = shift.cell._asdict() if shift and shift.cell else {}
         self._shifts.appendleft(
             PlanShift(
                 at_ns=time.time_ns(),
@@ -354,6 +374,7 @@ class Planning:
                 after=after,
                 text=text,
                 numbers=numbers,
+                **cell,
             )
         )
         if not self.acts:
@@ -361,7 +382,7 @@ class Planning:
         self._kept.shifts_total += 1
         engine = self._engine
         engine.tell("shift", text, "notice" if shift else "warning", cdn=cdn)
-        command = {"verb": "shift", "cdn": cdn, "code": code, "numbers": numbers, "reason": code}
+        command = {"verb": "shift", "cdn": cdn, **cell, "code": code, "numbers": numbers, "reason": code}
         outcome = Outcome(ok=True, text=text, state_version=engine.state.revision)
         try:
             engine.journal.append(PLANNER, command, outcome, more.get("before"), more.get("after"))
@@ -370,6 +391,7 @@ class Planning:
 
     def _save(self, *, at_once: bool = False) -> None:
         self._kept.usage = self.traffic.usage
+        self._kept.cells = self.cells.kept()
         self._store.save(self._kept, self.traffic.foresight, at_once=at_once)
 
     # -- pictures -------------------------------------------------------------------------------------
@@ -387,7 +409,7 @@ class Planning:
             or (
                 f"more than {SHIFTS_AN_HOUR} shifts in an hour: it holds still"
                 if self._is_too_restless(self.clock())
-                else ""
+                else self.cells.trouble(self.clock())
             ),
         )
 
@@ -402,6 +424,7 @@ class Planning:
                 self.traffic,
                 pinned=cdn.name in engine.state.pinned,
                 ill=[place.key for place in engine.layout.endpoints_of(cdn.name) if place.key in self.ill],
+                cells=self.cells.plans(cdn.name),
             )
             for cdn in engine.config.cdns
         }

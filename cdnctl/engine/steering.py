@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from cdnctl.config import CLASSES, CdnConfig, ClassName, Config, PolicyName, ServiceConfig
 from cdnctl.datapath import abi
@@ -12,6 +12,8 @@ from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import EndpointPlace, Layout, ServicePlace
 from cdnctl.errors import CdnctlError
 from cdnctl.steering import classes, picks, shares
+from cdnctl.steering.planner import Cell
+from cdnctl.steering.planner.shares import kept_shares
 
 _POLICY = {
     "weighted": abi.Policy.WEIGHTED,
@@ -24,8 +26,13 @@ _TRANSPORT = {
     "gue": abi.Transport.GUE,
     "pass": abi.Transport.PASS,
 }
+_CELL_FINE = 10_000
+"""In all, of a cell."""
 _FINE = 100
 """Weights of a class that leaves a CDN in part are of finer grain."""
+
+Row: TypeAlias = "tuple[ServicePlace, list[list[array[int]]]]"
+"""A service, and its tables by region's number and class."""
 
 
 class Steering(NamedTuple):
@@ -38,6 +45,8 @@ class Steering(NamedTuple):
     """The part of its weight (0 to 1) that a CDN keeps for video, under `latency`; not named: all."""
     ill: Collection[str] = ()
     """Endpoints, as `198.51.100.10:443`, that are to get no new flows."""
+    cells: Mapping[Cell, Mapping[str, float]] = {}
+    """By region and class, and by CDN: what weights are multiplied by there; not named: 1."""
 
     def in_force(self, cdns: Iterable[str], traffic_class: ClassName, policy: PolicyName) -> dict[str, int]:
         """Weights of the CDNs of one service, drained ones without any, for one class."""
@@ -46,6 +55,21 @@ class Steering(NamedTuple):
             return weights
         kept = classes.bounded(weights, self.video_kept)
         return {cdn: _part(weight, kept.get(cdn, 1.0)) for cdn, weight in weights.items()}
+
+    def in_cell(
+        self, cell: Cell, policy: PolicyName, weights: Mapping[str, int], cdns: Collection[str], most: float
+    ) -> Mapping[str, int]:
+        """`weights`, those in force, or what these CDNs have in a cell: at most so much of it is moved.
+
+        Video that leaves a CDN under `latency` does so by the same times: the lower of both holds.
+        """
+        kept = {cdn: self.cells.get(cell, {}).get(cdn, 1.0) for cdn in cdns}
+        if len(set(kept.values())) < 2:
+            return weights
+        if (cell.traffic_class, policy) == ("video", "latency"):
+            kept = {cdn: min(part, self.video_kept.get(cdn, 1.0)) for cdn, part in kept.items()}
+        parts = kept_shares({cdn: self.weights[cdn] for cdn in cdns}, kept, most)
+        return {cdn: max(1, round(_CELL_FINE * part)) for cdn, part in parts.items()}
 
 
 def _part(weight: int, kept: float) -> int:
@@ -146,9 +170,7 @@ def put_services(config: Config, layout: Layout, tables: Tables, wanted: Steerin
     _put_rows(config, layout, tables, list(pick_rows(config, layout, wanted)))
 
 
-def _put_rows(
-    config: Config, layout: Layout, tables: Tables, rows: list[tuple[ServicePlace, list[list[array[int]]]]]
-) -> None:
+def _put_rows(config: Config, layout: Layout, tables: Tables, rows: list[Row]) -> None:
     services = {service.name: service for service in config.services}
     for place, picked in rows:
         service = services[place.name]
@@ -165,13 +187,17 @@ def _put_rows(
         )
 
 
-def pick_rows(
-    config: Config, layout: Layout, wanted: Steering
-) -> Iterator[tuple[ServicePlace, list[list[array[int]]]]]:
+def pick_rows(config: Config, layout: Layout, wanted: Steering) -> Iterator[Row]:
     """What every service is to pick from, for each region by its number, and each class."""
     services = {service.name: service for service in config.services}
     for place in layout.services:
         yield place, _tables(config, layout, services[place.name], place, wanted)
+
+
+def has_room(config: Config, layout: Layout, wanted: Steering) -> bool:
+    """Whether there are tables for what is wanted beside those in use, which are as many at most."""
+    rows = list(pick_rows(config, layout, wanted))  # those that are the same are the same object
+    return len({id(each) for _, row in rows for line in row for each in line}) <= abi.MAX_TABLES // 2
 
 
 def _put_endpoint(tables: Tables, place: EndpointPlace, cdn: CdnConfig, weight: int) -> None:
@@ -209,12 +235,15 @@ def _tables(
     by_number = {number: name for name, number in layout.regions.items()}
     rows = []
     for number in range(abi.MAX_REGIONS):
-        row = []
+        row, region = [], by_number.get(number, "")
         for traffic_class in CLASSES:
             policy = service.policy_of(traffic_class)
-            weights = wanted.in_force(cdns, traffic_class, policy)
+            weights: Mapping[str, int] = wanted.in_force(cdns, traffic_class, policy)
             live = [server for server in everybody if weights[server.cdn]]
-            near = picks.near(live, by_number.get(number, ""))
+            near = picks.near(live, region)
+            serving = dict.fromkeys(server.cdn for server in near)
+            cell = Cell(region, traffic_class)
+            weights = wanted.in_cell(cell, policy, weights, serving, config.planner.most_moved)
             make = picks.ordered if policy == "failover" else picks.spread
             row.append(make(near, weights))
         rows.append(row)

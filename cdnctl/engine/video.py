@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cdnctl.config import Config
 from cdnctl.datapath import abi
 from cdnctl.engine.layout import Layout
-from cdnctl.engine.window import Buckets, Window, percentile_ms
+from cdnctl.engine.window import Buckets, Window, percentile_ms, together
 from cdnctl.steering import classes
 
 
@@ -53,9 +53,9 @@ def _measured(window: Window, name: str) -> classes.Measured:
     to_cdn, from_cdn = (grown.resent_to, grown.segments_to), (grown.resent_from, grown.segments_from)
     resent, segments = max(to_cdn, from_cdn, key=_loss)
     newest = window.newest
-    video = newest.first_bytes[name][abi.TrafficClass.VIDEO]
+    video = together(newest.first_bytes[name], abi.TrafficClass.VIDEO)
     return classes.Measured(
-        _latency(window.first_bytes(name)[abi.TrafficClass.VIDEO]),
+        _latency(window.first_bytes(name, abi.TrafficClass.VIDEO)),
         _latency(window.handshakes(name)),
         _loss((resent, segments)),
         segments,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
+from operator import sub
 from typing import Protocol
 
 from msgspec import Struct
 
 from cdnctl.datapath import abi
-from cdnctl.datapath.counters import CdnTotals, CustomerTotals
+from cdnctl.datapath.counters import CdnTotals, CellNumber, CustomerTotals, buckets, summed
 from cdnctl.datapath.tables import Tables
 from cdnctl.engine.layout import Layout
 from cdnctl.metrics.times import Histogram, Times
@@ -34,8 +37,8 @@ class Snapshot(Struct, frozen=True):
     """Packets and bytes."""
     cdns: dict[str, CdnTotals]
     handshakes: dict[str, Buckets]
-    first_bytes: dict[str, tuple[Buckets, ...]]
-    """By CDN, for each class of traffic."""
+    first_bytes: dict[str, dict[CellNumber, bytes]]
+    """By CDN, region and class, as the kernel has them: those that were ever timed."""
     services: dict[int, int]
     """By number: new flows."""
     customers: dict[int, CustomerTotals]
@@ -47,16 +50,14 @@ class Snapshot(Struct, frozen=True):
 def take(tables: Tables, layout: Layout, at_ns: int, samples: int, lost: int) -> Snapshot:
     """Read them."""
     counters = tables.counters
+    regions = 1 + max(layout.regions.values(), default=0)
     return Snapshot(
         at_ns,
         tables.mode & _SWITCHES,
         {verdict: (packets, octets) for verdict, packets, octets in counters.verdicts()},
         {name: counters.cdn(identity) for name, identity in layout.cdns.items()},
         {name: counters.handshakes(identity) for name, identity in layout.cdns.items()},
-        {
-            name: tuple(counters.first_bytes(identity, each) for each in abi.TrafficClass)
-            for name, identity in layout.cdns.items()
-        },
+        {name: counters.timed(identity, regions) for name, identity in layout.cdns.items()},
         {place.id: counters.service_flows(place.id) for place in layout.services},
         counters.customers() if layout.customers else {},
         samples,
@@ -135,11 +136,22 @@ class Window:
         newest = self.newest.handshakes[name]
         return _grown(newest, self.oldest.handshakes.get(name, newest))
 
-    def first_bytes(self, name: str) -> tuple[Buckets, ...]:
-        """Of a CDN, by time, for each class of traffic."""
+    def first_bytes(self, name: str, traffic_class: int | None = None) -> Buckets:
+        """Of a CDN, by time, of one class of traffic or of all."""
         newest = self.newest.first_bytes[name]
-        pairs = zip(newest, self.oldest.first_bytes.get(name, newest), strict=True)
-        return tuple(_grown(after, before) for after, before in pairs)
+        oldest = self.oldest.first_bytes.get(name, newest)
+        return _grown(together(newest, traffic_class), together(oldest, traffic_class))
+
+    def cells(self, name: str) -> Iterator[tuple[CellNumber, Buckets, Buckets]]:
+        """The same by region and class, of those with any in the window; and all there ever were."""
+        newest = self.newest.first_bytes[name]
+        oldest = self.oldest.first_bytes.get(name, newest)
+        for cell, row in newest.items():
+            before = oldest.get(cell, b"")
+            if row == before:
+                continue
+            total = buckets(row)
+            yield cell, _grown(total, buckets(before)) if before else total, total
 
     def packets(self) -> int:
         """Of all verdicts."""
@@ -157,30 +169,30 @@ def packets_of(before: _Verdicts, now: _Verdicts) -> int:
 
 
 def _grown(newest: Sequence[int], oldest: Sequence[int]) -> tuple[int, ...]:
-    return tuple(after - before for after, before in zip(newest, oldest, strict=True))
+    return tuple(map(sub, newest, oldest))
 
 
-def added(rows: Sequence[Buckets]) -> Buckets:
-    """Histograms, put together."""
-    return tuple(map(sum, zip(*rows, strict=True)))
+def together(timed: Mapping[CellNumber, bytes], traffic_class: int | None = None) -> Buckets:
+    """From everywhere, of one class of traffic or of all."""
+    return summed([row for (_, each), row in timed.items() if traffic_class in (None, each)])
 
 
 def observed_times(snapshot: Snapshot) -> dict[str, Times]:
-    """Its histograms, of all classes together, by CDN."""
+    """Its histograms, of all regions and classes together, by CDN."""
     return {
         name: Times(
-            Histogram(_LIMITS_US, handshakes), Histogram(_LIMITS_US, added(snapshot.first_bytes[name]))
+            Histogram(_LIMITS_US, handshakes), Histogram(_LIMITS_US, together(snapshot.first_bytes[name]))
         )
         for name, handshakes in snapshot.handshakes.items()
     }
 
 
-def coarse(buckets: Sequence[int]) -> list[int]:
+def coarse(counts: Sequence[int]) -> list[int]:
     """A histogram as frames have it; empty when it is."""
-    if not any(buckets):
+    if not any(counts):
         return []
     steps = [0] * HISTOGRAM_STEPS
-    for bucket, count in enumerate(buckets):
+    for bucket, count in enumerate(counts):
         if count:
             steps[_step_of(bucket)] += count
     return steps
@@ -194,15 +206,13 @@ def _step_of(bucket: int) -> int:
     return max(0, min(HISTOGRAM_STEPS - 1, step))
 
 
-def percentile_ms(buckets: Sequence[int], share: float) -> float | None:
-    """Linear within its bucket; None when there is no sample. Buckets are of microseconds."""
-    total = sum(buckets)
-    if not total:
+def percentile_ms(counts: Sequence[int], share: float) -> float | None:
+    """Linear within its bucket; None when there is no sample. `counts` are by buckets of microseconds."""
+    up_to = list(accumulate(counts))
+    if not up_to or up_to[-1] <= 0:
         return None
-    rank = share * total
-    for bucket, count in enumerate(buckets):
-        if count and rank <= count:
-            low, high = abi.bucket_limits_us(bucket)
-            return (low + (high - low) * rank / count) / 1000
-        rank -= count
-    return None
+    rank = share * up_to[-1]
+    bucket = min(bisect_left(up_to, rank), len(up_to) - 1)
+    low, high = abi.bucket_limits_us(bucket)
+    count = max(1, counts[bucket])  # between two tables a total may be smaller for a moment
+    return (low + (high - low) * (1 - (up_to[bucket] - rank) / count)) / 1000

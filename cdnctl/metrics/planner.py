@@ -19,6 +19,10 @@ def families(frame: Frame) -> Iterator[Metric]:
     yield counter("planner_shifts", "Shares that it moved.", planner.shifts_total)
     rows: list[Row] = [((cdn.name,), cdn.plan.factor) for cdn in frame.cdns]
     yield gauges("cdn_planned_ratio", "Part of its weight that the planner leaves it.", ("cdn",), rows)
+    text = (
+        "Part of what it has as a whole that the planner leaves it of a class from a region (or from none)."
+    )
+    yield gauges("cdn_planned_cell_ratio", text, ("cdn", "region", "class"), _cells(frame))
     rows = [((cdn.name,), cdn.plan.probes != "ill") for cdn in frame.cdns if cdn.plan.probes]
     yield gauges("cdn_probe_up", "0 while probes of any of its endpoints are bad.", ("cdn",), rows)
     rows = [
@@ -42,3 +46,13 @@ def families(frame: Frame) -> Iterator[Metric]:
     yield gauges("feed_failures", "Attempts in a row that failed.", ("feed",), rows)
     rows = [((each.name,), each.skipped) for each in planner.feeds]
     yield gauges("feed_skipped_entries", "Entries that are not taken, as they would hit us.", ("feed",), rows)
+
+
+def _cells(frame: Frame) -> list[Row]:
+    """Those with traffic, and those in which anything is held against somebody."""
+    rows: list[Row] = []
+    for cdn in frame.cdns:
+        left = {(each.region, each.traffic_class): 1.0 for each in cdn.cells}
+        left |= {(each.region, each.traffic_class): each.factor for each in cdn.plan.cells}
+        rows += [((cdn.name, *cell), factor) for cell, factor in left.items()]
+    return rows

@@ -107,6 +107,7 @@ from cdnctl.model.picture import HISTOGRAM_STEPS as HISTOGRAM_STEPS
 from cdnctl.model.picture import Allowed as Allowed
 from cdnctl.model.picture import Block as Block
 from cdnctl.model.picture import Cdn as Cdn
+from cdnctl.model.picture import CdnCell as CdnCell
 from cdnctl.model.picture import Customer as Customer
 from cdnctl.model.picture import Endpoint as Endpoint
 from cdnctl.model.picture import Event as Event
@@ -118,6 +119,7 @@ from cdnctl.model.picture import Verdict as Verdict
 from cdnctl.model.picture import histogram_limits_ms as histogram_limits_ms
 from cdnctl.model.planning import SHIFTS_KEPT as SHIFTS_KEPT
 from cdnctl.model.planning import CdnPlan as CdnPlan
+from cdnctl.model.planning import CellPlan as CellPlan
 from cdnctl.model.planning import FeedPicture as FeedPicture
 from cdnctl.model.planning import NamePicture as NamePicture
 from cdnctl.model.planning import PlannerMode as PlannerMode

@@ -38,6 +38,18 @@ class Endpoint(Base, frozen=True, kw_only=True):
     """Seconds until none is free, if it goes on as in the last minutes; None: it does not look so."""
 
 
+class CdnCell(Base, frozen=True, kw_only=True):
+    """First bytes of a CDN for the clients of one region and one class of traffic, in the window."""
+
+    region: str
+    """Empty: clients of no region."""
+    traffic_class: str
+    p50_ms: float
+    p95_ms: float
+    requests: int
+    requests_total: int
+
+
 class Cdn(Base, frozen=True, kw_only=True):
     """One CDN over the last `RATE_WINDOW_S` seconds, and its exact totals."""
 
@@ -72,6 +84,8 @@ class Cdn(Base, frozen=True, kw_only=True):
     first_byte_p99_ms: float | None = None
     requests: int = 0
     """Requests timed in the window."""
+    cells: list[CdnCell] = field(default_factory=list)
+    """The same by region and class, of those with any; none where all traffic is of one."""
     loss_to_cdn: float | None = None
     """Share of the segments with data that were sent again, in the window; None: there were none."""
     loss_from_cdn: float | None = None

@@ -12,6 +12,18 @@ PlannerMode = Literal["off", "observe", "on"]
 ProbeState = Literal["", "unknown", "well", "ill"]
 
 
+class CellPlan(Base, frozen=True, kw_only=True):
+    """What the planner leaves a CDN of one class of traffic of the clients of one region."""
+
+    region: str
+    """Empty: clients of no region."""
+    traffic_class: str
+    factor: float
+    """The part of the weight that it has as a whole."""
+    code: str = ""
+    why: str = ""
+
+
 class CdnPlan(Base, frozen=True, kw_only=True):
     """What the planner says of one CDN."""
 
@@ -21,6 +33,8 @@ class CdnPlan(Base, frozen=True, kw_only=True):
     """Why it was moved last: `first_byte`, `loss`, `failures`, `capacity`, `recovered` ..."""
     why: str = ""
     """The same as a sentence, with its numbers; empty when operators' weights are in force."""
+    cells: list[CellPlan] = field(default_factory=list)
+    """Regions and classes in which it has less than as a whole."""
     pinned: bool = False
     """It keeps exactly its weight, whatever is measured."""
     probes: ProbeState = ""
@@ -59,6 +73,9 @@ class PlanShift(Base, frozen=True, kw_only=True):
     after: float
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
+    region: str = ""
+    traffic_class: str = ""
+    """Of this class from that region alone; empty: of all traffic."""
 
 
 class FeedPicture(Base, frozen=True, kw_only=True):

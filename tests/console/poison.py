@@ -13,7 +13,7 @@ from crowd import Crowd
 from frames import Edge
 from rich.cells import cell_len
 
-from cdnctl.model import AnyCommand, Change, Frame, Interface, Outcome, Pending, Sampled
+from cdnctl.model import AnyCommand, CellPlan, Change, Frame, Interface, Outcome, Pending, Sampled
 
 STRAINS = {
     "markup": "[/b] [red]x[/] [@click=app.abandon]quit[/] [link=http://192.0.2.1]l[/] $accent {} %s",
@@ -78,6 +78,9 @@ def poisoned(value: Any, text: str, numbers: Iterator[int] | None = None) -> Any
     return value
 
 
+_CELL = CellPlan(region="x", traffic_class="x", factor=0.5, code="x", why="x")
+
+
 def frames(text: str, count: int = 3, *, edge: str = "") -> list[Frame]:
     """Frames with all that a frame may have, each text of it hostile; `edge`: that one name stays."""
     made_up = Crowd(talkers=30, slow="borealis", flood_pps=900.0, blocked=True)
@@ -96,7 +99,10 @@ def hostile(made_up: Edge, text: str, *, edge: str = "") -> Frame:
         interfaces=[*frame.interfaces, Interface(name="x", mode="generic")],
         pending=waiting,
         step="x",
-        cdns=[msgspec.structs.replace(cdn, missing="x") for cdn in frame.cdns],
+        cdns=[
+            msgspec.structs.replace(cdn, missing="x", plan=msgspec.structs.replace(cdn.plan, cells=[_CELL]))
+            for cdn in frame.cdns
+        ],
     )
     bad = poisoned(frame, text)
     events = [msgspec.structs.replace(event, text=f"{event.text}: {event.text}") for event in bad.events]

@@ -24,6 +24,7 @@ from cdnctl.console.screens.drops import words_of
 from cdnctl.console.screens.journal import differences
 from cdnctl.console.widgets.blocked import BlockedTable
 from cdnctl.console.widgets.endpoints import EndpointTable
+from cdnctl.console.widgets.planned import PlanTable
 from cdnctl.console.widgets.shield import BanTable
 from cdnctl.console.widgets.sources import SourceTable, around
 from cdnctl.console.widgets.verdicts import PacketTable, VerdictTable
@@ -33,6 +34,7 @@ from cdnctl.model import (
     Allow,
     BlockList,
     BlockPrefix,
+    CellPlan,
     Disallow,
     FindBlocks,
     Frame,
@@ -359,6 +361,36 @@ async def test_weights_say_what_moves_and_who_gets_full() -> None:
         await desk.press("right")
         await desk.until(lambda: "40% of the pick table moves" in desk.text)
         assert "aurora 126%" in desk.text
+
+
+async def test_the_planner_s_rows_say_of_which_region_and_class() -> None:
+    why = "p95 of first bytes is 140 ms, its peers' 35 ms, bad from 55 ms"
+    cells = [
+        CellPlan(region="eu", traffic_class="video", factor=0.4, code="first_byte", why=why),
+        CellPlan(region="", traffic_class="bulk", factor=0.9, code="recovered", why="as good again"),
+    ]
+    async with at("steering", (120, 40)) as desk:
+        table = desk.house.query_one(PlanTable)
+        assert "from eu" not in desk.text
+        newest = _frames()[199]
+        first, second, *others = newest.cdns
+        plan = msgspec.structs.replace(second.plan, cells=cells)
+        cdns = [first, msgspec.structs.replace(second, plan=plan), *others]
+        later = {"seq": newest.seq + 2, "monotonic_ns": newest.monotonic_ns + 1_000_000_000}
+        await desk.send(msgspec.structs.replace(newest, cdns=cdns, **later))
+        await desk.until(lambda: len(table.records) == len(cdns) + 2)
+        table.focus()
+        await desk.press("j", "j")
+        await desk.settle()
+        rows = desk.text.splitlines()
+        (row,) = [line for line in rows if "video from eu " in line and "40%" in line]
+        assert "p95 of first" in row
+        assert [line for line in rows if "bulk from no region " in line and "90%" in line]
+        assert "borealis  video from eu: 40% of what it has as a whole: p95 of first bytes is 1" in desk.text
+        await desk.press("enter")
+        assert desk.house.NAME == "cdns"
+        await desk.settle()
+        assert str(desk.house.query_one(EndpointTable).current).startswith("borealis")
 
 
 def test_differences_of_two_states() -> None:

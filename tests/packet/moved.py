@@ -165,6 +165,10 @@ def totals(edge: DataPath) -> dict[str, object]:
     found: dict[str, object] = {verdict.name: (n, octets) for verdict, n, octets in counters.verdicts() if n}
     found |= {cdn: counters.cdn(number) for cdn, number in edge.layout.cdns.items()}
     found |= {f"{cdn}'s times": counters.handshakes(number) for cdn, number in edge.layout.cdns.items()}
+    found |= {
+        f"{cdn}'s first bytes": counters.timed(number, abi.MAX_REGIONS)
+        for cdn, number in edge.layout.cdns.items()
+    }
     found |= {place.name: counters.service_flows(place.id) for place in edge.layout.services}
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_network
 
 import pytest
 from harness import MS, RESTED_NS, Action, DataPath
@@ -12,6 +13,8 @@ from steps import dropped, forwarded, replied, verdict_of
 
 from cdnctl.datapath import abi
 from cdnctl.datapath.abi import Breaker, FlowFlag, OutReason, SlotState, Verdict
+from cdnctl.datapath.clients import Client
+from cdnctl.datapath.counters import Counters, buckets
 
 ACK, PSH = Flag.ACK, Flag.PSH
 BOTH = pytest.mark.parametrize("service", ["solo", "solo6"])
@@ -50,6 +53,30 @@ def test_each_request_of_a_kept_connection_is_timed_once(path: DataPath, service
     assert after.requests - before.requests == _first_bytes(path) - timed == 3
     assert (after.segments_to - before.segments_to, after.resent_to - before.resent_to) == (6, 0)
     assert (after.segments_from - before.segments_from, after.resent_from - before.resent_from) == (6, 0)
+
+
+@BOTH
+def test_it_counts_where_the_client_is_and_what_it_is_for(path: DataPath, service: str) -> None:
+    near = {ip_network(prefix): Client(region=5) for prefix in ("10.1.0.0/16", "2001:db8:c1::/48")}
+    path.tables.clients.load(near)
+    session = Session(path, service).open()
+    slot = session.slot
+    assert slot.region == 5
+    slot.traffic_class = abi.TrafficClass.BULK
+    path.put_slot(session.slot_index, slot)
+    before = list(Counters(path.program.pins)._tables["first_bytes"].rows())
+    for n in range(3):
+        _ask(session, session.isn + 1 + 5 * n, session.cdn_isn + 1 + 6 * n)
+        _reply(session, session.cdn_isn + 1 + 6 * n, session.isn + 6 + 5 * n)
+    after = list(Counters(path.program.pins)._tables["first_bytes"].rows())
+    (row,) = [row for row, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    cdn = path.layout.cdns["aurora"]
+    assert row == (cdn * abi.MAX_REGIONS + 5) * abi.CLASSES + abi.TrafficClass.BULK
+    assert sum(buckets(after[row])) - sum(buckets(before[row])) == 3
+    for regions in (1, 6):
+        timed = Counters(path.program.pins).timed(cdn, regions)
+        assert timed[5, abi.TrafficClass.BULK] == after[row], "of a region that is no more, too"
+    assert sum(path.tables.counters.first_bytes(cdn, abi.TrafficClass.BULK)) == sum(buckets(after[row]))
 
 
 def test_the_time_is_from_the_request_to_the_first_byte(path: DataPath) -> None:

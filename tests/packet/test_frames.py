@@ -141,6 +141,11 @@ def per_cpu(table: str, number: int, values: list[int]) -> None:
     opened.put(abi.key(number), words + bytes(len(words) * (kernel.possible_cpus() - 1)))
 
 
+def cell_of(cdn: int, traffic_class: int, region: int = 0) -> int:
+    """The place of a histogram of first bytes."""
+    return (cdn * abi.MAX_REGIONS + region) * abi.CLASSES + traffic_class
+
+
 def counted(**named: int) -> list[int]:
     """A struct cdn_count with these fields."""
     names = ["to_packets", "to_bytes", "from_packets", "from_bytes"]
@@ -245,7 +250,7 @@ def test_frames_say_what_was_counted(start: Start) -> None:
     )  # fmt: skip
     buckets = [0] * abi.HISTOGRAM_BUCKETS
     buckets[17 * 8] = 10  # 131 to 147 ms
-    per_cpu("first_bytes", aurora * abi.CLASSES + abi.TrafficClass.VIDEO, buckets)
+    per_cpu("first_bytes", cell_of(aurora, abi.TrafficClass.VIDEO), buckets)
     per_cpu("customer_counts", engine.layout.customers["acme"], [100, 1000, 20, 200, 5, 4])
     frame = engine.frame()
     found = cdn(frame, "aurora")
@@ -388,7 +393,7 @@ def test_video_leaves_and_bulk_stays(start: Start) -> None:
         for name, octave in (("aurora", 18), ("borealis", 14)):  # a quarter of a second, and 16 ms
             buckets = [0] * abi.HISTOGRAM_BUCKETS
             buckets[octave * 8] = 1000 + 20 * number
-            per_cpu("first_bytes", cdns[name] * abi.CLASSES + video, buckets)
+            per_cpu("first_bytes", cell_of(cdns[name], video), buckets)
         return engine.frame()
 
     found = [round_of(number) for number in range(1, 8)]

@@ -17,6 +17,7 @@ from cdnctl.datapath import abi
 from cdnctl.metrics.cdns import LIMITS_US
 from cdnctl.metrics.text import families, text
 from cdnctl.metrics.times import Times
+from cdnctl.model import CdnCell, CellPlan, PlannerPicture
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -53,6 +54,29 @@ def test_what_a_frame_says_is_said(samples: Samples) -> None:
     assert (
         of(samples, "cdn_failovers_total", **{"from": "aurora", "to": "others", "reason": "unanswered"}) == 8
     )
+
+
+def test_what_the_planner_leaves_a_cdn_of_a_region_and_class() -> None:
+    one, two = frame().cdns
+    timed = [
+        CdnCell(region=region, traffic_class="video", p50_ms=1, p95_ms=2, requests=3, requests_total=4)
+        for region in ("eu", "")
+    ]
+    factors = {"eu": 0.4, "us": 0.7}
+    less = [
+        CellPlan(region=region, traffic_class="video", factor=factor) for region, factor in factors.items()
+    ]
+    one = replace(one, cells=timed, plan=replace(one.plan, cells=less))
+    planned = replace(frame(), cdns=[one, two], planner=PlannerPicture(mode="on", acts=True))
+    found = said(text(planned, times()))
+    ratios = {
+        dict(labels)["region"]: value
+        for (name, labels), value in found.items()
+        if name == "cdnctl_cdn_planned_cell_ratio"
+    }
+    assert ratios == {"eu": 0.4, "us": 0.7, "": 1}
+    eu = {"cdn": "aurora", "region": "eu", "class": "video"}
+    assert of(found, "cdn_planned_cell_ratio", **eu) == 0.4
 
 
 def test_a_cdn_is_up_unless_the_kernel_has_it_out(samples: Samples) -> None:

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdnctl.cli import main
+from cdnctl.cli.simulate import frames
 from cdnctl.errors import CdnctlError
-from cdnctl.model import Cdn, Frame
+from cdnctl.model import Cdn, CdnCell, Frame
 from cdnctl.recording.writer import MAGIC, Writer
+from cdnctl.steering import planner
 from cdnctl.steering.simulation import recorded
-from cdnctl.steering.simulation.course import Cell, Course, serve
+from cdnctl.steering.simulation.course import Cell, Course, Part, serve, serve_parts
 from cdnctl.steering.simulation.days import day
 from cdnctl.steering.simulation.play import Score, play
 from cdnctl.steering.simulation.policies import ALL, Failover, Fastest, Planned, Static
@@ -147,6 +149,66 @@ def frame(step: int, slow: bool) -> Frame:
     return Frame(seq=step, at_ns=step, monotonic_ns=step * 500_000_000, edge="ams1", armed=True, cdns=cdns)
 
 
+EU, US = ("eu", "interactive"), ("us", "interactive")
+
+
+def regional(step: int, slow: bool) -> Frame:
+    """Aurora is slow for eu's clients, who are a third of all: with that, its p95 is theirs."""
+    made, cdns = frame(step, False), []
+    for cdn in made.cdns:
+        bad = slow and cdn.name == "aurora"
+        cells = [
+            CdnCell(region=region, traffic_class="interactive", p50_ms=20.0 * times, p95_ms=40.0 * times,
+                    requests=requests, requests_total=requests // 10 * step)
+            for region, times, requests in (("eu", 5 if bad else 1, 300), ("us", 1, 600))
+        ]  # fmt: skip
+        first_byte = {"first_byte_p50_ms": 22.0, "first_byte_p95_ms": 200.0 if bad else 40.0}
+        cdns.append(msgspec.structs.replace(cdn, cells=cells, requests=900, **first_byte))
+    return msgspec.structs.replace(made, cdns=cdns)
+
+
+def test_recorded_regions_are_planned_by_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "regional"
+    made.write_bytes(b"\n".join(msgspec.json.encode(regional(step, step > 40)) for step in range(1, 241)))
+    course, _ = recorded.course(list(frames(made)))
+    assert course.mix[0] == pytest.approx({EU: 1 / 3, US: 2 / 3})
+    policy = Planned(course)
+    play(course, policy)
+    assert {shift.cell for _, shift in policy.shifts} == {EU}
+    assert policy.in_cells[EU]["aurora"] < 0.3  # type: ignore[index]
+    assert US not in policy.in_cells
+    assert main(["simulate", str(made), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert all("% of interactive from eu: p95" in each["text"] for each in report["shifts"])
+    by_policy = {each["policy"]: each for each in report["scores"]}
+    assert by_policy[Planned.name]["p95_ms"] < by_policy[Static.name]["p95_ms"]
+    whole = [msgspec.structs.replace(each, cdns=[msgspec.structs.replace(cdn, cells=[]) for cdn in each.cdns])
+             for each in frames(made)]  # fmt: skip
+    before = Planned(recorded.course(whole).course)
+    assert not before.in_cells
+    play(recorded.course(whole).course, before)
+    assert {shift.cell for _, shift in before.shifts} == {None}, "as recordings of earlier versions"
+
+
+def test_a_mixture_has_the_figures_of_its_parts() -> None:
+    slow, quick = planner.Cell(*EU), planner.Cell(*US)
+    cell = Cell(20, 40, parts={slow: Part(200, 400)})
+    got = serve_parts(cell, {slow: 10.0, quick: 10.0}, 10.0)
+    assert got.flows == 200
+    assert got.parts[slow] == (100, 0, 200, 400, {})
+    assert got.parts[quick] == (100, 0, 20, 40, {}), "as in all, where nothing else is known"
+    assert 30 < got.p50_ms < 60
+    assert got.p95_ms > 350
+    few = serve_parts(cell, {slow: 0.1, quick: 10.0}, 10.0)
+    assert few.p95_ms == pytest.approx(40)
+    full = serve_parts(Cell(20, 40, capacity=10.0), {slow: 10.0, quick: 10.0}, 10.0)
+    assert full.parts[slow].failed == full.parts[quick].failed == pytest.approx(50)
+    dead = serve_parts(Cell(20, 40, is_dead=True), {slow: 10.0}, 10.0)
+    assert (dead.failed, dead.parts[slow].failed) == (100, 100)
+
+
 CONFIG = """
 [edge]
 name = "ams1"
@@ -272,6 +334,15 @@ def test_odd_recordings(recording: Path, tmp_path: Path, capsys: pytest.CaptureF
 NUMBER = st.one_of(
     st.floats(allow_nan=False), st.integers(-(2**63), 2**63), st.sampled_from([0, 1, 1e-300, 0.5])
 )
+CELLS = st.builds(
+    CdnCell,
+    region=st.sampled_from(["", "eu"]),
+    traffic_class=st.just("video"),
+    p50_ms=NUMBER,
+    p95_ms=NUMBER,
+    requests=st.integers(-1, 2**62),
+    requests_total=st.integers(-(2**62), 2**62),
+)
 FIGURES = st.fixed_dictionaries(
     {},
     optional={
@@ -279,19 +350,20 @@ FIGURES = st.fixed_dictionaries(
         **dict.fromkeys(("handshake_p50_ms", "handshake_p95_ms", "first_byte_p95_ms", "to_cdn_pps"), NUMBER),
         **dict.fromkeys(("wanted_weight", "samples", "new_flows_total"), st.integers(-(2**62), 2**62)),
         "state": st.sampled_from(["in", "out"]),
+        "cells": st.lists(CELLS, max_size=2),
     },
 )
 
 
 @given(st.lists(st.lists(FIGURES, min_size=2, max_size=2), min_size=2, max_size=6))
 def test_whatever_a_file_says(steps: list[list[dict[str, object]]]) -> None:
-    frames = []
+    made = []
     for number, figures in enumerate(steps, 1):
         base = frame(number, False)
         cdns = [msgspec.structs.replace(cdn, **each) for cdn, each in zip(base.cdns, figures, strict=True)]
-        frames.append(msgspec.structs.replace(base, cdns=cdns))
+        made.append(msgspec.structs.replace(base, cdns=cdns))
     try:
-        course, _ = recorded.course(frames)
+        course, _ = recorded.course(made)
     except CdnctlError as error:
         assert error.remedy
         return

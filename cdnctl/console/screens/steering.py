@@ -10,7 +10,7 @@ from textual.widget import Widget
 from cdnctl.console.format import axis, clean, percent, scaled
 from cdnctl.console.screens.dialogs.limit import LimitDialog
 from cdnctl.console.screens.house import House
-from cdnctl.console.widgets import cdns, planned
+from cdnctl.console.widgets import cdns
 from cdnctl.console.widgets.lines import Row
 from cdnctl.console.widgets.planned import PlanTable, expectations
 from cdnctl.console.widgets.plot import Plot, Series
@@ -88,9 +88,8 @@ class Steering(House):
         if isinstance(table, WantedTable) and frame is not None:
             found = next((cdn for cdn in frame.cdns if cdn.name == table.current), None)
             return cdns.detail(found) if found else ()
-        if isinstance(table, PlanTable) and frame is not None:
-            planned_for = next((cdn for cdn in frame.cdns if cdn.name == table.current), None)
-            return planned.detail(planned_for) if planned_for else ()
+        if isinstance(table, PlanTable):
+            return table.detail()
         if isinstance(table, CustomerTable) and (customer := table.find(table.current)):
             return (
                 (clean(customer.name, 32), "text bold"),
@@ -106,7 +105,7 @@ class Steering(House):
         if isinstance(table, CustomerTable):
             self.action_change("limit")
         elif isinstance(table, WantedTable | PlanTable):
-            self.view.cdn = str(table.current)
+            self.view.cdn = str(table.current if isinstance(table, WantedTable) else table.cdn)
             self.console_app.action_go("cdns")
 
     def open_limit(self, newest: Frame) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cdnctl.console.format import NONE, clean, percent, scaled
 from cdnctl.console.widgets.lines import Row, heading
 from cdnctl.console.widgets.plot import Series
 from cdnctl.console.widgets.table import Cell, Column, LiveTable, Record
-from cdnctl.model import Cdn, Frame, PlannerPicture
+from cdnctl.model import Cdn, CellPlan, Frame, PlannerPicture
 
 _MODES = {"on": "on", "observe": "observes: it moves nothing", "off": "off"}
 
 
 class PlanTable(LiveTable):
-    """One row a CDN: what the planner makes of its weight, what probes say, what it carries and costs."""
+    """One row a CDN: what the planner makes of its weight, what probes say, what it carries and costs; and
+    below it one for each region and class that it has less of."""
 
     EMPTY = "no CDN is configured"
+    _of: Mapping[str, tuple[Cdn, CellPlan | None]] = {}
+    """What each row is of, by its key."""
     COLUMNS = (
         Column("name", "CDN", 10, right=False, grows=True),
         Column("keeps", "keeps", 5),
@@ -36,7 +39,47 @@ class PlanTable(LiveTable):
             said = "waits: the edge is switched off"
         trouble = f" · {clean(planner.trouble, 60)}" if planner is not None and planner.trouble else ""
         self.border_title = heading(f"planner · {said}{trouble}")
-        self.fill([Record(cdn.name, _planned(cdn)) for cdn in cdns])
+        self._of = {key: (cdn, cell) for cdn in cdns for key, cell in _rows(cdn)}
+        self.fill(
+            [Record(key, _in_cell(cell) if cell else _planned(cdn)) for key, (cdn, cell) in self._of.items()]
+        )
+
+    @property
+    def cdn(self) -> str | None:
+        """The CDN under the cursor."""
+        found = self._of.get(str(self.current))
+        return found[0].name if found else None
+
+    def detail(self) -> Row:
+        """A line about what is under the cursor."""
+        found = self._of.get(str(self.current))
+        if found is None:
+            return ()
+        cdn, cell = found
+        said = reason(cdn) or "nothing is held against it"
+        if cell is not None:
+            said = f"{_name(cell)}: {percent(cell.factor)} of what it has as a whole: {clean(cell.why, 200)}"
+        return ((clean(cdn.name, 32), "text bold"), (f"  {said}", "muted"))
+
+
+def _rows(cdn: Cdn) -> Iterator[tuple[str, CellPlan | None]]:
+    yield cdn.name, None
+    for cell in cdn.plan.cells:
+        yield f"{cdn.name} {cell.traffic_class} {cell.region}", cell
+
+
+def _name(cell: CellPlan) -> str:
+    return f"{clean(cell.traffic_class, 16)} from {clean(cell.region, 32) or 'no region'}"
+
+
+def _in_cell(cell: CellPlan) -> dict[str, Cell]:
+    """What a CDN has of a cell beside what it has as a whole."""
+    return {
+        "name": (f"  {_name(cell)}", "text"),
+        "keeps": (percent(cell.factor), "warn"),
+        "why": (clean(cell.why, 200), "warn"),
+        **dict.fromkeys(("mbit", "expected", "off", "naive", "commit", "price"), ("", "muted")),
+    }
 
 
 def _planned(cdn: Cdn) -> dict[str, Cell]:
@@ -65,11 +108,6 @@ def reason(cdn: Cdn) -> str:
     if plan.pinned:
         said.insert(0, "pinned")
     return clean("; ".join(filter(None, said)) or ("probes: well" if plan.probes == "well" else ""), 200)
-
-
-def detail(cdn: Cdn) -> Row:
-    """A line about the CDN under the cursor."""
-    return ((clean(cdn.name, 32), "text bold"), (f"  {reason(cdn) or 'nothing is held against it'}", "muted"))
 
 
 def expectations(frames: Iterable[Frame]) -> list[Series]:

@@ -9,6 +9,7 @@ from cdnctl.datapath.abi.numbers import (
     HISTOGRAM_BUCKETS,
     MAX_CDNS,
     MAX_CUSTOMERS,
+    MAX_REGIONS,
     MAX_SERVICES,
     QUIC_ID_MAX,
     RETRY_WAYS,
@@ -299,7 +300,7 @@ class Counted(Structure):
         ("customer_counts", CustomerCount * MAX_CUSTOMERS),
         ("service_flows", c_uint64 * MAX_SERVICES),
         ("handshakes", Histogram * MAX_CDNS),
-        ("first_bytes", (Histogram * CLASSES) * MAX_CDNS),
+        ("first_bytes", ((Histogram * CLASSES) * MAX_REGIONS) * MAX_CDNS),
     )
 
 

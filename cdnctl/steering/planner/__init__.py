@@ -12,20 +12,25 @@ on recorded frames.
     reading    what is known of a CDN in a round; from frames
     judge      bad, good or in between, beside its peers
     plan       one round                  shares     what fits, how far it may go
+    cells      the same for the clients of a region and a class of traffic
     memory     from round to round        cost       prices and commits
     settings   its figures                words      a shift as a sentence
 """
 
+from cdnctl.steering.planner.cells import CellMemory, CellPlan, factors, plan_cells
 from cdnctl.steering.planner.cost import Costs, Tariff, Usage
 from cdnctl.steering.planner.memory import Code, Memory
 from cdnctl.steering.planner.plan import Plan, Shift, Wants, plan
-from cdnctl.steering.planner.reading import Capacity, Latency, Reading, readings
+from cdnctl.steering.planner.reading import Capacity, Cell, Latency, Reading, Timed, readings
 from cdnctl.steering.planner.settings import USUAL, Settings
 from cdnctl.steering.planner.words import words
 
 __all__ = [
     "USUAL",
     "Capacity",
+    "Cell",
+    "CellMemory",
+    "CellPlan",
     "Code",
     "Costs",
     "Latency",
@@ -35,9 +40,12 @@ __all__ = [
     "Settings",
     "Shift",
     "Tariff",
+    "Timed",
     "Usage",
     "Wants",
+    "factors",
     "plan",
+    "plan_cells",
     "readings",
     "words",
 ]

@@ -21,6 +21,7 @@ Code = Literal[
     "roomy",
     "untested",
     "probed",
+    "whole",
 ]
 """Why a share moved; the first four are what is bad about a CDN."""
 

@@ -23,7 +23,7 @@ from cdnctl.steering.planner import shares
 from cdnctl.steering.planner.cost import Costs, factors
 from cdnctl.steering.planner.judge import Judgement, judge
 from cdnctl.steering.planner.memory import Code, Memory
-from cdnctl.steering.planner.reading import Reading
+from cdnctl.steering.planner.reading import Cell, Reading
 from cdnctl.steering.planner.settings import USUAL, Settings
 from cdnctl.steering.planner.shares import Shares
 
@@ -50,6 +50,8 @@ class Shift(Struct, frozen=True, kw_only=True):
     """Shares of all new flows, as asked of the kernel."""
     numbers: dict[str, float] = field(default_factory=dict)
     """What the reason rests on: `own`, `peers`, `limit` in ms or shares, `room` and `growth` in shares."""
+    cell: Cell | None = None
+    """Shares are of its new flows alone; None: of all."""
 
 
 class Plan(NamedTuple):

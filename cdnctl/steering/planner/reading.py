@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cdnctl.model import Cdn, Frame
@@ -13,6 +14,25 @@ class Latency(NamedTuple):
 
     p95_ms: float
     samples: int
+
+
+class Cell(NamedTuple):
+    """Traffic of one class from the clients of one region: what one pick table of a service is for."""
+
+    region: str
+    """Empty: clients of no region."""
+    traffic_class: str
+
+    def __str__(self) -> str:
+        return f"{self.traffic_class} from {self.region or 'no region'}"
+
+
+class Timed(NamedTuple):
+    """First bytes of a CDN in one cell."""
+
+    latency: Latency
+    total: int
+    """Samples ever."""
 
 
 class Reading(NamedTuple):
@@ -34,6 +54,10 @@ class Reading(NamedTuple):
     """The share of all new flows that would fill it, as they come now: more than 1 is enough for all."""
     is_out: bool = False
     """The kernel has taken it out, and sends its flows elsewhere: nothing is measured."""
+    cells: Mapping[Cell, Timed] = MappingProxyType({})
+    """First bytes by cell; none where all traffic is of one."""
+    regions: frozenset[str] = frozenset()
+    """Its endpoints are for the clients of these alone; none: for all."""
 
 
 class Capacity(NamedTuple):
@@ -46,11 +70,7 @@ class Capacity(NamedTuple):
 def readings(
     frame: Frame, before: Frame | None = None, capacities: Mapping[str, Capacity] | None = None
 ) -> dict[str, Reading]:
-    """The readings of a frame; failures are those since the frame `before`.
-
-    Frames have one figure a CDN, for all regions and classes together; whoever has finer ones plans each
-    region and class by itself with the same functions.
-    """
+    """The readings of a frame; failures are those since the frame `before`."""
     earlier = {cdn.name: cdn for cdn in before.cdns} if before is not None else {}
     flows = sum(cdn.new_flows_per_s for cdn in frame.cdns)
     bits = sum(max(cdn.to_cdn_bps, cdn.from_cdn_bps) for cdn in frame.cdns)
@@ -78,7 +98,20 @@ def _reading(cdn: Cdn, before: Cdn | None, room: float | None) -> Reading:
         load=cdn.new_flows_per_s,
         room=room if room is not None else _room_by_use(cdn),
         is_out=cdn.state in ("out", "probing"),
+        cells={
+            Cell(each.region, each.traffic_class): Timed(
+                Latency(each.p95_ms, each.requests), each.requests_total
+            )
+            for each in cdn.cells
+        },
+        regions=_regions(cdn),
     )
+
+
+def _regions(cdn: Cdn) -> frozenset[str]:
+    if not all(endpoint.regions for endpoint in cdn.endpoints):
+        return frozenset()
+    return frozenset(region for endpoint in cdn.endpoints for region in endpoint.regions)
 
 
 def _segments(cdn: Cdn) -> int:

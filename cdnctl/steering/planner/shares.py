@@ -55,3 +55,9 @@ def bounded(weights: Mapping[str, float], kept: Mapping[str, float], most_moved:
     away = sum(weight * (1 - kept[cdn]) for cdn, weight in weights.items())
     part = min(1.0, most_moved * total / away) if away > 0 else 1.0
     return {cdn: 1 - (1 - kept[cdn]) * part for cdn in weights}
+
+
+def kept_shares(weights: Mapping[str, float], kept: Mapping[str, float], most_moved: float) -> Shares:
+    """The shares of weights of which such parts are kept, but no more than `most_moved` goes elsewhere."""
+    after = normal({cdn: weight * kept.get(cdn, 1.0) for cdn, weight in weights.items()})
+    return towards(normal(weights), after, most_moved)

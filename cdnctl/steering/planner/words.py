@@ -6,8 +6,9 @@ from cdnctl.steering.planner.plan import Shift
 
 
 def words(shift: Shift) -> str:
-    """`aurora 60.0 -> 50.0 %: p95 of first bytes is 180 ms, its peers' 60 ms, bad from 90 ms`."""
-    return f"{shift.cdn} {100 * shift.before:.1f} -> {100 * shift.after:.1f} %: {_why(shift)}"
+    """`aurora 60.0 -> 50.0 % of video from eu: p95 of first bytes is 180 ms, its peers' 60 ms ...`."""
+    of_what = f" of {shift.cell}" if shift.cell else ""
+    return f"{shift.cdn} {100 * shift.before:.1f} -> {100 * shift.after:.1f} %{of_what}: {_why(shift)}"
 
 
 def _why(shift: Shift) -> str:
@@ -35,5 +36,7 @@ def _why(shift: Shift) -> str:
             return "too few flows to judge it by; a little back"
         case "probed":
             return "its probes are good again; a little first"
+        case "whole":
+            return "what it has as a whole has changed"
         case "":
             return "operators' weights"

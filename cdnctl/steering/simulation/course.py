@@ -7,17 +7,29 @@ seed (cdnctl.steering.simulation.days).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from cdnctl.steering.planner import Latency, Reading
+from cdnctl.model import RATE_WINDOW_S
+from cdnctl.steering import planner
+from cdnctl.steering.planner import Latency, Reading, Timed
 
 CONGESTED = 0.97
 """Queues are finite: beyond this use a CDN gets no slower, it refuses."""
 _QUEUE = 0.15
 """How much of its idle latency a CDN adds at half its capacity."""
+
+
+class Part(NamedTuple):
+    """A CDN's first bytes for the clients of one region, of one class."""
+
+    p50_ms: float
+    """Idle."""
+    p95_ms: float
 
 
 class Cell(NamedTuple):
@@ -31,6 +43,8 @@ class Cell(NamedTuple):
     loss: float = 0.0
     """Share of segments."""
     is_dead: bool = False
+    parts: Mapping[planner.Cell, Part] = MappingProxyType({})
+    """By region and class, where that is known; of others it is as quick as in all."""
 
 
 class Course(Struct, frozen=True, kw_only=True):
@@ -45,6 +59,8 @@ class Course(Struct, frozen=True, kw_only=True):
     """New flows a second, by step."""
     cells: Sequence[Sequence[Cell]]
     """By step and CDN."""
+    mix: Sequence[Mapping[planner.Cell, float]] = ()
+    """By step, of which regions and classes the traffic is, in sum 1; none: that is not known."""
 
 
 class Served(NamedTuple):
@@ -54,6 +70,8 @@ class Served(NamedTuple):
     failed: float
     p50_ms: float
     p95_ms: float
+    parts: Mapping[planner.Cell, Served] = MappingProxyType({})
+    """By region and class, where the traffic's are known."""
 
 
 def slower(use: float) -> float:
@@ -79,15 +97,60 @@ def serve(cell: Cell, load: float, step_s: float) -> Served:
     return Served(flows, flows * failing, cell.p50_ms * times, cell.p95_ms * times)
 
 
+_POINTS = ((0.5, 0.0), (0.3, 0.5), (0.12, 0.85), (0.05, 1.0), (0.03, 1.25))
+"""A distribution of latency: shares of the flows, and where they lie between p50 (0) and p95 (1)."""
+
+
+def points(got: Served) -> list[tuple[float, float]]:
+    """Of those that were answered: how many, and the logarithm (to 2) of what they took, in ms."""
+    flows = got.flows - got.failed
+    if flows <= 0:
+        return []
+    low, high = math.log2(got.p50_ms), math.log2(max(got.p50_ms, got.p95_ms))
+    return [(part * flows, low + (high - low) * where) for part, where in _POINTS]
+
+
+def serve_parts(cell: Cell, loads: Mapping[planner.Cell, float], step_s: float) -> Served:
+    """The same of flows whose regions and classes are known: its figures are those of the mixture."""
+    whole = serve(cell, sum(loads.values()), step_s)
+    times = whole.p50_ms / cell.p50_ms if cell.p50_ms else 1.0
+    failing = whole.failed / whole.flows if whole.flows else 0.0
+    parts = {}
+    for which, load in loads.items():
+        part, flows = cell.parts.get(which, Part(cell.p50_ms, cell.p95_ms)), load * step_s
+        parts[which] = Served(flows, flows * failing, part.p50_ms * times, part.p95_ms * times)
+    found = sorted((log, count) for part in parts.values() for count, log in points(part))
+    if not found:
+        return whole._replace(parts=parts)
+    return whole._replace(p50_ms=_quantile(found, 0.5), p95_ms=_quantile(found, 0.95), parts=parts)
+
+
+def _quantile(found: Sequence[tuple[float, float]], share: float) -> float:
+    """Of logarithms in order, each with a count."""
+    left, at = share * sum(count for _, count in found), found[-1][0]
+    for log, count in found:
+        left -= count
+        if left <= 1e-9:
+            at = log
+            break
+    return float(2**at)
+
+
 def measured(
     course: Course,
     step: int,
     served: Mapping[str, Served],
     samples_total: Mapping[str, int],
     noise: Sequence[float],
+    parts_total: Mapping[tuple[str, planner.Cell], int] = MappingProxyType({}),
 ) -> dict[str, Reading]:
-    """What an edge would know after the step, with its errors (`noise` by CDN: a factor of latency)."""
+    """What an edge would know after the step, with its errors (`noise` by CDN: a factor of latency).
+
+    Of a region and class it knows what came in the window that frames look back over: as many as in this
+    step all the time.
+    """
     traffic = course.traffic[step]
+    window = max(1.0, RATE_WINDOW_S / course.step_s)
     readings = {}
     for number, (cdn, got) in enumerate(served.items()):
         cell = course.cells[step][number]
@@ -103,5 +166,13 @@ def measured(
             samples_total=samples_total[cdn],
             load=got.flows / course.step_s,
             room=known / traffic if known and traffic else None,
+            cells={
+                which: Timed(
+                    Latency(part.p95_ms * noise[number], int(window * (part.flows - part.failed))),
+                    parts_total.get((cdn, which), 0),
+                )
+                for which, part in got.parts.items()
+                if part.flows > part.failed
+            },
         )
     return readings

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Mapping
 
 from msgspec import Struct
 
+from cdnctl.steering.planner import Cell
 from cdnctl.steering.planner.shares import Shares, moved, normal
-from cdnctl.steering.simulation.course import Course, Served, measured, serve
+from cdnctl.steering.simulation.course import Course, Served, measured, points, serve, serve_parts
 from cdnctl.steering.simulation.policies import Policy
 
-_POINTS = ((0.5, 0.0), (0.3, 0.5), (0.12, 0.85), (0.05, 1.0), (0.03, 1.25))
-"""A distribution of latency: shares of the flows, and where they lie between p50 (0) and p95 (1)."""
 _PER_DOUBLING = 16
 """Buckets of the histogram: within 4.5 %."""
 _SHIFT = 0.01
@@ -49,34 +49,52 @@ def play(course: Course, policy: Policy, seed: int = 0) -> Score:
     score, chance = Score(policy=policy.name), random.Random(seed)
     histogram: dict[int, float] = {}
     shares = normal(course.weights)
+    in_cells: Mapping[Cell, Shares] = {}
     totals = dict.fromkeys(course.cdns, 0)
+    parts_total: dict[tuple[str, Cell], int] = {}
     watch = _Watch(score)
     for step, traffic in enumerate(course.traffic):
+        mix = course.mix[step] if course.mix else {}
         served: dict[str, Served] = {}
         for cdn, cell in zip(course.cdns, course.cells[step], strict=True):
-            got = serve(cell, traffic * shares[cdn], course.step_s)
+            if mix:
+                had = {each: in_cells.get(each, shares).get(cdn, 0.0) for each in mix}
+                loads = {each: traffic * part * had[each] for each, part in mix.items()}
+                got = serve_parts(cell, loads, course.step_s)
+            else:
+                got = serve(cell, traffic * shares[cdn], course.step_s)
             served[cdn] = got
             totals[cdn] += int(got.flows)
+            for each, answered in got.parts.items():
+                count = int(answered.flows - answered.failed)
+                parts_total[cdn, each] = parts_total.get((cdn, each), 0) + count
             score.requests += got.flows
             score.failed += got.failed
-            _count(histogram, got)
+            for one in got.parts.values() or (got,):
+                _count(histogram, one)
         noise = [1 + 0.05 * (chance.random() + chance.random() - 1) for _ in course.cdns]
         now_s = (step + 1) * course.step_s
-        after = policy.decide(measured(course, step, served, totals, noise), now_s)
-        watch.note(shares, after, now_s)
-        shares = after
+        after = policy.decide(measured(course, step, served, totals, noise, parts_total), now_s)
+        watch.note(_in_all(shares, in_cells, mix), _in_all(after, policy.in_cells, mix), now_s)
+        shares, in_cells = after, policy.in_cells
     score.p95_ms = _percentile(histogram, 0.95)
     return score
 
 
+def _in_all(shares: Shares, in_cells: Mapping[Cell, Shares], mix: Mapping[Cell, float]) -> Shares:
+    """Shares of all flows, where those of some regions and classes are others."""
+    if not in_cells or not mix:
+        return shares
+    return {
+        cdn: sum(part * in_cells.get(each, shares).get(cdn, 0.0) for each, part in mix.items())
+        for cdn in shares
+    }
+
+
 def _count(histogram: dict[int, float], got: Served) -> None:
-    flows = got.flows - got.failed
-    if flows <= 0:
-        return
-    low, high = math.log2(got.p50_ms), math.log2(max(got.p50_ms, got.p95_ms))
-    for part, where in _POINTS:
-        bucket = int((low + (high - low) * where) * _PER_DOUBLING)
-        histogram[bucket] = histogram.get(bucket, 0.0) + part * flows
+    for flows, log in points(got):
+        bucket = int(log * _PER_DOUBLING)
+        histogram[bucket] = histogram.get(bucket, 0.0) + flows
 
 
 def _percentile(histogram: dict[int, float], part: float) -> float:

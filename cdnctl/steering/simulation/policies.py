@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
-from cdnctl.steering.planner import USUAL, Memory, Reading, Settings, Shift, Wants, plan
+from cdnctl.steering.planner import (
+    USUAL,
+    Cell,
+    CellMemory,
+    Memory,
+    Reading,
+    Settings,
+    Shift,
+    Wants,
+    plan,
+    plan_cells,
+)
 from cdnctl.steering.planner.shares import Shares, normal
 from cdnctl.steering.simulation.course import Course
 
@@ -14,6 +26,8 @@ class Policy(Protocol):
     """Decides after each step how the next one's traffic is shared."""
 
     name: str
+    in_cells: Mapping[Cell, Shares]
+    """The shares of single regions and classes, where they are others than those of all."""
 
     def decide(self, readings: Mapping[str, Reading], now_s: float) -> Shares:
         """The shares from now on."""
@@ -23,6 +37,7 @@ class Static:
     """The operators' weights, whatever happens."""
 
     name = "static weights"
+    in_cells: Mapping[Cell, Shares] = MappingProxyType({})
 
     def __init__(self, course: Course) -> None:
         self._shares = normal(course.weights)
@@ -36,6 +51,7 @@ class Fastest:
     """Everything to whoever was quickest; the others are known by probes, which are no load."""
 
     name = "lowest latency wins"
+    in_cells: Mapping[Cell, Shares] = MappingProxyType({})
 
     def __init__(self, course: Course) -> None:
         self._cdns = course.cdns
@@ -55,6 +71,7 @@ class Failover:
     """Everything to the heaviest; to the next while it fails its checks, three in a row each way."""
 
     name = "plain failover"
+    in_cells: Mapping[Cell, Shares] = MappingProxyType({})
     _ROUNDS = 3
     _FAILING = 0.05
 
@@ -80,7 +97,9 @@ class Planned:
     name = "planner"
 
     def __init__(self, course: Course, settings: Settings = USUAL) -> None:
+        self.in_cells: Mapping[Cell, Shares] = {}
         self._memory: dict[str, Memory] = {}
+        self._cells: CellMemory = {}
         self._settings = settings
         self._wants = Wants(weights=course.weights)
         self.shifts: list[tuple[float, Shift]] = []
@@ -93,8 +112,9 @@ class Planned:
     def decide(self, readings: Mapping[str, Reading], now_s: float) -> Shares:
         """One round."""
         done = plan(self._memory, readings, self._wants, now_s, self._settings)
-        self._memory = done.memory
-        self.shifts += [(now_s, shift) for shift in done.shifts]
+        cells = plan_cells(self._cells, readings, self._wants, done, now_s, self._settings)
+        self._memory, self._cells, self.in_cells = done.memory, cells.memory, cells.shares
+        self.shifts += [(now_s, shift) for shift in (*done.shifts, *cells.shifts)]
         return done.shares
 
 

@@ -5,7 +5,7 @@ that of an idle one by its capacity, where that is known, and slower again by th
 a capacity it is taken to be as quick at any load, which flatters whoever sends everything to one;
 `Recorded.notes` says so. A CDN that was out for being dark fails whatever is sent there: policies are
 compared each by itself, without the kernel's reflex. Where a frame has no latency of a CDN, the last known
-one holds.
+one holds; so does that of a region and class, of which recordings of earlier versions know nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
+
 from cdnctl.errors import CdnctlError
 from cdnctl.model import Cdn, Frame
+from cdnctl.steering import planner
 from cdnctl.steering.planner import Capacity, Reading, readings
-from cdnctl.steering.simulation.course import Cell, Course, slower
+from cdnctl.steering.simulation.course import Cell, Course, Part, slower
 
 _LONGEST_STEP_S = 30.0
 _LEAST = 2
@@ -52,15 +55,19 @@ def course(
     step_s = _step_s(kept)
     known = capacities or {}
     cells, traffic = [], []
+    mix: list[Mapping[planner.Cell, float]] = []
     last: dict[str, tuple[float, float]] = {}
+    parts: dict[str, dict[planner.Cell, Part]] = {}
     before: Frame | None = None
     for frame in kept:
         found = readings(frame, before, known)
         by_name = {cdn.name: cdn for cdn in frame.cdns}
         flows = sum(cdn.new_flows_per_s for cdn in frame.cdns)
         traffic.append(flows)
-        cells.append([_cell(by_name.get(name), found.get(name), flows, last) for name in names])
+        cells.append([_cell(by_name.get(name), found.get(name), flows, last, parts) for name in names])
+        mix.append(_mix(frame) or (mix[-1] if mix else {}))
         before = frame
+    first = next((each for each in mix if each), None)
     notes = [
         f"{name} has no known capacity: it is taken to be as quick at any load"
         for name in names
@@ -68,7 +75,12 @@ def course(
     ]
     notes += [f"{name} was never measured: it is left out" for name in names if name not in last]
     return Recorded(
-        _only(names, [name for name in names if name in last], kept, weights, known, step_s, traffic, cells),
+        msgspec.structs.replace(
+            _only(
+                names, [name for name in names if name in last], kept, weights, known, step_s, traffic, cells
+            ),
+            mix=[each or first for each in mix] if first else (),
+        ),
         notes,
     )
 
@@ -119,6 +131,10 @@ def _require_sane(frame: Frame) -> None:
         for what in ("handshake", "first_byte"):
             low, high = getattr(cdn, f"{what}_p50_ms") or 0, getattr(cdn, f"{what}_p95_ms") or 0
             figures |= {f"{what}_p50_ms": low, f"{what}_p95_ms": high, f"{what}_p95_ms below p50": high - low}
+        for cell in cdn.cells:
+            figures |= {f"requests of {cell.region}": cell.requests}
+            figures |= {f"p50_ms of {cell.region}": cell.p50_ms, f"p95_ms of {cell.region}": cell.p95_ms}
+            figures |= {f"p95_ms below p50 of {cell.region}": cell.p95_ms - cell.p50_ms}
         wrong = [name for name, value in figures.items() if not 0 <= value <= _LARGEST]
         if wrong:
             raise CdnctlError(
@@ -146,8 +162,23 @@ def _step_s(frames: list[Frame]) -> float:
     return usual_s
 
 
+def _mix(frame: Frame) -> dict[planner.Cell, float]:
+    """Of which regions and classes its traffic is, by their requests."""
+    requests: dict[planner.Cell, int] = {}
+    for cdn in frame.cdns:
+        for each in cdn.cells:
+            which = planner.Cell(each.region, each.traffic_class)
+            requests[which] = requests.get(which, 0) + each.requests
+    total = sum(requests.values())
+    return {which: count / total for which, count in requests.items() if count} if total else {}
+
+
 def _cell(
-    cdn: Cdn | None, reading: Reading | None, flows: float, last: dict[str, tuple[float, float]]
+    cdn: Cdn | None,
+    reading: Reading | None,
+    flows: float,
+    last: dict[str, tuple[float, float]],
+    parts: dict[str, dict[planner.Cell, Part]],
 ) -> Cell:
     if cdn is None or reading is None:
         return Cell(0.0, 0.0)
@@ -155,10 +186,16 @@ def _cell(
     p50_ms, p95_ms = cdn.first_byte_p50_ms, cdn.first_byte_p95_ms
     if p50_ms is None or p95_ms is None:
         p50_ms, p95_ms = cdn.handshake_p50_ms, cdn.handshake_p95_ms
+    idle = slower(cdn.new_flows_per_s / capacity) if capacity else 1.0
     if p50_ms and p95_ms:
-        idle = slower(cdn.new_flows_per_s / capacity) if capacity else 1.0
         last[cdn.name] = (p50_ms / idle, p95_ms / idle)
-    return Cell(*last.get(cdn.name, (0.0, 0.0)), capacity, reading.loss, _is_dead(cdn))
+    known = parts.get(cdn.name, {})
+    for each in cdn.cells:
+        if each.p50_ms and each.p95_ms:
+            which = planner.Cell(each.region, each.traffic_class)
+            known = {**known, which: Part(each.p50_ms / idle, each.p95_ms / idle)}
+    parts[cdn.name] = known
+    return Cell(*last.get(cdn.name, (0.0, 0.0)), capacity, reading.loss, _is_dead(cdn), known)
 
 
 def _is_dead(cdn: Cdn) -> bool:
