@@ -48,10 +48,11 @@ def results(*, quick: bool, say: Callable[[str], None], only: Sequence[str] = ()
     with Lab(NAME, agent=True, service=SERVICE) as lab:
         lab.start_clients(rate=RATE, share6=SHARE6, pool=POOL)
         with Client(paths.socket_path(NAME), client="bench") as client:
-            pps = standing_pps(lab, plan, say)
             for name in names:
+                attack = ATTACKS[name]
+                pps = standing_pps(lab, attack, plan, say) if attack.is_live else 0.0
                 say(name)
-                found += attacked(lab, client, ATTACKS[name], pps, plan)
+                found += attacked(lab, client, attack, pps, plan)
     if lab.left:
         raise LabError(f"not to be removed: {', '.join(lab.left)}")
     return found
@@ -60,15 +61,15 @@ def results(*, quick: bool, say: Callable[[str], None], only: Sequence[str] = ()
 # --- the rate --------------------------------------------------------------------------------------
 
 
-def standing_pps(lab: Lab, plan: Plan, say: Callable[[str], None]) -> float:
-    """The highest rate at which a program that only drops serves. Raises Unsound when there is none."""
+def standing_pps(lab: Lab, attack: Attack, plan: Plan, say: Callable[[str], None]) -> float:
+    """The highest rate of its packets at which a program that only drops serves. Raises Unsound when there is
+    none."""
 
     def serves(pps: float) -> bool:
-        seen, offered_pps = trial(lab, pps, plan.trial_s)
-        say(f"only dropping {offered_pps:,.0f} packets/s: {seen.served_percent or 0:.1f} % served")
+        seen, offered_pps = trial(lab, attack, pps, plan.trial_s)
+        say(f"only dropping {attack.name}, {offered_pps:,.0f}/s: {seen.served_percent or 0:.1f} % served")
         return offered_pps >= OFFERED_SHARE * pps and (seen.served_percent or 0) >= SERVED
 
-    attack = ATTACKS["syn-flood"]
     time.sleep(2.0)
     with only_drops(lab, attack.prefix):
         if serves(AIMED_PPS):
@@ -82,10 +83,10 @@ def standing_pps(lab: Lab, plan: Plan, say: Callable[[str], None]) -> float:
         return low
 
 
-def trial(lab: Lab, pps: float, seconds: float) -> tuple[Honest, float]:
+def trial(lab: Lab, attack: Attack, pps: float, seconds: float) -> tuple[Honest, float]:
     """What honest clients meet while that comes; and packets a second that really did."""
     assert lab.traffic is not None
-    load = launch(lab, ATTACKS["syn-flood"], pps, seconds, attacker_cpu())
+    load = launch(lab, attack, pps, seconds, attacker_cpu())
     offered = load.wait()
     lab.traffic.wait(offered.at_ns)
     return honest(lab.traffic.requests[:], offered.begun_ns, offered.at_ns), offered.pps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -35,7 +36,10 @@ class Plan(NamedTuple):
     """How much is measured."""
 
     rounds: int
-    """Of what a request costs."""
+    """Of what a request on a new connection costs: all ways of a round within seconds, for the box is not as
+    fast at one time as at another."""
+    others: int
+    """Of what other requests cost, of which nothing is asked."""
     all_ways: bool
     """And all that is asked of them; else only what rows with a gate need."""
     paced: int
@@ -46,8 +50,8 @@ class Plan(NamedTuple):
     """Passes in which the kernel times our programs."""
 
 
-FULL = Plan(rounds=8, all_ways=True, paced=16, paced_s=0.5, timed=3)
-QUICK = Plan(rounds=3, all_ways=False, paced=7, paced_s=0.25, timed=1)
+FULL = Plan(rounds=12, others=4, all_ways=True, paced=16, paced_s=0.5, timed=3)
+QUICK = Plan(rounds=3, others=0, all_ways=False, paced=7, paced_s=0.25, timed=1)
 
 
 class Box(NamedTuple):
@@ -92,11 +96,16 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
             raise Unsound(f"something else keeps {at_rest:.1f} processors busy: it would be counted as ours")
         figures = {way.name: Figures() for way in box.ways}
         for number in _rounds(plan.rounds, lambda: figures_of.costs(figures)):
-            say(f"what a request costs, round {number + 1}")
-            for way in _in_turn(box.ways, number):
+            say(f"what a new connection costs, round {number + 1}")
+            for way in _shuffled(box.ways, number):
                 if plan.all_ways or way.name != FLOOR:
                     with way:
-                        _costs(box, way, figures[way.name], plan, at_rest)
+                        _cost(box, way, figures[way.name], at_rest)
+        for number in range(plan.others):
+            say(f"what other requests cost, round {number + 1}")
+            for way in _shuffled(box.ways, number):
+                with way:
+                    _other_costs(box, way, figures[way.name], at_rest)
         spoiled = list[Unsound]()
         for number in _rounds(plan.paced, lambda: figures_of.added(figures)):
             say(f"how long it takes, round {number + 1}")
@@ -122,22 +131,30 @@ def _rounds(count: int, rows: Callable[[], Iterable[Result]]) -> Iterator[int]:
             yield number
 
 
-def _in_turn(ways: list[Way], number: int) -> Iterable[Way]:
-    return ways if number % 2 else reversed(ways)
+def _shuffled(ways: list[Way], number: int) -> list[Way]:
+    """In an order of the round's own: what one leaves behind (sockets, tracked connections) is not always for
+    the same to clear away."""
+    return random.Random(number).sample(ways, len(ways))
 
 
-def _costs(box: Box, way: Way, figures: Figures, plan: Plan, at_rest: float) -> None:
-    """One round of one way, which is active: what the box has to do for a request."""
+def _cost(box: Box, way: Way, figures: Figures, at_rest: float) -> None:
+    """One round of one way, which is active: what the box has to do for a new connection."""
     _settle(box, way, way.settling_s)
     lost = box.place.lost()
     box.place.next_source()
     cost = load.new_connections(way.target, _EACH_S, way.own_s).without(at_rest)
     figures.new.append(cost)
     figures.own_us.append(cost.own_us_per_request)
-    if plan.all_ways:
-        box.place.next_source()
-        figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
-        figures.big.append(load.downloads(way.target, _EACH_S).without(at_rest))
+    box.place.check(lost, way.name)
+
+
+def _other_costs(box: Box, way: Way, figures: Figures, at_rest: float) -> None:
+    """And for others."""
+    _settle(box, way, way.settling_s)
+    lost = box.place.lost()
+    box.place.next_source()
+    figures.kept.append(load.kept_alive(way.target, _EACH_S).without(at_rest))
+    figures.big.append(load.downloads(way.target, _EACH_S).without(at_rest))
     box.place.check(lost, way.name)
 
 
@@ -146,7 +163,7 @@ def _paced(box: Box, number: int, seconds: float, spoiled: list[Unsound]) -> dic
     while True:
         times: dict[str, list[float]] = {}
         try:
-            for way in _in_turn(box.ways, number):
+            for way in _shuffled(box.ways, number):
                 with way:
                     times[way.name] = _times_us(box, way, seconds)
         except Unsound as error:
