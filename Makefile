@@ -7,8 +7,8 @@ ARGS ?=
 # where `make install` puts a link to cdnctl
 BINDIR ?= /usr/local/bin
 PICTURES := cdnctl/share/pictures
-# a few wait more than they compute
-WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
+# some wait more than they compute
+WORKERS ?= $(shell echo $$(( $$(nproc) + 2 )))
 
 .DEFAULT_GOAL := help
 .PHONY: help install setup demo test soak lint bench bench-quick recordings pictures goldens keys clean
