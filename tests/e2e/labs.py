@@ -98,8 +98,11 @@ def take_back(lab: Lab, *, keep: bool) -> None:
 
 
 def forget_faults(tables: Tables) -> None:
-    """Everybody is in, and armed."""
+    """Everybody is in, and armed; the shield is not up for a flood of before."""
     tables.mode = abi.Mode(0)
+    shield = tables.shield.now
+    shield.level = abi.Level.CALM
+    tables.shield.now = shield
     for identity in tables.choice.endpoints().values():
         tables.put_health(identity, abi.Health())
     for pool in abi.Pool:
