@@ -7,8 +7,8 @@ ARGS ?=
 # where `make install` puts a link to cdnctl
 BINDIR ?= /usr/local/bin
 PICTURES := cdnctl/share/pictures
-# a few wait more than they compute
-WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
+# some wait more than they compute
+WORKERS ?= $(shell echo $$(( $$(nproc) + 2 )))
 
 .DEFAULT_GOAL := help
 .PHONY: help install setup demo test soak lint bench bench-quick recordings pictures goldens keys clean
@@ -29,12 +29,16 @@ setup: ## what lab and developers need besides, and .venv; costs nothing when no
 demo: setup ## the incident, live, in about 100 s: a lab edge, three CDNs, faults and a flood
 	@exec .venv/bin/cdnctl demo $(ARGS)
 
+# Bytecode is kept, whatever the environment says: else each of a thousand processes compiles us anew.
+test soak: export PYTHONDONTWRITEBYTECODE :=
+
 # 5: nothing was selected, by ARGS.
-test: ## the tests that gate a change: first what needs no quiet, on all cores, then the live edges
+test: ## the tests that gate a change: what needs no quiet, on all cores; live edges, two at a time; loud ones
 	@.ci/setup.sh test
-	$(PYTHON) -m pytest tests/unit tests/packet tests/console -n $(WORKERS) --dist loadfile \
+	$(PYTHON) -m pytest tests/unit tests/packet tests/console tests/bench -n $(WORKERS) --dist loadfile \
 		-m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
-	$(PYTHON) -m pytest tests/e2e tests/bench -m "not soak and not bench" $(ARGS) || [ $$? = 5 ]
+	$(PYTHON) -m pytest tests/e2e -n 2 --dist loadfile -m "not soak and not quiet" $(ARGS) || [ $$? = 5 ]
+	$(PYTHON) -m pytest tests/e2e -m "not soak and quiet" $(ARGS) || [ $$? = 5 ]
 
 soak: ## the tests that take minutes, and ten times as many examples for those that make theirs up
 	@.ci/setup.sh test

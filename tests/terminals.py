@@ -16,7 +16,7 @@ def until(seen: Callable[[], bool], what: Callable[[], str], seconds: float = 15
     deadline = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what()}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 class Terminal:

@@ -72,25 +72,28 @@ class Desk:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until messages, previews and pages are through.
-
-        Textual's own way looks whether the process is idle; on a busy machine one that waits for its turn
-        looks so, too.
-        """
+        """Wait until messages, previews and pages are through, and all is drawn that came of them."""
         for _ in range(2):
             await self.pilot.pause()
         while self.app.house is not None and self.app.house.pace.is_due:
             await self.pilot.pause(0.005)
             await self.pilot.pause()
         for _ in range(50):
-            await self.pilot.pause(0)
-            if not any(worker.group in ASKING and not worker.is_finished for worker in self.app.workers):
+            await self.pilot.pause()
+            drawing = self.app.screen._update_timer._active.is_set()
+            if not (drawing or any(w.group in ASKING and not w.is_finished for w in self.app.workers)):
                 break
         await self.pilot.pause(0)
 
     async def send(self, *frames: Frame) -> None:
         """More frames, drawn."""
         self.feed.send(*frames)
+        await self.settle()
+
+    async def resize(self, width: int, height: int) -> None:
+        """The terminal has another size; Textual waits a moment for more of the same."""
+        await self.pilot.resize_terminal(width, height)
+        await self.until(lambda: self.app._resize_event is None)
         await self.settle()
 
     async def until(self, seen: Callable[[], bool], seconds: float = 10.0) -> None:

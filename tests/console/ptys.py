@@ -231,10 +231,10 @@ def made_up_edge(place: Path, *, talkers: int = 0, cdns: int = 3) -> Iterator[tu
         agent = processes.start(agent_words(talkers=talkers, cdns=cdns), stdout=out, extra=environment)
     try:
         deadline = time.monotonic() + 15
-        while "ready" not in told.read_text():
+        while "ready\n" not in told.read_text():
             if agent.poll() is not None or time.monotonic() > deadline:
                 raise processes.LabError("the made-up edge did not start")
-            time.sleep(0.05)
+            time.sleep(0.02)
         yield environment, told
     finally:
         processes.end(agent)

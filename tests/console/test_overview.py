@@ -243,12 +243,10 @@ async def test_rows_that_did_not_change_are_not_drawn_again() -> None:
 
 async def test_below_the_smallest_size_the_console_names_it_and_comes_back() -> None:
     async with console([Edge().frame()], (80, 24)) as desk:
-        await desk.pilot.resize_terminal(60, 18)
-        await desk.settle()
+        await desk.resize(60, 18)
         assert "cdnctl needs 80x24" in desk.text
         assert "this terminal is 60x18" in desk.text
-        await desk.pilot.resize_terminal(81, 25)
-        await desk.settle()
+        await desk.resize(81, 25)
         assert "● ARMED" in desk.text
         assert "10.1.0.1" in desk.text
 

@@ -6,6 +6,7 @@ with tables that remember no fault and no switch.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +21,8 @@ from cdnctl.lab import netns, record, settings
 from cdnctl.lab.lab import Lab
 from cdnctl.lab.processes import LabError
 
-NAMES = ("e2e", "e2e-b", "e2e-c")
-"""The first that no other run of these tests has taken."""
+NAMES = ("e2e", "e2e-b", "e2e-c", "e2e-d")
+"""The first that no other run of these tests has taken; of two workers each begins with its own."""
 XDP_FLAGS_DRV_MODE = 1 << 2
 
 
@@ -61,8 +62,10 @@ class Labs:
 
 def built() -> Lab:
     """A lab of a free name."""
-    running = [name for name in NAMES[:-1] if (found := record.load(name)) and found.owner.alive()]
-    lab = Lab(next(name for name in NAMES if name not in running))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    running = [name for name in NAMES if (found := record.load(name)) and found.owner.alive()]
+    free = [name for name in (*NAMES[own:], *NAMES[:own]) if name not in running]
+    lab = Lab((free or NAMES)[0])  # which says who has it
     try:
         lab.build()
     except BaseException:
@@ -96,8 +99,11 @@ def take_back(lab: Lab, *, keep: bool) -> None:
 
 
 def forget_faults(tables: Tables) -> None:
-    """Everybody is in, and armed."""
+    """Everybody is in, and armed; the shield is not up for a flood of before."""
     tables.mode = abi.Mode(0)
+    shield = tables.shield.now
+    shield.level = abi.Level.CALM
+    tables.shield.now = shield
     for identity in tables.choice.endpoints().values():
         tables.put_health(identity, abi.Health())
     for pool in abi.Pool:

@@ -27,7 +27,10 @@ from cdnctl.lab.processes import LabError, environment
 from cdnctl.lab.topology import PORT, Site
 from cdnctl.lab.traffic import Request, Traffic, summary
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.quiet,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 ATTEMPTS = 5
 """Measurements of which the median counts, at most."""

@@ -38,6 +38,8 @@ from cdnctl.lab.topology import FLOOD_PREFIX
 from cdnctl.lab.traffic import Traffic
 from cdnctl.model import RATE_WINDOW_S, Frame, Talker
 
+pytestmark = pytest.mark.quiet
+
 FLOOD_PPS = 60_000
 BLOCKED_S = RATE_WINDOW_S + 1.3
 """For so long it is blocked and goes on: all that a frame looks back over, and until the CDNs have said

@@ -12,6 +12,8 @@ from cdnctl.lab.lab import Lab
 from cdnctl.lab.traffic import Traffic
 from cdnctl.model import Event
 
+pytestmark = pytest.mark.quiet
+
 QUIET_S = 2.0
 CONFIG = {"autoban": {"mode": "on", "source": {"failed_per_s": 200.0}, "ban_s": 20.0, "quiet_s": QUIET_S}}
 ABUSER, ABUSER_PPS = "10.66.5.66", 1_500

@@ -34,6 +34,8 @@ from cdnctl.lab.traffic import Traffic
 from cdnctl.model import Cdn
 from tests.console.ptys import CONSOLE, Pty
 
+pytestmark = pytest.mark.quiet
+
 CLIENTS = {"rate": 400.0, "share6": 0.5}
 NEW_PER_S = 200
 """New connections a second: half of the clients' requests, and of either family half of these."""

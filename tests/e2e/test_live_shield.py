@@ -23,6 +23,8 @@ from cdnctl.lab.topology import FLOOD_PREFIX, PORT, UPLINK, VIP, VIP6
 from cdnctl.lab.traffic import Traffic
 from cdnctl.paths import tables_dir
 
+pytestmark = pytest.mark.quiet
+
 FLOOD_PPS = 60_000
 FLOOD = ipaddress.ip_network(FLOOD_PREFIX)
 FLOOD_S = 2.4

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import netbox
 import pytest
-from harness import MS, SNAT, TEST_CLOCK, DataPath, Seen, zero
+from harness import MS, TEST_CLOCK, DataPath, Seen
 from mutants import mutated
 from netbox import CLIENTS
 from segments import Flag, segment
@@ -73,15 +73,14 @@ class Left(NamedTuple):
         slots = {key: value for key, value in tables.reverse.items() if any(value)}
         return cls(dict(tables.established.items()), dict(tables.half_open.items()), slots)
 
-    def put_back(self, path: DataPath) -> None:
+    def put_back(self, path: DataPath, now: Left) -> None:
         """As it was; half-open there was nothing."""
         tables = path.tables
-        for table in (tables.established, tables.half_open):
-            table.delete_all(list(table.keys()))
-        zero(tables.reverse, len(SNAT) * 1000 * path.config.limits.endpoints)
+        tables.established.delete_all(list(now.established))
+        tables.half_open.delete_all(list(now.half_open))
         tables.established.put_all(self.established)
-        for key, value in self.slots.items():
-            tables.reverse.put(key, value)
+        for key in now.slots.keys() | self.slots.keys():
+            tables.reverse.put(key, self.slots.get(key, bytes(tables.reverse.info.value_size)))
 
 
 class Outcome(NamedTuple):
@@ -92,9 +91,11 @@ class Outcome(NamedTuple):
     counted: tuple[int, ...]
 
 
-def outcome(path: DataPath, session: Session, frame: bytes, device: str, entry: int = -1) -> Outcome:
+def outcome(
+    path: DataPath, session: Session, at_first: Left, frame: bytes, device: str, entry: int = -1
+) -> Outcome:
     """By the program `entry`, or the usual one; then all is as it was."""
-    usual, at_first, before = path.fd, Left.by(path), counted(path, session.cdn)
+    usual, before = path.fd, counted(path, session.cdn)
     path.fd = usual if entry < 0 else entry
     try:
         seen = path.run(frame, device)
@@ -102,15 +103,15 @@ def outcome(path: DataPath, session: Session, frame: bytes, device: str, entry: 
         path.fd = usual
     grown = tuple(new - old for new, old in zip(counted(path, session.cdn), before, strict=True))
     left = Left.by(path)
-    at_first.put_back(path)
+    at_first.put_back(path, left)
     return Outcome(seen, left, grown)
 
 
-def express(path: DataPath, session: Session, frame: bytes, device: str) -> Outcome | None:
+def express(path: DataPath, session: Session, at_first: Left, frame: bytes, device: str) -> Outcome | None:
     """The same if it took the lane, which leaves alone where the pipeline writes down a packet's facts."""
     facts = path.map("cpu_states", per_cpu=True)
     before = dict(facts.items())
-    found = outcome(path, session, frame, device)
+    found = outcome(path, session, at_first, frame, device)
     return found if dict(facts.items()) == before else None
 
 
@@ -135,29 +136,29 @@ def test_a_plain_packet_takes_the_lane_and_fares_as_without_it(
     path: DataPath, pipeline: int, what: str
 ) -> None:
     session = begin(path)
-    packet = frames(session)[what]
-    found = express(path, session, *packet)
+    packet, at_first = frames(session)[what], Left.by(path)
+    found = express(path, session, at_first, *packet)
     assert found is not None
-    assert found == outcome(path, session, *packet, pipeline)
+    assert found == outcome(path, session, at_first, *packet, pipeline)
+    assert Left.by(path) == at_first
 
 
 def test_what_was_sent_before_is_the_pipelines(path: DataPath) -> None:
     session = begin(path)
-    assert (
-        express(path, session, of_client(session, session.isn + 1, session.cdn_isn + 4, b"GET"), CLIENTS)
-        is None
-    )
+    again = of_client(session, session.isn + 1, session.cdn_isn + 4, b"GET")
+    assert express(path, session, Left.by(path), again, CLIENTS) is None
 
 
 def test_mutants_that_take_the_lane_fare_as_without_it(path: DataPath, pipeline: int) -> None:
     chance, took, session = random.Random(11), 0, begin(path)
     plain = list(frames(session).values())
-    others = [frame for frame, _ in plain]
+    others, at_first = [frame for frame, _ in plain], Left.by(path)
     for _ in range(ROUNDS):
         frame, device = chance.choice(plain)
         changed = mutated(chance, frame, others)
-        found = express(path, session, changed, device)
+        found = express(path, session, at_first, changed, device)
         if found is not None:  # else it is the same code
             took += 1
-            assert found == outcome(path, session, changed, device, pipeline)
+            assert found == outcome(path, session, at_first, changed, device, pipeline)
+    assert Left.by(path) == at_first
     assert took > ROUNDS / 10
