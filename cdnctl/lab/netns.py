@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,18 @@ def netlink(name: str) -> Iterator[IPRoute]:
 def sysctl(key: str, value: int | str) -> None:
     """Write a sysctl of the namespace the thread is in; keys may hold interface names with '/'."""
     Path("/proc/sys", *key.split(".")).write_text(f"{value}\n")
+
+
+def spread_queues(name: str, device: str, queues: int) -> None:
+    """Have each processor send by the queue of its own number. A kernel without XPS spreads flows instead."""
+    words = []
+    for queue in range(queues):
+        mask = ",".join([f"{1 << queue % 32:x}", *["00000000"] * (queue // 32)])  # in words of 32 bits
+        words.append(f"echo {mask} > /sys/class/net/{device}/queues/tx-{queue}/xps_cpus")
+    script = f"mount -t sysfs sysfs /sys && {' && '.join(words)}"
+    # of /sys only who mounts it sees this namespace's
+    command = ["nsenter", f"--net={path(name)}", "unshare", "--mount", "sh", "-c", script]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def offloads_off(device: str, *, gro: bool) -> None:

@@ -20,6 +20,7 @@ Forwarding and neighbours on the edge are its agent's business; the lab sets nei
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -217,7 +218,12 @@ class Topology:
                     ip.route("replace", dst=host, oif=_index(ip, site.edge_link), scope="link", **metrics)
 
     def _build_clients(self) -> None:
-        _veth(self.clients, UPLINK, self.edge, CLIENTS_LINK, index=UPLINK_INDEX)
+        # As network cards have it: each processor sends into a queue of its own, and takes in what is in it.
+        # With one for all, a flood becomes the work of the clients' processor as soon as it sends something.
+        queues = os.cpu_count() or 1
+        _veth(self.clients, UPLINK, self.edge, CLIENTS_LINK, index=UPLINK_INDEX, queues=queues)
+        netns.spread_queues(self.clients, UPLINK, queues)
+        netns.spread_queues(self.edge, CLIENTS_LINK, queues)
         _up(self.edge, CLIENTS_LINK, _EDGE_ADDRESS)
         _up(self.clients, UPLINK, _CLIENTS_ADDRESS)
         _people(self.clients, (*REGIONS, *REGIONS6, BOTS_PREFIX))
@@ -282,16 +288,19 @@ class Topology:
             _route(ip, CLIENT_SIDE, clients_end)
 
 
-def _veth(near: str, name: str, far: str, peer: str, *, index: int | None = None, mtu: int = 1500) -> None:
+def _veth(
+    near: str, name: str, far: str, peer: str, *, index: int | None = None, mtu: int = 1500, queues: int = 1
+) -> None:
     """Join two namespaces by a pair of interfaces; `index` is that of the near one."""
     numbered = {"index": index} if index else {}
+    both = {"mtu": mtu, "num_tx_queues": queues, "num_rx_queues": queues}
     with netns.netlink(near) as ip:
         ip.link(
             "add",
             ifname=name,
             kind="veth",
-            mtu=mtu,
-            peer={"ifname": peer, "net_ns_fd": far, "mtu": mtu},
+            peer={"ifname": peer, "net_ns_fd": far, **both},
+            **both,
             **numbered,
         )
 
