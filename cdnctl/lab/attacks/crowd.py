@@ -6,7 +6,8 @@
 
 Open loop, as the honest clients are, but nobody here wants an answer. At `most` connections the oldest makes
 room for the next. With `letters_s` above 0 each sends the beginning of a request, and another letter of it so
-often. It ends after its time, when standard input closes, or at `{"stop": true}`, and closes all.
+often. It ends after its time, when standard input closes, or at `{"stop": true}`, and closes all, one after
+the other.
 
 Answers, one JSON line each, are those of `flood`; `sent` counts connections begun, and `opened`, `failed` and
 `held` say what became of them.
@@ -32,6 +33,8 @@ REPORT_NS = 200_000_000
 SLICE_S = 0.002
 BATCH = 256
 """Connections begun at once, before those that are under way get their turn."""
+LEAVING = 8
+"""Connections closed at once, at the end."""
 SPREAD = 2_654_435_761
 """Neighbours in number are none in address: the golden ratio of 2^32, which is odd."""
 IP_BIND_ADDRESS_NO_PORT = 24
@@ -79,6 +82,15 @@ class Crowd:
                 reported = now
                 self.report(now, done=False)
         self.report(now, done=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Some at a time: the end of thousands at once is a second's work for all processors, and CDNs that
+        share them look dark meanwhile."""
+        while self.held:
+            for fd in list(self.held)[:LEAVING]:
+                self.drop(fd)
+            time.sleep(SLICE_S)
 
     def report(self, now: int, *, done: bool) -> None:
         counts = {"sent": self.sent, "opened": self.opened, "failed": self.failed, "held": len(self.held)}
