@@ -206,7 +206,8 @@ SCREENS = (
     ),
     Place(
         6, "steering", "steering", "weights, capacities, policies, customers and their limits", STEERING,
-        "Weights, shares and their course, capacities; what the planner keeps of them, and why; traffic"
+        "Weights, shares and their course, capacities; what the planner keeps of them, as a whole and"
+        " by region and class, and why; traffic"
         " beside what was expected; services and their policies; customers and what they take of their"
         " limits.",
     ),
