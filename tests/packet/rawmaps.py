@@ -21,10 +21,18 @@ def unpinned(program: int, name: str) -> int:
     raise LookupError(name)
 
 
+_MMAPABLE = 1 << 10
+
+
 def zero(table: Map, count: int = 0) -> None:
     """Write zeros into a whole array, or its first entries, in one system call."""
     count = count or table.info.max_entries
     size = table.info.value_size
+    if table.info.flags & _MMAPABLE:  # no call at all, which takes a hundredth of the time
+        memory = table.memory()
+        memory[: count * ((size + 7) // 8 * 8)] = bytes(count * ((size + 7) // 8 * 8))
+        memory.close()
+        return
     if table.per_cpu:
         size = (size + 7) // 8 * 8 * kernel.possible_cpus()
     keys = struct.pack(f"{count}I", *range(count))
