@@ -288,7 +288,7 @@ struct settings {
 	__u64 log_bindings;	   /* is each flow told of that got a port of ours? */
 	__u32 model; /* enum model_mode, and MODEL_SECOND when it is the second of `models` */
 	__u32 invited_only; /* not 0: SNAT addresses are for `invited` alone, see door.h */
-	__u64 announced;    /* not 0: there are prefixes in `announced` */
+	__u64 announced; /* until when `announced` holds, on the clock of coarse_now(); 0: it does not */
 };
 
 /*

@@ -224,7 +224,7 @@ static __always_inline bool is_unused(struct packet *pkt)
 	struct prefix_key key = {.length = WHOLE_ADDRESS, .address = pkt->its->target};
 	__u32 *use;
 
-	if (!pkt->set->announced)
+	if (!pkt->set->announced || pkt->set->announced < coarse_now(pkt))
 		return false;
 	use = announced.lookup(&key);
 	return use && *use == ADDRESS_UNUSED && !is_management(pkt);

@@ -12,7 +12,8 @@
 /*
  * Which flow of the client's a packet is part of, now that it is known to be none in its steady state. Where the
  * door has found none under way, a handshake's is looked for first; one that the other CPU has meanwhile finished is
- * found all the same, for whose segment is nobody's would be reset.
+ * found all the same, for whose segment is nobody's would be reset. Of UDP that is left to chance: a datagram of a
+ * flow whose other datagram that CPU takes in at this very moment begins anew.
  */
 static __always_inline void find_changing(struct packet *pkt)
 {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,8 @@ from cdnctl.datapath.manners import MannerTables
 from cdnctl.datapath.shield import ShieldTables
 
 S = TypeVar("S", bound=ctypes.Structure)
+ANNOUNCED_NS = 30_000_000_000
+"""For so long the kernel believes what it was told of announced prefixes: addresses come and go."""
 
 
 def _entry(table: Map, number: int, kind: type[S]) -> S:
@@ -146,23 +149,27 @@ class Tables:
 
     def announced(self) -> dict[bytes, int]:
         """Uses, by keys of a trie; empty while none is asked about."""
-        if not self.settings.announced:
+        if self.settings.announced <= time.monotonic_ns():
             return {}
         return {key: int.from_bytes(use, "little") for key, use in self._announced.items()}
 
     def announce(self, wanted: Mapping[bytes, int]) -> None:
-        """Have exactly these: what the host has is there before what nobody has."""
+        """Have exactly these, for `ANNOUNCED_S` from now. What the host has is never without its entry while
+        what is around it is nobody's. Raises OSError; then none is in force."""
+        held = {key: int.from_bytes(use, "little") for key, use in self._announced.items()}
+        if held != dict(wanted):
+            self._believe_announced(0)
+            self._announced.delete_all([key for key in held if key not in wanted])
+            self._announced.put_all({key: abi.key(use) for key, use in wanted.items()})
+        if wanted:
+            self._believe_announced(time.monotonic_ns() + ANNOUNCED_NS)
+        elif self.settings.announced:
+            self._believe_announced(0)
+
+    def _believe_announced(self, until_ns: int) -> None:
         settings = self.settings
-        if not wanted and settings.announced:
-            settings.announced = 0
-            self.settings = settings
-        self._announced.put_all(
-            {key: abi.key(use) for key, use in sorted(wanted.items(), key=lambda each: each[1])}
-        )
-        self._announced.delete_all([key for key in self._announced.keys() if key not in wanted])
-        if wanted and not settings.announced:
-            settings.announced = 1
-            self.settings = settings
+        settings.announced = until_ns
+        self.settings = settings
 
     # -- who may talk to SNAT addresses --
 

@@ -3,7 +3,8 @@ before the host's stack gets it.
 
 What the host has of them is found by looking: its addresses, what it answers for besides (routes of its table
 `local`), and the networks that its interfaces are in. That is looked for again and again, as addresses come
-and go: one that is new is reached after `LOOK_S`. Where it cannot be found out, nothing is dropped.
+and go: one that is new is reached after `LOOK_S`. Where it cannot be found out, nothing is dropped; nor is
+anything without an agent, for the kernel believes what it was told for half a minute.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ def uses(
     announced: Iterable[abi.AnyNetwork], own: Iterable[abi.AnyNetwork]
 ) -> dict[abi.AnyNetwork, abi.AddressUse]:
     """What the kernel is to know: prefixes of which nobody has anything but what follows in them."""
-    found = dict.fromkeys(announced, abi.AddressUse.UNUSED)
+    prefixes = tuple(announced)
+    found = dict.fromkeys(prefixes, abi.AddressUse.UNUSED)
     for network in own:
-        for prefix in tuple(found):
+        for prefix in prefixes:
             if prefix.version == network.version and prefix.overlaps(network):
                 found[max(prefix, network, key=lambda each: each.prefixlen)] = abi.AddressUse.USED
     return found
@@ -45,33 +47,40 @@ class Announced:
 
     def use(self) -> None:
         """Have the kernel keep it as everything is now. Raises OSError."""
-        own: Iterable[abi.AnyNetwork] = ()
-        if self._engine.config.edge.announced:
-            try:
-                own = own_networks()
-            except Exception as error:
-                self._give_up(f"this box's own addresses cannot be read: {error}")
-                return
-        self._put(self._wanted(own))
+        try:
+            wanted = self._wanted()
+        except Exception as error:
+            self._give_up(error)
+        else:
+            self._put(wanted)
 
     async def run(self) -> None:
         """Follow the host's addresses, until it is cancelled."""
         while True:
             if self._engine.config.edge.announced:
-                own = await asyncio.to_thread(own_networks)
-                self._put(self._wanted(own))
+                try:
+                    wanted = await asyncio.to_thread(self._wanted)
+                except Exception as error:
+                    self._give_up(error)
+                else:
+                    self._put(wanted)
             await asyncio.sleep(LOOK_S)
 
     def differences(self) -> Iterator[tuple[str, str, str]]:
         """Where the kernel has it otherwise: what, as it is wanted, as it is found. Raises OSError."""
-        held, wanted = self._engine.tables.announced(), self._wanted(own_networks())
+        held = self._engine.tables.announced()
+        try:
+            wanted = self._wanted()
+        except Exception:
+            wanted = {}  # and so it is in force: see `_give_up`
         for key in sorted(held.keys() | wanted.keys()):
             if held.get(key) != wanted.get(key):
                 yield show_prefix(abi.network(key)), _word(wanted.get(key)), _word(held.get(key))
 
-    def _wanted(self, own: Iterable[abi.AnyNetwork]) -> dict[bytes, abi.AddressUse]:
+    def _wanted(self) -> dict[bytes, abi.AddressUse]:
+        """Raises what netlink does."""
         prefixes = [ip_network(prefix) for prefix in self._engine.config.edge.announced]
-        found = uses(prefixes, own)
+        found = uses(prefixes, own_networks() if prefixes else ())
         return {abi.prefix_key(network): use for network, use in found.items()}
 
     def _put(self, wanted: Mapping[bytes, abi.AddressUse]) -> None:
@@ -79,12 +88,14 @@ class Announced:
             room = f"there is room for {MAX_ANNOUNCED:,} prefixes and addresses, and they are {len(wanted):,}"
             self._give_up(room)
             return
-        if self._engine.tables.announced() != wanted:
-            self._engine.tables.announce(wanted)
+        self._engine.tables.announce(wanted)
         self._trouble = ""
 
-    def _give_up(self, trouble: str) -> None:
+    def _give_up(self, why: object) -> None:
         self._engine.tables.announce({})
+        trouble = (
+            f"this box's own addresses cannot be read: {why}" if isinstance(why, Exception) else f"{why}"
+        )
         if trouble != self._trouble:
             self._trouble = trouble
             self._engine.tell("warning", f"edge.announced is not in force: {trouble}", "warning")

@@ -337,7 +337,8 @@ class Engine:
         ill, cells = self.planning.left_out_by(weights, drained), self.planning.cell_factors
         wanted = steering.Steering(steering.scaled(weights, self.planning.factors), drained, kept, ill, cells)
         is_crowded = bool(cells) and not steering.has_room(self.config, self.layout, wanted)
-        self.planning.cells.is_crowded = is_crowded
+        if state is None:  # of another it is only asked what would be
+            self.planning.cells.is_crowded = is_crowded
         return wanted._replace(cells={}) if is_crowded else wanted
 
     def weights(self, state: State | None = None) -> dict[str, int]:

@@ -81,6 +81,17 @@ def test_a_storm_of_resizes(console: Pty, screen: str) -> None:
     assert painted > 40, "the footer has the width again"
 
 
+def test_a_terminal_may_grow_and_shrink_under_a_dialog(console: Pty) -> None:
+    console.keys("b")
+    console.shows("Block a prefix")
+    for size in ((200, 50), (300, 90), (80, 24), (120, 40)):
+        console.resize(*size)
+        time.sleep(0.15)
+    console.shows("Block a prefix")
+    console.keys("\x1b")
+    console.shows("handshake p95", "● live", seconds=5)
+
+
 @pytest.mark.soak
 def test_what_is_pasted_is_no_key(console: Pty) -> None:
     console.keys("\x1b[200~" + HOSTILE_PASTE * 1_000 + "\x1b[201~")

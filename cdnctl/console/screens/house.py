@@ -125,11 +125,12 @@ class House(Arrangement, Gate, Speaking, Travel, Screen[None]):  # type: ignore[
             self._ticking.pause()
 
     def on_screen_resume(self) -> None:
-        """Back from another screen: much may have come meanwhile. Below a dialog all was drawn as it came."""
+        """Back from another screen: much may have come meanwhile. Below a dialog all was drawn as it came,
+        unless the picture is held: then what the dialog did is asked for."""
         was_veiled, self._veiled = self._veiled, False
         if self._ticking is not None:
             self._ticking.resume()
-        if self._composed and not was_veiled:
+        if self._composed and (not was_veiled or self.view.frozen is not None):
             self._tick()
             self.draw()
 

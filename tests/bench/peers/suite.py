@@ -38,8 +38,6 @@ class Plan(NamedTuple):
     rounds: int
     """Of what a request on a new connection costs: all ways of a round within seconds, for the box is not as
     fast at one time as at another."""
-    others: int
-    """Of what other requests cost, of which nothing is asked."""
     all_ways: bool
     """And all that is asked of them; else only what rows with a gate need."""
     paced: int
@@ -50,8 +48,8 @@ class Plan(NamedTuple):
     """Passes in which the kernel times our programs."""
 
 
-FULL = Plan(rounds=12, others=4, all_ways=True, paced=16, paced_s=0.5, timed=3)
-QUICK = Plan(rounds=3, others=0, all_ways=False, paced=7, paced_s=0.25, timed=1)
+FULL = Plan(rounds=8, all_ways=True, paced=16, paced_s=0.5, timed=3)
+QUICK = Plan(rounds=3, all_ways=False, paced=7, paced_s=0.25, timed=1)
 
 
 class Box(NamedTuple):
@@ -101,11 +99,11 @@ def results(*, quick: bool, say: Callable[[str], None]) -> list[Result]:
                 if plan.all_ways or way.name != FLOOR:
                     with way:
                         _cost(box, way, figures[way.name], at_rest)
-        for number in range(plan.others):
-            say(f"what other requests cost, round {number + 1}")
-            for way in _shuffled(box.ways, number):
-                with way:
-                    _other_costs(box, way, figures[way.name], at_rest)
+            if plan.all_ways:
+                say(f"what other requests cost, round {number + 1}")
+                for way in _shuffled(box.ways, number):
+                    with way:
+                        _other_costs(box, way, figures[way.name], at_rest)
         spoiled = list[Unsound]()
         for number in _rounds(plan.paced, lambda: figures_of.added(figures)):
             say(f"how long it takes, round {number + 1}")
@@ -149,7 +147,7 @@ def _cost(box: Box, way: Way, figures: Figures, at_rest: float) -> None:
 
 
 def _other_costs(box: Box, way: Way, figures: Figures, at_rest: float) -> None:
-    """And for others."""
+    """And for others. It also gives ports time that TIME_WAIT keeps."""
     _settle(box, way, way.settling_s)
     lost = box.place.lost()
     box.place.next_source()

@@ -8,14 +8,15 @@ a veil lies over what is below: that took longer than all the rest that a key as
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Self
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.events import Mount
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.renderables.background_screen import BackgroundScreen
-from textual.screen import ModalScreen, ScreenResultType
+from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.strip import Strip
 
 LATEST_S = 0.1
@@ -26,6 +27,9 @@ class Whole(ModalScreen[ScreenResultType]):
     """A dialog of any kind."""
 
     _is_whole = False
+    _veil: list[Strip] | None = None
+    """What is below, dimmed, until that changes."""
+    _veil_size = Size(0, 0)
 
     def _on_mount(self, event: Mount) -> None:
         # Textual calls that of each class by itself
@@ -37,11 +41,28 @@ class Whole(ModalScreen[ScreenResultType]):
         stack, color = self.app.screen_stack, self.styles.background
         if self not in stack[1:] or color.a == 1:
             return super().render_lines(crop)
-        below = stack[stack.index(self) - 1]._compositor.render_strips()
-        return [
-            Strip([_veiled(segment, color) for segment in strip], strip.cell_length).crop(crop.x, crop.right)
-            for strip in below[crop.y : crop.bottom]
-        ]
+        below = stack[stack.index(self) - 1]
+        if self._veil is None or self._veil_size != below.size:
+            self._veil, self._veil_size = self._dim(below, color), below.size
+        rows = self._veil[crop.y : crop.bottom]
+        rows += [Strip([])] * (crop.height - len(rows))  # after a resize it is asked before what is below is
+        return [strip.crop_extend(crop.x, crop.right, None) for strip in rows]
+
+    def _dim(self, below: Screen[object], color: Color) -> list[Strip]:
+        filters = [each for each in self.app.get_line_filters() if each.enabled]
+        veil = []
+        for strip in below._compositor.render_strips():
+            dimmed = Strip([_dimmed(segment, color) for segment in strip], strip.cell_length)
+            for each in filters:
+                dimmed = dimmed.apply_filter(each, color)
+            veil.append(dimmed)
+        return veil
+
+    def refresh(
+        self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
+    ) -> Self:
+        self._veil = None  # what is below has changed, or may have
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def update_node_styles(self, animate: bool = True) -> None:
         if self._is_whole:  # else each part has just been given its own
@@ -57,13 +78,13 @@ class Whole(ModalScreen[ScreenResultType]):
             super()._compositor_refresh()
 
 
-def _veiled(segment: Segment, color: Color) -> Segment:
+def _dimmed(segment: Segment, color: Color) -> Segment:
     text, style, control = segment
-    return segment if control or style is None else Segment(text, _dimmed(style, color))
+    return segment if control or style is None else Segment(text, _dim_style(style, color))
 
 
 @lru_cache(maxsize=4096)
-def _dimmed(style: Style, color: Color) -> Style:
+def _dim_style(style: Style, color: Color) -> Style:
     """A picture has thousands of pieces, and few styles."""
     [made] = BackgroundScreen.process_segments([Segment(" ", style)], color)
-    return made.style or style
+    return style if made.style is None else made.style
