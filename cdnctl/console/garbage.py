@@ -1,8 +1,9 @@
 """When memory is looked through for cycles that nobody needs: while nobody waits.
 
 A whole round of Python's collector looks at each object there is, history and screens: over a tenth of a
-second, once a second while screens are opened and closed, and felt as keys that hang. So what lives on is put
-out of its sight (gc.freeze), and the rounds that are left wait for a pause between keys.
+second, once a second while screens are opened and closed, and felt as keys that hang. So whole rounds wait for
+a pause between keys. What has outlived one is put out of the collector's sight (gc.freeze) until the next: a
+round that cannot wait looks only at what has come since.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ class Garbage:
         """Called every `EVERY_S`; the last key was at `key_s` of the monotonic clock."""
         now_s = time.monotonic()
         since_s, was_used = now_s - self._last_s, key_s > self._last_s
-        if since_s > REST_S or (was_used and (now_s - key_s > PAUSE_S or since_s > LATEST_S)):
+        if since_s > REST_S or (was_used and now_s - key_s > PAUSE_S):
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            self._last_s = now_s
+        elif was_used and since_s > LATEST_S:
             gc.collect()
             self._last_s = now_s

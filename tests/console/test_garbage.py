@@ -20,6 +20,9 @@ class Collector:
     def freeze(self) -> None:
         self.said.append("freeze")
 
+    def unfreeze(self) -> None:
+        self.said.append("unfreeze")
+
     def set_threshold(self, *_: int) -> None:
         pass
 
@@ -42,22 +45,26 @@ def rounds(
     clock: list[float], collector: Collector, each: Garbage, seconds: float, key_every_s: float
 ) -> int:
     """How many there are in so many seconds with keys, the last of which at the end."""
-    before, key_s = len(collector.said), clock[0]
+    before, key_s = collector.said.count("collect"), clock[0]
     looks = int(seconds / EVERY_S)
     for _ in range(looks):
         clock[0] += EVERY_S
         while key_every_s and key_s + key_every_s <= clock[0]:
             key_s += key_every_s
         each.look(key_s if key_every_s else 0.0)
-    return len(collector.said) - before
+    return collector.said.count("collect") - before
 
 
-def test_what_begins_stays_and_nothing_later_does(clock: list[float], collector: Collector) -> None:
+def test_a_round_in_a_pause_looks_at_all_and_what_outlives_it_is_not_looked_at_before_the_next(
+    clock: list[float], collector: Collector
+) -> None:
     each = Garbage()
     each.begin()
     assert collector.said == ["freeze", "collect", "freeze"]
-    rounds(clock, collector, each, 60, 0)
-    assert collector.said.count("freeze") == 2
+    found = rounds(clock, collector, each, 60, 0)
+    assert collector.said[3:] == ["unfreeze", "collect", "freeze"] * found
+    rounds(clock, collector, each, 2 * LATEST_S, PAUSE_S / 4)
+    assert set(collector.said[3 + 3 * found :]) == {"collect"}, "while keys come, what is alive may die soon"
 
 
 def test_while_keys_come_rounds_are_few(clock: list[float], collector: Collector) -> None:
