@@ -2,8 +2,8 @@
 
 A whole round of Python's collector looks at each object there is, history and screens: over a tenth of a
 second, once a second while screens are opened and closed, and felt as keys that hang. So whole rounds wait
-for a pause between keys. What has outlived one is put out of the collector's sight (gc.freeze) until the next:
-a round that cannot wait looks only at what has come since.
+for a pause between keys. What has outlived one is put out of the collector's sight (gc.freeze) until the
+next: a round that cannot wait looks only at what has come since.
 """
 
 from __future__ import annotations
