@@ -17,7 +17,7 @@ from textual.screen import Screen
 
 from cdnctl import paths
 from cdnctl.agent.client import AsyncClient, find_edge
-from cdnctl.console import depth, garbage, glyphs, keymap, keys, settings, theme
+from cdnctl.console import depth, garbage, glyphs, keymap, keys, settings, strips, theme
 from cdnctl.console.commands import Grammar, NoGrammar
 from cdnctl.console.display import Display
 from cdnctl.console.format import Clock
@@ -348,6 +348,7 @@ def make_app(
     if theme_name is None and not theme.can_be_shown(palettes[name]):
         name = theme.suited(palettes)  # what is remembered from a better terminal waits for that
     depth.prepare()
+    strips.prepare()
     path = socket or (Path() if playback else find_edge(edge))
     return ConsoleApp(
         lambda: ReplayFeed(playback) if playback else AsyncClient(path),
