@@ -193,8 +193,7 @@ class Planning:
             return
         found, wants = readings(frame, before, self._capacities()), self._wants(frame)
         whole = found
-        if self.cells.is_crowded or self.cells.is_too_restless(now_s):
-            # what cells are to do is not done: they excuse nobody
+        if self.cells.is_crowded:  # what cells are to do is not done: they excuse nobody
             whole = {name: each._replace(cells={}) for name, each in found.items()}
         done = plan(self._kept.memory, whole, wants, now_s, self._settings())
         self._kept.memory = done.memory
