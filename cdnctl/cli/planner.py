@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     """Ask it, or tell it."""
     if (options.action in _OF_A_CDN) != bool(options.cdn):
         wants = "name a CDN" if options.action in _OF_A_CDN else f"`planner {options.action}` takes no CDN"
-        raise UsageError(wants, "as in: cdnctl planner why aurora")
+        like = options.action if options.action in _OF_A_CDN else "why"
+        raise UsageError(wants, f"as in: cdnctl planner {like} aurora")
     if options.action in (*_MODES, "pin", "unpin"):
         return taking_back.change(options, change_of(options))
     with Client(find_edge(options.edge)) as client:

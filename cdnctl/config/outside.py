@@ -49,15 +49,23 @@ def _sources(file: Tables) -> Iterator[Clash]:
             first.setdefault(name["name"], key)
 
 
+_WIDEST = {4: 8, 6: 16}
+"""Nobody announces more than these by one prefix."""
+
+
 def _announced(file: Tables) -> Iterator[Clash]:
-    """Everything is routed through a router, not to it: what it only passes on would be dropped."""
+    """Everything is routed through a router, not to it: what it only passes on would be dropped. And what is
+    for many, or for this link alone, nobody announces."""
     for at, prefix in enumerate(file.edge.get("announced", ()), 1):
-        if prefix is not None and prefix.endswith("/0"):
-            yield (
-                f"edge.announced[{at}]",
-                prefix,
-                "expected a prefix that is routed to this box, not all there is",
-            )
+        if prefix is None:
+            continue
+        network = ipaddress.ip_network(prefix)
+        widest = _WIDEST[network.version]
+        if network.prefixlen < widest:
+            expected = f"expected a prefix that is routed to this box, a /{widest} at the widest"
+            yield f"edge.announced[{at}]", prefix, expected
+        elif network.is_multicast or network.is_loopback or network.is_link_local or network.is_reserved:
+            yield f"edge.announced[{at}]", prefix, "expected a prefix of addresses that hosts have"
 
 
 def _feeds(file: Tables) -> Iterator[Clash]:
