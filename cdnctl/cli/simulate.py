@@ -17,7 +17,7 @@ from cdnctl.errors import CdnctlError
 from cdnctl.model import Frame
 from cdnctl.recording.reader import Reader
 from cdnctl.recording.writer import MAGIC
-from cdnctl.steering.planner import Capacity, words
+from cdnctl.steering.planner import USUAL, Capacity, Settings, words
 from cdnctl.steering.simulation import recorded
 from cdnctl.steering.simulation.play import Score, play
 from cdnctl.steering.simulation.policies import ALL, Planned
@@ -75,12 +75,23 @@ def examine(file: Path, config: Config | None) -> Report:
         scores=[],
         notes=[*notes, "each policy is on its own: the kernel's reflex, which helps them all, is not played"],
     )
+    if config:
+        report.notes += _strangers({cdn.name for cdn in config.cdns}, set(course.weights))
+    settings = Settings(step=config.planner.step, most_moved=config.planner.most_moved) if config else USUAL
     for kind in ALL:
-        policy = kind(course)
+        policy = Planned(course, settings) if kind is Planned else kind(course)
         report.scores.append(play(course, policy))
         if isinstance(policy, Planned):
             report.shifts = [Moved(at_s=at_s, text=words(shift)) for at_s, shift in policy.shifts]
     return report
+
+
+def _strangers(configured: set[str], recorded: set[str]) -> Iterator[str]:
+    """Names that only one of the two has: a mistake, or another edge's file."""
+    if missing := sorted(configured - recorded):
+        yield f"not in the recording, and so not played: {', '.join(missing)}"
+    if others := sorted(recorded - configured):
+        yield f"in the recording, but not in the configuration, and played as recorded: {', '.join(others)}"
 
 
 def frames(file: Path) -> Iterator[Frame]:
@@ -130,7 +141,7 @@ def _show(report: Report) -> None:
         failed = f"{100 * each.failed_share:.2f} %"
         print(f"{each.policy:<20} {each.requests:>10,.0f} {failed:>9} {each.p95_ms:>8.0f} {each.shifts:>7}")
     if report.shifts:
-        print(f"the planner's {len(report.shifts)} shifts:")
+        print(f"what the planner moved, {len(report.shifts)} times one CDN's share:")
         for shift in report.shifts[:_SHIFTS_SHOWN]:
             print(f"  {shift.at_s:6.1f} s  {_plain(shift.text)}")
         if len(report.shifts) > _SHIFTS_SHOWN:

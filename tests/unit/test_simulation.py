@@ -259,6 +259,26 @@ def test_simulate_compares_on_recorded_frames(recording: Path, capsys: pytest.Ca
     assert "borealis has no" not in out
 
 
+def test_simulate_plays_the_planner_as_configured_and_names_strangers(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = recording.parent / "cdnctl.toml"
+
+    def first_move(more: str, old: str = "", new: str = "") -> tuple[str, list[str]]:
+        file.write_text(CONFIG.replace(old, new) + more if old else CONFIG + more)
+        assert main(["simulate", str(recording), "--json", "-c", str(file)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        return report["shifts"][0]["text"].split(":")[0], report["notes"]
+
+    usual, notes = first_move("")
+    small, _ = first_move("\n[planner]\nstep = 0.01\n")
+    assert usual != small == "aurora 80.0 -> 79.4 %"
+    assert not any("not in the recording" in note for note in notes)
+    _, notes = first_move("", "borealis", "zeta")
+    assert "not in the recording, and so not played: zeta" in notes
+    assert any(note.startswith("in the recording, but not in the configuration") for note in notes)
+
+
 @pytest.mark.parametrize("ended", [True, False], ids=["whole", "cut off"])
 def test_what_record_made_is_played_as_it_is(
     ended: bool, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
