@@ -16,7 +16,7 @@ PAUSE_S = 0.4
 """Without a key for so long, nobody waits."""
 REST_S = 10.0
 """Between rounds while nobody does anything."""
-LATEST_S = 4.0
+LATEST_S = 8.0
 """After so long a round is due, whoever waits: each dialog that was left is a cycle, and the memory of many
 would not come back."""
 _YOUNG, _MIDDLE, _NEVER = 2_000, 10, 1_000_000
